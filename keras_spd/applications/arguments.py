@@ -1,0 +1,54 @@
+"""Checks of the arguments that all constructors share, with errors that say what is accepted."""
+
+import keras
+
+
+def check_choice(name, value, choices):
+    """Raises a `ValueError` unless `value` is one of `choices`."""
+    if not any(value is choice or value == choice for choice in choices):
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}."
+        )
+
+
+def check_image_data_format():
+    """Raises a `ValueError` where Keras is configured for channels_first images."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            'The networks take images in the "channels_last" format only, but Keras is configured '
+            f'with image_data_format="{keras.config.image_data_format()}". Call '
+            '`keras.config.set_image_data_format("channels_last")` before building one.'
+        )
+
+
+def check_input_shape(input_shape):
+    """Raises a `ValueError` unless `input_shape` is `None` or `(height, width, channels)`."""
+    if input_shape is None:
+        return
+
+    def is_size(value):
+        return isinstance(value, int) and value >= 1
+
+    if (
+        not isinstance(input_shape, (tuple, list))
+        or len(input_shape) != 3
+        or not all(side is None or is_size(side) for side in input_shape[:2])
+        or not is_size(input_shape[2])
+    ):
+        raise ValueError(
+            "`input_shape` must be (height, width, channels), with `None` for a side that varies. "
+            f"Received: input_shape={input_shape!r}."
+        )
+
+
+def image_input(input_tensor, input_shape):
+    """Returns the inputs of the model and the tensor to build on, as Keras Applications do."""
+    if input_tensor is None:
+        x = keras.Input(shape=input_shape or (None, None, 3), name="images")
+        return x, x
+    if not isinstance(input_tensor, keras.KerasTensor):
+        raise ValueError(
+            "`input_tensor` must be a Keras tensor, such as `keras.Input(shape=(32, 32, 3))`. "
+            f"Received: {type(input_tensor).__name__}."
+        )
+    return keras.utils.get_source_inputs(input_tensor), input_tensor

@@ -1,0 +1,284 @@
+"""ResNet-SPD and its plain strided twins.
+
+References:
+    Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD 2022, section 4.2,
+    https://arxiv.org/abs/2208.03641, and its code, LabSAINT/SPD-Conv (`ResNet18-SPD`,
+    `ResNet50-SPD`).
+    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
+    https://arxiv.org/abs/1512.03385, table 1.
+"""
+
+import dataclasses
+import math
+
+import keras
+from keras import layers
+
+from keras_spd.applications import blocks
+from keras_spd.applications.arguments import (
+    check_choice,
+    check_image_data_format,
+    check_input_shape,
+    image_input,
+)
+from keras_spd.applications.image_model import ImageModel, ModelInfo
+from keras_spd.weights import load_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class _Variant:
+    bottleneck: bool
+    blocks: tuple[int, ...]  # in each stage; its width is 64, 128, 256, 512
+
+
+# He et al., table 1. A depth more is a row more (and a constructor at the end of this file).
+_VARIANTS = {
+    18: _Variant(bottleneck=False, blocks=(2, 2, 2, 2)),
+    34: _Variant(bottleneck=False, blocks=(3, 4, 6, 3)),
+    50: _Variant(bottleneck=True, blocks=(3, 4, 6, 3)),
+    101: _Variant(bottleneck=True, blocks=(3, 4, 23, 3)),
+    152: _Variant(bottleneck=True, blocks=(3, 8, 36, 3)),
+}
+
+_ARGUMENTS = """
+    Inputs are RGB images normalised with `keras_spd.applications.preprocess_input`: nothing is
+    normalised inside. Only `"channels_last"` is supported.
+
+    Three networks come from this constructor:
+
+    - the default is the network of the authors' code, which their checkpoints fit: every 3x3
+      convolution keeps stride 1 and is followed by space-to-depth, but the shortcuts still have a
+      strided 1x1 convolution, which reads one pixel in four;
+    - `shortcut="spd"` is what the paper says ("eliminates them altogether"): no strided
+      convolution and no pooling window is left;
+    - `downsampling="strided"` is the plain network the authors compare with. Its stem keeps the
+      full resolution, so it costs twice as much as the SPD network; with `stem_stride=2` it works
+      at the resolutions of the SPD network, which is the fair comparison.
+
+    Args:
+        include_top: Boolean, whether to end in global average pooling and a dense classifier.
+        weights: `None` for random weights, or the path of a file: `.weights.h5` or `.keras` of
+            this network, or a `.safetensors` state dict of the authors' PyTorch network.
+        input_tensor: Optional Keras tensor to build on.
+        input_shape: `(height, width, 3)`, with `None` for sides that vary. Defaults to
+            `(None, None, 3)`.
+        pooling: `None`, `"avg"` or `"max"`, over the last feature map if `include_top=False`.
+        classes: Integer, the number of classes.
+        classifier_activation: Activation of the classifier; `None` for logits.
+        name: Name of the model.
+        downsampling: `"spd"` or `"strided"`.
+        stem_stride: 1 or 2, the stride of the stem if `downsampling="strided"`; defaults to 1.
+            (The stem of the SPD network is a space-to-depth, so its stride is 2.)
+        shortcut: `"strided"` or `"spd"`, how shortcuts shrink.
+
+    Input shape:
+        `(batch, height, width, 3)`.
+
+    Output shape:
+        `(batch, classes)`. With `include_top=False`: `(batch, height / 16, width / 16, channels)`,
+        or `(batch, channels)` with `pooling`.
+
+    Returns:
+        An `ImageModel`: a functional Keras model whose `info` says how it is to be used, and whose
+        `pyramid_level_inputs` names the last layer of each resolution by its true stride (`"P3"`
+        is 8 times smaller than the input).
+
+    Raises:
+        ValueError: If an argument is not as described, or a file does not fit the network.
+"""
+
+
+def _build(
+    depth,
+    *,
+    include_top,
+    weights,
+    input_tensor,
+    input_shape,
+    pooling,
+    classes,
+    classifier_activation,
+    name,
+    downsampling,
+    stem_stride,
+    shortcut,
+    extra_stages=0,
+):
+    variant = _VARIANTS[depth]
+    check_image_data_format()
+    check_choice("downsampling", downsampling, ("spd", "strided"))
+    check_choice("shortcut", shortcut, ("strided", "spd"))
+    check_choice("pooling", pooling, (None, "avg", "max"))
+    if downsampling == "spd":
+        check_choice("stem_stride", stem_stride, (None, 2))
+        stem_stride = 2
+    else:
+        check_choice("stem_stride", stem_stride, (None, 1, 2))
+        stem_stride = stem_stride or 1
+    if include_top and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 1):
+        raise ValueError(f"`classes` must be an integer >= 1. Received: classes={classes!r}.")
+    check_input_shape(input_shape)
+    architecture = f"ResNet{depth}SPD"
+    name = name or f"resnet{depth}_{downsampling}"
+
+    inputs, x = image_input(input_tensor, input_shape)
+    x = _stem(x, downsampling, stem_stride)
+
+    stage_blocks = variant.blocks + (1,) * extra_stages
+    levels, total_stride = {}, stem_stride
+    for stage, num_blocks in enumerate(stage_blocks, start=1):
+        for block in range(1, num_blocks + 1):
+            stride = 2 if stage > 1 and block == 1 else 1
+            total_stride *= stride
+            x = blocks.residual_block(
+                x,
+                min(64 * 2 ** (stage - 1), 512),
+                f"stage{stage}_block{block}",
+                bottleneck=variant.bottleneck,
+                stride=stride,
+                downsampling=downsampling,
+                shortcut=shortcut,
+            )
+        levels[f"P{int(math.log2(total_stride))}"] = f"stage{stage}_block{num_blocks}_out"
+
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = layers.Dense(classes, kernel_initializer=blocks.initializer(), name="logits")(x)
+        # Probabilities and the loss are computed in float32 under mixed precision.
+        x = layers.Activation(classifier_activation, dtype=_at_least_float32(), name="predictions")(
+            x
+        )
+    elif pooling == "avg":
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    elif pooling == "max":
+        x = layers.GlobalMaxPooling2D(name="max_pool")(x)
+
+    model = ImageModel(
+        inputs,
+        x,
+        name=name,
+        info=ModelInfo(architecture=architecture),
+        pyramid_level_inputs=levels,
+    )
+    load_weights(model, weights)
+    return model
+
+
+def _stem(x, downsampling, stem_stride):
+    if downsampling == "spd":
+        x = blocks.spd_conv(x, 64, 1, "stem_conv")
+        x = blocks.batch_norm(x, "stem_bn")
+        # The authors' ResNets take their stem from YOLOv5, and SiLU with it.
+        return layers.Activation("silu", name="stem_silu")(x)
+    x = blocks.conv(x, 64, 3, "stem_conv", strides=stem_stride)
+    x = blocks.batch_norm(x, "stem_bn")
+    return layers.ReLU(name="stem_relu")(x)
+
+
+def _at_least_float32():
+    compute_dtype = keras.config.dtype_policy().compute_dtype
+    return "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype
+
+
+def _constructor(depth):
+    def constructor(
+        include_top=True,
+        weights=None,
+        input_tensor=None,
+        input_shape=None,
+        pooling=None,
+        classes=1000,
+        classifier_activation="softmax",
+        name=None,
+        *,
+        downsampling="spd",
+        stem_stride=None,
+        shortcut="strided",
+    ):
+        return _build(
+            depth,
+            include_top=include_top,
+            weights=weights,
+            input_tensor=input_tensor,
+            input_shape=input_shape,
+            pooling=pooling,
+            classes=classes,
+            classifier_activation=classifier_activation,
+            name=name,
+            downsampling=downsampling,
+            stem_stride=stem_stride,
+            shortcut=shortcut,
+        )
+
+    constructor.__name__ = constructor.__qualname__ = f"ResNet{depth}SPD"
+    constructor.__doc__ = (
+        f"Builds ResNet{depth}-SPD, or its plain strided twin.\n{_ARGUMENTS}\n"
+        "    Example:\n\n"
+        f"    >>> model = keras_spd.applications.ResNet{depth}SPD("
+        "weights=None, classes=10, input_shape=(32, 32, 3))\n"
+    )
+    return constructor
+
+
+ResNet18SPD = _constructor(18)
+ResNet34SPD = _constructor(34)
+ResNet50SPD = _constructor(50)
+ResNet101SPD = _constructor(101)
+ResNet152SPD = _constructor(152)
+
+
+def ResNetSPDBackbone(
+    depth=18,
+    *,
+    weights=None,
+    input_shape=None,
+    name=None,
+    downsampling="spd",
+    stem_stride=None,
+    shortcut="strided",
+):
+    """Builds a ResNet-SPD without a classifier, with pyramid levels up to P5 for detectors.
+
+    A ResNet-SPD ends at P4. Stages of one block with 512 filters follow until the last feature
+    map is 32 times smaller than the input, which is what `keras_cv.models.RetinaNet` and
+    `keras_cv.models.YOLOV8Detector` expect of their `backbone`.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        weights: As in `ResNet18SPD`, a file of this backbone.
+        input_shape, name, downsampling, stem_stride, shortcut: As in `ResNet18SPD`.
+
+    Output shape:
+        `(batch, height / 32, width / 32, channels)`.
+
+    Returns:
+        An `ImageModel`. Its `pyramid_level_inputs` maps `"P1"` to `"P5"` to layer names.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Example:
+
+    >>> detector = keras_cv.models.YOLOV8Detector(
+    ...     num_classes=3,
+    ...     bounding_box_format="xyxy",
+    ...     backbone=keras_spd.applications.ResNetSPDBackbone(18),
+    ... )
+    """
+    check_choice("depth", depth, tuple(_VARIANTS))
+    last_level = 3 if downsampling == "strided" and stem_stride in (None, 1) else 4
+    return _build(
+        depth,
+        include_top=False,
+        weights=weights,
+        input_tensor=None,
+        input_shape=input_shape,
+        pooling=None,
+        classes=None,
+        classifier_activation=None,
+        name=name or f"resnet{depth}_{downsampling}_backbone",
+        downsampling=downsampling,
+        stem_stride=stem_stride,
+        shortcut=shortcut,
+        extra_stages=5 - last_level,
+    )

@@ -1,0 +1,3 @@
+"""The command line `keras-spd`: parse, call, print."""
+
+from keras_spd.cli.main import main as main

@@ -1,0 +1,35 @@
+"""The `keras-spd` command: its sub-commands, and one line for an error."""
+
+import logging
+import sys
+
+import typer
+
+from keras_spd.cli import train
+
+app = typer.Typer(
+    help="Networks for low-resolution images and small objects.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train.train)
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    verbose: bool = typer.Option(False, "--verbose", help="Show the traceback of an error."),
+) -> None:
+    context.obj = {"verbose": verbose}
+
+
+def main() -> None:
+    """Runs the command line. Errors of use end with one line and exit code 1."""
+    logging.basicConfig(format="%(message)s")
+    try:
+        app()
+    except (ValueError, ImportError) as error:
+        if "--verbose" in sys.argv:
+            raise
+        print(f"keras-spd: {error}", file=sys.stderr)
+        sys.exit(1)

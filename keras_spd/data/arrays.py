@@ -1,0 +1,72 @@
+"""Batches from NumPy arrays, on any backend and without TensorFlow."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_spd.data.augmentation import Augmentation
+
+
+class ArrayBatches(keras.utils.PyDataset):
+    """Batches of images and labels for `model.fit`, `evaluate` and `predict`.
+
+    Order and augmentation are pure functions of (seed, epoch, batch).
+
+    Args:
+        images: Array of shape `(images, height, width, channels)`.
+        labels: Array of shape `(images,)`.
+        batch_size: Integer.
+        preprocess: Function from float images to network inputs, or `None`.
+        shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+        augmentation: `Augmentation` or `None`.
+        seed: Integer.
+        first_epoch: Integer, the number of the first epoch, for resumed training.
+    """
+
+    def __init__(
+        self,
+        images,
+        labels,
+        batch_size,
+        *,
+        preprocess=None,
+        shuffle=False,
+        augmentation=None,
+        seed=0,
+        first_epoch=0,
+    ):
+        super().__init__()
+        self.images, self.labels = images, labels
+        self.batch_size = min(batch_size, len(images))
+        self.preprocess = preprocess
+        self.shuffle = shuffle
+        self.augment = (augmentation or Augmentation()).build(*images.shape[1:3])
+        self.seed = seed
+        self.epoch = first_epoch
+        self._order = (None, None)
+
+    def __len__(self):
+        if self.shuffle:
+            return len(self.images) // self.batch_size
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index):
+        batch = self._indices(self.epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        images = self.images[batch].astype("float32")
+        if self.augment is not None:
+            key = np.random.default_rng([self.seed, self.epoch, index]).integers(2**30, size=2)
+            images = ops.convert_to_numpy(self.augment(ops.convert_to_tensor(images), key))
+        if self.preprocess is not None:
+            images = self.preprocess(images)
+        return images, self.labels[batch]
+
+    def _indices(self, epoch):
+        if not self.shuffle:
+            return np.arange(len(self.images))
+        if self._order[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def on_epoch_end(self):
+        self.epoch += 1

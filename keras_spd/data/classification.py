@@ -1,0 +1,142 @@
+"""Classification data sets, from TFDS or from arrays, with one interface."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_spd.data.arrays import ArrayBatches
+from keras_spd.data.augmentation import Augmentation
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationData:
+    """Images with labels, ready to be batched.
+
+    Made by `from_tfds` and `from_arrays`.
+
+    Args:
+        num_images: Integer.
+        image_shape: `(height, width, channels)`.
+        class_names: Tuple of strings, by label.
+        make_batches: What `batches` calls.
+    """
+
+    num_images: int
+    image_shape: tuple[int | None, int | None, int]
+    class_names: tuple[str, ...]
+    make_batches: Callable[..., Any] = dataclasses.field(repr=False)
+
+    def batches(
+        self,
+        batch_size,
+        *,
+        preprocess=None,
+        shuffle=False,
+        augmentation=None,
+        seed=0,
+        first_epoch=0,
+        epochs=None,
+    ):
+        """Returns batches for `model.fit`, `evaluate` and `predict`.
+
+        Args:
+            batch_size: Integer.
+            preprocess: Function from float images 0..255 to network inputs, or `None`.
+            shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+            augmentation: `Augmentation` or `None`.
+            seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
+            first_epoch: Integer, the number of the first epoch, for resumed training.
+            epochs: `None` for data that is iterated once an epoch, and is another epoch each
+                time. A number for one stream of as many epochs, for `fit(steps_per_epoch=...)`.
+
+        Returns:
+            `tf.data.Dataset` for TFDS data, `ArrayBatches` for arrays, of
+            `(images, labels)` with shapes `(batch, height, width, channels)` and `(batch,)`.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        return self.make_batches(
+            min(batch_size, self.num_images),
+            preprocess=preprocess or (lambda images: images),
+            shuffle=shuffle,
+            augmentation=augmentation or Augmentation(),
+            seed=seed,
+            first_epoch=first_epoch,
+            epochs=epochs,
+        )
+
+    def steps_per_epoch(self, batch_size):
+        """Returns the number of batches in a shuffled epoch."""
+        return self.num_images // min(batch_size, self.num_images)
+
+
+def from_arrays(images, labels, class_names=None):
+    """Wraps NumPy arrays; works without TensorFlow.
+
+    Args:
+        images: Array of shape `(images, height, width, channels)` with pixel values 0..255.
+        labels: Integer array of shape `(images,)`, class indices.
+        class_names: One name for each class. Defaults to `"0"`, `"1"`, ...
+
+    Returns:
+        `ClassificationData`.
+
+    Raises:
+        ValueError: If the arrays do not belong together or a label has no name.
+
+    Example:
+
+    >>> train = keras_spd.data.from_arrays(x_train, y_train)
+    >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True))
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
+        raise ValueError(
+            "`images` must have the shape (images, height, width, channels) and `labels` the shape "
+            f"(images,), with at least one image. Received: images.shape={images.shape}, "
+            f"labels.shape={labels.shape}."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"`labels` must be class indices. Received: dtype={labels.dtype}.")
+    if class_names is None:
+        class_names = [str(label) for label in range(int(labels.max()) + 1)]
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(
+            f"`labels` must be 0 to {len(class_names) - 1}, one for each of {len(class_names)} "
+            f"classes. Received: {labels.min()} to {labels.max()}."
+        )
+
+    def make_batches(batch_size, *, epochs, **options):
+        del epochs  # a PyDataset counts its epochs itself
+        return ArrayBatches(images, labels, batch_size, **options)
+
+    return ClassificationData(len(images), images.shape[1:], tuple(class_names), make_batches)
+
+
+def from_tfds(name, split, *, data_dir=None, download=True):
+    """Reads a classification data set of TensorFlow Datasets.
+
+    Args:
+        name: Name of the data set, such as `"cifar10"` or `"cifar100:3.0.2"`.
+        split: Split, such as `"train"`, `"test"` or `"train[:10%]"`.
+        data_dir: Folder with prepared data sets. Defaults to TFDS' own.
+        download: Boolean, whether to fetch a data set that is not in `data_dir`.
+
+    Returns:
+        `ClassificationData`. Its batches are a `tf.data.Dataset`; decoded images are kept in
+        memory where the split takes less than 1 GiB.
+
+    Raises:
+        ImportError: If TensorFlow or TFDS is not installed.
+        ValueError: If the data set or split does not exist or is not for classification.
+
+    Example:
+
+    >>> train = keras_spd.data.from_tfds("cifar10", "train")
+    >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True), epochs=10)
+    """
+    from keras_spd.data import tfds_source
+
+    return tfds_source.read(name, split, data_dir=data_dir, download=download)

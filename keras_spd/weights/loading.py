@@ -1,0 +1,104 @@
+"""Weights into models: strict, and with errors that say what does not fit."""
+
+import pathlib
+
+from keras_spd.weights.maps import describe_resnet, resnet_map
+from keras_spd.weights.reader import read_state_dict
+
+
+def load_weights(model, weights):
+    """Fills a model as the `weights` argument of its constructor says.
+
+    Args:
+        model: An `ImageModel` of this library.
+        weights: `None` to leave it as it is, or the path of a `.weights.h5`, `.keras` or
+            `.safetensors` file.
+
+    Raises:
+        ValueError: If there is no such file or it does not fit the model.
+    """
+    if weights is None:
+        return
+    path = pathlib.Path(weights)
+    if not path.is_file():
+        raise ValueError(
+            "`weights` must be `None` or the path of a `.weights.h5`, `.keras` or `.safetensors` "
+            f"file. Received: weights={str(weights)!r}, and there is no such file."
+        )
+    if path.name.endswith((".weights.h5", ".keras")):
+        try:
+            model.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{path} does not fit `{model.name}`: {error}") from error
+    else:
+        load_reference_weights(model, path)
+
+
+def load_reference_weights(model, source):
+    """Fills a network with weights of the authors' PyTorch code.
+
+    Args:
+        model: A ResNet of `keras_spd.applications`, of any depth, SPD or strided.
+        source: Mapping of PyTorch state-dict names to arrays, or the path of a `.safetensors`
+            file. `num_batches_tracked` entries and a `module.` prefix are ignored; a classifier
+            in the source is ignored if the model has none.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If the arrays do not fit the model. It names the first differences and, where
+            the state dict is another network, the constructor that fits it. The model is left
+            unchanged.
+
+    Example:
+
+    >>> model = keras_spd.applications.ResNet50SPD(weights=None, classes=10)
+    >>> keras_spd.applications.load_reference_weights(model, "resnet50_spd.safetensors")
+    """
+    arrays = {
+        name.removeprefix("module."): array
+        for name, array in read_state_dict(source).items()
+        if not name.endswith("num_batches_tracked")
+    }
+    try:
+        entries = resnet_map(model)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            "`load_reference_weights` fills the ResNets of `keras_spd.applications`. "
+            f"Received: model named {getattr(model, 'name', model)!r}."
+        ) from error
+    described = {name: array for name, array in arrays.items()}
+    if "fc.weight" not in entries:
+        arrays = {name: a for name, a in arrays.items() if not name.startswith("fc.")}
+
+    differences = [
+        f"  - {name} {entry.shape}: missing from the source"
+        for name, entry in entries.items()
+        if name not in arrays
+    ]
+    differences += [
+        f"  + {name} {array.shape}: not in the model"
+        for name, array in arrays.items()
+        if name not in entries
+    ]
+    differences += [
+        f"  ! {name}: {entry.shape} in the model, {arrays[name].shape} in the source"
+        for name, entry in entries.items()
+        if name in arrays and arrays[name].shape != entry.shape
+    ]
+    if differences:
+        raise ValueError(_misfit(model, described, differences))
+
+    for name, entry in entries.items():
+        entry.variable.assign(entry.convert(arrays[name]))
+    return model
+
+
+def _misfit(model, state_dict, differences):
+    message = [f"The state dict does not fit `{model.name}`."]
+    if call := describe_resnet(state_dict):
+        message.append(f"It fits `{call}`.")
+    shown = differences[:5]
+    message.append(f"The first {len(shown)} of {len(differences)} differences:")
+    return " ".join(message) + "\n" + "\n".join(shown)

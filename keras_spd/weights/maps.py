@@ -1,0 +1,137 @@
+"""Which array of the authors' PyTorch networks belongs to which variable of ours.
+
+A map is derived from the layer names of a model, so it knows every depth and every variant.
+"""
+
+import dataclasses
+import re
+
+import numpy as np
+
+from keras_spd.algebra import columns_to_rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One array of a state dict and the variable it fills."""
+
+    variable: object  # keras.Variable
+    kind: str  # "conv", "dense" or "vector"
+    after_spd: bool  # its input channels come from a space-to-depth
+
+    @property
+    def shape(self):
+        """Shape of the array in PyTorch's layout."""
+        shape = tuple(self.variable.shape)
+        return {"conv": (*shape[:1:-1], *shape[:2]), "dense": shape[::-1], "vector": shape}[
+            self.kind
+        ]
+
+    def convert(self, array):
+        """Returns `array` in our layout and phase order."""
+        if self.kind == "conv":
+            array = np.transpose(array, (2, 3, 1, 0))  # OIHW to HWIO
+        elif self.kind == "dense":
+            array = np.transpose(array)
+        if self.after_spd:
+            array = columns_to_rows(array, axis=2 if self.kind == "conv" else 0)
+        return array
+
+
+def resnet_map(model):
+    """Returns `{PyTorch name: Entry}` for a ResNet of this library.
+
+    The authors' stages are `conv2_x` to `conv5_x`, and a block's residual branch is a Sequential,
+    numbered through: convolution, (space-to-depth,) batch norm, (ReLU,) and again.
+    """
+    entries = {}
+    names = {layer.name for layer in model.layers}
+
+    def add_conv(prefix, name, after_spd=False):
+        layer = model.get_layer(name)
+        kernel = layer.conv.kernel if hasattr(layer, "conv") else layer.kernel
+        entries[f"{prefix}.weight"] = Entry(kernel, "conv", after_spd)
+
+    def add_batch_norm(prefix, name, after_spd=False):
+        layer = model.get_layer(name)
+        for key, variable in (
+            ("weight", layer.gamma),
+            ("bias", layer.beta),
+            ("running_mean", layer.moving_mean),
+            ("running_var", layer.moving_variance),
+        ):
+            entries[f"{prefix}.{key}"] = Entry(variable, "vector", after_spd)
+
+    spd_stem = "stem_silu" in names
+    add_conv("conv1.conv.conv" if spd_stem else "conv1.0", "stem_conv", after_spd=spd_stem)
+    add_batch_norm("conv1.conv.bn" if spd_stem else "conv1.1", "stem_bn")
+
+    for name in _blocks(names):
+        stage, block = map(int, re.findall(r"\d+", name))
+        prefix = f"conv{stage + 1}_x.{block - 1}"
+        spd = f"{name}_spd" in names
+        shrinking = 2 if f"{name}_conv3" in names else 1
+        position, index = 0, 1
+        while f"{name}_conv{index}" in names:
+            branch = f"{prefix}.residual_function"
+            add_conv(
+                f"{branch}.{position}",
+                f"{name}_conv{index}",
+                after_spd=spd and index == shrinking + 1,
+            )
+            here = spd and index == shrinking
+            position += 2 if here else 1
+            add_batch_norm(f"{branch}.{position}", f"{name}_bn{index}", after_spd=here)
+            position += 2  # the batch norm and its ReLU
+            index += 1
+        if f"{name}_shortcut_conv" in names:
+            layer = model.get_layer(f"{name}_shortcut_conv")
+            add_conv(
+                f"{prefix}.shortcut.0", layer.name, after_spd=hasattr(layer, "space_to_depth")
+            )
+            add_batch_norm(f"{prefix}.shortcut.1", f"{name}_shortcut_bn")
+
+    if "logits" in names:
+        layer = model.get_layer("logits")
+        entries["fc.weight"] = Entry(layer.kernel, "dense", after_spd=False)
+        entries["fc.bias"] = Entry(layer.bias, "vector", after_spd=False)
+    return entries
+
+
+def _blocks(layer_names):
+    """Returns the names of the residual blocks, `stage1_block1` first."""
+    matches = (re.match(r"stage\d+_block\d+(?=_out$)", name) for name in layer_names)
+    return sorted(
+        (match.group() for match in matches if match),
+        key=lambda name: [int(number) for number in re.findall(r"\d+", name)],
+    )
+
+
+def describe_resnet(state_dict):
+    """Returns the constructor call for a ResNet state dict of the authors' code, or `None`.
+
+    Known by its tensors and not by its name: the authors' `resnet18_spd` is a ResNet50-SPD.
+    """
+    depths = {
+        (False, (2, 2, 2, 2)): 18,
+        (False, (3, 4, 6, 3)): 34,
+        (True, (3, 4, 6, 3)): 50,
+        (True, (3, 4, 23, 3)): 101,
+        (True, (3, 8, 36, 3)): 152,
+    }
+    kernel = state_dict.get("conv2_x.0.residual_function.0.weight")
+    classifier = state_dict.get("fc.bias")
+    if kernel is None or kernel.ndim != 4 or classifier is None:
+        return None
+    bottleneck = kernel.shape[-1] == 1
+    blocks = tuple(
+        len({key.split(".")[1] for key in state_dict if key.startswith(f"conv{stage}_x.")})
+        for stage in range(2, 6)
+    )
+    depth = depths.get((bottleneck, blocks))
+    if depth is None:
+        return None
+    call = f"ResNet{depth}SPD(classes={classifier.shape[0]}"
+    if "conv1.conv.conv.weight" not in state_dict:
+        call += ', downsampling="strided"'
+    return f"keras_spd.applications.{call})"
