@@ -5,13 +5,14 @@ import sys
 
 import typer
 
-from keras_spd.cli import train
+from keras_spd.cli import demo, train
 
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.command("demo")(demo.demo)
 app.command("train")(train.train)
 
 

@@ -24,7 +24,7 @@ class Model(_Section):
 
 class Data(_Section):
     name: str = "cifar10"
-    """TFDS data set."""
+    """TFDS data set, or `blood_cells`, which comes with the package."""
     train_split: str = "train"
     test_split: str = "test"
     data_dir: str | None = None

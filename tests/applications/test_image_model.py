@@ -1,0 +1,64 @@
+"""What a model must not forget."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_spd.applications import ImageModel, ModelInfo, ResNet18SPD, get_statistics
+
+
+@pytest.fixture
+def model():
+    model = ResNet18SPD(classes=2, input_shape=(16, 16, 3))
+    model.info = dataclasses.replace(
+        model.info,
+        class_names=("cat", "dog"),
+        statistics=get_statistics("cifar10"),
+        input_range=(0.0, 1.0),
+    )
+    return model
+
+
+def test_survives_saving_in_a_fresh_process(model, tmp_path, rng):
+    images = rng.normal(size=(3, 16, 16, 3)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "images.npy", images)
+    code = """
+import dataclasses, json, sys, keras, numpy as np, keras_spd
+folder = sys.argv[1]
+model = keras.saving.load_model(folder + "/model.keras")
+np.save(folder + "/outputs.npy", model.predict(np.load(folder + "/images.npy"), verbose=0))
+print(json.dumps([type(model).__name__, dataclasses.asdict(model.info), model.pyramid_level_inputs]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    name, info, levels = json.loads(result.stdout.splitlines()[-1])
+    assert name == "ImageModel"
+    assert ModelInfo.from_config(info) == model.info
+    assert levels == model.pyramid_level_inputs
+    np.testing.assert_allclose(
+        np.load(tmp_path / "outputs.npy"), model.predict(images, verbose=0), rtol=1e-5
+    )
+
+
+def test_config_round_trip(model):
+    twin = ImageModel.from_config(json.loads(json.dumps(model.get_config())))
+    assert twin.info == model.info
+    assert twin.pyramid_level_inputs == model.pyramid_level_inputs
+
+
+def test_clone_is_an_image_model(model):
+    assert isinstance(keras.models.clone_model(model), ImageModel)
+
+
+def test_class_names_must_fit(model):
+    with pytest.raises(ValueError, match="each of the 2 outputs of the model. Received: 3 names"):
+        model.info = dataclasses.replace(model.info, class_names=("a", "b", "c"))
+    with pytest.raises(ValueError, match="must be a `ModelInfo`"):
+        model.info = {"class_names": ["cat", "dog"]}

@@ -1,0 +1,46 @@
+"""The layers and a ResNet compute the same on TensorFlow, JAX and PyTorch."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+
+SCRIPT = pathlib.Path(__file__).parent / "backend_outputs.py"
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """Returns a function from a backend to its outputs and whether TensorFlow was imported."""
+    done = {}
+
+    def compute(backend):
+        if backend not in done:
+            path = tmp_path_factory.mktemp(backend) / "outputs.npz"
+            result = subprocess.run(
+                [sys.executable, SCRIPT, path],
+                env={**os.environ, "KERAS_BACKEND": backend},
+                capture_output=True,
+                text=True,
+            )
+            assert result.returncode == 0, result.stderr
+            done[backend] = (dict(np.load(path)), result.stdout.split()[-1] == "True")
+        return done[backend]
+
+    return compute
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_same_outputs_as_tensorflow(outputs, backend):
+    expected, _ = outputs("tensorflow")
+    actual, imported_tensorflow = outputs(backend)
+    assert not imported_tensorflow
+    assert expected.keys() == actual.keys()
+    for name, value in expected.items():
+        assert np.abs(value).max() > 0.01, f"{name} says nothing"
+        error = reference.relative_norm(1.0 * actual[name] - value, 1.0 * value)
+        assert error <= 1e-5, f"{name}: {error}"

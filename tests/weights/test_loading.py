@@ -1,0 +1,121 @@
+"""Files and state dicts: what loads, and what is refused and how."""
+
+import keras
+import numpy as np
+import pytest
+import reference
+import safetensors.numpy
+
+from keras_spd.applications import ResNet18SPD, ResNet50SPD, load_reference_weights
+
+
+@pytest.fixture(scope="module")
+def fixture():
+    return reference.load("resnet18_strided")
+
+
+def build(**arguments):
+    return ResNet18SPD(
+        classes=200, downsampling="strided", classifier_activation=None, **arguments
+    )
+
+
+def test_safetensors(fixture, tmp_path):
+    state_dict, images, expected = fixture
+    safetensors.numpy.save_file(state_dict, tmp_path / "weights.safetensors")
+    model = build(weights=tmp_path / "weights.safetensors")
+    logits = model.predict(images, verbose=0)
+    assert reference.relative_norm(logits - expected["logits"], expected["logits"]) <= 1e-4
+
+
+def test_torch_tensors_and_a_data_parallel_prefix(fixture):
+    torch = pytest.importorskip("torch", reason="state dicts of tensors come from PyTorch")
+    state_dict, images, expected = fixture
+    prefixed = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict.items()}
+    logits = load_reference_weights(build(), prefixed).predict(images, verbose=0)
+    assert reference.relative_norm(logits - expected["logits"], expected["logits"]) <= 1e-4
+
+
+def test_without_a_classifier(fixture):
+    state_dict, images, _ = fixture
+    features = ResNet18SPD(include_top=False, downsampling="strided", pooling="avg")
+    load_reference_weights(features, state_dict)
+    full = load_reference_weights(build(), state_dict)
+    expected = keras.Model(full.input, full.get_layer("avg_pool").output)
+    np.testing.assert_allclose(
+        features.predict(images, verbose=0), expected.predict(images, verbose=0), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_keras_files(tmp_path, suffix):
+    model = ResNet18SPD(classes=3)
+    path = tmp_path / f"model{suffix}"
+    model.save(path) if suffix == ".keras" else model.save_weights(path)
+    twin = ResNet18SPD(classes=3, weights=path)
+    for ours, theirs in zip(twin.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(ValueError, match=f"model{suffix} does not fit `resnet18_spd`"):
+        ResNet18SPD(classes=4, weights=path)
+
+
+def test_the_released_resnet18_is_named_for_what_it_is():
+    state_dict, _, _ = reference.load("resnet18_spd_as_released")
+    model = ResNet18SPD(classes=200)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"It fits `keras_spd.applications.ResNet50SPD\(classes=200\)`"):
+        load_reference_weights(model, state_dict)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("model", "call"),
+    [
+        (lambda: ResNet18SPD(classes=200), r'ResNet18SPD\(classes=200, downsampling="strided"\)'),
+        (lambda: build(), None),
+        (lambda: ResNet50SPD(classes=200), r'ResNet18SPD\(classes=200, downsampling="strided"\)'),
+        (
+            lambda: ResNet18SPD(classes=10, downsampling="strided"),
+            r'ResNet18SPD\(classes=200, downsampling="strided"\)',
+        ),
+    ],
+)
+def test_a_misfit_names_the_constructor_that_fits(fixture, model, call):
+    state_dict, _, _ = fixture
+    if call is None:
+        load_reference_weights(model(), state_dict)
+    else:
+        with pytest.raises(ValueError, match=f"It fits `keras_spd.applications.{call}`"):
+            load_reference_weights(model(), state_dict)
+
+
+def test_a_misfit_lists_the_first_differences(fixture):
+    state_dict = dict(fixture[0])
+    state_dict["conv1.0.weights"] = state_dict.pop("conv1.0.weight")
+    state_dict["conv1.1.bias"] = np.zeros(65, "float32")
+    with pytest.raises(ValueError) as error:
+        load_reference_weights(build(), state_dict)
+    lines = str(error.value).splitlines()
+    assert lines[0].endswith("The first 3 of 3 differences:")
+    assert lines[1:] == [
+        "  - conv1.0.weight (64, 3, 3, 3): missing from the source",
+        "  + conv1.0.weights (64, 3, 3, 3): not in the model",
+        "  ! conv1.1.bias: (64,) in the model, (65,) in the source",
+    ]
+
+
+def test_bad_sources(tmp_path):
+    with pytest.raises(ValueError, match="must map PyTorch names to arrays.*Received: int"):
+        load_reference_weights(build(), 3)
+    with pytest.raises(ValueError, match=r"There is no file .*none.safetensors"):
+        load_reference_weights(build(), tmp_path / "none.safetensors")
+    for content in (b"", b"not a file of tensors", b"\xff" * 64):
+        (tmp_path / "broken.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=r"broken.safetensors is not a readable"):
+            load_reference_weights(build(), tmp_path / "broken.safetensors")
+    (tmp_path / "model.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match="only `.safetensors` is read"):
+        load_reference_weights(build(), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match="fills the ResNets of `keras_spd.applications`"):
+        load_reference_weights(keras.Sequential([keras.Input((3,))]), {})
