@@ -10,7 +10,8 @@ from keras_spd.data.augmentation import Augmentation
 class ArrayBatches(keras.utils.PyDataset):
     """Batches of images and labels for `model.fit`, `evaluate` and `predict`.
 
-    Order and augmentation are pure functions of (seed, epoch, batch).
+    Order and augmentation are pure functions of (seed, epoch, batch). Pass `shuffle=False` to
+    `fit`, or Keras shuffles the batches once more, by a state of its own.
 
     Args:
         images: Array of shape `(images, height, width, channels)`.
@@ -69,4 +70,5 @@ class ArrayBatches(keras.utils.PyDataset):
         return self._order[1]
 
     def on_epoch_end(self):
+        # Keras also calls this once before the first epoch of each `fit`, so that one counts as 1.
         self.epoch += 1

@@ -16,7 +16,7 @@ class KeySeed(keras.random.SeedGenerator):
     Keras' random layers ask it for one seed after another.
 
     Args:
-        key: Tensor of two integers below 2**30, also inside `tf.data`.
+        key: Pair of integers below 2**30, or a TensorFlow tensor of two, also inside `tf.data`.
     """
 
     def __init__(self, key):  # a SeedGenerator makes a variable here, which `tf.data` cannot have
@@ -26,7 +26,10 @@ class KeySeed(keras.random.SeedGenerator):
     def next(self, ordered=True):
         del ordered
         self._draws += 1
-        return self._key + [0, self._draws]
+        if _is_tensorflow(self._key):
+            return self._key + [0, self._draws]
+        dtype = "uint32" if keras.backend.backend() == "jax" else "int32"
+        return keras.ops.convert_to_tensor(np.add(self._key, [0, self._draws]), dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Augmentation:
             return None
 
         def augment(images, key):
-            seed = KeySeed(np.asarray(key) if isinstance(key, (tuple, list)) else key)
+            seed = KeySeed(key)
             for layer in layers:
                 images = _apply(layer, images, seed)
             return images
@@ -90,7 +93,7 @@ class Augmentation:
 
 def _apply(layer, images, seed):
     # Inside `tf.data` Keras' layers compute with TensorFlow, whatever the backend.
-    in_tf_data = "tensorflow" in type(images).__module__
+    in_tf_data = _is_tensorflow(images)
     if in_tf_data:
         layer.backend.set_backend("tensorflow")
     try:
@@ -99,3 +102,7 @@ def _apply(layer, images, seed):
     finally:
         if in_tf_data:
             layer.backend.reset()
+
+
+def _is_tensorflow(x):
+    return type(x).__module__.startswith("tensorflow")

@@ -175,6 +175,7 @@ def _fit(model, recipe, folder, train_data, test_data, first_epoch, steps_per_ep
         steps_per_epoch=None if isinstance(batches, data.ArrayBatches) else steps_per_epoch,
         validation_data=test_data.batches(recipe.batch_size, preprocess=preprocess),
         callbacks=callbacks,
+        shuffle=False,  # `batches` are; Keras would shuffle them once more, by a state of its own
         verbose=verbose,
     )
     if any(loss != loss for loss in history.history.get("loss", [float("nan")])):

@@ -1,0 +1,160 @@
+"""The fit path: it learns, it resumes exactly, and it says what is wrong."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from keras_spd import data
+from keras_spd.training import load_recipe, train
+from keras_spd.training.run_folder import RunFolder
+
+
+@pytest.fixture
+def cells():
+    """A few small cells: 48 to train on, 24 to test on, of 16x16 pixels."""
+    images, labels = data.load_blood_cells("train").batches(817)[0]
+    images = images[:, ::2, ::2]
+    order = np.random.default_rng(0).permutation(len(images))
+    train_data, test_data = (
+        data.from_arrays(images[part], labels[part]) for part in (order[:48], order[48:72])
+    )
+    return {"train_data": train_data, "test_data": test_data, "verbose": 0}
+
+
+@pytest.fixture
+def recipe():
+    return load_recipe("demo", overrides={"epochs": 4, "batch_size": 16})
+
+
+def log(folder):
+    return RunFolder(folder).read_log()
+
+
+@pytest.mark.slow
+def test_run_folder_and_learning(tmp_path, cells, recipe):
+    model = train(recipe, tmp_path, **cells)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "recipe.toml",
+        "environment.json",
+        "log.csv",
+        "tensorboard",
+        "state.weights.h5",
+        "best.weights.h5",
+        "model.keras",
+        "results.json",
+    }
+    assert load_recipe(tmp_path / "recipe.toml") == recipe
+    assert json.loads((tmp_path / "environment.json").read_text())["versions"]["keras"]
+    rows = log(tmp_path)
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    best = max(row["val_accuracy"] for row in rows)
+    assert results["test_accuracy"] == pytest.approx(best, abs=1e-6)
+
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.info == model.info
+    assert loaded.info.class_names == ("0", "1", "2")
+    assert loaded.info.statistics is not None
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+    with pytest.raises(ValueError, match=r"already holds a run. Resume it"):
+        train(recipe, tmp_path, **cells)
+
+
+KILLED = """
+import sys
+from keras_spd import data
+from keras_spd.training import load_recipe, train
+import numpy as np
+images, labels = data.load_blood_cells("train").batches(817)[0]
+images = images[:, ::2, ::2]
+order = np.random.default_rng(0).permutation(len(images))
+sets = [data.from_arrays(images[part], labels[part]) for part in (order[:48], order[48:72])]
+recipe = load_recipe("demo", overrides={"epochs": 4, "batch_size": 16})
+train(recipe, sys.argv[1], train_data=sets[0], test_data=sets[1], verbose=0)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_as_if_unbroken(tmp_path, cells, recipe):
+    """A process killed in its third epoch: the resumed losses are those of an unbroken run."""
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    train(recipe, unbroken, **cells)
+
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed)])
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if (killed / "log.csv").is_file() and len(log(killed)) >= 2:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it was killed"
+    assert not (killed / "model.keras").exists()
+
+    train(None, killed, resume=True, **cells)
+    assert [row["epoch"] for row in log(killed)] == [0, 1, 2, 3]
+    for row, expected in zip(log(killed), log(unbroken), strict=True):
+        assert row == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    ours, theirs = (json.loads((f / "results.json").read_text()) for f in (killed, unbroken))
+    assert ours["test_accuracy"] == pytest.approx(theirs["test_accuracy"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_resuming_a_finished_run_changes_nothing(tmp_path, cells, recipe):
+    recipe = recipe.model_copy(update={"epochs": 1})
+    first = train(recipe, tmp_path, **cells)
+    rows = log(tmp_path)
+    again = train(None, tmp_path, resume=True, **cells)
+    assert log(tmp_path) == rows
+    for ours, theirs in zip(again.get_weights(), first.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_broken_state_is_named(tmp_path, cells, recipe):
+    folder = RunFolder(tmp_path)
+    folder.start(recipe)
+    folder.state.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match=r"Cannot resume from .*state.weights.h5"):
+        train(None, tmp_path, resume=True, **cells)
+
+
+@pytest.mark.slow
+def test_nan_loss_says_what_to_do(tmp_path, cells, recipe):
+    optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(ValueError, match=r"The loss became NaN in epoch \d. Lower"):
+        train(recipe.model_copy(update={"optimizer": optimizer}), tmp_path, **cells)
+
+
+def test_nothing_to_resume(tmp_path):
+    with pytest.raises(ValueError, match="no run to resume"):
+        train(None, tmp_path / "none", resume=True)
+
+
+def test_unwritable_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="Cannot write to the run folder"):
+        RunFolder(tmp_path / "file" / "run")
+
+
+def test_bad_model_option(tmp_path, cells):
+    recipe = load_recipe("demo", overrides={"model.options": {"downsample": "spd"}})
+    with pytest.raises(ValueError, match=r"`model.options` of the recipe.*downsample"):
+        train(recipe, tmp_path, **cells)
+
+
+def test_no_trace_of_the_precision_is_left(tmp_path, cells, recipe):
+    pathlib.Path(tmp_path / "x").mkdir()
+    options = {"model.options": {"downsampling": "x"}, "precision": "mixed_bfloat16"}
+    with pytest.raises(ValueError, match="`downsampling` must be"):
+        train(load_recipe("demo", overrides=options), tmp_path / "x", **cells)
+    assert keras.config.dtype_policy().name == "float32"

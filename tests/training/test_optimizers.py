@@ -1,0 +1,62 @@
+"""The optimizer and schedule against PyTorch's formulas in NumPy."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_spd.training import CoupledSGD, MultiStepDecay
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_ten_steps(rng, nesterov):
+    """Weight decay inside the gradient, and a learning rate that drops takes effect at once."""
+    weights, bias = rng.normal(size=(3, 2)), rng.normal(size=2)
+    variables = [keras.Variable(weights), keras.Variable(bias)]
+    optimizer = CoupledSGD(
+        MultiStepDecay(0.1, [4, 7], 0.2, warmup_steps=2),
+        momentum=0.9,
+        nesterov=nesterov,
+        weight_decay=0.05,
+    )
+    expected = [weights.copy(), bias.copy()]
+    buffers = [np.zeros_like(array) for array in expected]
+    for step in range(10):
+        gradients = [rng.normal(size=array.shape) for array in expected]
+        optimizer.apply([keras.ops.convert_to_tensor(g, "float32") for g in gradients], variables)
+        rate = [0, 0.05, 0.1, 0.1, 0.02, 0.02, 0.02, 0.004, 0.004, 0.004][step]
+        for index, gradient in enumerate(gradients):
+            gradient = gradient + 0.05 * expected[index]
+            buffers[index] = 0.9 * buffers[index] + gradient
+            update = gradient + 0.9 * buffers[index] if nesterov else buffers[index]
+            expected[index] = expected[index] - rate * update
+    for variable, array in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), array, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("optimizer", "left"), [(CoupledSGD, 0.608), (keras.optimizers.SGD, 0.951)])
+def test_decay_is_not_that_of_keras(optimizer, left):
+    """A weight of 1 after 1,000 steps without a gradient, at the paper's settings for CIFAR-10."""
+    variable = keras.Variable([1.0])
+    optimizer = optimizer(0.1, momentum=0.9, weight_decay=5e-4)
+    for _ in range(1000):
+        optimizer.apply([keras.ops.zeros(1)], [variable])
+    assert float(variable[0]) == pytest.approx(left, abs=1e-3)
+
+
+def test_exceptions_from_decay():
+    kernel, bias = keras.Variable([1.0], name="kernel"), keras.Variable([1.0], name="bias")
+    optimizer = CoupledSGD(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.apply([keras.ops.zeros(1)] * 2, [kernel, bias])
+    assert float(kernel[0]) == pytest.approx(0.95)
+    assert float(bias[0]) == 1
+
+
+def test_configs():
+    schedule = MultiStepDecay(0.1, [4, 7], 0.2, warmup_steps=2)
+    optimizer = CoupledSGD(schedule, momentum=0.8, nesterov=True, weight_decay=0.05, clipnorm=1.0)
+    twin = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert isinstance(twin, CoupledSGD)
+    assert twin.get_config() == optimizer.get_config()
+    assert twin.get_config()["weight_decay"] == 0.05
+    assert twin._learning_rate.get_config() == schedule.get_config()

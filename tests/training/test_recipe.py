@@ -1,0 +1,94 @@
+"""Recipes: those that ship, and what is said of a wrong one."""
+
+import pytest
+
+from keras_spd.training import Recipe, list_recipes, load_recipe
+from keras_spd.training.fit import compile_model, model_builder
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_round_trip(name, tmp_path):
+    recipe = load_recipe(name)
+    assert recipe.description
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert load_recipe(tmp_path / "recipe.toml") == recipe
+    model_builder(recipe)
+
+
+def test_the_authors_recipe_for_cifar10():
+    recipe = load_recipe("paper", dataset="cifar10")
+    assert (recipe.model.name, recipe.epochs, recipe.batch_size) == ("resnet50_spd", 500, 128)
+    assert recipe.optimizer.model_dump() == {
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": False,
+        "weight_decay": 5e-4,
+    }
+    assert recipe.augmentation.model_dump() == {
+        "crop_padding": 4,
+        "horizontal_flip": True,
+        "vertical_flip": False,
+        "rotation_degrees": 15,
+    }
+
+
+def test_the_authors_schedule():
+    """Epochs count from 1: at the start of epoch 60 the rate drops, after 59 whole epochs."""
+    from keras_spd.applications import ResNet18SPD
+
+    model = ResNet18SPD(classes=2, input_shape=(8, 8, 3))
+    compile_model(model, load_recipe("paper", dataset="cifar10"), steps_per_epoch=390)
+    rate = model.optimizer._learning_rate
+    steps = [0, 195, 390, 59 * 390 - 1, 59 * 390, 119 * 390, 159 * 390, 499 * 390]
+    expected = [0, 0.05, 0.1, 0.1, 0.02, 0.004, 0.0008, 0.0008]
+    assert [float(rate(step)) for step in steps] == pytest.approx(expected)
+
+
+def test_the_cosine_ends_at_zero_with_the_run():
+    from keras_spd.applications import ResNet18SPD
+
+    model = ResNet18SPD(classes=2, input_shape=(8, 8, 3))
+    compile_model(model, load_recipe("short", dataset="cifar10"), steps_per_epoch=100)
+    rate = model.optimizer._learning_rate
+    steps = [0, 50, 100, 450, 800]
+    assert [float(rate(s)) for s in steps] == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-7)
+
+
+def test_overrides():
+    recipe = load_recipe("demo", overrides={"optimizer.momentum": 0.8, "epochs": 2})
+    assert (recipe.optimizer.momentum, recipe.epochs) == (0.8, 2)
+    assert load_recipe("short", dataset="cifar10").data.name == "cifar10"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"optimiser.momentum": 1}, "optimiser: unknown field. Did you mean `optimizer`"),
+        ({"optimizer.momentom": 1}, "optimizer.momentom: unknown field. Did you mean `momentum`"),
+        ({"data.xyz": 1}, "data.xyz: unknown field. Known fields: name, train_split"),
+        ({"epochs": 0}, "epochs: Input should be greater than or equal to 1. Received: 0"),
+        ({"schedule.name": "step"}, "schedule.name: Input should be 'multistep' or 'cosine'"),
+        ({"epochs.x": 0}, "`epochs` has no fields"),
+    ],
+)
+def test_wrong_fields(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe("demo", overrides=overrides)
+
+
+def test_wrong_files(tmp_path):
+    with pytest.raises(ValueError, match=r"no recipe 'paper'. Those of the package are \['demo'"):
+        load_recipe("paper")
+    with pytest.raises(ValueError, match="no recipe 'paper' or 'paper_mnist'"):
+        load_recipe("paper", dataset="mnist")
+    with pytest.raises(ValueError, match=r"Cannot read the recipe .*none.toml"):
+        load_recipe(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("epochs = = 3")
+    with pytest.raises(ValueError, match=r"Cannot read the recipe .*bad.toml"):
+        load_recipe(tmp_path / "bad.toml")
+
+
+def test_wrong_model():
+    recipe = Recipe.model_validate({"model": {"name": "resnet20_spd"}})
+    with pytest.raises(ValueError, match="no model 'resnet20_spd'.*resnet18_spd, resnet34_spd"):
+        model_builder(recipe)
