@@ -198,7 +198,13 @@ class SPDConv(keras.layers.Layer):
         shape = list(ops.shape(x))
         axis = self._channel_axis % 4
         phases, groups = self.space_to_depth.scale**2, self.conv.groups
-        split = [*shape[:axis], phases, groups, shape[axis] // (phases * groups), *shape[axis + 1 :]]
+        split = [
+            *shape[:axis],
+            phases,
+            groups,
+            shape[axis] // (phases * groups),
+            *shape[axis + 1 :],
+        ]
         order = list(range(len(split)))
         order[axis], order[axis + 1] = axis + 1, axis
         return ops.reshape(ops.transpose(ops.reshape(x, split), order), shape)

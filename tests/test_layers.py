@@ -9,9 +9,8 @@ from keras_spd.layers import SpaceToDepth, SPDConv
 
 
 def space_to_depth(images, scale):
-    """The definition: zero-pad, then channel (row * scale + column) * C + c is pixel (row, column)."""
-    batch, height, width, channels = images.shape
-    bottom, right = -height % scale, -width % scale
+    """The definition: channel (row * scale + column) * C + c is pixel (row, column) of a patch."""
+    bottom, right = -images.shape[1] % scale, -images.shape[2] % scale
     images = np.pad(images, ((0, 0), (0, bottom), (0, right), (0, 0)))
     phases = [images[:, y::scale, x::scale] for y in range(scale) for x in range(scale)]
     return np.concatenate(phases, axis=-1)

@@ -27,7 +27,9 @@ def cut(image, box):
     side = MARGIN * max(width, height)
     x, y = left + width / 2 - side / 2, top + height / 2 - side / 2
     margin = int(side) + 1
-    padded = Image.fromarray(np.pad(np.asarray(image), ((margin,) * 2, (margin,) * 2, (0, 0)), "edge"))
+    padded = Image.fromarray(
+        np.pad(np.asarray(image), ((margin,) * 2, (margin,) * 2, (0, 0)), "edge")
+    )
     corners = (x + margin, y + margin, x + margin + side, y + margin + side)
     return np.asarray(padded.resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=corners))
 

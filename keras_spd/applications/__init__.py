@@ -7,6 +7,7 @@ from keras_spd.applications.preprocessing import Statistics as Statistics
 from keras_spd.applications.preprocessing import decode_predictions as decode_predictions
 from keras_spd.applications.preprocessing import get_statistics as get_statistics
 from keras_spd.applications.preprocessing import preprocess_input as preprocess_input
+from keras_spd.applications.resnet import CLASSIFIERS as CLASSIFIERS
 from keras_spd.applications.resnet import ResNet18SPD as ResNet18SPD
 from keras_spd.applications.resnet import ResNet34SPD as ResNet34SPD
 from keras_spd.applications.resnet import ResNet50SPD as ResNet50SPD
@@ -14,12 +15,3 @@ from keras_spd.applications.resnet import ResNet101SPD as ResNet101SPD
 from keras_spd.applications.resnet import ResNet152SPD as ResNet152SPD
 from keras_spd.applications.resnet import ResNetSPDBackbone as ResNetSPDBackbone
 from keras_spd.weights import load_reference_weights as load_reference_weights
-
-# By the names that recipes and the command line use.
-CLASSIFIERS = {
-    "resnet18_spd": ResNet18SPD,
-    "resnet34_spd": ResNet34SPD,
-    "resnet50_spd": ResNet50SPD,
-    "resnet101_spd": ResNet101SPD,
-    "resnet152_spd": ResNet152SPD,
-}

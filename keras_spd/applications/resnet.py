@@ -8,7 +8,6 @@ References:
     https://arxiv.org/abs/1512.03385, table 1.
 """
 
-import dataclasses
 import math
 
 import keras
@@ -22,23 +21,8 @@ from keras_spd.applications.arguments import (
     image_input,
 )
 from keras_spd.applications.image_model import ImageModel, ModelInfo
+from keras_spd.variants import RESNETS
 from keras_spd.weights import load_weights
-
-
-@dataclasses.dataclass(frozen=True)
-class _Variant:
-    bottleneck: bool
-    blocks: tuple[int, ...]  # in each stage; its width is 64, 128, 256, 512
-
-
-# He et al., table 1. A depth more is a row more (and a constructor at the end of this file).
-_VARIANTS = {
-    18: _Variant(bottleneck=False, blocks=(2, 2, 2, 2)),
-    34: _Variant(bottleneck=False, blocks=(3, 4, 6, 3)),
-    50: _Variant(bottleneck=True, blocks=(3, 4, 6, 3)),
-    101: _Variant(bottleneck=True, blocks=(3, 4, 23, 3)),
-    152: _Variant(bottleneck=True, blocks=(3, 8, 36, 3)),
-}
 
 _ARGUMENTS = """
     Inputs are RGB images normalised with `keras_spd.applications.preprocess_input`: nothing is
@@ -104,7 +88,7 @@ def _build(
     shortcut,
     extra_stages=0,
 ):
-    variant = _VARIANTS[depth]
+    variant = RESNETS[depth]
     check_image_data_format()
     check_choice("downsampling", downsampling, ("spd", "strided"))
     check_choice("shortcut", shortcut, ("strided", "spd"))
@@ -220,11 +204,13 @@ def _constructor(depth):
     return constructor
 
 
-ResNet18SPD = _constructor(18)
-ResNet34SPD = _constructor(34)
-ResNet50SPD = _constructor(50)
-ResNet101SPD = _constructor(101)
-ResNet152SPD = _constructor(152)
+# By the names that recipes and the command line use.
+CLASSIFIERS = {f"resnet{depth}_spd": _constructor(depth) for depth in RESNETS}
+ResNet18SPD = CLASSIFIERS["resnet18_spd"]
+ResNet34SPD = CLASSIFIERS["resnet34_spd"]
+ResNet50SPD = CLASSIFIERS["resnet50_spd"]
+ResNet101SPD = CLASSIFIERS["resnet101_spd"]
+ResNet152SPD = CLASSIFIERS["resnet152_spd"]
 
 
 def ResNetSPDBackbone(
@@ -265,7 +251,7 @@ def ResNetSPDBackbone(
     ...     backbone=keras_spd.applications.ResNetSPDBackbone(18),
     ... )
     """
-    check_choice("depth", depth, tuple(_VARIANTS))
+    check_choice("depth", depth, tuple(RESNETS))
     last_level = 3 if downsampling == "strided" and stem_stride in (None, 1) else 4
     return _build(
         depth,

@@ -7,9 +7,9 @@ import typer
 
 
 def demo(
-    folder: Annotated[
-        pathlib.Path, typer.Argument(help="Folder for the results.")
-    ] = pathlib.Path("demo"),
+    folder: Annotated[pathlib.Path, typer.Argument(help="Folder for the results.")] = pathlib.Path(
+        "demo"
+    ),
     epochs: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
 ) -> None:
     """Train, evaluate, export and check a ResNet18-SPD on images that come with the package.

@@ -44,7 +44,7 @@ class ArrayBatches(keras.utils.PyDataset):
         self.augment = (augmentation or Augmentation()).build(*images.shape[1:3])
         self.seed = seed
         self.epoch = first_epoch
-        self._order = (None, None)
+        self._order = (-1, np.arange(0))  # epoch, indices
 
     def __len__(self):
         if self.shuffle:

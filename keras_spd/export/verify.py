@@ -44,7 +44,9 @@ def verify_tflite(path, model, images, *, tolerance=1e-4):
         agreement=float((outputs.argmax(-1) == expected.argmax(-1)).mean()),
     )
     if not comparison.max_difference <= tolerance:  # NaN is beyond any tolerance
-        raise ValueError(f"{path} differs from `{model.name}` by more than {tolerance}: {comparison}.")
+        raise ValueError(
+            f"{path} differs from `{model.name}` by more than {tolerance}: {comparison}."
+        )
     return comparison
 
 

@@ -217,6 +217,4 @@ def _read_split(recipe, split):
 
 
 def _preprocess(recipe):
-    return functools.partial(
-        applications.preprocess_input, statistics=recipe.data.statistics
-    )
+    return functools.partial(applications.preprocess_input, statistics=recipe.data.statistics)

@@ -12,6 +12,7 @@
 | `results.json` | its metrics on the test split |
 """
 
+import contextlib
 import csv
 import importlib.metadata
 import json
@@ -104,10 +105,8 @@ def describe_environment():
     packages = ("keras_spd", "keras", "tensorflow", "jax", "torch", "numpy")
     versions = {}
     for package in packages:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            pass
     return {
         "command": sys.argv,
         "python": platform.python_version(),

@@ -5,17 +5,19 @@ A map is derived from the layer names of a model, so it knows every depth and ev
 
 import dataclasses
 import re
+from typing import Any
 
 import numpy as np
 
 from keras_spd.algebra import columns_to_rows
+from keras_spd.variants import RESNETS
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One array of a state dict and the variable it fills."""
 
-    variable: object  # keras.Variable
+    variable: Any  # keras.Variable
     kind: str  # "conv", "dense" or "vector"
     after_spd: bool  # its input channels come from a space-to-depth
 
@@ -86,9 +88,7 @@ def resnet_map(model):
             index += 1
         if f"{name}_shortcut_conv" in names:
             layer = model.get_layer(f"{name}_shortcut_conv")
-            add_conv(
-                f"{prefix}.shortcut.0", layer.name, after_spd=hasattr(layer, "space_to_depth")
-            )
+            add_conv(f"{prefix}.shortcut.0", layer.name, after_spd=hasattr(layer, "space_to_depth"))
             add_batch_norm(f"{prefix}.shortcut.1", f"{name}_shortcut_bn")
 
     if "logits" in names:
@@ -112,13 +112,6 @@ def describe_resnet(state_dict):
 
     Known by its tensors and not by its name: the authors' `resnet18_spd` is a ResNet50-SPD.
     """
-    depths = {
-        (False, (2, 2, 2, 2)): 18,
-        (False, (3, 4, 6, 3)): 34,
-        (True, (3, 4, 6, 3)): 50,
-        (True, (3, 4, 23, 3)): 101,
-        (True, (3, 8, 36, 3)): 152,
-    }
     kernel = state_dict.get("conv2_x.0.residual_function.0.weight")
     classifier = state_dict.get("fc.bias")
     if kernel is None or kernel.ndim != 4 or classifier is None:
@@ -126,8 +119,9 @@ def describe_resnet(state_dict):
     bottleneck = kernel.shape[-1] == 1
     blocks = tuple(
         len({key.split(".")[1] for key in state_dict if key.startswith(f"conv{stage}_x.")})
-        for stage in range(2, 6)
+        for stage in (2, 3, 4, 5)
     )
+    depths = {(variant.bottleneck, variant.blocks): depth for depth, variant in RESNETS.items()}
     depth = depths.get((bottleneck, blocks))
     if depth is None:
         return None

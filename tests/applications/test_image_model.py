@@ -33,7 +33,8 @@ import dataclasses, json, sys, keras, numpy as np, keras_spd
 folder = sys.argv[1]
 model = keras.saving.load_model(folder + "/model.keras")
 np.save(folder + "/outputs.npy", model.predict(np.load(folder + "/images.npy"), verbose=0))
-print(json.dumps([type(model).__name__, dataclasses.asdict(model.info), model.pyramid_level_inputs]))
+info = dataclasses.asdict(model.info)
+print(json.dumps([type(model).__name__, info, model.pyramid_level_inputs]))
 """
     result = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True

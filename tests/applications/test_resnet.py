@@ -220,5 +220,7 @@ def test_importing_the_package_imports_nothing_heavy():
         "heavy = {'tensorflow_datasets', 'keras_cv', 'pycocotools', 'pydantic', 'typer'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert result.stdout.strip() == "[]"

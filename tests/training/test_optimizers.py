@@ -33,7 +33,9 @@ def test_ten_steps(rng, nesterov):
         np.testing.assert_allclose(variable.numpy(), array, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("optimizer", "left"), [(CoupledSGD, 0.608), (keras.optimizers.SGD, 0.951)])
+@pytest.mark.parametrize(
+    ("optimizer", "left"), [(CoupledSGD, 0.608), (keras.optimizers.SGD, 0.951)]
+)
 def test_decay_is_not_that_of_keras(optimizer, left):
     """A weight of 1 after 1,000 steps without a gradient, at the paper's settings for CIFAR-10."""
     variable = keras.Variable([1.0])

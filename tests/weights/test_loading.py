@@ -15,9 +15,7 @@ def fixture():
 
 
 def build(**arguments):
-    return ResNet18SPD(
-        classes=200, downsampling="strided", classifier_activation=None, **arguments
-    )
+    return ResNet18SPD(classes=200, downsampling="strided", classifier_activation=None, **arguments)
 
 
 def test_safetensors(fixture, tmp_path):
@@ -63,7 +61,9 @@ def test_the_released_resnet18_is_named_for_what_it_is():
     state_dict, _, _ = reference.load("resnet18_spd_as_released")
     model = ResNet18SPD(classes=200)
     before = model.get_weights()
-    with pytest.raises(ValueError, match=r"It fits `keras_spd.applications.ResNet50SPD\(classes=200\)`"):
+    with pytest.raises(
+        ValueError, match=r"It fits `keras_spd.applications.ResNet50SPD\(classes=200\)`"
+    ):
         load_reference_weights(model, state_dict)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -1,0 +1,83 @@
+"""TFLite files: operators, outputs, and no half-written file."""
+
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+
+from keras_spd.applications import ResNet18SPD
+from keras_spd.export import export_tflite, run_tflite, verify_tflite
+from keras_spd.layers import SpaceToDepth, SPDConv
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="TFLite files are written with TensorFlow"
+)
+
+
+def operators(path):
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    return Counter(operator["op_name"] for operator in interpreter._get_ops_details())
+
+
+@pytest.fixture
+def model():
+    """Batch-norm statistics that are not trivial, so that folding them shows."""
+    model = ResNet18SPD(classes=4, input_shape=(32, 32, 3))
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            size = layer.gamma.shape
+            layer.moving_mean.assign(rng.normal(0, 0.1, size))
+            layer.moving_variance.assign(rng.uniform(0.5, 1.5, size))
+    return model
+
+
+@pytest.mark.slow
+def test_resnet_is_one_operator_for_each_spd(model, tmp_path, rng):
+    path = export_tflite(model, tmp_path / "model.tflite", batch_size=2)
+    found = operators(path)
+    assert found["SPACE_TO_DEPTH"] == 4
+    assert not {name for name in found if name in ("PAD", "PADV2", "TRANSPOSE", "RESHAPE")}
+    assert not {name for name in found if name.startswith("Flex") or name == "CUSTOM"}
+
+    images = rng.normal(size=(5, 32, 32, 3)).astype("float32")
+    comparison = verify_tflite(path, model, images)
+    assert comparison.images == 5
+    assert comparison.agreement == 1
+    assert comparison.max_difference < 1e-5
+    assert [file.name for file in tmp_path.iterdir()] == ["model.tflite"]
+
+    model.get_layer("logits").bias.assign([9, 0, 0, 0])
+    with pytest.raises(ValueError, match="differs from `resnet18_spd` by more than 0.0001"):
+        verify_tflite(path, model, images)
+
+
+def test_layers_with_and_without_padding(tmp_path, rng):
+    for sides, pads in (((8, 6), 0), ((7, 5), 1)):
+        inputs = keras.Input((*sides, 4))
+        x = SPDConv(6, 3, 2, groups=2, padding="same")(inputs)
+        model = keras.Model(inputs, SpaceToDepth(3)(x))
+        path = export_tflite(model, tmp_path / "layer.tflite")
+        images = rng.normal(size=(1, *sides, 4)).astype("float32")
+        np.testing.assert_allclose(
+            run_tflite(path, images), model.predict(images, verbose=0), atol=1e-5
+        )
+        assert operators(path)["SPACE_TO_DEPTH"] == 2
+        assert operators(path)["PAD"] >= pads
+
+
+def test_unknown_sides_are_refused(tmp_path):
+    model = ResNet18SPD(classes=2)
+    with pytest.raises(
+        ValueError, match=r"an `input_shape` without `None`. Received: .*None, None"
+    ):
+        export_tflite(model, tmp_path / "model.tflite")
+    with pytest.raises(ValueError, match="ends in `.tflite`"):
+        export_tflite(ResNet18SPD(classes=2, input_shape=(8, 8, 3)), tmp_path / "model.lite")
+    assert not list(tmp_path.iterdir())
