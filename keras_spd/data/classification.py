@@ -113,30 +113,3 @@ def from_arrays(images, labels, class_names=None):
         return ArrayBatches(images, labels, batch_size, **options)
 
     return ClassificationData(len(images), images.shape[1:], tuple(class_names), make_batches)
-
-
-def from_tfds(name, split, *, data_dir=None, download=True):
-    """Reads a classification data set of TensorFlow Datasets.
-
-    Args:
-        name: Name of the data set, such as `"cifar10"` or `"cifar100:3.0.2"`.
-        split: Split, such as `"train"`, `"test"` or `"train[:10%]"`.
-        data_dir: Folder with prepared data sets. Defaults to TFDS' own.
-        download: Boolean, whether to fetch a data set that is not in `data_dir`.
-
-    Returns:
-        `ClassificationData`. Its batches are a `tf.data.Dataset`; decoded images are kept in
-        memory where the split takes less than 1 GiB.
-
-    Raises:
-        ImportError: If TensorFlow or TFDS is not installed.
-        ValueError: If the data set or split does not exist or is not for classification.
-
-    Example:
-
-    >>> train = keras_spd.data.from_tfds("cifar10", "train")
-    >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True), epochs=10)
-    """
-    from keras_spd.data import tfds_source
-
-    return tfds_source.read(name, split, data_dir=data_dir, download=download)

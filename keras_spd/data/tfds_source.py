@@ -1,25 +1,46 @@
-"""TFDS classification data as `tf.data`. The only module that imports TFDS."""
+"""TFDS classification data. TensorFlow and TFDS are imported when it is read."""
 
-import itertools
 import math
-
-try:
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-except ImportError as error:
-    raise ImportError(
-        "Reading TFDS data needs `pip install tensorflow tensorflow-datasets importlib_resources` "
-        f"({error}). Without TensorFlow, pass arrays to `keras_spd.data.from_arrays`."
-    ) from error
 
 from keras_spd.data.classification import ClassificationData
 
 _CACHE_BYTES = 2**30
-_SHUFFLE_BUFFER = 50_000
 
 
-def read(name, split, *, data_dir, download):
-    """See `keras_spd.data.from_tfds`."""
+def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
+    """Reads a classification data set of TensorFlow Datasets.
+
+    Args:
+        name: Name of the data set, such as `"cifar10"` or `"cifar100:3.0.2"`.
+        split: Split, such as `"train"`, `"test"` or `"train[:10%]"`.
+        data_dir: Folder with prepared data sets. Defaults to TFDS' own.
+        download: Boolean, whether to fetch a data set that is not in `data_dir`.
+        image_size: `(height, width)` to resize images to; needed where their sizes differ.
+
+    Returns:
+        `ClassificationData` of RGB images (grayscale ones become RGB). Its batches are a
+        `tf.data.Dataset`; images are kept in memory where the split takes less than 1 GiB.
+
+    Raises:
+        ImportError: If TensorFlow or TFDS is not installed.
+        ValueError: If the data set or split does not exist or is not for classification, or its
+            images differ in size and `image_size` is not given.
+
+    Example:
+
+    >>> train = keras_spd.data.from_tfds("cifar10", "train")
+    >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True), epochs=10)
+    """
+    try:
+        import tensorflow_datasets as tfds
+
+        from keras_spd.data import tf_batches
+    except ImportError as error:
+        raise ImportError(
+            "Reading TFDS data needs `pip install tensorflow tensorflow-datasets "
+            f"importlib_resources` ({error}). Without TensorFlow, pass arrays to "
+            "`keras_spd.data.from_arrays`."
+        ) from error
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
@@ -56,66 +77,18 @@ def read(name, split, *, data_dir, download):
     if not num_images:
         raise ValueError(f"Split {split!r} of the TFDS data set {name!r} is empty.")
     image_shape = tuple(features[supervised[0]].shape)
-    if None not in image_shape and num_images * math.prod(image_shape) < _CACHE_BYTES:
+    if image_size is None and None in image_shape[:2]:
+        raise ValueError(
+            f"The images of the TFDS data set {name!r} differ in size. Pass "
+            "`image_size=(height, width)`, or set `data.image_size` in a recipe."
+        )
+    image_shape = (*(image_size or image_shape[:2]), 3)
+    dataset = dataset.map(tf_batches.standardize(image_size), num_parallel_calls=4)
+    if num_images * math.prod(image_shape) < _CACHE_BYTES:
         dataset = dataset.cache()
 
     def make_batches(batch_size, **options):
-        return _batches(dataset, num_images, batch_size, **options)
+        return tf_batches.batches(dataset, num_images, batch_size, **options)
 
     names = tuple(features[supervised[1]].names)
     return ClassificationData(num_images, image_shape, names, make_batches)
-
-
-def _batches(
-    dataset, num_images, batch_size, *, preprocess, shuffle, augmentation, seed, first_epoch, epochs
-):
-    augment = augmentation.build(*dataset.element_spec[0].shape[:2])
-
-    def one_epoch(epoch):
-        images = dataset
-        if shuffle:
-            # In the graph of `flat_map`, and only there: the order is not to depend on TensorFlow's
-            # global seed, which `shuffle` would mix in.
-            tf.random.set_seed(1)
-            buffer_size = min(num_images, _SHUFFLE_BUFFER)
-            images = images.shuffle(buffer_size, seed=seed * 1_000_003 + epoch)
-        batches = images.batch(
-            batch_size, drop_remainder=shuffle, num_parallel_calls=tf.data.AUTOTUNE
-        )
-        return batches.enumerate().map(
-            lambda index, batch: prepare(epoch, index, *batch), num_parallel_calls=tf.data.AUTOTUNE
-        )
-
-    def prepare(epoch, index, images, labels):
-        images = tf.cast(images, "float32")
-        if augment is not None:
-            images = augment(images, _key(seed, epoch, index))
-        return preprocess(images), labels
-
-    if not shuffle and augment is None and epochs is None:
-        stream = one_epoch(tf.constant(first_epoch, "int64"))  # every epoch is the same
-    else:
-        if epochs is None:  # each iteration is one epoch, and the next one
-            counter = itertools.count(first_epoch)
-            numbers = tf.data.Dataset.from_generator(
-                lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")
-            )
-            cardinality = num_images // batch_size if shuffle else -(-num_images // batch_size)
-        else:
-            numbers = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
-            cardinality = None
-        stream = numbers.flat_map(one_epoch)
-        if cardinality is not None:
-            stream = stream.apply(tf.data.experimental.assert_cardinality(cardinality))
-    return stream.prefetch(tf.data.AUTOTUNE)
-
-
-def _key(seed, epoch, index):
-    """Mixes seed, epoch and batch into a tensor of two int32 numbers."""
-    return tf.random.stateless_uniform(
-        (2,),
-        seed=tf.cast(tf.stack([seed * 1_000_003 + epoch, index]) % (2**31 - 1), "int32"),
-        minval=0,
-        maxval=2**30,
-        dtype=tf.int32,
-    )

@@ -213,7 +213,12 @@ def _results(model, recipe, folder, test_data):
 def _read_split(recipe, split):
     if recipe.data.name == "blood_cells":
         return data.load_blood_cells(split)
-    return data.from_tfds(recipe.data.name, split, data_dir=recipe.data.data_dir)
+    return data.from_tfds(
+        recipe.data.name,
+        split,
+        data_dir=recipe.data.data_dir,
+        image_size=recipe.data.image_size,
+    )
 
 
 def _preprocess(recipe):

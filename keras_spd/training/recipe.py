@@ -29,6 +29,8 @@ class Data(_Section):
     test_split: str = "test"
     data_dir: str | None = None
     """Folder with prepared TFDS data sets; TFDS' own by default."""
+    image_size: tuple[int, int] | None = None
+    """Height and width to resize images to; needed where their sizes differ."""
     statistics: str = "cifar10"
     """Mean and standard deviation for normalisation, a name in `applications.STATISTICS`."""
 

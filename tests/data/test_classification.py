@@ -21,12 +21,12 @@ def source(request, arrays):
     if request.param == "arrays":
         return data.from_arrays(images, np.arange(50))
     tf = pytest.importorskip("tensorflow", reason="TFDS needs TensorFlow")
-    from keras_spd.data import tfds_source
+    from keras_spd.data import tf_batches
 
     dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(50)))
 
     def make_batches(batch_size, **options):
-        return tfds_source._batches(dataset, 50, batch_size, **options)
+        return tf_batches.batches(dataset, 50, batch_size, **options)
 
     names = tuple(map(str, range(50)))
     return data.ClassificationData(50, (8, 8, 3), names, make_batches)
@@ -80,11 +80,10 @@ def test_a_resumed_epoch_is_the_unbroken_one(source):
         np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("source", ["tfds"], indirect=True)  # arrays are iterated by epoch
 def test_a_stream_is_its_epochs_in_a_row(source):
     options = {"shuffle": True, "augmentation": AUGMENTATION, "seed": 3}
     stream = source.batches(16, epochs=2, first_epoch=1, **options)
-    if hasattr(stream, "on_epoch_end"):
-        pytest.skip("arrays are iterated once an epoch")
     expected = epochs(source.batches(16, first_epoch=1, **options), 2)
     images, labels = (np.concatenate(column) for column in zip(*map(tuple, stream), strict=True))
     np.testing.assert_array_equal(labels, np.concatenate([labels for _, labels in expected]))
@@ -116,6 +115,42 @@ def test_cifar10(cifar10_dir):
     ((images, labels), *_) = test.batches(100)
     assert images.shape == (100, 32, 32, 3) and float(np.max(images)) > 200
     assert sum(len(labels) for _, labels in test.batches(128)) == 10_000
+
+
+def test_grayscale_images_of_different_sizes(tmp_path):
+    """A TFDS data set defined here: gray images of two sizes, two classes."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="the data set is TFDS'")
+
+    class GrayShades(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 1)),
+                    "label": tfds.features.ClassLabel(names=["dark", "light"]),
+                }
+            )
+            return self.dataset_info_from_configs(
+                features=features, supervised_keys=("image", "label")
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for label, side in ((0, 10), (1, 20)):
+                shade = np.full((side, side + 2, 1), 50 + 100 * label, "uint8")
+                yield label, {"image": shade, "label": label}
+
+    with pytest.raises(ValueError, match=r"differ in size. Pass `image_size=\(height, width\)`"):
+        data.from_tfds("gray_shades", "train", data_dir=tmp_path)
+    train = data.from_tfds("gray_shades", "train", data_dir=tmp_path, image_size=(8, 6))
+    assert (train.image_shape, train.class_names) == ((8, 6, 3), ("dark", "light"))
+    ((images, labels),) = train.batches(2)
+    assert images.shape == (2, 8, 6, 3)
+    for image, label in zip(np.array(images), np.array(labels), strict=True):
+        np.testing.assert_array_equal(image, 50 + 100 * label)
 
 
 def test_tfds_errors(cifar10_dir):

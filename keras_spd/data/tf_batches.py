@@ -1,0 +1,87 @@
+"""Batches as `tf.data`, in an order that only seed and epoch decide. Imports TensorFlow."""
+
+import itertools
+
+import tensorflow as tf
+
+_SHUFFLE_BUFFER = 50_000
+
+
+def standardize(image_size):
+    """Returns a function that makes an image RGB, uint8 and of `image_size`, if that is given."""
+
+    def function(image, label):
+        if image.shape[-1] == 1:
+            image = tf.image.grayscale_to_rgb(image)
+        if image_size is not None:
+            image = tf.image.resize(image, image_size, antialias=True)
+            image = tf.saturate_cast(tf.round(image), tf.uint8)
+        return image, label
+
+    return function
+
+
+def batches(
+    dataset, num_images, batch_size, *, preprocess, shuffle, augmentation, seed, first_epoch, epochs
+):
+    """Batches a `tf.data.Dataset` of single images and labels.
+
+    Args:
+        dataset: Yields `(image, label)`, always in the same order.
+        num_images: Integer, its length.
+        batch_size, preprocess, shuffle, augmentation, seed, first_epoch, epochs: As in
+            `ClassificationData.batches`.
+
+    Returns:
+        `tf.data.Dataset` of `(images, labels)`.
+    """
+    augment = augmentation.build(*dataset.element_spec[0].shape[:2])
+
+    def one_epoch(epoch):
+        images = dataset
+        if shuffle:
+            # In the graph of `flat_map`, and only there: the order is not to depend on TensorFlow's
+            # global seed, which `shuffle` would mix in.
+            tf.random.set_seed(1)
+            buffer_size = min(num_images, _SHUFFLE_BUFFER)
+            images = images.shuffle(buffer_size, seed=seed * 1_000_003 + epoch)
+        batches = images.batch(
+            batch_size, drop_remainder=shuffle, num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return batches.enumerate().map(
+            lambda index, batch: prepare(epoch, index, *batch), num_parallel_calls=tf.data.AUTOTUNE
+        )
+
+    def prepare(epoch, index, images, labels):
+        images = tf.cast(images, "float32")
+        if augment is not None:
+            images = augment(images, _key(seed, epoch, index))
+        return preprocess(images), labels
+
+    if not shuffle and augment is None and epochs is None:
+        stream = one_epoch(tf.constant(first_epoch, "int64"))  # every epoch is the same
+    else:
+        if epochs is None:  # each iteration is one epoch, and the next one
+            counter = itertools.count(first_epoch)
+            numbers = tf.data.Dataset.from_generator(
+                lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")
+            )
+            cardinality = num_images // batch_size if shuffle else -(-num_images // batch_size)
+        else:
+            numbers = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
+            cardinality = None
+        stream = numbers.flat_map(one_epoch)
+        if cardinality is not None:
+            stream = stream.apply(tf.data.experimental.assert_cardinality(cardinality))
+    return stream.prefetch(tf.data.AUTOTUNE)
+
+
+def _key(seed, epoch, index):
+    """Mixes seed, epoch and batch into a tensor of two int32 numbers."""
+    return tf.random.stateless_uniform(
+        (2,),
+        seed=tf.cast(tf.stack([seed * 1_000_003 + epoch, index]) % (2**31 - 1), "int32"),
+        minval=0,
+        maxval=2**30,
+        dtype=tf.int32,
+    )
