@@ -18,17 +18,17 @@ app.command("train")(train.train)
 
 @app.callback()
 def _options(
-    context: typer.Context,
     verbose: bool = typer.Option(False, "--verbose", help="Show the traceback of an error."),
 ) -> None:
-    context.obj = {"verbose": verbose}
+    del verbose  # `main` reads it, at any place of the command line
 
 
 def main() -> None:
     """Runs the command line. Errors of use end with one line and exit code 1."""
     logging.basicConfig(format="%(message)s")
+    arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:
-        app()
+        app(arguments)
     except (ValueError, ImportError) as error:
         if "--verbose" in sys.argv:
             raise

@@ -60,7 +60,13 @@ def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
             f"an image and a class label. Received: supervised_keys={supervised}."
         )
     if download:
-        builder.download_and_prepare()
+        try:
+            builder.download_and_prepare()
+        except (OSError, tfds.download.DownloadError) as error:
+            raise ValueError(
+                f"The TFDS data set {name!r} is not prepared in {builder.data_dir} and cannot be "
+                f"downloaded: {error}"
+            ) from error
     try:
         dataset = builder.as_dataset(
             split=split,

@@ -42,7 +42,7 @@ def test_errors_are_words_and_not_tracebacks(tmp_path, arguments, message):
     assert len(lines) == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert "Traceback" in keras_spd("--verbose", *arguments, cwd=tmp_path).stderr
+    assert "Traceback" in keras_spd(*arguments, "--verbose", cwd=tmp_path).stderr
 
 
 @pytest.mark.slow
