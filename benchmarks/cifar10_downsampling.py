@@ -1,6 +1,6 @@
 """SPD against strides on CIFAR-10: the same recipe, the same epochs, several seeds.
 
-    python benchmarks/cifar10_downsampling.py train --data-dir DIR --images 10000 --epochs 3
+    python benchmarks/cifar10_downsampling.py train --data-dir DIR --images 8000 --epochs 3
     python benchmarks/cifar10_downsampling.py time
 
 `train` trains ResNet18-SPD, the strided network at the same resolutions and the authors' twin (full

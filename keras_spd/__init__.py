@@ -1,6 +1,17 @@
 """keras_spd: networks for low-resolution images and small objects, without strides or pooling."""
 
+import importlib
+
 from keras_spd import applications as applications
+from keras_spd import benchmark as benchmark
 from keras_spd import data as data
+from keras_spd import export as export
 from keras_spd import layers as layers
 from keras_spd.version import __version__ as __version__
+
+
+def __getattr__(name):
+    # Recipes need pydantic, which the layers and networks are not to wait for.
+    if name == "training":
+        return importlib.import_module("keras_spd.training")
+    raise AttributeError(f"module 'keras_spd' has no attribute {name!r}")

@@ -22,12 +22,14 @@ def test_example(script):
 
 
 @pytest.mark.slow
-def test_readme(tmp_path, monkeypatch, capsys):
-    """Its blocks, one after the other, in a folder where `keras-spd demo` has run."""
-    monkeypatch.chdir(tmp_path)
-    run_demo("demo", epochs=1, say=lambda line: None)
+def test_readme(tmp_path):
+    """Each block in a process of its own, in a folder where `keras-spd demo` has run."""
+    run_demo(tmp_path / "demo", epochs=1, say=lambda line: None)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-    assert re.search(r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]", capsys.readouterr().out)
+        result = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+    assert re.search(r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]", result.stdout)
