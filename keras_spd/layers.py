@@ -48,7 +48,7 @@ class SpaceToDepth(keras.layers.Layer):
         self.data_format = _standardize_data_format(data_format)
 
     def call(self, inputs):
-        _check_rank(self, inputs.shape)
+        _check_rank(self, getattr(inputs, "shape", ()))
         if self.data_format == "channels_first":
             return ops.transpose(self._rearrange(ops.transpose(inputs, (0, 2, 3, 1))), (0, 3, 1, 2))
         return self._rearrange(inputs)
@@ -74,7 +74,8 @@ class SpaceToDepth(keras.layers.Layer):
 
     def compute_output_spec(self, inputs):
         # Keras would announce the compute dtype, but integer images stay integers.
-        return keras.KerasTensor(self.compute_output_shape(inputs.shape), dtype=inputs.dtype)
+        shape = self.compute_output_shape(getattr(inputs, "shape", ()))
+        return keras.KerasTensor(shape, dtype=inputs.dtype)
 
     def get_config(self):
         config = {"scale": self.scale, "data_format": self.data_format}
@@ -185,6 +186,7 @@ class SPDConv(keras.layers.Layer):
                 "`groups` of `SPDConv` must divide the number of input channels, which must be "
                 f"known. Received: groups={self.conv.groups}, input_shape={tuple(input_shape)}."
             )
+        self.space_to_depth.build(input_shape)
         self.conv.build(self.space_to_depth.compute_output_shape(input_shape))
 
     def call(self, inputs):
@@ -243,6 +245,6 @@ def _standardize_data_format(data_format):
 def _check_rank(layer, shape):
     if len(shape) != 4:
         raise ValueError(
-            f"`{type(layer).__name__}` takes batches of images, tensors of rank 4. "
+            f"`{type(layer).__name__}` takes a batch of images, one tensor of rank 4. "
             f"Received: input_shape={tuple(shape)}. For one image, add a batch axis: `x[None]`."
         )

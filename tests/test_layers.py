@@ -182,5 +182,22 @@ def test_other_bad_arguments():
         SPDConv(8, groups=4)(np.zeros((1, 4, 4, 2), "float32"))
 
 
+def test_a_list_of_tensors_is_refused():
+    images = np.zeros((1, 4, 4, 3), "float32")
+    with pytest.raises(ValueError, match="one tensor of rank 4"):
+        SpaceToDepth()([images, images])
+
+
+def test_quantised_by_keras(rng):
+    """`quantize` does not trip over the layers inside; Keras 3.15 quantises the dense layer."""
+    images = rng.normal(size=(2, 9, 8, 3)).astype("float32")
+    model = keras.Sequential([keras.Input((9, 8, 3)), SPDConv(5), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(4))
+    before = model.predict(images, verbose=0)
+    model.quantize("int8")
+    after = model.predict(images, verbose=0)
+    assert 0 < np.abs(after - before).max() < 0.05 * np.abs(before).max()
+
+
 def test_numpy_integer_scale():
     assert SpaceToDepth(np.int64(3)).get_config()["scale"] == 3

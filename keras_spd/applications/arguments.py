@@ -11,6 +11,13 @@ def check_choice(name, value, choices):
         )
 
 
+def check_positive_integer(name, value):
+    """Returns `value` as an `int`, also a NumPy integer, or raises a `ValueError`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+        raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
+    return int(value)
+
+
 def check_image_data_format():
     """Raises a `ValueError` where Keras is configured for channels_first images."""
     if keras.config.image_data_format() != "channels_last":

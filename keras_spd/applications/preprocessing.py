@@ -17,6 +17,11 @@ class Statistics:
     def __post_init__(self):
         for name in ("mean", "std"):  # lists, where a config was read from JSON
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
+            raise ValueError(
+                "`mean` and `std` must have a value for each of the three RGB channels, and `std` "
+                f"be positive. Received: mean={self.mean}, std={self.std}."
+            )
 
 
 def _from_255(values):
@@ -76,9 +81,9 @@ def preprocess_input(x, statistics="cifar10"):
     >>> x = keras_spd.applications.preprocess_input(images, statistics="cifar10")
     """
     statistics = get_statistics(statistics)
-    if isinstance(x, (list, tuple)):
+    if not hasattr(x, "shape"):
         x = np.asarray(x)
-    if x.shape[-1] != 3:
+    if not len(x.shape) or x.shape[-1] != 3:
         raise ValueError(
             "`preprocess_input` takes RGB images, with 3 channels in the last axis. "
             f"Received: x.shape={tuple(x.shape)}."

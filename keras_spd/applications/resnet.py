@@ -18,6 +18,7 @@ from keras_spd.applications.arguments import (
     check_choice,
     check_image_data_format,
     check_input_shape,
+    check_positive_integer,
     image_input,
 )
 from keras_spd.applications.image_model import ImageModel, ModelInfo
@@ -99,8 +100,8 @@ def _build(
     else:
         check_choice("stem_stride", stem_stride, (None, 1, 2))
         stem_stride = stem_stride or 1
-    if include_top and (isinstance(classes, bool) or not isinstance(classes, int) or classes < 1):
-        raise ValueError(f"`classes` must be an integer >= 1. Received: classes={classes!r}.")
+    if include_top:
+        classes = check_positive_integer("classes", classes)
     check_input_shape(input_shape)
     architecture = f"ResNet{depth}SPD"
     name = name or f"resnet{depth}_{downsampling}"

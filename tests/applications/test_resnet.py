@@ -191,6 +191,7 @@ def test_initial_weights_are_pytorchs_default():
         ({"shortcut": None}, "`shortcut` must be one of"),
         ({"stem_stride": 1}, "`stem_stride` must be one of None, 2"),
         ({"pooling": "mean"}, "`pooling` must be one of None, 'avg', 'max'"),
+        ({"classes": 2.0}, "`classes` must be an integer >= 1. Received: classes=2.0"),
         ({"classes": 0}, "`classes` must be an integer >= 1. Received: classes=0"),
         ({"input_shape": (32, 32)}, r"`input_shape` must be \(height, width, channels\)"),
         ({"input_shape": (32, 32, None)}, "`input_shape` must be"),
