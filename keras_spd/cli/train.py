@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -58,7 +59,9 @@ def train(
             "runs", f"{resolved.model.name}_{resolved.data.name}_{resolved.seed}"
         )
     try:
-        training.train(resolved, run, resume=resume)
+        # A progress bar on a terminal, a line an epoch in a log file.
+        verbose = "auto" if sys.stdout.isatty() else 2
+        training.train(resolved, run, resume=resume, verbose=verbose)
     except KeyboardInterrupt:
         typer.echo(f"\nStopped. Go on with: keras-spd train --resume --run {run}", err=True)
         raise typer.Exit(130) from None
