@@ -19,7 +19,7 @@ def _same_start():
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
-    keras.utils.clear_session(free_memory=False)
+    keras.utils.clear_session()
 
 
 @pytest.fixture

@@ -16,22 +16,24 @@ from keras_spd import data
 from keras_spd.training import load_recipe, train
 from keras_spd.training.run_folder import RunFolder
 
+OVERRIDES = {"epochs": 4, "batch_size": 16, "optimizer.learning_rate": 0.005}
+
 
 @pytest.fixture
 def cells():
-    """A few small cells: 48 to train on, 24 to test on, of 16x16 pixels."""
+    """A few small cells: 160 to train on, 40 to test on, of 16x16 pixels."""
     images, labels = data.load_blood_cells("train").batches(817)[0]
     images = images[:, ::2, ::2]
     order = np.random.default_rng(0).permutation(len(images))
     train_data, test_data = (
-        data.from_arrays(images[part], labels[part]) for part in (order[:48], order[48:72])
+        data.from_arrays(images[part], labels[part]) for part in (order[:160], order[160:200])
     )
     return {"train_data": train_data, "test_data": test_data, "verbose": 0}
 
 
 @pytest.fixture
 def recipe():
-    return load_recipe("demo", overrides={"epochs": 4, "batch_size": 16})
+    return load_recipe("demo", overrides=OVERRIDES)
 
 
 def log(folder):
@@ -72,15 +74,15 @@ def test_run_folder_and_learning(tmp_path, cells, recipe):
 
 
 KILLED = """
-import sys
+import json, sys
 from keras_spd import data
 from keras_spd.training import load_recipe, train
 import numpy as np
 images, labels = data.load_blood_cells("train").batches(817)[0]
 images = images[:, ::2, ::2]
 order = np.random.default_rng(0).permutation(len(images))
-sets = [data.from_arrays(images[part], labels[part]) for part in (order[:48], order[48:72])]
-recipe = load_recipe("demo", overrides={"epochs": 4, "batch_size": 16})
+sets = [data.from_arrays(images[part], labels[part]) for part in (order[:160], order[160:200])]
+recipe = load_recipe("demo", overrides=json.loads(sys.argv[2]))
 train(recipe, sys.argv[1], train_data=sets[0], test_data=sets[1], verbose=0)
 """
 
@@ -91,7 +93,7 @@ def test_a_killed_run_resumes_as_if_unbroken(tmp_path, cells, recipe):
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     train(recipe, unbroken, **cells)
 
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed)])
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(killed), json.dumps(OVERRIDES)])
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         if (killed / "log.csv").is_file() and len(log(killed)) >= 2:
