@@ -13,7 +13,7 @@ from keras_spd import applications, data, export, training
 def run_demo(folder, *, epochs=None, say):
     """Trains ResNet18-SPD on the package's blood cells and exports it to TFLite.
 
-    Needs no download; about a minute and a half on two CPU cores.
+    Needs no download; about two minutes on two CPU cores.
 
     Args:
         folder: Path of the folder for the results. A former demo in it is replaced.

@@ -16,7 +16,7 @@ def demo(
 
     Example: keras-spd demo
 
-    Needs no download; about a minute and a half on two CPU cores.
+    Needs no download; about two minutes on two CPU cores.
     """
     from keras_spd.demo import run_demo
 
