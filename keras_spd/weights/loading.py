@@ -68,7 +68,7 @@ def load_reference_weights(model, source):
             "`load_reference_weights` fills the ResNets of `keras_spd.applications`. "
             f"Received: model named {getattr(model, 'name', model)!r}."
         ) from error
-    described = {name: array for name, array in arrays.items()}
+    described = arrays
     if "fc.weight" not in entries:
         arrays = {name: a for name, a in arrays.items() if not name.startswith("fc.")}
 
