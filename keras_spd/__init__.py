@@ -5,8 +5,12 @@ import importlib
 from keras_spd import applications as applications
 from keras_spd import benchmark as benchmark
 from keras_spd import data as data
+from keras_spd import detection as detection
 from keras_spd import export as export
 from keras_spd import layers as layers
+from keras_spd import metrics as metrics
+from keras_spd.inference import Predictor as Predictor
+from keras_spd.inference import evaluate as evaluate
 from keras_spd.version import __version__ as __version__
 
 

@@ -1,6 +1,7 @@
 """The table of network variants: builders, weights and the command line read it."""
 
 import dataclasses
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,4 +21,29 @@ RESNETS = {
     50: ResNetVariant(bottleneck=True, blocks=(3, 4, 6, 3)),
     101: ResNetVariant(bottleneck=True, blocks=(3, 4, 23, 3)),
     152: ResNetVariant(bottleneck=True, blocks=(3, 8, 36, 3)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class YOLOV5Variant:
+    """What the depth (blocks a stage) and the width (channels) of the large model are scaled by."""
+
+    depth_multiple: float
+    width_multiple: float
+
+    def blocks(self, count):
+        """Number of bottlenecks where the large model has `count`."""
+        return max(round(count * self.depth_multiple), 1)
+
+    def channels(self, count):
+        """Number of channels where the large model has `count`: a multiple of 8."""
+        return math.ceil(count * self.width_multiple / 8) * 8
+
+
+# `YOLOv5-SPD/models/space_depth_{n,s,m,l}.yaml` of LabSAINT/SPD-Conv.
+YOLOV5S = {
+    "n": YOLOV5Variant(0.33, 0.25),
+    "s": YOLOV5Variant(0.33, 0.50),
+    "m": YOLOV5Variant(0.67, 0.75),
+    "l": YOLOV5Variant(1.0, 1.0),
 }

@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-FIXTURES = pathlib.Path(__file__).parent / "fixtures" / "resnet"
+FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
 
 def seeded_tensor(key, shape, salt):
@@ -29,15 +29,16 @@ def seeded_tensor(key, shape, salt):
 
 def load(name):
     """Returns the state dict (PyTorch layout), NHWC images and the expected outputs."""
-    spec = json.loads((FIXTURES / f"{name}.json").read_text())
+    folder = FIXTURES / name.split("_")[0].removesuffix("18").removesuffix("50")
+    spec = json.loads((folder / f"{name}.json").read_text())
     state_dict = {
         key: seeded_tensor(key, tuple(shape), spec["salt"]) for key, shape in spec["shapes"].items()
     }
-    state_dict.update(np.load(FIXTURES / f"{name}.batch_norm.npz"))
+    state_dict.update(np.load(folder / f"{name}.batch_norm.npz"))
     images = np.random.default_rng(spec["input_seed"]).random(
         spec["input_shape_nchw"], dtype=np.float32
     )
-    return state_dict, images.transpose(0, 2, 3, 1), dict(np.load(FIXTURES / f"{name}.npz"))
+    return state_dict, images.transpose(0, 2, 3, 1), dict(np.load(folder / f"{name}.npz"))
 
 
 def relative_norm(difference, reference):

@@ -1,5 +1,7 @@
 """Networks with the signatures of Keras Applications."""
 
+from keras_spd.applications.detector import Detector as Detector
+from keras_spd.applications.detector import paper_optimizer as paper_optimizer
 from keras_spd.applications.image_model import ImageModel as ImageModel
 from keras_spd.applications.image_model import ModelInfo as ModelInfo
 from keras_spd.applications.preprocessing import STATISTICS as STATISTICS
@@ -14,4 +16,7 @@ from keras_spd.applications.resnet import ResNet50SPD as ResNet50SPD
 from keras_spd.applications.resnet import ResNet101SPD as ResNet101SPD
 from keras_spd.applications.resnet import ResNet152SPD as ResNet152SPD
 from keras_spd.applications.resnet import ResNetSPDBackbone as ResNetSPDBackbone
+from keras_spd.applications.yolov5 import DETECTORS as DETECTORS
+from keras_spd.applications.yolov5 import YOLOV5SPD as YOLOV5SPD
+from keras_spd.applications.yolov5 import YOLOV5SPDBackbone as YOLOV5SPDBackbone
 from keras_spd.weights import load_reference_weights as load_reference_weights

@@ -15,11 +15,11 @@ def initializer():
 
 
 def conv(x, filters, kernel_size, name, *, strides=1):
-    """A convolution without bias, padded by half its kernel on every side as PyTorch pads it."""
+    """A convolution without bias, every side padded by `(kernel_size - 1) // 2` as in PyTorch."""
     padding = "same"
     if strides > 1 and kernel_size > 1:
         # Keras pads an even side only at the bottom and right when the convolution is strided.
-        x = layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        x = layers.ZeroPadding2D((kernel_size - 1) // 2, name=f"{name}_pad")(x)
         padding = "valid"
     return layers.Conv2D(
         filters,

@@ -16,23 +16,27 @@ class ModelInfo:
         class_names: One name for each output, in order; `None` if unknown.
         statistics: The `Statistics` its inputs are normalised with; `None` for raw inputs.
         input_range: Smallest and largest pixel value before normalisation.
+        image_size: `(height, width)` the model was trained at; `None` if unknown.
     """
 
     architecture: str | None = None
     class_names: tuple[str, ...] | None = None
     statistics: Statistics | None = None
     input_range: tuple[float, float] = (0.0, 255.0)
+    image_size: tuple[int, int] | None = None
 
     @classmethod
     def from_config(cls, config):
         """Rebuilds the record from the lists and dictionaries of a model's config."""
         statistics = config.get("statistics")
         class_names = config.get("class_names")
+        image_size = config.get("image_size")
         return cls(
             architecture=config.get("architecture"),
             class_names=tuple(class_names) if class_names is not None else None,
             statistics=Statistics(**statistics) if statistics is not None else None,
             input_range=tuple(config.get("input_range", (0.0, 255.0))),
+            image_size=tuple(image_size) if image_size is not None else None,
         )
 
 

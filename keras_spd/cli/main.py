@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from keras_spd.cli import demo, train
+from keras_spd.cli import check_data, demo, evaluate, predict, train
 
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
@@ -13,7 +13,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
+app.command("check-data")(check_data.check_data)
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 
 
 @app.callback()

@@ -7,12 +7,27 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_spd.cli import options
+
 
 def train(
     model: Annotated[
         str | None, typer.Argument(help="Network, such as resnet18_spd; default: the recipe's.")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="TFDS data set, such as cifar10.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="TFDS data set, such as cifar10 or voc/2012.")
+    ] = None,
+    train_: Annotated[
+        str | None,
+        typer.Option(
+            "--train",
+            help="Detectors: COCO .json, YOLO data.yaml[:split] or folder, VOC folder; with "
+            "--dataset, a TFDS split.",
+        ),
+    ] = None,
+    test: Annotated[str | None, typer.Option(help="Detectors: the same, for the scores.")] = None,
+    images: options.Images = None,
+    image_size: options.ImageSize = None,
     recipe: Annotated[
         str, typer.Option(help="Recipe of the package (paper, short, ...) or a .toml file.")
     ] = "short",
@@ -36,28 +51,49 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a classifier on a TFDS data set.
+    """Train a classifier or a detector.
 
     Example: keras-spd train resnet50_spd --dataset cifar10 --recipe paper
 
+    Example: keras-spd train yolov5_spd_n --train boards/train.json --test boards/test.json
+    --image-size 320 --epochs 40 --run runs/boards
+
     The run folder gets the resolved recipe, a CSV and a TensorBoard log, the state to resume from,
-    the best weights, the trained model (model.keras) and its test accuracy (results.json).
+    the best weights, the trained model (model.keras) and its test scores (results.json).
     """
-    from keras_spd import training
+    from keras_spd import applications, training
 
     overrides = dict(_parse(assignment) for assignment in set_ or [])
-    named = {"model.name": model, "epochs": epochs, "seed": seed}
-    named["data.data_dir"] = str(data_dir) if data_dir else None
+    detects = model in applications.DETECTORS
+    named = {
+        "model.name": model,
+        "epochs": epochs,
+        "seed": seed,
+        "data.data_dir": str(data_dir) if data_dir else None,
+        "data.train": train_,
+        "data.test": test,
+        "data.images": str(images) if images else None,
+        "data.image_size": options.parse_image_size(image_size),
+    }
+    if detects and not (dataset or train_ or resume or recipe.endswith(".toml")):
+        raise ValueError(
+            "A detector is trained on your data: `--train ... --test ...` with COCO `.json` files, "
+            "YOLO's `data.yaml:train` and `data.yaml:val`, or folders of VOC `.xml` files; or on a "
+            "TFDS data set, `--dataset voc/2012 --train train --test validation`."
+        )
+    if detects and train_ and not test:
+        raise ValueError("`--train` needs `--test`, the data that scores are computed on.")
     overrides |= {field: value for field, value in named.items() if value is not None}
     if resume:
         if run is None:
             raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
         resolved = None
     else:
-        resolved = training.load_recipe(recipe, dataset=dataset, overrides=overrides)
-        run = run or pathlib.Path(
-            "runs", f"{resolved.model.name}_{resolved.data.name}_{resolved.seed}"
-        )
+        task = "detection" if detects else None
+        resolved = training.load_recipe(recipe, task=task, dataset=dataset, overrides=overrides)
+        source = resolved.data.name or pathlib.Path(resolved.data.train.split(":")[0]).stem
+        source = source.replace("/", "_")
+        run = run or pathlib.Path("runs", f"{resolved.model.name}_{source}_{resolved.seed}")
     try:
         # A progress bar on a terminal, a line an epoch in a log file.
         verbose = "auto" if sys.stdout.isatty() else 2
@@ -66,7 +102,11 @@ def train(
         typer.echo(f"\nStopped. Go on with: keras-spd train --resume --run {run}", err=True)
         raise typer.Exit(130) from None
     results = json.loads((run / "results.json").read_text())
-    typer.echo(f"Test accuracy {results['test_accuracy']:.4f}. Everything is in {run}/")
+    if "test_accuracy" in results:
+        score = f"Test accuracy {results['test_accuracy']:.4f}"
+    else:
+        score = ", ".join(f"{name} {results[name]:.3f}" for name in ("AP", "AP50", "AP_small"))
+    typer.echo(f"{score}. Everything is in {run}/")
 
 
 def _parse(assignment: str) -> tuple[str, Any]:

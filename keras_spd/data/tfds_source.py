@@ -31,23 +31,9 @@ def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
     >>> train = keras_spd.data.from_tfds("cifar10", "train")
     >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True), epochs=10)
     """
-    try:
-        import tensorflow_datasets as tfds
+    builder, tfds = open_builder(name, data_dir, download)
+    from keras_spd.data import tf_batches
 
-        from keras_spd.data import tf_batches
-    except ImportError as error:
-        raise ImportError(
-            "Reading TFDS data needs `pip install tensorflow tensorflow-datasets "
-            f"importlib_resources` ({error}). Without TensorFlow, pass arrays to "
-            "`keras_spd.data.from_arrays`."
-        ) from error
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"TFDS has no data set {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` names "
-            "those it has."
-        ) from error
     features = builder.info.features
     supervised = builder.info.supervised_keys
     if (
@@ -59,14 +45,6 @@ def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
             f"The TFDS data set {name!r} is not for classification: its supervised keys must be "
             f"an image and a class label. Received: supervised_keys={supervised}."
         )
-    if download:
-        try:
-            builder.download_and_prepare()
-        except (OSError, tfds.download.DownloadError) as error:
-            raise ValueError(
-                f"The TFDS data set {name!r} is not prepared in {builder.data_dir} and cannot be "
-                f"downloaded: {error}"
-            ) from error
     try:
         dataset = builder.as_dataset(
             split=split,
@@ -98,3 +76,32 @@ def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
 
     names = tuple(features[supervised[1]].names)
     return ClassificationData(num_images, image_shape, names, make_batches)
+
+
+def open_builder(name, data_dir, download):
+    """Returns the builder of a prepared TFDS data set, and the module `tensorflow_datasets`."""
+    try:
+        import tensorflow  # noqa: F401
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            "Reading TFDS data needs `pip install tensorflow tensorflow-datasets "
+            f"importlib_resources` ({error}). Without TensorFlow, read files or arrays: "
+            "`keras_spd.data.load_detection`, `keras_spd.data.from_arrays`."
+        ) from error
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"TFDS has no data set {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` names "
+            "those it has."
+        ) from error
+    if download:
+        try:
+            builder.download_and_prepare()
+        except (OSError, tfds.download.DownloadError) as error:
+            raise ValueError(
+                f"The TFDS data set {name!r} is not prepared in {builder.data_dir} and cannot be "
+                f"downloaded: {error}"
+            ) from error
+    return builder, tfds

@@ -3,7 +3,7 @@
 import difflib
 import pathlib
 import tomllib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import tomli_w
@@ -22,7 +22,70 @@ class Model(_Section):
     """Further arguments of the constructor, such as `downsampling = "strided"`."""
 
 
-class Data(_Section):
+class Optimizer(_Section):
+    learning_rate: float = pydantic.Field(default=0.1, gt=0)
+    """Peak learning rate."""
+    momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = pydantic.Field(default=5e-4, ge=0)
+    """Coupled, as in PyTorch; see `keras_spd.training.CoupledSGD`."""
+    decay_kernels_only: bool = False
+    """Whether batch norms and biases are left out of the decay."""
+
+
+class Schedule(_Section):
+    name: Literal["multistep", "cosine"] = "cosine"
+    warmup_epochs: float = pydantic.Field(default=1, ge=0)
+    """Epochs in which the rate grows linearly from 0."""
+    warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
+    """Rate that biases start the warm-up with."""
+    warmup_momentum: float | None = pydantic.Field(default=None, ge=0, lt=1)
+    """Momentum at the first step; the optimizer's by default."""
+    milestones: list[int] = []
+    """multistep: numbers of the epochs, counted from 1, at whose start the rate drops."""
+    factor: float = pydantic.Field(default=0.2, gt=0)
+    """multistep: what the rate is multiplied by at a milestone."""
+    final_factor: float = pydantic.Field(default=0.0, ge=0, le=1)
+    """cosine: the last rate, as a share of the peak."""
+
+
+class Recipe(_Section):
+    """A training run as data; what classifiers and detectors share.
+
+    Example:
+
+    >>> recipe = load_recipe("paper", dataset="cifar10")
+    >>> recipe.optimizer.learning_rate
+    0.1
+    """
+
+    task: Literal["classification", "detection"] = "classification"
+    description: str = ""
+    epochs: int = pydantic.Field(default=10, ge=1)
+    batch_size: int = pydantic.Field(default=128, ge=1)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Keras dtype policy. Weights and loss stay float32."""
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
+    """Fixes initial weights, order and augmentation."""
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+
+    def to_toml(self):
+        """Returns the text of a recipe file that `load_recipe` reads back."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+class ClassificationAugmentation(_Section):
+    crop_padding: int = pydantic.Field(default=0, ge=0)
+    """Pixels of zero padding around an image before a random crop of its own size."""
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
+    """Largest random rotation, either way."""
+
+
+class ClassificationSource(_Section):
     name: str = "cifar10"
     """TFDS data set, or `blood_cells`, which comes with the package."""
     train_split: str = "train"
@@ -35,60 +98,74 @@ class Data(_Section):
     """Mean and standard deviation for normalisation, a name in `applications.STATISTICS`."""
 
 
-class Augmentation(_Section):
-    crop_padding: int = pydantic.Field(default=0, ge=0)
-    """Pixels of zero padding around an image before a random crop of its own size."""
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
-    rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
-    """Largest random rotation, either way."""
+class ClassificationRecipe(Recipe):
+    """A recipe with `task = "classification"`, the default."""
+
+    task: Literal["classification"] = "classification"
+    data: ClassificationSource = ClassificationSource()
+    augmentation: ClassificationAugmentation = ClassificationAugmentation()
 
 
-class Optimizer(_Section):
-    learning_rate: float = pydantic.Field(default=0.1, gt=0)
-    """Peak learning rate."""
-    momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
-    nesterov: bool = False
-    weight_decay: float = pydantic.Field(default=5e-4, ge=0)
-    """Coupled, as in PyTorch; see `keras_spd.training.CoupledSGD`."""
+_Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
-class Schedule(_Section):
-    name: Literal["multistep", "cosine"] = "cosine"
-    warmup_epochs: float = pydantic.Field(default=1, ge=0)
-    """Epochs in which the rate grows linearly from 0."""
-    milestones: list[int] = []
-    """multistep: numbers of the epochs, counted from 1, at whose start the rate drops."""
-    factor: float = pydantic.Field(default=0.2, gt=0)
-    """multistep: what the rate is multiplied by at a milestone."""
+class DetectionAugmentation(_Section):
+    """Fields as in `keras_spd.data.DetectionAugmentation`, which documents them."""
+
+    mosaic: _Share = 0.0
+    mixup: _Share = 0.0
+    scale: _Share = 0.0
+    translate: _Share = 0.0
+    horizontal_flip: _Share = 0.0
+    vertical_flip: _Share = 0.0
+    hue: _Share = 0.0
+    saturation: _Share = 0.0
+    value: _Share = 0.0
 
 
-class Recipe(_Section):
-    """A training run as data.
+class DetectionSource(_Section):
+    name: str | None = None
+    """TFDS data set, such as `voc/2012`; or none, and the files below."""
+    train: str = "train"
+    """TFDS split; or a COCO `.json`, YOLO's `data.yaml` or folder, or a folder of VOC `.xml`."""
+    test: str = "validation"
+    """The same, for the scores."""
+    images: str | None = None
+    """Folder of the images, where it does not follow from the annotations."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS data sets; TFDS' own by default."""
+    image_size: tuple[int, int] = (640, 640)
+    """Height and width of the network's input, multiples of 32."""
+    on_problem: Literal["error", "skip"] = "error"
+    """What to do about broken images and annotations."""
 
-    Example:
 
-    >>> recipe = load_recipe("paper", dataset="cifar10")
-    >>> recipe.optimizer.learning_rate
-    0.1
-    """
+class DetectionLoss(_Section):
+    """Fields as in `keras_spd.detection.YOLOV5Loss`, which documents them."""
 
-    description: str = ""
-    epochs: int = pydantic.Field(default=10, ge=1)
-    batch_size: int = pydantic.Field(default=128, ge=1)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Keras dtype policy. Weights and loss stay float32."""
-    seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
-    """Fixes initial weights, order and augmentation."""
-    model: Model = Model()
-    data: Data = Data()
-    augmentation: Augmentation = Augmentation()
-    optimizer: Optimizer = Optimizer()
-    schedule: Schedule = Schedule()
+    label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    box_gain: float = pydantic.Field(default=0.05, ge=0)
+    objectness_gain: float = pydantic.Field(default=1.0, ge=0)
+    class_gain: float = pydantic.Field(default=0.5, ge=0)
 
-    def to_toml(self):
-        """Returns the text of a recipe file that `load_recipe` reads back."""
-        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+class DetectionRecipe(Recipe):
+    """A recipe with `task = "detection"`."""
+
+    task: Literal["detection"] = "detection"
+    data: DetectionSource = DetectionSource()
+    augmentation: DetectionAugmentation = DetectionAugmentation()
+    loss: DetectionLoss = DetectionLoss()
+    fit_anchors: bool = False
+    """Whether anchors are fitted to the training boxes, in place of the authors'."""
+    evaluate_every: int = pydantic.Field(default=5, ge=1)
+    """Epochs between two evaluations with COCO's scores; the last epoch has one in any case."""
+
+
+_TASKS: dict[str, type[Recipe]] = {
+    "classification": ClassificationRecipe,
+    "detection": DetectionRecipe,
+}
 
 
 def list_recipes():
@@ -96,12 +173,13 @@ def list_recipes():
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def load_recipe(name_or_path, *, dataset=None, overrides=None):
+def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
     """Reads a recipe.
 
     Args:
-        name_or_path: Name of a recipe of the package, with or without the data set's name
-            (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
+        name_or_path: Name of a recipe of the package, with or without the task or the data set's
+            name (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
+        task: `"classification"`, `"detection"`, or `None` for any.
         dataset: Name of a TFDS data set, to take the place of the recipe's.
         overrides: Dictionary of dotted fields to values, such as `{"optimizer.momentum": 0.8}`.
 
@@ -112,7 +190,7 @@ def load_recipe(name_or_path, *, dataset=None, overrides=None):
         ValueError: If there is no such recipe, or a field is unknown or has a bad value; it names
             the field and, for a misspelt one, the right one.
     """
-    content = _read(name_or_path, dataset)
+    content = _read(name_or_path, task, dataset)
     if dataset is not None:
         content.setdefault("data", {})["name"] = dataset
     for field, value in (overrides or {}).items():
@@ -123,18 +201,23 @@ def load_recipe(name_or_path, *, dataset=None, overrides=None):
             if not isinstance(section, dict):
                 raise ValueError(f"`{field}`: `{parent}` has no fields of its own.")
         section[last] = value
+    if task is not None and content.get("task", "classification") != task:
+        raise ValueError(f"The recipe {name_or_path} is not one for {task}.")
+    kind = _TASKS.get(content.get("task", "classification"), Recipe)
     try:
-        return Recipe.model_validate(content)
+        return kind.model_validate(content)
     except pydantic.ValidationError as error:
-        lines = [_explain(problem) for problem in error.errors()]
+        lines = [_explain(problem, kind) for problem in error.errors()]
         raise ValueError(f"Recipe {name_or_path}:\n" + "\n".join(lines)) from None
 
 
-def _read(name_or_path, dataset):
+def _read(name_or_path, task, dataset):
     path = pathlib.Path(name_or_path)
     if path.suffix != ".toml":
         candidates = [str(name_or_path)]
-        if dataset is not None:
+        if task == "detection":
+            candidates.insert(0, f"{name_or_path}_detection")
+        elif dataset is not None:
             candidates.append(f"{name_or_path}_{dataset.split(':')[0].split('/')[0]}")
         found = [name for name in candidates if name in list_recipes()]
         if not found:
@@ -149,12 +232,12 @@ def _read(name_or_path, dataset):
         raise ValueError(f"Cannot read the recipe {path}: {error}") from error
 
 
-def _explain(problem):
+def _explain(problem, kind):
     *parents, last = problem["loc"] or ("recipe",)
     field = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":
         return f"  {field}: {problem['msg']}. Received: {problem['input']!r}."
-    section: Any = Recipe
+    section: Any = kind
     for parent in parents:
         section = section.model_fields[parent].annotation
     known = list(section.model_fields)

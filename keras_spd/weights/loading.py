@@ -2,8 +2,12 @@
 
 import pathlib
 
+import numpy as np
+
+from keras_spd.detection.anchors import level_stride, standardize_anchors
 from keras_spd.weights.maps import describe_resnet, resnet_map
 from keras_spd.weights.reader import read_state_dict
+from keras_spd.weights.yolov5 import describe_yolov5, yolov5_map
 
 
 def load_weights(model, weights):
@@ -38,10 +42,11 @@ def load_reference_weights(model, source):
     """Fills a network with weights of the authors' PyTorch code.
 
     Args:
-        model: A ResNet of `keras_spd.applications`, of any depth, SPD or strided.
+        model: A ResNet or `YOLOV5SPD` of `keras_spd.applications`, of any size, SPD or strided.
         source: Mapping of PyTorch state-dict names to arrays, or the path of a `.safetensors`
             file. `num_batches_tracked` entries and a `module.` prefix are ignored; a classifier
-            in the source is ignored if the model has none.
+            in the source is ignored if the model has none. A detector takes over the anchors, if
+            the source has them.
 
     Returns:
         The model.
@@ -62,13 +67,17 @@ def load_reference_weights(model, source):
         if not name.endswith("num_batches_tracked")
     }
     try:
-        entries = resnet_map(model)
-    except (ValueError, AttributeError) as error:
+        detector = hasattr(model, "network")
+        entries = yolov5_map(model.network) if detector else resnet_map(model)
+    except (ValueError, AttributeError, KeyError) as error:
         raise ValueError(
-            "`load_reference_weights` fills the ResNets of `keras_spd.applications`. "
-            f"Received: model named {getattr(model, 'name', model)!r}."
+            "`load_reference_weights` fills the ResNets and `YOLOV5SPD` of "
+            "`keras_spd.applications`, in the sizes the authors have. "
+            f"Received: model named {getattr(model, 'name', model)!r}. {error}"
         ) from error
     described = arrays
+    if detector:
+        arrays, anchors = _split_anchors(arrays, model)
     if "fc.weight" not in entries:
         arrays = {name: a for name, a in arrays.items() if not name.startswith("fc.")}
 
@@ -92,12 +101,32 @@ def load_reference_weights(model, source):
 
     for name, entry in entries.items():
         entry.variable.assign(entry.convert(arrays[name]))
+    if detector and anchors is not None:
+        model.anchors = anchors
     return model
+
+
+def _split_anchors(arrays, model):
+    """Returns the arrays without the anchors of the authors' `Detect`, and the anchors in pixels.
+
+    The authors keep them in units of the stride; older checkpoints have a redundant second copy.
+    """
+    rest, anchors = {}, None
+    for name, array in arrays.items():
+        if name.endswith(".anchors"):
+            strides = [level_stride(level) for level in model.levels]
+            pixels = array.astype("float32") * np.reshape(strides, (-1, 1, 1))
+            anchors = standardize_anchors(
+                dict(zip(model.levels, pixels, strict=True)), model.levels
+            )
+        elif not name.endswith(".anchor_grid"):
+            rest[name] = array
+    return rest, anchors
 
 
 def _misfit(model, state_dict, differences):
     message = [f"The state dict does not fit `{model.name}`."]
-    if call := describe_resnet(state_dict):
+    if call := describe_resnet(state_dict) or describe_yolov5(state_dict):
         message.append(f"It fits `{call}`.")
     shown = differences[:5]
     message.append(f"The first {len(shown)} of {len(differences)} differences:")

@@ -19,7 +19,7 @@ class Entry:
 
     variable: Any  # keras.Variable
     kind: str  # "conv", "dense" or "vector"
-    after_spd: bool  # its input channels come from a space-to-depth
+    spd_channels: int = 0  # its first channels that come from a space-to-depth
 
     @property
     def shape(self):
@@ -35,9 +35,30 @@ class Entry:
             array = np.transpose(array, (2, 3, 1, 0))  # OIHW to HWIO
         elif self.kind == "dense":
             array = np.transpose(array)
-        if self.after_spd:
-            array = columns_to_rows(array, axis=2 if self.kind == "conv" else 0)
+        if self.spd_channels:
+            axis = 2 if self.kind == "conv" else 0
+            phases, rest = np.split(array, [self.spd_channels], axis=axis)
+            array = np.concatenate([columns_to_rows(phases, axis=axis), rest], axis=axis)
         return array
+
+
+def conv_entry(layer, spd_channels=0):
+    return Entry(
+        layer.conv.kernel if hasattr(layer, "conv") else layer.kernel, "conv", spd_channels
+    )
+
+
+def batch_norm_entries(prefix, layer, spd_channels=0):
+    variables = {
+        "weight": layer.gamma,
+        "bias": layer.beta,
+        "running_mean": layer.moving_mean,
+        "running_var": layer.moving_variance,
+    }
+    return {
+        f"{prefix}.{key}": Entry(variable, "vector", spd_channels)
+        for key, variable in variables.items()
+    }
 
 
 def resnet_map(model):
@@ -51,18 +72,14 @@ def resnet_map(model):
 
     def add_conv(prefix, name, after_spd=False):
         layer = model.get_layer(name)
-        kernel = layer.conv.kernel if hasattr(layer, "conv") else layer.kernel
-        entries[f"{prefix}.weight"] = Entry(kernel, "conv", after_spd)
+        entry = conv_entry(layer)
+        channels = entry.variable.shape[2] if after_spd else 0
+        entries[f"{prefix}.weight"] = dataclasses.replace(entry, spd_channels=channels)
 
     def add_batch_norm(prefix, name, after_spd=False):
         layer = model.get_layer(name)
-        for key, variable in (
-            ("weight", layer.gamma),
-            ("bias", layer.beta),
-            ("running_mean", layer.moving_mean),
-            ("running_var", layer.moving_variance),
-        ):
-            entries[f"{prefix}.{key}"] = Entry(variable, "vector", after_spd)
+        channels = layer.gamma.shape[0] if after_spd else 0
+        entries.update(batch_norm_entries(prefix, layer, channels))
 
     spd_stem = "stem_silu" in names
     add_conv("conv1.conv.conv" if spd_stem else "conv1.0", "stem_conv", after_spd=spd_stem)
@@ -93,8 +110,8 @@ def resnet_map(model):
 
     if "logits" in names:
         layer = model.get_layer("logits")
-        entries["fc.weight"] = Entry(layer.kernel, "dense", after_spd=False)
-        entries["fc.bias"] = Entry(layer.bias, "vector", after_spd=False)
+        entries["fc.weight"] = Entry(layer.kernel, "dense")
+        entries["fc.bias"] = Entry(layer.bias, "vector")
     return entries
 
 

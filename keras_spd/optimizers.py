@@ -26,31 +26,73 @@ class CoupledSGD(keras.optimizers.SGD):
         weight_decay: Number, the coupled decay, of every trainable variable: batch norms and
             biases included, as in the authors' ResNets. `exclude_from_weight_decay` of Keras'
             optimizers names exceptions.
+        decay_kernels_only: Boolean, whether batch norms and biases are left out of the decay, as
+            in the authors' detectors.
+        warmup_steps: Integer, for the two below; the rate of all other variables follows
+            `learning_rate`, usually a schedule that starts at 0.
+        warmup_bias_rate: Number: biases start at this rate, and end the warm-up at the rate of
+            the others.
+        warmup_momentum: Number, the momentum at the first step; `None` for `momentum`.
         **kwargs: Arguments of `keras.optimizers.SGD`.
 
-    Source: `torch.optim.SGD`; `ResNet50-SPD/train.py` of LabSAINT/SPD-Conv.
+    Source: `torch.optim.SGD`; `ResNet50-SPD/train.py` and `YOLOv5-SPD/train.py` of
+    LabSAINT/SPD-Conv.
     """
 
     def __init__(
-        self, learning_rate=0.01, momentum=0.0, nesterov=False, weight_decay=None, **kwargs
+        self,
+        learning_rate=0.01,
+        momentum=0.0,
+        nesterov=False,
+        weight_decay=None,
+        *,
+        decay_kernels_only=False,
+        warmup_steps=0,
+        warmup_bias_rate=0.0,
+        warmup_momentum=None,
+        **kwargs,
     ):
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, **kwargs)
         self.coupled_weight_decay = weight_decay
+        self.decay_kernels_only = decay_kernels_only
+        self.warmup_steps = warmup_steps
+        self.warmup_bias_rate = warmup_bias_rate
+        self.warmup_momentum = warmup_momentum
 
     def update_step(self, gradient, variable, learning_rate):
         learning_rate = ops.cast(learning_rate, variable.dtype)
+        momentum = self.momentum
+        if self.warmup_steps:
+            done = ops.cast(self.iterations, variable.dtype) / self.warmup_steps
+            left = 1 - ops.minimum(done, 1.0)
+            if variable.name in ("bias", "beta"):
+                learning_rate = learning_rate + left * self.warmup_bias_rate
+            if self.warmup_momentum is not None:
+                momentum = momentum + left * (self.warmup_momentum - momentum)
         gradient = ops.cast(gradient, variable.dtype)
-        if self.coupled_weight_decay and self._use_weight_decay(variable):
+        if self._decays(variable):
             gradient = gradient + self.coupled_weight_decay * variable
         step = gradient
         if self.momentum:
             buffer = self.momentums[self._get_variable_index(variable)]
-            self.assign(buffer, self.momentum * buffer + gradient)
-            step = gradient + self.momentum * buffer if self.nesterov else buffer
+            self.assign(buffer, momentum * buffer + gradient)
+            step = gradient + momentum * buffer if self.nesterov else buffer
         self.assign_sub(variable, learning_rate * step)
 
+    def _decays(self, variable):
+        if not self.coupled_weight_decay or not self._use_weight_decay(variable):
+            return False
+        return len(variable.shape) > 1 or not self.decay_kernels_only
+
     def get_config(self):
-        return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
+        return {
+            **super().get_config(),
+            "weight_decay": self.coupled_weight_decay,
+            "decay_kernels_only": self.decay_kernels_only,
+            "warmup_steps": self.warmup_steps,
+            "warmup_bias_rate": self.warmup_bias_rate,
+            "warmup_momentum": self.warmup_momentum,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")

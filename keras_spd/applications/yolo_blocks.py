@@ -1,0 +1,130 @@
+"""The blocks of YOLOv5 and YOLOv5-SPD: functions from tensor to tensor.
+
+Source: `YOLOv5-SPD/models/common.py` of LabSAINT/SPD-Conv (what is computed, not how it is
+written).
+"""
+
+import math
+
+import keras
+from keras import layers, ops
+
+from keras_spd.applications import blocks
+from keras_spd.layers import SpaceToDepth, SPDConv
+
+
+def conv(x, filters, kernel_size, name, *, strides=1):
+    """Convolution, batch norm, SiLU."""
+    return norm_silu(blocks.conv(x, filters, kernel_size, f"{name}_conv", strides=strides), name)
+
+
+def norm_silu(x, name):
+    """Batch norm with YOLOv5's epsilon 1e-3 and momentum 0.03 (0.97 as Keras counts it), SiLU."""
+    x = layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_bn")(x)
+    return layers.Activation("silu", name=f"{name}_silu")(x)
+
+
+def stem(x, filters, name, downsampling):
+    """Halves height and width: SPD-Conv (YOLOv5's former Focus), or a strided 6x6 convolution."""
+    if downsampling == "strided":
+        return conv(x, filters, 6, name, strides=2)
+    x = SPDConv(
+        filters,
+        3,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=blocks.initializer(),
+        name=f"{name}_conv",
+    )(x)
+    return norm_silu(x, name)
+
+
+def downsample(x, filters, name, downsampling):
+    """Halves height and width: 3x3 convolution, then space-to-depth; or a strided convolution.
+
+    Convolution first, as in the authors' code: the C3 block that follows mixes the phases, and
+    reads 4 times `filters` channels.
+    """
+    if downsampling == "strided":
+        return conv(x, filters, 3, name, strides=2)
+    return SpaceToDepth(name=f"{name}_spd")(conv(x, filters, 3, name))
+
+
+def c3(x, filters, num_blocks, name, *, shortcut):
+    """C3: a cross-stage partial block with three convolutions around `num_blocks` bottlenecks."""
+    y = conv(x, filters // 2, 1, f"{name}_cv1")
+    bypass = conv(x, filters // 2, 1, f"{name}_cv2")
+    for block in range(1, num_blocks + 1):
+        z = conv(y, filters // 2, 1, f"{name}_block{block}_cv1")
+        z = conv(z, filters // 2, 3, f"{name}_block{block}_cv2")
+        y = layers.Add(name=f"{name}_block{block}_add")([y, z]) if shortcut else z
+    y = layers.Concatenate(name=f"{name}_concat")([y, bypass])
+    return conv(y, filters, 1, f"{name}_cv3")
+
+
+def sppf(x, filters, name):
+    """Spatial pyramid pooling: three maxima over 5x5 windows on top of each other, stride 1."""
+    y = [conv(x, x.shape[-1] // 2, 1, f"{name}_cv1")]
+    for index in range(1, 4):
+        y.append(layers.MaxPooling2D(5, 1, padding="same", name=f"{name}_pool{index}")(y[-1]))
+    return conv(layers.Concatenate(name=f"{name}_concat")(y), filters, 1, f"{name}_cv2")
+
+
+def raw_predictions(x, num_anchors, num_classes, stride, name):
+    """A 1x1 convolution to `(batch, rows, columns, num_anchors, 5 + num_classes)`."""
+    outputs = 5 + num_classes
+    bias = DetectionBias(num_classes, stride, fan_in=x.shape[-1])
+    x = layers.Conv2D(
+        num_anchors * outputs,
+        1,
+        kernel_initializer=blocks.initializer(),
+        bias_initializer=bias,
+        name=f"{name}_conv",
+    )(x)
+    return SplitAnchors(num_anchors, name=name)(x)
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class DetectionBias(keras.initializers.Initializer):
+    """First biases of a detection head, so that it expects 8 objects in a 640x640 image.
+
+    Uniform in +-1 / sqrt(fan_in), as PyTorch starts a convolution's bias, plus
+    `log(8 / (640 / stride)**2)` for objectness and `log(0.6 / (num_classes - 0.99))` for classes.
+
+    Source: `Model._initialize_biases` in `YOLOv5-SPD/models/yolo.py` of LabSAINT/SPD-Conv, after
+    Lin et al., "Focal Loss for Dense Object Detection", section 3.3.
+    """
+
+    def __init__(self, num_classes, stride, fan_in):
+        self.num_classes, self.stride, self.fan_in = num_classes, stride, fan_in
+
+    def __call__(self, shape, dtype=None):
+        limit = 1 / math.sqrt(self.fan_in)
+        objectness = math.log(8 / (640 / self.stride) ** 2)
+        classes = math.log(0.6 / (self.num_classes - 0.99))
+        prior = [0.0] * 4 + [objectness] + [classes] * self.num_classes
+        prior = ops.tile(ops.convert_to_tensor(prior, dtype), shape[0] // len(prior))
+        return prior + keras.random.uniform(shape, -limit, limit, dtype=dtype)
+
+    def get_config(self):
+        return {"num_classes": self.num_classes, "stride": self.stride, "fan_in": self.fan_in}
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class SplitAnchors(layers.Layer):
+    """Splits the channels: `(batch, rows, columns, anchors * n)` to `(..., anchors, n)`."""
+
+    def __init__(self, num_anchors, **kwargs):
+        super().__init__(**kwargs)
+        self.num_anchors = num_anchors
+
+    def call(self, inputs):
+        *sides, channels = ops.shape(inputs)
+        return ops.reshape(inputs, (*sides, self.num_anchors, channels // self.num_anchors))
+
+    def compute_output_shape(self, input_shape):
+        *sides, channels = input_shape
+        return (*sides, self.num_anchors, channels // self.num_anchors)
+
+    def get_config(self):
+        return {**super().get_config(), "num_anchors": self.num_anchors}

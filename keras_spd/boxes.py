@@ -1,0 +1,130 @@
+"""Boxes and the geometry of images: formats, overlaps, letterboxing. Knows no model.
+
+Coordinates are continuous: the pixel in column 0 covers x from 0 to 1. Format names are those of
+Keras and keras-cv (`keras.utils.bounding_boxes.convert_format` converts them).
+"""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+BOX_FORMATS = (
+    "xyxy",
+    "yxyx",
+    "xywh",
+    "center_xywh",
+    "center_yxhw",
+    "rel_xyxy",
+    "rel_yxyx",
+    "rel_xywh",
+    "rel_center_xywh",
+)
+_EPSILON = 1e-7
+
+
+def check_box_format(bounding_box_format):
+    """Returns the name of a box format, or raises a `ValueError` that lists them."""
+    if bounding_box_format not in BOX_FORMATS:
+        raise ValueError(
+            f"`bounding_box_format` must be one of {', '.join(BOX_FORMATS)}. "
+            f"Received: bounding_box_format={bounding_box_format!r}."
+        )
+    return bounding_box_format
+
+
+def convert_boxes(boxes, source, target, image_size_hw):
+    """Converts tensors of boxes, of shape `(..., boxes, 4)`.
+
+    Args:
+        boxes: Tensor; computed in float32.
+        source, target: Names in `BOX_FORMATS`.
+        image_size_hw: Height and width of the image in pixels, for the relative formats.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    height, width = image_size_hw
+    return keras.utils.bounding_boxes.convert_format(
+        ops.cast(boxes, "float32"), source, target, height=height, width=width
+    )
+
+
+def intersection_over_union(boxes_1, boxes_2):
+    """Overlap of xyxy boxes, elementwise with broadcasting: shapes `(..., 4)` to `(...)`."""
+    left_top = ops.maximum(boxes_1[..., :2], boxes_2[..., :2])
+    right_bottom = ops.minimum(boxes_1[..., 2:], boxes_2[..., 2:])
+    intersection = ops.prod(ops.maximum(right_bottom - left_top, 0), axis=-1)
+    area_1 = ops.prod(boxes_1[..., 2:] - boxes_1[..., :2], axis=-1)
+    area_2 = ops.prod(boxes_2[..., 2:] - boxes_2[..., :2], axis=-1)
+    return intersection / ops.maximum(area_1 + area_2 - intersection, _EPSILON)
+
+
+def complete_iou(predicted, target):
+    """Complete IoU of center_xywh boxes, elementwise: shapes `(..., 4)` to `(...)`.
+
+    IoU, less the squared distance of the centres over that of the corners of the enclosing box,
+    less a term for different aspect ratios, whose weight has no gradient.
+
+    Source: Zheng et al., "Distance-IoU Loss", AAAI 2020, https://arxiv.org/abs/1911.08287, with
+    the small constants where the authors' `bbox_iou` has them (`YOLOv5-SPD/utils/metrics.py`).
+    """
+    (px, py, pw, ph), (tx, ty, tw, th) = (
+        [boxes[..., i] for i in range(4)] for boxes in (predicted, target)
+    )
+    left, right = ops.minimum(px - pw / 2, tx - tw / 2), ops.maximum(px + pw / 2, tx + tw / 2)
+    top, bottom = ops.minimum(py - ph / 2, ty - th / 2), ops.maximum(py + ph / 2, ty + th / 2)
+    shared_width = ops.minimum(px + pw / 2, tx + tw / 2) - ops.maximum(px - pw / 2, tx - tw / 2)
+    shared_height = ops.minimum(py + ph / 2, ty + th / 2) - ops.maximum(py - ph / 2, ty - th / 2)
+    intersection = ops.maximum(shared_width, 0) * ops.maximum(shared_height, 0)
+    ph, th = ph + _EPSILON, th + _EPSILON
+    iou = intersection / (pw * ph + tw * th - intersection + _EPSILON)
+
+    diagonal = (right - left) ** 2 + (bottom - top) ** 2 + _EPSILON
+    distance = (px - tx) ** 2 + (py - ty) ** 2
+    aspect = 4 / math.pi**2 * (ops.arctan(tw / th) - ops.arctan(pw / ph)) ** 2
+    weight = ops.stop_gradient(aspect / (aspect - iou + 1 + _EPSILON))
+    return iou - distance / diagonal - weight * aspect
+
+
+@dataclasses.dataclass(frozen=True)
+class Letterbox:
+    """How an image is put into another size: scaled by `scale`, then moved right and down.
+
+    Args:
+        scale: Number, network pixels per original pixel, the same in both directions.
+        left: Number, in network pixels.
+        top: Number, in network pixels.
+        image_size_hw: Height and width of the original image.
+
+    Example:
+
+    >>> letterbox = Letterbox.fit((480, 640), (320, 320))
+    >>> letterbox.scale, letterbox.left, letterbox.top
+    (0.5, 0.0, 40.0)
+    """
+
+    scale: float
+    left: float
+    top: float
+    image_size_hw: tuple[int, int]
+
+    @classmethod
+    def fit(cls, image_size_hw, network_size_hw):
+        """The largest image that fits, in the middle."""
+        (height, width), (network_height, network_width) = image_size_hw, network_size_hw
+        scale = min(network_height / height, network_width / width)
+        left, top = (network_width - width * scale) / 2, (network_height - height * scale) / 2
+        return cls(scale, left, top, (int(height), int(width)))
+
+    def to_network(self, boxes_xyxy):
+        """Boxes in the original image to boxes in network pixels; NumPy, `(boxes, 4)`."""
+        return np.asarray(boxes_xyxy) * self.scale + [self.left, self.top, self.left, self.top]
+
+    def to_image(self, boxes_xyxy):
+        """Boxes in network pixels to boxes in the original image, clipped to it."""
+        height, width = self.image_size_hw
+        boxes = (np.asarray(boxes_xyxy) - [self.left, self.top, self.left, self.top]) / self.scale
+        return np.clip(boxes, 0, [width, height, width, height])

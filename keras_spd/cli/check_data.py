@@ -1,0 +1,39 @@
+"""`keras-spd check-data`."""
+
+import json
+import pathlib
+from typing import Annotated
+
+import typer
+
+from keras_spd.cli import options
+
+
+def check_data(
+    data: Annotated[
+        str, typer.Argument(help="COCO .json, YOLO data.yaml[:split] or folder, VOC folder.")
+    ],
+    dataset: options.Dataset = None,
+    images: options.Images = None,
+    data_dir: options.DataDir = None,
+    image_size: options.ImageSize = None,
+    output: Annotated[
+        pathlib.Path | None, typer.Option(help="Also write the report as JSON.")
+    ] = None,
+) -> None:
+    """Show what is in a detection data set: counts, box sizes, advice, problems.
+
+    Every image is decoded. The exit code is 1 if there are problems.
+
+    Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
+    """
+    from keras_spd.data.check import describe_detection, format_description
+
+    found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
+    size = options.parse_image_size(image_size) or (640, 640)
+    report = describe_detection(found, size)
+    if output is not None:
+        output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    typer.echo(format_description(report))
+    if report["problems"]:
+        raise typer.Exit(1)

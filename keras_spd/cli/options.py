@@ -1,0 +1,56 @@
+"""Options that several sub-commands share, and how they are read."""
+
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+Dataset = Annotated[
+    str | None, typer.Option(help="TFDS data set, such as voc/2012; DATA is then its split.")
+]
+Images = Annotated[
+    pathlib.Path | None,
+    typer.Option(help="Folder of the images, where it does not follow from the annotations."),
+]
+DataDir = Annotated[pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")]
+OnProblem = Annotated[
+    str, typer.Option(help="What to do about broken images and annotations: error or skip.")
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Input of the network, such as 640 or 480x640 (HxW)."),
+]
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Reads `640` or `480x640`."""
+    if text is None:
+        return None
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ValueError(f"`--image-size` takes 640 or 480x640. Received: {text!r}.")
+    return (sides[0], sides[-1])
+
+
+def read_detection(
+    data: str,
+    dataset: str | None,
+    images: pathlib.Path | None,
+    data_dir: pathlib.Path | None,
+    on_problem: str,
+    class_names: tuple[str, ...] | None = None,
+) -> Any:
+    """Reads a detection data set as the options say."""
+    from keras_spd.data import load_detection
+
+    return load_detection(
+        data,
+        name=dataset,
+        images=images,
+        data_dir=str(data_dir) if data_dir else None,
+        class_names=class_names,
+        on_problem=on_problem,
+    )

@@ -1,0 +1,55 @@
+"""`keras-spd predict`."""
+
+import json
+import pathlib
+from typing import Annotated
+
+import typer
+
+from keras_spd.cli import options
+
+
+def predict(
+    images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
+    weights: Annotated[pathlib.Path, typer.Option(help="Trained detector, a .keras file.")],
+    image_size: options.ImageSize = None,
+    confidence: Annotated[float, typer.Option(help="Smallest confidence.")] = 0.25,
+    iou: Annotated[float, typer.Option(help="Overlap above which a box is suppressed.")] = 0.45,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    output: Annotated[
+        pathlib.Path, typer.Option(help="Folder for pictures and detections.json.")
+    ] = pathlib.Path("predictions"),
+) -> None:
+    """Find objects in images: a picture of each with its boxes, and one JSON file.
+
+    Boxes are x1, y1, x2, y2 in pixels of the original image.
+
+    Example: keras-spd predict photos/ --weights runs/boards/model.keras
+    """
+    from keras_spd import inference
+    from keras_spd.data.images import find_images, read_image
+
+    files = [file for path in images for file in (find_images(path) if path.is_dir() else [path])]
+    if not files:
+        raise ValueError(f"There are no images in {', '.join(map(str, images))}.")
+    predictor = inference.Predictor(
+        weights,
+        options.parse_image_size(image_size),
+        batch_size=min(batch_size, len(files)),
+        confidence_threshold=confidence,
+        iou_threshold=iou,
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    results = []
+    for start in range(0, len(files), batch_size):
+        batch = files[start : start + batch_size]
+        pixels = [read_image(file) for file in batch]
+        for file, image, found in zip(batch, pixels, predictor(pixels), strict=True):
+            picture = output / f"{len(results):05d}_{file.stem}.png"
+            inference.draw_detections(image, found).save(picture)
+            results.append(
+                {"image": str(file), "picture": picture.name, "detections": found.to_json()}
+            )
+            typer.echo(f"{file}: {len(found)} objects")
+    (output / "detections.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    typer.echo(f"Pictures and detections.json are in {output}/")

@@ -1,0 +1,103 @@
+"""What is in a detection data set, and what follows from it for training."""
+
+import numpy as np
+
+from keras_spd.detection import best_possible_recall, fit_anchors
+from keras_spd.detection.anchors import standardize_anchors
+
+_SIZES = (320, 416, 512, 640, 800, 960, 1280)
+_LEVELS = ("P3", "P4", "P5")
+
+
+def describe_detection(data, image_size=(640, 640)):
+    """Counts images and boxes and measures the boxes in network pixels.
+
+    Args:
+        data: `DetectionData`.
+        image_size: `(height, width)` of the network's input that sizes are given for.
+
+    Returns:
+        Dictionary with `images`, `boxes`, `boxes_by_class`, `images_without_boxes`,
+        `crowd_regions`, `boxes_by_side` (square root of width times height, in network pixels),
+        `side_percentiles` (10, 50 and 90 %), `best_possible_recall` of the default anchors,
+        `suggested_anchors`, `suggested_image_size` and `problems`.
+    """
+    labels = np.concatenate([image.classes[~image.crowd] for image in data.images] or [[]])
+    counts = np.bincount(labels.astype(int), minlength=len(data.class_names))
+    sides = data.box_sides(image_size)
+    side = np.sqrt(sides.prod(axis=1))
+    edges = (0, 8, 16, 32, np.inf)
+    report = {
+        "images": data.num_images,
+        "boxes": len(sides),
+        "boxes_by_class": dict(zip(data.class_names, counts.tolist(), strict=True)),
+        "images_without_boxes": sum(not len(image.boxes) for image in data.images),
+        "crowd_regions": int(sum(image.crowd.sum() for image in data.images)),
+        "image_size": list(image_size),
+        "boxes_by_side": dict(
+            zip(("<8", "8-16", "16-32", ">=32"), np.histogram(side, edges)[0].tolist(), strict=True)
+        ),
+        "problems": list(data.problems),
+    }
+    if len(sides):
+        report["side_percentiles"] = np.percentile(side, (10, 50, 90)).round(1).tolist()
+        report["best_possible_recall"] = best_possible_recall(
+            sides, standardize_anchors(None, _LEVELS)
+        )
+        report["suggested_image_size"] = _suggest_size(data)
+        report["suggested_anchors"] = _suggest_anchors(sides)
+    return report
+
+
+def format_description(report):
+    """Returns the report of `describe_detection` as lines of text."""
+    size = "x".join(map(str, report["image_size"]))
+    lines = [
+        f"{report['images']} images, {report['images_without_boxes']} of them without a box; "
+        f"{report['boxes']} boxes, {report['crowd_regions']} crowd regions.",
+        "Boxes by class: "
+        + ", ".join(f"{name} {count}" for name, count in report["boxes_by_class"].items()),
+        f"Boxes by side in network pixels at {size}: "
+        + ", ".join(f"{name}: {count}" for name, count in report["boxes_by_side"].items()),
+    ]
+    if "side_percentiles" in report:
+        low, middle, high = report["side_percentiles"]
+        lines.append(f"Box side: 10 % below {low}, half below {middle}, 90 % below {high} pixels.")
+        lines.append(
+            f"The default anchors match {report['best_possible_recall']:.1%} of the boxes at "
+            f"{size}" + (", too few:" if report["best_possible_recall"] < 0.98 else ".")
+        )
+        if report["best_possible_recall"] < 0.98 and report["suggested_anchors"]:
+            lines += [
+                f"  {level}: {', '.join(f'{w:g}x{h:g}' for w, h in anchors)}"
+                for level, anchors in report["suggested_anchors"].items()
+            ]
+            lines.append("  fit these; training does it with `--set fit_anchors=true`.")
+        height, width = report["suggested_image_size"]
+        lines.append(
+            f"Suggested input: {height}x{width}, the smallest of {', '.join(map(str, _SIZES))} at "
+            "which 9 of 10 boxes have a side of 8 pixels or more, the finest stride."
+        )
+        if middle < 16:
+            lines.append(
+                "Half of the boxes are below 16 pixels: consider the head P2 too, "
+                """`--set 'model.options={"levels": ["P2", "P3", "P4", "P5"]}'`."""
+            )
+    lines.append(f"{len(report['problems'])} problems" + (":" if report["problems"] else "."))
+    return "\n".join(lines + [f"  {problem}" for problem in report["problems"]])
+
+
+def _suggest_size(data):
+    for size in _SIZES:
+        sides = data.box_sides((size, size))
+        if np.percentile(np.sqrt(sides.prod(axis=1)), 10) >= 8:
+            break
+    return [size, size]
+
+
+def _suggest_anchors(sides):
+    try:
+        boxes = np.concatenate([np.zeros_like(sides), sides], axis=1)
+        return fit_anchors(boxes, bounding_box_format="xywh")
+    except ValueError:  # too few boxes of different sizes
+        return None

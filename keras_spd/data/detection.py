@@ -1,0 +1,257 @@
+"""Detection data sets: images with boxes, from files or TFDS, with one interface."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_spd.data.images import ImageError, read_image
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoxedImage:
+    """An image and the boxes in it.
+
+    Args:
+        image_id: Integer or string, as in the annotations.
+        name: File name, for messages.
+        source: Path, or function that returns the bytes of an encoded image.
+        size_hw: Height and width in pixels.
+        boxes: float32 array of shape `(boxes, 4)`, xyxy in pixels, inside the image.
+        classes: Integer array of shape `(boxes,)`.
+        crowd: Boolean array of shape `(boxes,)`: regions of many objects, which training leaves
+            out and COCO's scores ignore.
+    """
+
+    image_id: Any
+    name: str
+    source: Any
+    size_hw: tuple[int, int]
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+
+    def read(self):
+        """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
+        source = self.source() if isinstance(self.source, Callable) else self.source
+        return read_image(source, self.name, self.size_hw)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DetectionData:
+    """Images with boxes, ready to be batched.
+
+    Made by `load_detection`.
+
+    Args:
+        images: Tuple of `BoxedImage`.
+        class_names: Tuple of strings, by class.
+        category_ids: The classes' ids in the annotations.
+        coco: COCO's annotation dictionary, where the data set was read from one.
+        problems: What was wrong with files and annotations, one line each.
+    """
+
+    images: tuple[BoxedImage, ...]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    coco: dict | None = dataclasses.field(default=None, repr=False)
+    problems: tuple[str, ...] = ()
+
+    @property
+    def num_images(self):
+        """Integer, the number of images."""
+        return len(self.images)
+
+    def batches(
+        self,
+        batch_size,
+        image_size,
+        *,
+        bounding_box_format="xyxy",
+        shuffle=False,
+        augmentation=None,
+        seed=0,
+        first_epoch=0,
+        epochs=None,
+    ):
+        """Returns batches of letterboxed images for `model.fit` and `evaluate`.
+
+        Args:
+            batch_size: Integer.
+            image_size: `(height, width)` of the network's input, in pixels.
+            bounding_box_format: Format of the boxes, any of Keras and keras-cv.
+            shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+            augmentation: `DetectionAugmentation` or `None`.
+            seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
+            first_epoch: Integer, the number of the first epoch, for resumed training.
+            epochs: `None` for data that is iterated once an epoch, and is another epoch each
+                time. A number for one stream of as many epochs, for `fit(steps_per_epoch=...)`.
+
+        Returns:
+            `tf.data.Dataset` where Keras runs on TensorFlow, else `keras.utils.PyDataset`, of
+            `(images, {"boxes": ..., "classes": ...})` with the shapes
+            `(batch, height, width, 3)`, float32 from 0 to 255, `(batch, boxes, 4)` and
+            `(batch, boxes)`; places without a box are -1.
+        """
+        import keras
+
+        from keras_spd.data.detection_batches import DetectionBatches
+
+        batches = DetectionBatches(
+            self,
+            batch_size,
+            image_size,
+            bounding_box_format=bounding_box_format,
+            shuffle=shuffle,
+            augmentation=augmentation,
+            seed=seed,
+            first_epoch=first_epoch,
+        )
+        if keras.backend.backend() == "tensorflow":
+            return batches.to_tf_data(epochs)
+        return batches
+
+    def steps_per_epoch(self, batch_size):
+        """Returns the number of batches in a shuffled epoch."""
+        return max(self.num_images // batch_size, 1)
+
+    def box_sides(self, image_size):
+        """Returns widths and heights of all boxes in pixels of the letterboxed image.
+
+        Args:
+            image_size: `(height, width)` of the network's input.
+
+        Returns:
+            Array of shape `(boxes, 2)`.
+        """
+        from keras_spd.boxes import Letterbox
+
+        sides = [np.zeros((0, 2), "float32")]
+        for image in self.images:
+            boxes = image.boxes[~image.crowd]
+            scale = Letterbox.fit(image.size_hw, image_size).scale
+            sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
+        return np.concatenate(sides)
+
+    def to_coco(self):
+        """Returns the annotations as COCO's dictionary, the original one if there is one."""
+        if self.coco is not None:
+            return self.coco
+        images, annotations = [], []
+        for image in self.images:
+            height, width = image.size_hw
+            images.append(
+                {"id": image.image_id, "file_name": image.name, "width": width, "height": height}
+            )
+            for box, label, crowd in zip(image.boxes, image.classes, image.crowd, strict=True):
+                x, y, width, height = map(float, (*box[:2], *(box[2:] - box[:2])))
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image.image_id,
+                        "category_id": self.category_ids[label],
+                        "bbox": [x, y, width, height],
+                        "area": width * height,
+                        "iscrowd": int(crowd),
+                    }
+                )
+        categories = [
+            {"id": id_, "name": name}
+            for id_, name in zip(self.category_ids, self.class_names, strict=True)
+        ]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+class Problems:
+    """Collects what is wrong with a data set, and ends in an error or a warning.
+
+    Args:
+        source: What is read, for messages.
+        on_problem: `"error"` or `"skip"`.
+    """
+
+    def __init__(self, source, on_problem):
+        if on_problem not in ("error", "skip"):
+            raise ValueError(
+                f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
+            )
+        self.source, self.on_problem = source, on_problem
+        self.lines = []
+
+    def add(self, name, what):
+        """Notes a problem with the file `name`."""
+        self.lines.append(f"{name}: {what}")
+
+    def drop_broken(self, images):
+        """Returns the images that can be decoded, if broken ones are to be skipped."""
+        if self.on_problem == "error":
+            return images  # a broken one is an error when it is read
+        kept = []
+        for image in images:
+            try:
+                image.read()
+                kept.append(image)
+            except ImageError as error:
+                self.lines.append(str(error))
+        return kept
+
+    def settle(self):
+        """Raises or warns, and returns the problems."""
+        if self.lines:
+            shown = "\n".join(f"  {line}" for line in self.lines[:10])
+            message = f"{len(self.lines)} problems in {self.source}, such as:\n{shown}"
+            if self.on_problem == "error":
+                raise ValueError(
+                    f"{message}\nMend them, or leave out what they concern with "
+                    '`on_problem="skip"` (`--on-problem skip`).'
+                )
+            _log.warning("%s", message)
+        return tuple(self.lines)
+
+
+def clean_boxes(boxes, size_hw):
+    """Clips boxes to the image.
+
+    Args:
+        boxes: List of xyxy boxes in pixels, any numbers.
+        size_hw: Height and width of the image.
+
+    Returns:
+        float32 array of shape `(boxes, 4)`, and for each box `None` or what is wrong with it.
+    """
+    height, width = size_hw
+    boxes = np.array(boxes, "float64").reshape(-1, 4)
+    clipped = np.clip(np.nan_to_num(boxes), 0, [width, height, width, height])
+    complaints = []
+    for box, inside in zip(boxes, clipped, strict=True):
+        if not np.isfinite(box).all():
+            complaints.append(f"the box {box.tolist()} has a coordinate that is not a number")
+        elif (box[2:] <= box[:2]).any():
+            complaints.append(f"the box {box.tolist()} (x1, y1, x2, y2) has no area")
+        elif (inside[2:] <= inside[:2]).any():
+            complaints.append(f"the box {box.tolist()} (x1, y1, x2, y2) is outside the image")
+        else:
+            complaints.append(None)
+    return clipped.astype("float32"), complaints
+
+
+def boxed_image(problems, *, image_id, name, source, size_hw, boxes, classes, crowd=None):
+    """Makes a `BoxedImage`, noting and leaving out bad boxes."""
+    boxes, complaints = clean_boxes(boxes, size_hw)
+    for complaint in filter(None, complaints):
+        problems.add(name, complaint)
+    good = np.array([complaint is None for complaint in complaints], bool)
+    crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool)
+    return BoxedImage(
+        image_id=image_id,
+        name=name,
+        source=source,
+        size_hw=tuple(int(side) for side in size_hw),
+        boxes=boxes[good],
+        classes=np.array(classes, "int32").reshape(-1)[good],
+        crowd=crowd[good],
+    )

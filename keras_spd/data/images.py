@@ -1,0 +1,94 @@
+"""Image files to pixels: RGB, 8 bits, upright, or an error that names the file."""
+
+import io
+import pathlib
+
+import numpy as np
+import PIL
+from PIL import Image, ImageOps
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+
+
+class ImageError(ValueError):
+    """An image that cannot be read. The message names the file."""
+
+
+def open_image(source, name=None):
+    """Opens an image and reads its header, not yet its pixels.
+
+    Args:
+        source: Path, or the bytes of an encoded image.
+        name: What errors call it; defaults to the path.
+
+    Returns:
+        `PIL.Image.Image`.
+
+    Raises:
+        ImageError: If there is no such file, or it is not an image.
+    """
+    name = name or ("image" if isinstance(source, bytes) else str(source))
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except FileNotFoundError:
+        raise ImageError(f"{name}: there is no such file.") from None
+    except (OSError, PIL.UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name}: cannot be read as an image ({error}).") from error
+
+
+def image_size(source, name=None):
+    """Returns height and width as the image is shown: turned as its EXIF data say."""
+    with open_image(source, name) as image:
+        return upright_size(image)
+
+
+def upright_size(image):
+    """Returns height and width of a PIL image after turning it as its EXIF data say."""
+    width, height = image.size
+    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
+
+
+def read_image(source, name=None, size_hw=None):
+    """Reads an image as an array.
+
+    Grayscale, palette, CMYK and 16-bit images become RGB with 8 bits, of an animation the first
+    frame is taken, and transparency is dropped. An image is turned as its EXIF data say, unless
+    it has the annotated size without.
+
+    Args:
+        source: Path, or the bytes of an encoded image.
+        name: What errors call it; defaults to the path.
+        size_hw: Height and width in the annotations; `None` if unknown.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+
+    Raises:
+        ImageError: If the image is missing, broken, or not of the annotated size.
+    """
+    name = name or ("image" if isinstance(source, bytes) else str(source))
+    with open_image(source, name) as image:
+        try:
+            stored = (image.height, image.width)
+            if size_hw is None or stored != tuple(size_hw):
+                image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):  # 16 or 32 bits: the full range to 8 bits
+                values = np.asarray(image, "float64")
+                top = 65535.0 if values.max() > 255 else 255.0
+                image = Image.fromarray((values * (255 / top)).clip(0, 255).astype("uint8"))
+            pixels = np.asarray(image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ImageError(f"{name}: the image is broken ({error}).") from error
+    if size_hw is not None and pixels.shape[:2] != tuple(size_hw):
+        raise ImageError(
+            f"{name}: the image has height and width {pixels.shape[:2]}, but the annotations say "
+            f"{tuple(size_hw)}."
+        )
+    return pixels
+
+
+def find_images(folder):
+    """Returns the paths of all image files in a folder and its subfolders, sorted."""
+    paths = pathlib.Path(folder).rglob("*")
+    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)

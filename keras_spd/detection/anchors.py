@@ -1,0 +1,162 @@
+"""Anchors: the box shapes that predictions are relative to, and how well they fit a data set."""
+
+import numpy as np
+
+# Width and height in pixels. P3 to P5: `models/space_depth_n.yaml` of LabSAINT/SPD-Conv (they are
+# YOLOv5's, for COCO at 640 px). P2: YOLOv5's former four-level models.
+DEFAULT_ANCHORS = {
+    "P2": ((5, 6), (8, 14), (15, 11)),
+    "P3": ((10, 13), (16, 30), (33, 23)),
+    "P4": ((30, 61), (62, 45), (59, 119)),
+    "P5": ((116, 90), (156, 198), (373, 326)),
+}
+RATIO_THRESHOLD = 4.0  # `anchor_t`: sides that differ by less match
+
+
+def level_stride(level):
+    """Returns the stride of a pyramid level: 8 for `"P3"`."""
+    return 2 ** int(level[1:])
+
+
+def standardize_anchors(anchors, levels):
+    """Checks anchors and returns them as `{level: ((width, height), ...)}`.
+
+    Args:
+        anchors: `None` for the default ones, or a mapping of each level to the same number of
+            (width, height) pairs in pixels.
+        levels: Names of the levels, such as `("P3", "P4", "P5")`.
+
+    Raises:
+        ValueError: If a level lacks its anchors or they are not as described.
+    """
+    if anchors is None:
+        anchors = {level: DEFAULT_ANCHORS[level] for level in levels}
+    problem = (
+        f"`anchors` must map each of {', '.join(levels)} to as many (width, height) pairs in "
+        f"pixels. Received: anchors={anchors!r}."
+    )
+    if not hasattr(anchors, "items") or set(anchors) != set(levels):
+        raise ValueError(problem)
+    try:
+        arrays = [np.asarray(anchors[level], "float64") for level in levels]
+    except (TypeError, ValueError):
+        raise ValueError(problem) from None
+    for array in arrays:
+        if (
+            array.ndim != 2
+            or array.shape[1] != 2
+            or array.shape != arrays[0].shape
+            or not (np.isfinite(array) & (array > 0)).all()
+        ):
+            raise ValueError(problem)
+    return {
+        level: tuple((float(width), float(height)) for width, height in array)
+        for level, array in zip(levels, arrays, strict=True)
+    }
+
+
+def best_possible_recall(sides, anchors, ratio_threshold=RATIO_THRESHOLD):
+    """Returns the share of boxes that match at least one anchor.
+
+    Args:
+        sides: Array of shape `(boxes, 2)`, widths and heights in network pixels.
+        anchors: As `standardize_anchors` returns them, or an array of shape `(anchors, 2)`.
+        ratio_threshold: Number: widths and heights match if both differ by a smaller factor.
+    """
+    return float((_fit(_sides(sides), _flat(anchors)) > 1 / ratio_threshold).mean())
+
+
+def fit_anchors(
+    boxes,
+    *,
+    bounding_box_format="xyxy",
+    levels=("P3", "P4", "P5"),
+    anchors_per_level=3,
+    ratio_threshold=RATIO_THRESHOLD,
+    generations=1000,
+    seed=0,
+):
+    """Computes anchors for a data set: k-means on the sides, then random improvements.
+
+    Args:
+        boxes: Array of shape `(boxes, 4)`, in pixels of the network's input.
+        bounding_box_format: Format of `boxes`, one that is not relative.
+        levels: The levels that share the anchors, the smallest ones go to the first.
+        anchors_per_level: Integer.
+        ratio_threshold: As in the loss.
+        generations: Integer, how many mutations are tried.
+        seed: Integer.
+
+    Returns:
+        `{level: ((width, height), ...)}`, for the `anchors` argument of `YOLOV5SPD`.
+
+    Raises:
+        ValueError: If there are too few boxes.
+
+    Source: fitness and mutation as in `YOLOv5-SPD/utils/autoanchor.py` of LabSAINT/SPD-Conv.
+    """
+    from keras_spd.boxes import check_box_format, convert_boxes
+
+    if check_box_format(bounding_box_format).startswith("rel_"):
+        raise ValueError(
+            "`fit_anchors` needs boxes in pixels of the network's input. "
+            f"Received: bounding_box_format={bounding_box_format!r}."
+        )
+    boxes = np.asarray(boxes, "float32").reshape(-1, 4)
+    sides = np.asarray(convert_boxes(boxes, bounding_box_format, "xywh", (None, None)))[:, 2:]
+    sides = _sides(sides)
+    count = len(levels) * anchors_per_level
+    if len(np.unique(sides, axis=0)) < count:
+        raise ValueError(
+            f"{count} anchors need at least as many boxes of different sizes. "
+            f"Received: {len(np.unique(sides, axis=0))}. Pass `anchors` yourself."
+        )
+    rng = np.random.default_rng(seed)
+    anchors = _k_means(sides, count, rng)
+
+    def fitness(candidates):
+        best = _fit(sides, candidates)
+        return (best * (best > 1 / ratio_threshold)).mean()
+
+    score = fitness(anchors)
+    for _ in range(generations):
+        mutates = rng.random(anchors.shape) < 0.9
+        factors = 1 + mutates * rng.random() * rng.normal(0, 0.1, anchors.shape)
+        candidates = np.maximum(anchors * factors.clip(0.3, 3), 2.0)
+        candidate_score = fitness(candidates)
+        if candidate_score > score:
+            anchors, score = candidates, candidate_score
+    anchors = anchors[np.argsort(anchors.prod(axis=1))].round(1).reshape(len(levels), -1, 2)
+    return standardize_anchors(dict(zip(levels, anchors, strict=True)), levels)
+
+
+def _k_means(sides, count, rng):
+    """Lloyd's algorithm on logarithms, as it is ratios that decide what matches."""
+    points = np.log(sides)
+    centres = np.unique(points, axis=0)
+    centres = centres[rng.choice(len(centres), count, replace=False)]
+    for _ in range(30):
+        nearest = ((points[:, None] - centres) ** 2).sum(axis=-1).argmin(axis=1)
+        for index in np.unique(nearest):
+            centres[index] = points[nearest == index].mean(axis=0)
+    return np.exp(centres)
+
+
+def _sides(sides):
+    sides = np.asarray(sides, "float64").reshape(-1, 2)
+    sides = sides[np.isfinite(sides).all(axis=1) & (sides > 0).all(axis=1)]
+    if not len(sides):
+        raise ValueError("There are no boxes with a width and a height to fit anchors to.")
+    return sides
+
+
+def _flat(anchors):
+    if hasattr(anchors, "values"):
+        anchors = list(anchors.values())
+    return np.asarray(anchors, "float64").reshape(-1, 2)
+
+
+def _fit(sides, anchors):
+    """For each box, by how much its worse side fits the best anchor; 1 is a perfect fit."""
+    ratio = sides[:, None] / anchors
+    return np.minimum(ratio, 1 / ratio).min(axis=2).max(axis=1)

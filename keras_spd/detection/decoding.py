@@ -1,0 +1,170 @@
+"""From raw predictions to boxes: one decoding, for predict, evaluate and export."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from keras_spd.boxes import check_box_format, convert_boxes, intersection_over_union
+from keras_spd.detection.anchors import level_stride
+
+MAX_CANDIDATES = 30_000  # as the authors' `max_nms`: boxes that go into suppression
+
+
+def decode(raw, anchors):
+    """Decodes raw predictions of all levels.
+
+    Args:
+        raw: `{level: (images, rows, columns, anchors, 5 + classes)}`.
+        anchors: `{level: ((width, height), ...)}` in pixels.
+
+    Returns:
+        Tensor of shape `(images, predictions, 5 + classes)`, float32: centre x and y, width and
+        height in pixels, objectness, class probabilities. The finest level comes first, in it
+        cell by cell, in each cell anchor by anchor.
+
+    Source: `Detect.forward` in `YOLOv5-SPD/models/yolo.py` of LabSAINT/SPD-Conv.
+    """
+    decoded = []
+    for level in sorted(raw, key=level_stride):
+        x = ops.sigmoid(ops.cast(raw[level], "float32"))
+        images, rows, columns, num_anchors, outputs = ops.shape(x)
+        grid = ops.stack(
+            ops.meshgrid(ops.arange(columns, dtype="float32"), ops.arange(rows, dtype="float32")),
+            axis=-1,
+        )[None, :, :, None]
+        sides = ops.convert_to_tensor(np.array(anchors[level], "float32"))
+        centres = (2 * x[..., :2] - 0.5 + grid) * level_stride(level)
+        sides = (2 * x[..., 2:4]) ** 2 * sides
+        x = ops.concatenate([centres, sides, x[..., 4:]], axis=-1)
+        decoded.append(ops.reshape(x, (images, rows * columns * num_anchors, outputs)))
+    return ops.concatenate(decoded, axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """How predictions become detections.
+
+    Args:
+        confidence_threshold: Number between 0 and 1: detections with objectness times class
+            probability above it are kept.
+        iou_threshold: Number between 0 and 1: of two detections of a class that overlap by more,
+            the less confident one is dropped.
+        max_detections: Integer, for each image.
+        multi_label: Boolean, whether a prediction may yield several classes, or its best only.
+        class_agnostic: Boolean, whether detections of different classes suppress each other.
+
+    Example:
+
+    >>> model.decoder = dataclasses.replace(model.decoder, confidence_threshold=0.001)
+
+    Source: `non_max_suppression` in `YOLOv5-SPD/utils/general.py` of LabSAINT/SPD-Conv.
+    """
+
+    confidence_threshold: float = 0.25
+    iou_threshold: float = 0.45
+    max_detections: int = 300
+    multi_label: bool = True
+    class_agnostic: bool = False
+
+    def __post_init__(self):
+        for name in ("confidence_threshold", "iou_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"`{name}` must be between 0 and 1. Received: {getattr(self, name)!r}."
+                )
+        if isinstance(self.max_detections, bool) or int(self.max_detections) < 1:
+            raise ValueError(
+                f"`max_detections` must be an integer >= 1. Received: {self.max_detections!r}."
+            )
+
+    def __call__(self, raw, anchors, bounding_box_format="xyxy"):
+        """Turns raw predictions into keras-cv's detection dictionary.
+
+        Args:
+            raw, anchors: As in `decode`.
+            bounding_box_format: Format of the boxes returned.
+
+        Returns:
+            Dictionary of `boxes` `(images, max_detections, 4)`, `confidence` and `classes`
+            `(images, max_detections)` and `num_detections` `(images,)`. Detections are sorted by
+            confidence; places behind the last are -1.
+        """
+        finest = min(raw, key=level_stride)
+        rows, columns = ops.shape(raw[finest])[1:3]
+        image_size = (rows * level_stride(finest), columns * level_stride(finest))
+        detections = self.suppress(decode(raw, anchors))
+        if check_box_format(bounding_box_format) != "xyxy":
+            kept = detections["classes"] >= 0
+            boxes = convert_boxes(detections["boxes"], "xyxy", bounding_box_format, image_size)
+            detections["boxes"] = ops.where(kept[..., None], boxes, -1.0)
+        return detections
+
+    def suppress(self, decoded):
+        """Picks the best of decoded predictions, of shape `(images, predictions, 5 + classes)`.
+
+        The most confident candidate is kept and what overlaps it dropped, `max_detections` times
+        or until nothing is left, for all images at once.
+
+        Returns:
+            As `__call__`, boxes as xyxy.
+        """
+        boxes, scores, classes = self._candidates(decoded)
+        images = ops.shape(scores)[0]
+        places = ops.arange(self.max_detections, dtype="int32")[None]
+
+        def goes_on(step, scores, kept):
+            return (step < self.max_detections) & ops.any(scores > 0)
+
+        def keep_one(step, scores, kept):
+            best = ops.argmax(scores, axis=1)[:, None]
+            score = ops.take_along_axis(scores, best, axis=1)
+            box = ops.take_along_axis(boxes, best[..., None], axis=1)
+            label = ops.take_along_axis(classes, best, axis=1)
+            overlaps = intersection_over_union(boxes, box) > self.iou_threshold
+            if not self.class_agnostic:
+                overlaps = overlaps & (classes == label)
+            itself = ops.arange(ops.shape(scores)[1], dtype=best.dtype)[None] == best
+            found = ops.concatenate([box[:, 0], score, label], axis=-1)
+            here = (places == step) & (score > 0)
+            kept = ops.where(here[..., None], found[:, None], kept)
+            return step + 1, ops.where(overlaps | itself, 0.0, scores), kept
+
+        kept = -ops.ones((images, self.max_detections, 6), "float32")
+        _, _, kept = ops.while_loop(
+            goes_on, keep_one, (ops.convert_to_tensor(0, "int32"), scores, kept)
+        )
+        found = ops.cast(kept[..., 5], "int32")
+        return {
+            "boxes": kept[..., :4],
+            "confidence": kept[..., 4],
+            "classes": found,
+            "num_detections": ops.sum(ops.cast(found >= 0, "int32"), axis=1),
+        }
+
+    def _candidates(self, decoded):
+        """Returns xyxy boxes, scores (0 for what does not count) and classes, best first."""
+        images, predictions, outputs = ops.shape(decoded)
+        boxes = convert_boxes(decoded[..., :4], "center_xywh", "xyxy", (None, None))
+        scores = decoded[..., 5:] * decoded[..., 4:5]
+        num_classes = decoded.shape[-1] - 5
+        multi_label = self.multi_label and num_classes > 1
+        if multi_label:
+            flat = ops.reshape(scores, (images, predictions * num_classes))
+        else:
+            flat = ops.max(scores, axis=-1)
+        flat = ops.where(flat > self.confidence_threshold, flat, 0.0)
+        count = ops.shape(flat)[1]
+        count = (
+            min(count, MAX_CANDIDATES)
+            if isinstance(count, int)
+            else ops.minimum(count, MAX_CANDIDATES)
+        )
+        scores_kept, index = ops.top_k(flat, count)
+        prediction = index // num_classes if multi_label else index
+        if multi_label:
+            classes = index % num_classes
+        else:
+            classes = ops.take_along_axis(ops.argmax(scores, axis=-1), prediction, axis=1)
+        boxes = ops.take_along_axis(boxes, prediction[..., None], axis=1)
+        return boxes, scores_kept, ops.cast(classes, "float32")

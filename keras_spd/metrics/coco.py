@@ -1,0 +1,223 @@
+"""COCO's scores for detections, computed by pycocotools."""
+
+import contextlib
+import copy
+import dataclasses
+import io
+import json
+import math
+import pathlib
+
+import numpy as np
+
+_METRICS = (
+    ("AP", "Average precision, IoU 0.50:0.95, all sizes"),
+    ("AP50", "Average precision, IoU 0.50,      all sizes"),
+    ("AP75", "Average precision, IoU 0.75,      all sizes"),
+    ("AP_small", "Average precision, IoU 0.50:0.95, small (area < 32x32)"),
+    ("AP_medium", "Average precision, IoU 0.50:0.95, medium (area to 96x96)"),
+    ("AP_large", "Average precision, IoU 0.50:0.95, large"),
+    ("AR1", "Average recall,    IoU 0.50:0.95, 1 detection an image"),
+    ("AR10", "Average recall,    IoU 0.50:0.95, 10 detections"),
+    ("AR100", "Average recall,    IoU 0.50:0.95, 100 detections"),
+    ("AR_small", "Average recall,    IoU 0.50:0.95, small"),
+    ("AR_medium", "Average recall,    IoU 0.50:0.95, medium"),
+    ("AR_large", "Average recall,    IoU 0.50:0.95, large"),
+)
+_SIDES = {"<8": (0, 8), "8-16": (8, 16), "16-32": (16, 32), ">=32": (32, 1e5)}
+
+
+@dataclasses.dataclass(frozen=True)
+class COCOScores:
+    """How well detections fit the ground truth; -1 where there is no ground truth of a kind.
+
+    Args:
+        metrics: COCO's twelve numbers: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR1, AR10,
+            AR100, AR_small, AR_medium, AR_large. Sizes are areas in original pixels.
+        per_class: Class name to `{"AP", "AP50", "boxes"}`.
+        by_side: Range of box sides, the square root of width times height in network pixels, to
+            `{"AP", "AP50", "boxes"}`.
+    """
+
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    by_side: dict[str, dict[str, float]]
+
+    def to_json(self):
+        """Returns the scores as a dictionary."""
+        return dataclasses.asdict(self)
+
+    def summary(self):
+        """Returns the scores as a table of several lines."""
+        lines = [f"{label:<58} {self.metrics[name]:6.3f}" for name, label in _METRICS]
+        for title, rows in (("box side, px", self.by_side), ("class", self.per_class)):
+            lines.append("")
+            lines.append(f"{title:<24} {'boxes':>7} {'AP':>7} {'AP50':>7}")
+            for name, row in rows.items():
+                lines.append(f"{name:<24} {row['boxes']:>7} {row['AP']:>7.3f} {row['AP50']:>7.3f}")
+        return "\n".join(lines)
+
+
+def evaluate_coco(ground_truth, detections, *, scales=None, max_detections=(1, 10, 100)):
+    """Scores detections with pycocotools.
+
+    Every image of the ground truth counts, also one without a detection, and every class.
+
+    Args:
+        ground_truth: COCO's annotations, the path of the JSON file or its content. Ids, areas and
+            crowd regions are taken from it; missing areas are those of the boxes.
+        detections: COCO's results, a list of `{"image_id", "category_id", "bbox", "score"}` with
+            xywh boxes, or the path of such a JSON file.
+        scales: Image id to network pixels per original pixel, for the scores by box side;
+            `None` if they are the same.
+        max_detections: Three numbers of detections an image, those of AR1, AR10 and AR100.
+
+    Returns:
+        `COCOScores`.
+
+    Raises:
+        ValueError: If the ground truth or a detection is not as described.
+
+    Example:
+
+    >>> scores = keras_spd.metrics.evaluate_coco("instances_val.json", "detections.json")
+    >>> scores.metrics["AP_small"]
+    """
+    truth, results = read_coco_pair(ground_truth, detections)
+    evaluator = run_cocoeval(truth, results, max_detections)
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    return COCOScores(
+        metrics={
+            name: float(value) for (name, _), value in zip(_METRICS, evaluator.stats, strict=True)
+        },
+        per_class=_per_class(evaluator, truth, categories),
+        by_side=_by_side(truth, results, scales, max_detections),
+    )
+
+
+def read_coco_pair(ground_truth, detections):
+    """Reads and checks ground truth and results; returns copies with nothing missing."""
+    truth = _read_json(ground_truth, "ground_truth")
+    results = _read_json(detections, "detections")
+    keys = ("images", "annotations", "categories")
+    if not isinstance(truth, dict) or any(not isinstance(truth.get(key), list) for key in keys):
+        raise ValueError(
+            f"`ground_truth` must be COCO's annotations, with lists of {', '.join(keys)}."
+        )
+    if not isinstance(results, list):
+        raise ValueError("`detections` must be a list of COCO results.")
+    truth = {key: copy.deepcopy(truth[key]) for key in keys}
+    for number, annotation in enumerate(truth["annotations"], start=1):
+        annotation["id"] = number  # 0 means "no match" to pycocotools
+        annotation.setdefault("iscrowd", 0)
+        if "area" not in annotation:
+            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
+    images = {image["id"] for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    for number, result in enumerate(results):
+        missing = {"image_id", "category_id", "bbox", "score"} - set(result)
+        if missing:
+            raise ValueError(f"Detection {number} has no {sorted(missing)}: {result!r}.")
+        for key, known in (("image_id", images), ("category_id", categories)):
+            if result[key] not in known:
+                raise ValueError(
+                    f"Detection {number} has {key}={result[key]!r}, which is not in the ground "
+                    "truth. Were they made with another data set?"
+                )
+    return truth, [dict(result) for result in results]
+
+
+def run_cocoeval(truth, results, max_detections=(1, 10, 100), areas=None):
+    """Runs pycocotools without its printing.
+
+    Args:
+        truth, results: As `read_coco_pair` returns them.
+        max_detections: As in `evaluate_coco`.
+        areas: `{name: (smallest, largest)}` box areas, in place of COCO's.
+
+    Returns:
+        `COCOeval` after `accumulate`, and after `summarize` if `areas` is `None`.
+    """
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise ImportError(f"COCO's scores need `pip install pycocotools` ({error}).") from error
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground_truth = COCO()
+        ground_truth.dataset = truth
+        ground_truth.createIndex()
+        if results:
+            found = ground_truth.loadRes(copy.deepcopy(results))
+        else:
+            found = COCO()
+            found.dataset = {**truth, "annotations": []}
+            found.createIndex()
+        evaluator = COCOeval(ground_truth, found, "bbox")
+        evaluator.params.maxDets = list(max_detections)
+        if areas is not None:
+            evaluator.params.areaRng = [list(bounds) for bounds in areas.values()]
+            evaluator.params.areaRngLbl = list(areas)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        if areas is None:
+            evaluator.summarize()
+    return evaluator
+
+
+def _read_json(content, argument):
+    if not isinstance(content, (str, pathlib.Path)):
+        return content
+    try:
+        return json.loads(pathlib.Path(content).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Cannot read `{argument}` from {content}: {error}") from error
+
+
+def _average(precision):
+    """Mean of pycocotools' precisions, which are -1 where there is no ground truth."""
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else -1.0
+
+
+def _per_class(evaluator, truth, categories):
+    precision = evaluator.eval["precision"]  # (IoU, recall, class, area, detections)
+    scores = {}
+    for index, category in enumerate(categories):
+        boxes = sum(
+            annotation["category_id"] == category["id"] and not annotation["iscrowd"]
+            for annotation in truth["annotations"]
+        )
+        scores[str(category["name"])] = {
+            "AP": _average(precision[:, :, index, 0, -1]),
+            "AP50": _average(precision[0, :, index, 0, -1]),
+            "boxes": int(boxes),
+        }
+    return scores
+
+
+def _by_side(truth, results, scales, max_detections):
+    """AP by the side of boxes in network pixels: pycocotools on scaled boxes, with own ranges."""
+
+    def scaled(entries):
+        for entry in entries:
+            scale = 1.0 if scales is None else scales[entry["image_id"]]
+            box = [side * scale for side in entry["bbox"]]
+            yield {**entry, "bbox": box, "area": box[2] * box[3]}
+
+    scaled_truth = {**truth, "annotations": list(scaled(truth["annotations"]))}
+    # pycocotools takes a box whose area is either bound; one belongs to the larger range.
+    areas = {name: (low**2, math.nextafter(high**2, 0)) for name, (low, high) in _SIDES.items()}
+    evaluator = run_cocoeval(scaled_truth, list(scaled(results)), max_detections, areas)
+    area = np.array(
+        [entry["area"] for entry in scaled_truth["annotations"] if not entry["iscrowd"]]
+    )
+    precision = evaluator.eval["precision"]
+    return {
+        name: {
+            "AP": _average(precision[:, :, :, index, -1]),
+            "AP50": _average(precision[0, :, :, index, -1]),
+            "boxes": int(((area >= low) & (area <= high)).sum()),
+        }
+        for index, (name, (low, high)) in enumerate(areas.items())
+    }

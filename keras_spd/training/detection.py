@@ -1,0 +1,167 @@
+"""What training needs to know of detectors."""
+
+import dataclasses
+import logging
+
+import keras
+
+from keras_spd import applications, data
+from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
+from keras_spd.inference import evaluate
+from keras_spd.training.run_folder import write_json
+
+_log = logging.getLogger(__name__)
+
+
+class DetectionTask:
+    """A detector, its data and its score.
+
+    Args:
+        recipe: `DetectionRecipe`.
+        train_data, test_data: `DetectionData`, or `None` for the recipe's.
+    """
+
+    best_by = "val_AP"
+
+    def __init__(self, recipe, train_data=None, test_data=None):
+        name = recipe.model.name
+        if name not in applications.DETECTORS:
+            raise ValueError(
+                f"There is no detector {name!r}. Those that can be trained are: "
+                f"{', '.join(applications.DETECTORS)}."
+            )
+        self.recipe = recipe
+        self.train_data = train_data or self._read(recipe.data.train)
+        names = self.train_data.class_names
+        self.test_data = test_data or self._read(recipe.data.test, class_names=names)
+        if self.train_data.class_names != self.test_data.class_names:
+            raise ValueError(
+                "Training and test data must have the same classes in the same order. Received: "
+                f"{self.train_data.class_names} and {self.test_data.class_names}."
+            )
+        self.anchors = self._anchors()
+
+    def _read(self, source, class_names=None):
+        options = self.recipe.data
+        return data.load_detection(
+            source,
+            name=options.name,
+            images=options.images,
+            data_dir=options.data_dir,
+            class_names=class_names,
+            on_problem=options.on_problem,
+        )
+
+    def _anchors(self):
+        sides = self.train_data.box_sides(self.recipe.data.image_size)
+        if not len(sides):
+            raise ValueError("There is not a single box in the training data.")
+        if self.recipe.fit_anchors:
+            levels = self.recipe.model.options.get("levels", ("P3", "P4", "P5"))
+            boxes = keras.ops.convert_to_numpy(keras.ops.pad(sides, ((0, 0), (2, 0))))
+            return fit_anchors(boxes, bounding_box_format="xywh", levels=levels)
+        return self.recipe.model.options.get("anchors")
+
+    def build(self):
+        recipe = self.recipe
+        options = {**recipe.model.options, "anchors": self.anchors}
+        model = applications.YOLOV5SPD(
+            applications.DETECTORS[recipe.model.name],
+            classes=len(self.train_data.class_names),
+            class_names=self.train_data.class_names,
+            **options,
+        )
+        model.info = dataclasses.replace(model.info, image_size=recipe.data.image_size)
+        return model
+
+    def compile(self, model, optimizer):
+        sides = self.train_data.box_sides(self.recipe.data.image_size)
+        recall = best_possible_recall(sides, model.anchors)
+        if recall < 0.98:
+            _log.warning(
+                "The anchors match only %.1f %% of the training boxes at %s pixels. Set "
+                "`fit_anchors = true` in the recipe (`--set fit_anchors=true`), or raise "
+                "`data.image_size`.",
+                100 * recall,
+                self.recipe.data.image_size,
+            )
+        loss = YOLOV5Loss(
+            model.num_classes,
+            model.bounding_box_format,
+            anchors=model.anchors,
+            **self.recipe.loss.model_dump(),
+        )
+        model.compile(optimizer=optimizer, loss=loss)
+
+    def train_batches(self, first_epoch):
+        return self.train_data.batches(
+            self.recipe.batch_size,
+            self.recipe.data.image_size,
+            shuffle=True,
+            augmentation=data.DetectionAugmentation(**self.recipe.augmentation.model_dump()),
+            seed=self.recipe.seed,
+            first_epoch=first_epoch,
+            epochs=self.recipe.epochs - first_epoch,
+        )
+
+    def validation_batches(self):
+        return None  # the callback below validates
+
+    def callbacks(self, folder):
+        del folder
+        return [
+            COCOScore(
+                self.test_data,
+                self.recipe.data.image_size,
+                batch_size=self.recipe.batch_size,
+                every=self.recipe.evaluate_every,
+            )
+        ]
+
+    def score(self, model, folder):
+        scores = evaluate(
+            model, self.test_data, self.recipe.data.image_size, batch_size=self.recipe.batch_size
+        )
+        write_json(folder.path / "scores.json", scores.to_json())
+        return {"test_images": self.test_data.num_images, **scores.metrics}
+
+
+class COCOScore(keras.callbacks.Callback):
+    """Adds losses and COCO's AP on test data to the logs of `model.fit`, every few epochs.
+
+    They are `val_AP`, `val_AP50`, `val_AP_small` and the losses, `val_loss` and its parts. The
+    values of epochs without an evaluation are NaN.
+
+    Args:
+        test_data: `DetectionData` to score.
+        image_size: `(height, width)` of the network's input.
+        batch_size: Integer.
+        every: Integer: evaluates after as many epochs, and after the last one.
+
+    Example:
+
+    >>> model.fit(batches, epochs=100, callbacks=[COCOScore(test_data, (640, 640), every=5)])
+    """
+
+    def __init__(self, test_data, image_size, *, batch_size=16, every=1):
+        super().__init__()
+        self.test_data = test_data
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        names = ("AP", "AP50", "AP_small", "loss", "box_loss", "objectness_loss", "class_loss")
+        metrics = dict.fromkeys(names, float("nan"))
+        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params.get("epochs"):
+            model, data_ = self.model, self.test_data
+            scores = evaluate(model, data_, self.image_size, batch_size=self.batch_size)
+            batches = data_.batches(
+                self.batch_size,
+                self.image_size,
+                bounding_box_format=model.bounding_box_format,
+            )
+            losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
+            metrics = scores.metrics | losses
+        if logs is not None:
+            logs |= {f"val_{name}": metrics[name] for name in names}

@@ -1,0 +1,82 @@
+"""The authors' YOLOv5-SPD and YOLOv5 v6.0: which array belongs to which variable of ours."""
+
+from keras_spd.variants import YOLOV5S
+from keras_spd.weights.maps import Entry, batch_norm_entries, conv_entry
+
+# Our modules in the order of the authors' list `model`; `None` for what has no weights. In the
+# SPD network each space-to-depth is a module of its own.
+_MODULES = (
+    "stem", "stage2_down", "stage2_c3", "stage3_down", "stage3_c3", "stage4_down", "stage4_c3",
+    "stage5_down", "stage5_c3", "sppf",
+    "lateral_p5", None, None, "top_down_p4_c3", "lateral_p4", None, None, "top_down_p3_c3",
+    "bottom_up_p4_down", None, "bottom_up_p4_c3", "bottom_up_p5_down", None, "bottom_up_p5_c3",
+    "head",
+)  # fmt: skip
+
+
+def yolov5_map(network):
+    """Returns `{PyTorch name: Entry}` for the network of a detector.
+
+    Args:
+        network: Functional model of a `Detector` with the levels P3, P4 and P5.
+    """
+    layers = {layer.name: layer for layer in network.layers}
+    if "head_p2_conv" in layers:
+        raise ValueError("The authors have no detector with the level P2.")
+    spd = "stage2_down_spd" in layers
+    entries = {}
+
+    def add(prefix, name, spd_channels=0):
+        entries[f"{prefix}.conv.weight"] = conv_entry(layers[f"{name}_conv"], spd_channels)
+        entries.update(batch_norm_entries(f"{prefix}.bn", layers[f"{name}_bn"]))
+
+    index, spd_channels = 0, 0
+    for module in _MODULES:
+        prefix = f"model.{index}"
+        if module == "stem":
+            add(f"{prefix}.conv" if spd else prefix, module, spd_channels=12 if spd else 0)
+        elif module == "head":
+            for position, level in enumerate(("p3", "p4", "p5")):
+                layer = layers[f"head_{level}_conv"]
+                entries[f"{prefix}.m.{position}.weight"] = conv_entry(layer)
+                entries[f"{prefix}.m.{position}.bias"] = Entry(layer.bias, "vector")
+        elif module == "sppf":
+            add(f"{prefix}.cv1", "sppf_cv1")
+            add(f"{prefix}.cv2", "sppf_cv2")
+        elif module and module.endswith("_c3"):
+            # What follows a space-to-depth reads its phases first, and then a lateral, if any.
+            add(f"{prefix}.cv1", f"{module}_cv1", spd_channels)
+            add(f"{prefix}.cv2", f"{module}_cv2", spd_channels)
+            add(f"{prefix}.cv3", f"{module}_cv3")
+            block = 1
+            while f"{module}_block{block}_cv1_conv" in layers:
+                for conv in ("cv1", "cv2"):
+                    add(f"{prefix}.m.{block - 1}.{conv}", f"{module}_block{block}_{conv}")
+                block += 1
+            spd_channels = 0
+        elif module:
+            add(prefix, module)
+            if spd and module.endswith("_down"):
+                spd_channels = 4 * layers[f"{module}_conv"].filters
+                index += 1
+        index += 1
+    return entries
+
+
+def describe_yolov5(state_dict):
+    """Returns the constructor call for a state dict of the authors' detector, or `None`."""
+    spd = "model.0.conv.conv.weight" in state_dict
+    stem = state_dict.get("model.0.conv.conv.weight" if spd else "model.0.conv.weight")
+    head = state_dict.get(f"model.{30 if spd else 24}.m.0.weight")
+    if stem is None or head is None:
+        return None
+    third_stage = f"model.{6 if spd else 4}.m."
+    blocks = len({key.split(".")[3] for key in state_dict if key.startswith(third_stage)})
+    sizes = {(variant.channels(64), variant.blocks(6)): size for size, variant in YOLOV5S.items()}
+    size = sizes.get((stem.shape[0], blocks))
+    if size is None:
+        return None
+    call = f'YOLOV5SPD("{size}", classes={head.shape[0] // 3 - 5}'
+    if not spd:
+        call += ', downsampling="strided"'
+    return f"keras_spd.applications.{call})"

@@ -1,0 +1,250 @@
+"""YOLOV5SPD against the authors' network, and as a Keras model."""
+
+import dataclasses
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import reference
+
+from keras_spd.applications import YOLOV5SPD, Detector, YOLOV5SPDBackbone, load_reference_weights
+from keras_spd.detection import Decoder, YOLOV5Loss
+
+TINY = (0.33, 0.125)
+PARAMETERS = [
+    ("n", "spd", 2_256_157),
+    ("s", "spd", 8_771_389),
+    pytest.param("m", "spd", 24_646_557, marks=pytest.mark.slow),
+    pytest.param("l", "spd", 52_707_709, marks=pytest.mark.slow),
+    ("n", "strided", 1_872_157),
+    ("s", "strided", 7_235_389),
+]
+
+
+@pytest.mark.parametrize(("size", "downsampling", "expected"), PARAMETERS)
+def test_number_of_trainable_parameters(size, downsampling, expected):
+    model = YOLOV5SPD(size, downsampling=downsampling)
+    assert sum(np.prod(v.shape) for v in model.trainable_variables) == expected
+
+
+@pytest.mark.parametrize("size", ["n", "s"])
+def test_authors_outputs(size):
+    state_dict, images, expected = reference.load(f"yolov5_spd_{size}")
+    model = YOLOV5SPD(size, include_rescaling=False)
+    load_reference_weights(model, state_dict)
+    raw = model(images)
+    rescaled = YOLOV5SPD(size)
+    load_reference_weights(rescaled, {f"module.{k}": v for k, v in state_dict.items()})
+    same = rescaled(images * 255)
+    for level in ("P3", "P4", "P5"):
+        wanted = expected[f"raw_{level.lower()}"].transpose(0, 2, 3, 1, 4)
+        assert reference.relative_norm(np.array(raw[level]) - wanted, wanted) <= 1e-4
+        assert reference.relative_norm(np.array(same[level]) - wanted, wanted) <= 1e-4
+
+
+@pytest.mark.parametrize("layer", ["stage3_c3_cv1_conv", "bottom_up_p5_c3_cv2_conv"])
+def test_swapped_phases_show(layer):
+    state_dict, images, expected = reference.load("yolov5_spd_n")
+    model = YOLOV5SPD("n", include_rescaling=False)
+    load_reference_weights(model, state_dict)
+    kernel = model.network.get_layer(layer).kernel
+    values = np.array(kernel)
+    channels = 64 if "stage3" in layer else 128
+    values[:, :, [*range(2 * channels)]] = values[
+        :, :, [*range(channels, 2 * channels), *range(channels)]
+    ]
+    kernel.assign(values)
+    wanted = expected["raw_p5"].transpose(0, 2, 3, 1, 4)
+    assert reference.relative_norm(np.array(model(images)["P5"]) - wanted, wanted) > 1e-2
+
+
+def test_no_strided_layer_is_left():
+    model = YOLOV5SPD(TINY)
+    for layer in model.network.layers:
+        assert tuple(getattr(layer, "strides", (1, 1))) == (1, 1), layer.name
+
+
+def test_strided_twin_has_the_same_outputs_shapes():
+    shapes = []
+    for downsampling in ("spd", "strided"):
+        raw = YOLOV5SPD(TINY, classes=2, downsampling=downsampling)(np.zeros((1, 64, 96, 3)))
+        shapes.append({level: tuple(value.shape) for level, value in raw.items()})
+    assert shapes[0] == shapes[1] == {
+        "P3": (1, 8, 12, 3, 7), "P4": (1, 4, 6, 3, 7), "P5": (1, 2, 3, 3, 7)
+    }  # fmt: skip
+
+
+def test_first_biases_are_the_priors():
+    model = YOLOV5SPD("n", classes=20)
+    bias = np.array(model.network.get_layer("head_p4_conv").bias).reshape(3, 25)
+    limit = 1 / np.sqrt(128)
+    assert np.abs(bias[:, :4]).max() <= limit and np.abs(bias[:, :4]).std() > limit / 10
+    assert np.abs(bias[:, 4] - np.log(8 / 40**2)).max() <= limit
+    assert np.abs(bias[:, 5:] - np.log(0.6 / 19.01)).max() <= limit
+
+
+def make_truth(images=4):
+    boxes = np.full((images, 8, 4), -1, "float32")
+    boxes[:, 0], boxes[:, 1] = [10, 10, 30, 34], [40, 20, 60, 50]
+    classes = np.full((images, 8), -1, "int32")
+    classes[:, :2] = [0, 2]
+    return {"boxes": boxes, "classes": classes}
+
+
+def make_model(**options):
+    options = {"classes": 3, "class_names": ("a", "b", "c"), **options}
+    return YOLOV5SPD(TINY, **options)
+
+
+RELOAD = """
+import sys, keras, keras_spd, numpy as np
+model = keras.saving.load_model(sys.argv[1] + "/detector.keras")
+assert type(model).__name__ == "Detector" and model.info.class_names == ("a", "b", "c")
+assert model.bounding_box_format == "xywh" and model.decoder.iou_threshold == 0.3
+assert list(model.levels) == ["P2", "P3", "P4", "P5"] and model.anchors["P2"][0] == (3.0, 4.0)
+assert model.optimizer.decay_kernels_only and model.loss.label_smoothing == 0.1
+images = np.load(sys.argv[1] + "/images.npy")
+np.savez(sys.argv[1] + "/found.npz", **model.predict(images, verbose=0))
+"""
+
+
+def test_survives_saving_in_a_fresh_process(tmp_path, rng):
+    levels = ("P2", "P3", "P4", "P5")
+    anchors = {level: ((3 * i, 4 * i), (5 * i, 5 * i)) for i, level in enumerate(levels, start=1)}
+    model = make_model(levels=levels, anchors=anchors, bounding_box_format="xywh")
+    model.decoder = dataclasses.replace(model.decoder, confidence_threshold=0.0, iou_threshold=0.3)
+    loss = YOLOV5Loss(3, "xywh", anchors=anchors, label_smoothing=0.1)
+    model.compile(loss=loss)
+    images = rng.uniform(0, 255, (4, 64, 96, 3)).astype("float32")
+    model.fit(images, make_truth(), batch_size=2, verbose=0)
+    found = model.predict(images, verbose=0)
+    assert (found["num_detections"] > 0).all() and found["boxes"].shape == (4, 300, 4)
+    np.save(tmp_path / "images.npy", images)
+    model.save(tmp_path / "detector.keras")
+    subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True)
+    with np.load(tmp_path / "found.npz") as reloaded:
+        for key, value in found.items():
+            np.testing.assert_allclose(reloaded[key], value, rtol=1e-3, atol=1e-2)
+
+    clone = keras.models.clone_model(model)
+    assert isinstance(clone, Detector) and clone.info == model.info
+    assert clone.decoder == model.decoder and clone.anchors == model.anchors
+
+
+def test_losses_are_shown_by_name_and_their_sum_is_minimised():
+    model = make_model()
+    model.compile()
+    images, truth = np.full((4, 64, 64, 3), 99.0), make_truth()
+    history = model.fit(images, truth, batch_size=4, verbose=0).history
+    assert set(history) == {"loss", "box_loss", "objectness_loss", "class_loss"}
+    parts = history["box_loss"][0] + history["objectness_loss"][0] + history["class_loss"][0]
+    assert history["loss"][0] == pytest.approx(4 * parts, rel=1e-5)
+
+
+def test_default_optimizer_is_the_papers():
+    model = make_model()
+    model.compile()
+    optimizer = model.optimizer
+    assert optimizer.nesterov and optimizer.momentum == 0.937
+    assert optimizer.coupled_weight_decay == 5e-4 and optimizer.decay_kernels_only
+    assert float(optimizer._learning_rate(1000)) == pytest.approx(0.01)
+
+
+def test_thresholds_can_be_changed_after_a_prediction(rng):
+    model = make_model()
+    images = rng.uniform(0, 255, (1, 64, 64, 3))
+    model.decoder = Decoder(confidence_threshold=0.0, max_detections=7)
+    assert model.predict(images, verbose=0)["num_detections"].tolist() == [7]
+    model.decoder = Decoder(confidence_threshold=1.0, max_detections=7)
+    assert model.predict(images, verbose=0)["num_detections"].tolist() == [0]
+
+
+def test_mixed_precision_trains():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = make_model()
+    model.compile()
+    loss = model.train_on_batch(np.full((2, 64, 64, 3), 99.0), make_truth(2))
+    assert np.isfinite(loss).all()
+
+
+def test_backbone_levels_have_their_strides():
+    backbone = YOLOV5SPDBackbone(TINY, input_shape=(64, 96, 3))
+    for level, name in backbone.pyramid_level_inputs.items():
+        stride = 2 ** int(level[1:])
+        assert backbone.get_layer(name).output.shape[1:3] == (64 // stride, 96 // stride)
+    assert backbone.output is backbone.get_layer(backbone.pyramid_level_inputs["P5"]).output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["yolov8", "retinanet"])
+def test_keras_cv_heads(head, tmp_path):
+    pytest.importorskip("keras_cv")
+    model = YOLOV5SPD(TINY, classes=3, head=head, input_shape=(64, 64, 3))
+    losses = {
+        "yolov8": {"classification_loss": "binary_crossentropy", "box_loss": "ciou"},
+        "retinanet": {"classification_loss": "focal", "box_loss": "smoothl1"},
+    }
+    model.compile(optimizer="adam", **losses[head])
+    images, truth = np.full((4, 64, 64, 3), 99.0, "float32"), make_truth()
+    history = model.fit(images, truth, batch_size=2, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    found = model.predict(images, verbose=0)
+    model.save(tmp_path / "detector.keras")
+    loaded = keras.saving.load_model(tmp_path / "detector.keras")
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0)["boxes"], found["boxes"], atol=1e-2
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": "x"}, "'n', 's', 'm', 'l', or a pair"),
+        ({"size": (0, 1)}, "pair of a depth"),
+        ({"classes": 0}, "`classes` must be an integer"),
+        ({"class_names": ["a"]}, "one name for each of classes=80"),
+        ({"input_shape": (100, 64, 3)}, "multiples of 32"),
+        ({"head": "ssd"}, "`head` must be one of"),
+        ({"levels": ("P3", "P4")}, "`levels` must be one of"),
+        ({"anchors": {"P3": [[1, 2]]}}, "must map each of P3, P4, P5"),
+        ({"downsampling": "pool"}, "`downsampling` must be one of"),
+        ({"bounding_box_format": "coco"}, "`bounding_box_format` must be one of"),
+        ({"head": "yolov8", "class_names": ["a"] * 80}, 'needs head="yolov5"'),
+        ({"weights": "missing.keras"}, "there is no such file"),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        YOLOV5SPD(**options)
+
+
+def test_bad_images_and_losses():
+    model = make_model()
+    with pytest.raises(ValueError, match="multiples of 32.*Predictor"):
+        model(np.zeros((1, 60, 64, 3)))
+    with pytest.raises(ValueError, match="must be a `keras_spd.detection.YOLOV5Loss`"):
+        model.compile(loss="mse")
+    with pytest.raises(ValueError, match="3 classes, but the loss num_classes=4"):
+        model.compile(loss=YOLOV5Loss(4))
+    with pytest.raises(ValueError, match="other anchors"):
+        anchors = {level: ((1, 1), (2, 2), (3, 3)) for level in model.levels}
+        model.compile(loss=YOLOV5Loss(3, anchors=anchors))
+    with pytest.raises(ValueError, match="name each of the 3 classes"):
+        model.info = dataclasses.replace(model.info, class_names=("a",))
+
+
+def test_reference_weights_of_another_size_name_the_right_call():
+    state_dict, _, _ = reference.load("yolov5_spd_s")
+    model = YOLOV5SPD("n", classes=3)
+    with pytest.raises(ValueError, match=r'YOLOV5SPD\("s", classes=80\)'):
+        load_reference_weights(model, state_dict)
+
+
+def test_reference_weights_bring_their_anchors():
+    state_dict, _, _ = reference.load("yolov5_spd_n")
+    model = YOLOV5SPD("n")
+    anchors = np.arange(1, 19, dtype="float16").reshape(3, 3, 2)
+    load_reference_weights(model, {**state_dict, "model.30.anchors": anchors})
+    assert model.anchors["P3"][0] == (8.0, 16.0) and model.anchors["P5"][2] == (544.0, 576.0)

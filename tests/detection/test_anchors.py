@@ -1,0 +1,39 @@
+"""Anchors for a data set."""
+
+import numpy as np
+import pytest
+
+from keras_spd.detection import best_possible_recall, fit_anchors
+from keras_spd.detection.anchors import standardize_anchors
+
+
+def test_fitted_anchors_fit_better(rng):
+    sides = np.concatenate([rng.normal((3, 70), 0.3, (200, 2)), rng.normal((90, 6), 3, (200, 2))])
+    boxes = np.concatenate([np.zeros_like(sides), sides], axis=1)
+    default = best_possible_recall(sides, standardize_anchors(None, ("P3", "P4", "P5")))
+    anchors = fit_anchors(boxes, bounding_box_format="xywh", generations=100)
+    assert default < 0.6 and best_possible_recall(sides, anchors) > 0.98
+    areas = [width * height for level in anchors.values() for width, height in level]
+    assert list(anchors) == ["P3", "P4", "P5"] and areas == sorted(areas)
+    assert anchors == fit_anchors(boxes, bounding_box_format="xywh", generations=100)
+
+
+def test_recall_is_a_share_of_boxes():
+    assert best_possible_recall([[10, 10], [10, 100]], [[12, 12]]) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"), [(np.ones((5, 4)), "no boxes"), ([[0, 0, 3, 3]], "9 anchors need")]
+)
+def test_too_few_boxes(boxes, message):
+    with pytest.raises(ValueError, match=message):
+        fit_anchors(boxes)
+
+
+@pytest.mark.parametrize(
+    "anchors",
+    [{"P3": [[1, 2]]}, {"P3": [[1, 2]], "P4": [[1]]}, {"P3": [[1, 2]], "P4": [[0, 2]]}, 5],
+)
+def test_bad_anchors(anchors):
+    with pytest.raises(ValueError, match="must map each of P3, P4"):
+        standardize_anchors(anchors, ("P3", "P4"))
