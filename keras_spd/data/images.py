@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import struct
 
 import numpy as np
 import PIL
@@ -39,14 +40,18 @@ def open_image(source, name=None):
 def image_size(source, name=None):
     """Returns height and width as the image is shown: turned as its EXIF data say."""
     with open_image(source, name) as image:
-        return upright_size(image)
+        height, width = image.height, image.width
+        return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
 
 
-def upright_size(image):
-    """Returns height and width of a PIL image after turning it as its EXIF data say."""
-    width, height = image.size
-    turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    return (width, height) if turned else (height, width)
+def _orientation(image):
+    """Returns the EXIF orientation, as far as it is known without decoding the image."""
+    if "exif" not in image.info and image.format != "TIFF":
+        return 1  # `getexif` would decode a whole PNG to look for it behind the pixels
+    try:
+        return image.getexif().get(0x0112, 1)
+    except (OSError, SyntaxError, ValueError, struct.error):
+        return 1
 
 
 def read_image(source, name=None, size_hw=None):
@@ -71,7 +76,8 @@ def read_image(source, name=None, size_hw=None):
     with open_image(source, name) as image:
         try:
             stored = (image.height, image.width)
-            if size_hw is None or stored != tuple(size_hw):
+            turned = _orientation(image) != 1
+            if turned and (size_hw is None or stored != tuple(size_hw)):
                 image = ImageOps.exif_transpose(image)
             if image.mode.startswith(("I", "F")):  # 16 or 32 bits: the full range to 8 bits
                 values = np.asarray(image, "float64")

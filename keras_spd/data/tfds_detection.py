@@ -83,7 +83,7 @@ def read_tfds_detection(name, split, *, data_dir=None, download=True, on_problem
 
 def _object_feature(features, name, tfds):
     """Returns the names of the feature with the objects, and in it of boxes and of labels."""
-    if isinstance(features.get("image"), tfds.features.Image):
+    if "image" in features and isinstance(features["image"], tfds.features.Image):
         for key, feature in features.items():
             inner = getattr(feature, "feature", None)
             if not isinstance(inner, tfds.features.FeaturesDict):

@@ -88,12 +88,15 @@ def _files(root, annotations, split, problems):
         raise ValueError(f"{root} has no split {split!r}. It has: {', '.join(lists) or 'none'}.")
     files = []
     for line in listing.read_text(encoding="utf-8").splitlines():
-        if line.strip():
-            file = annotations / f"{line.split()[0]}.xml"
-            if file.is_file():
-                files.append(file)
-            else:
-                problems.add(listing, f"names {line.split()[0]}, but there is no {file}")
+        if not line.strip():
+            continue
+        # VOC's lists for one class have a 1 or -1 behind the name.
+        candidates = [annotations / f"{name}.xml" for name in (line.strip(), line.split()[0])]
+        file = next((file for file in candidates if file.is_file()), None)
+        if file is None:
+            problems.add(listing, f"names {line.strip()}, but there is no {candidates[0]}")
+        else:
+            files.append(file)
     return files
 
 

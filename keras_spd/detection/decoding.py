@@ -9,6 +9,7 @@ from keras_spd.boxes import check_box_format, convert_boxes, intersection_over_u
 from keras_spd.detection.anchors import level_stride
 
 MAX_CANDIDATES = 30_000  # as the authors' `max_nms`: boxes that go into suppression
+_CHUNK = 512  # candidates looked at together
 
 
 def decode(raw, anchors):
@@ -103,47 +104,66 @@ class Decoder:
     def suppress(self, decoded):
         """Picks the best of decoded predictions, of shape `(images, predictions, 5 + classes)`.
 
-        The most confident candidate is kept and what overlaps it dropped, `max_detections` times
-        or until nothing is left, for all images at once.
+        The most confident candidate is kept and what overlaps it is dropped, until there are
+        `max_detections` or nothing is left; for all images at once. Candidates are looked at in
+        chunks of falling confidence, and most of them never.
 
         Returns:
             As `__call__`, boxes as xyxy.
         """
-        boxes, scores, classes = self._candidates(decoded)
-        images = ops.shape(scores)[0]
+        candidates = self._candidates(decoded)  # (images, candidates, 6), best first
+        images, count = ops.shape(candidates)[:2]
         places = ops.arange(self.max_detections, dtype="int32")[None]
 
-        def goes_on(step, scores, kept):
-            return (step < self.max_detections) & ops.any(scores > 0)
+        def chunks_left(chunk, kept, found):
+            # A chunk whose best score is 0 in all images has nothing to keep.
+            best = ops.take(candidates[..., 4], ops.minimum(chunk * _CHUNK, count - 1), axis=1)
+            more = ops.any((best > 0) & (found < self.max_detections))
+            return (chunk * _CHUNK < count) & more
 
-        def keep_one(step, scores, kept):
-            best = ops.argmax(scores, axis=1)[:, None]
-            score = ops.take_along_axis(scores, best, axis=1)
-            box = ops.take_along_axis(boxes, best[..., None], axis=1)
-            label = ops.take_along_axis(classes, best, axis=1)
-            overlaps = intersection_over_union(boxes, box) > self.iou_threshold
-            if not self.class_agnostic:
-                overlaps = overlaps & (classes == label)
-            itself = ops.arange(ops.shape(scores)[1], dtype=best.dtype)[None] == best
-            found = ops.concatenate([box[:, 0], score, label], axis=-1)
-            here = (places == step) & (score > 0)
-            kept = ops.where(here[..., None], found[:, None], kept)
-            return step + 1, ops.where(overlaps | itself, 0.0, scores), kept
+        def keep_chunk(chunk, kept, found):
+            index = chunk * _CHUNK + ops.arange(_CHUNK, dtype="int32")
+            rows = ops.take(candidates, ops.minimum(index, count - 1), axis=1)
+            dropped = ops.any(self._suppresses(kept[:, None], rows[:, :, None]), axis=2)
+            scores = ops.where(dropped | (index >= count)[None], 0.0, rows[..., 4])
+
+            def some_left(scores, kept, found):
+                return ops.any((scores > 0) & (found < self.max_detections)[:, None])
+
+            def keep_one(scores, kept, found):
+                best = ops.argmax(scores, axis=1)[:, None]
+                row = ops.take_along_axis(rows, best[..., None], axis=1)  # (images, 1, 6)
+                is_new = (ops.take_along_axis(scores, best, axis=1) > 0) & (
+                    found[:, None] < self.max_detections
+                )
+                kept = ops.where((is_new & (places == found[:, None]))[..., None], row, kept)
+                itself = ops.arange(_CHUNK, dtype=best.dtype)[None] == best
+                scores = ops.where(self._suppresses(row, rows) | itself, 0.0, scores)
+                return scores, kept, found + ops.cast(is_new[:, 0], "int32")
+
+            _, kept, found = ops.while_loop(some_left, keep_one, (scores, kept, found))
+            return chunk + 1, kept, found
 
         kept = -ops.ones((images, self.max_detections, 6), "float32")
-        _, _, kept = ops.while_loop(
-            goes_on, keep_one, (ops.convert_to_tensor(0, "int32"), scores, kept)
-        )
-        found = ops.cast(kept[..., 5], "int32")
+        found = ops.zeros((images,), "int32")
+        start = (ops.convert_to_tensor(0, "int32"), kept, found)
+        _, kept, found = ops.while_loop(chunks_left, keep_chunk, start)
         return {
             "boxes": kept[..., :4],
             "confidence": kept[..., 4],
-            "classes": found,
-            "num_detections": ops.sum(ops.cast(found >= 0, "int32"), axis=1),
+            "classes": ops.cast(kept[..., 5], "int32"),
+            "num_detections": found,
         }
 
+    def _suppresses(self, kept, rows):
+        """Whether kept detections drop others; rows of (x1, y1, x2, y2, score, class)."""
+        overlaps = intersection_over_union(kept[..., :4], rows[..., :4]) > self.iou_threshold
+        if self.class_agnostic:
+            return overlaps
+        return overlaps & (kept[..., 5] == rows[..., 5])
+
     def _candidates(self, decoded):
-        """Returns xyxy boxes, scores (0 for what does not count) and classes, best first."""
+        """Returns rows of x1, y1, x2, y2, score (0 for what does not count), class; best first."""
         images, predictions, outputs = ops.shape(decoded)
         boxes = convert_boxes(decoded[..., :4], "center_xywh", "xyxy", (None, None))
         scores = decoded[..., 5:] * decoded[..., 4:5]
@@ -167,4 +187,5 @@ class Decoder:
         else:
             classes = ops.take_along_axis(ops.argmax(scores, axis=-1), prediction, axis=1)
         boxes = ops.take_along_axis(boxes, prediction[..., None], axis=1)
-        return boxes, scores_kept, ops.cast(classes, "float32")
+        classes = ops.cast(classes, "float32")
+        return ops.concatenate([boxes, scores_kept[..., None], classes[..., None]], axis=-1)

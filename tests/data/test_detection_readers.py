@@ -1,0 +1,311 @@
+"""COCO, YOLO, VOC and TFDS data give the same boxes; what is wrong is named."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_spd.data import load_detection
+
+# Two images, height and width differ; xyxy boxes in pixels.
+SIZES = {"a.png": (40, 60), "b ü.png": (30, 20)}
+BOXES = {
+    "a.png": [("cat", (10, 5, 30, 25)), ("dog", (0, 0, 60, 40))],
+    "b ü.png": [("dog", (4, 6, 14, 26))],
+}
+NAMES = ("cat", "dog")
+
+
+def write_images(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (height, width) in SIZES.items():
+        Image.fromarray(np.full((height, width, 3), 90, "uint8")).save(folder / name)
+
+
+def coco_content():
+    images, annotations = [], []
+    for image_id, (name, (height, width)) in enumerate(SIZES.items(), start=7):
+        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
+        for label, (x1, y1, x2, y2) in BOXES[name]:
+            annotations.append(
+                {
+                    "id": len(annotations),
+                    "image_id": image_id,
+                    "category_id": {"cat": 3, "dog": 9}[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "iscrowd": 0,
+                }
+            )
+    categories = [{"id": 9, "name": "dog"}, {"id": 3, "name": "cat"}]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def write_coco(folder, content=None):
+    write_images(folder / "images")
+    (folder / "labels.json").write_text(json.dumps(content or coco_content()))
+    return str(folder / "labels.json")
+
+
+def write_yolo(folder):
+    write_images(folder / "images" / "train")
+    (folder / "labels" / "train").mkdir(parents=True)
+    for name, (height, width) in SIZES.items():
+        lines = []
+        for label, (x1, y1, x2, y2) in BOXES[name]:
+            numbers = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height)
+            numbers += ((x2 - x1) / width, (y2 - y1) / height)
+            lines.append(" ".join(map(str, (NAMES.index(label), *numbers))))
+        file = folder / "labels" / "train" / name.replace(".png", ".txt")
+        file.write_text("\n".join(lines))
+    (folder / "data.yaml").write_text("names: [cat, dog]\ntrain: images/train\nval: images/train\n")
+    return str(folder / "data.yaml")
+
+
+def write_voc(folder):
+    write_images(folder / "JPEGImages")
+    (folder / "Annotations").mkdir()
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    for name in SIZES:
+        objects = "".join(
+            f"<object><name>{label}</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin>"
+            f"<xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox></object>"
+            for label, (x1, y1, x2, y2) in BOXES[name]
+        )
+        file = folder / "Annotations" / name.replace(".png", ".xml")
+        file.write_text(f"<annotation><filename>{name}</filename>{objects}</annotation>")
+    (folder / "ImageSets" / "Main" / "train.txt").write_text("a\nb ü\n")
+    return str(folder) + ":train"
+
+
+def check(data):
+    assert data.class_names == NAMES and not data.problems
+    assert [image.size_hw for image in data.images] == list(SIZES.values())
+    for image, (name, boxes) in zip(data.images, BOXES.items(), strict=True):
+        assert name.split(".")[0] in image.name
+        assert [NAMES[label] for label in image.classes] == [label for label, _ in boxes]
+        np.testing.assert_allclose(image.boxes, [box for _, box in boxes], atol=1e-3)
+        assert image.read().shape == (*image.size_hw, 3)
+
+
+@pytest.mark.parametrize("write", [write_coco, write_yolo, write_voc])
+def test_formats_agree(write, tmp_path):
+    check(load_detection(write(tmp_path)))
+
+
+def test_yolo_without_yaml(tmp_path):
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").unlink()
+    data = load_detection(tmp_path)
+    assert data.class_names == ("0", "1") and [len(i.boxes) for i in data.images] == [2, 1]
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    check(load_detection(tmp_path / "images", images=None))
+
+
+def test_tfds(tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Boxes(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            objects = {
+                "bbox": tfds.features.BBoxFeature(),
+                "label": tfds.features.ClassLabel(names=NAMES),
+                "is_crowd": np.bool_,
+            }
+            features = tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(encoding_format="png"),
+                    "image/filename": tfds.features.Text(),
+                    "objects": tfds.features.Sequence(objects),
+                }
+            )
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            write_images(tmp_path / "files")
+            for name, (height, width) in SIZES.items():
+                objects = [
+                    {
+                        "bbox": tfds.features.BBox(
+                            y1 / height, x1 / width, y2 / height, x2 / width
+                        ),
+                        "label": label,
+                        "is_crowd": False,
+                    }
+                    for label, (x1, y1, x2, y2) in BOXES[name]
+                ]
+                yield (
+                    name,
+                    {
+                        "image": str(tmp_path / "files" / name),
+                        "image/filename": name,
+                        "objects": objects,
+                    },
+                )
+
+    Boxes(data_dir=tmp_path / "tfds").download_and_prepare()
+    data = load_detection("train", name="boxes", data_dir=str(tmp_path / "tfds"))
+    order = [image.name for image in data.images]
+    images = sorted(data.images, key=lambda image: list(SIZES).index(image.name))
+    assert sorted(order) == sorted(SIZES) and data.class_names == NAMES
+    for image in images:
+        assert image.read().shape == (*SIZES[image.name], 3)
+        np.testing.assert_allclose(image.boxes, [box for _, box in BOXES[image.name]], atol=1e-3)
+    with pytest.raises(ValueError, match="no split 'test'"):
+        load_detection("test", name="boxes", data_dir=str(tmp_path / "tfds"))
+
+
+def test_coco_ids_are_kept(tmp_path):
+    data = load_detection(write_coco(tmp_path))
+    assert data.category_ids == (3, 9) and [image.image_id for image in data.images] == [7, 8]
+    assert data.to_coco() == coco_content()
+
+
+def test_annotations_made_from_other_formats_are_cocos(tmp_path):
+    content = load_detection(write_yolo(tmp_path)).to_coco()
+    boxes = [annotation["bbox"] for annotation in content["annotations"]]
+    np.testing.assert_allclose(boxes, [[10, 5, 20, 20], [0, 0, 60, 40], [4, 6, 10, 20]], atol=1e-3)
+    assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
+
+
+def test_classes_are_matched_by_name(tmp_path):
+    source = write_coco(tmp_path)
+    data = load_detection(source, class_names=("dog", "bird", "cat"))
+    assert [image.classes.tolist() for image in data.images] == [[2, 0], [0]]
+    with pytest.raises(ValueError, match="classes dog, which are not among cat"):
+        load_detection(source, class_names=("cat",))
+    voc = tmp_path / "voc"
+    voc.mkdir()
+    with pytest.raises(ValueError, match="class 'dog', which is not known"):
+        load_detection(write_voc(voc), class_names=("cat",))
+
+
+def change(**changes):
+    """Returns annotations with the first one changed."""
+    content = coco_content()
+    content["annotations"][0].update(changes)
+    return content
+
+
+BAD_COCO = {
+    "unknown category": (change(category_id=5), "category 5"),
+    "unknown image": (change(image_id=99), "image 99"),
+    "string": (change(bbox=["1", 2, 3, 4]), r"must be \[x, y, width, height\]"),
+    "three numbers": (change(bbox=[1, 2, 3]), "must be"),
+    "no area": (change(bbox=[1, 2, 0, 4]), "no area"),
+    "reversed": (change(bbox=[20, 20, -5, -5]), "no area"),
+    "not a number": (change(bbox=[float("nan"), 2, 3, 4]), "not a number"),
+    "outside": (change(bbox=[100, 100, 5, 5]), "outside the image"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_COCO)
+def test_bad_boxes(name, tmp_path, caplog):
+    content, message = BAD_COCO[name]
+    source = write_coco(tmp_path, content)
+    with pytest.raises(ValueError, match=message):
+        load_detection(source)
+    data = load_detection(source, on_problem="skip")
+    assert sum(len(image.boxes) for image in data.images) == 2
+    assert len(data.problems) == 1 and data.problems[0] in caplog.text
+
+
+def test_boxes_are_clipped_to_the_image(tmp_path):
+    data = load_detection(write_coco(tmp_path, change(bbox=[-5, 30, 100, 20])))
+    np.testing.assert_allclose(data.images[0].boxes[0], [0, 30, 60, 40])
+
+
+def test_crowd_regions_are_kept_apart(tmp_path):
+    data = load_detection(write_coco(tmp_path, change(iscrowd=1)))
+    assert data.images[0].crowd.tolist() == [True, False]
+    assert len(data.box_sides((64, 64))) == 2
+    _, truth = next(iter(data.batches(2, (64, 64))))
+    assert (np.array(truth["classes"]) >= 0).sum() == 2
+
+
+@pytest.mark.parametrize("write", [write_coco, write_yolo, write_voc])
+def test_broken_and_missing_images(write, tmp_path, caplog):
+    source = write(tmp_path)
+    [file] = tmp_path.rglob("a.png")
+    file.write_bytes(file.read_bytes()[:100])
+    data = load_detection(source)  # only the header was read
+    with pytest.raises(ValueError, match="a.png.*broken"):
+        data.images[0].read()
+    data = load_detection(source, on_problem="skip")
+    assert [len(image.boxes) for image in data.images] == [1] and "a.png" in data.problems[0]
+    file.write_bytes(b"")
+    with pytest.raises(ValueError, match="a.png.*cannot be read"):
+        load_detection(source)
+    file.unlink()
+    if write is not write_yolo:  # there, the images are the data set
+        with pytest.raises(ValueError, match="a.png"):
+            load_detection(source)
+
+
+def test_image_of_another_size(tmp_path):
+    source = write_coco(tmp_path)
+    Image.new("RGB", (61, 40)).save(tmp_path / "images" / "a.png")
+    with pytest.raises(ValueError, match=r"a.png.*\(40, 61\).*\(40, 60\)"):
+        load_detection(source)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.1", "is not `class x y width height`"),
+        ("cat 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
+        ("2 0.5 0.5 0.1 0.1", "class 2, but there are 2"),
+        ("0 30 20 10 10", "not pixels"),
+        ("0 0.5 0.5 0 0.1", "no area"),
+    ],
+)
+def test_bad_yolo_lines(line, message, tmp_path):
+    source = write_yolo(tmp_path)
+    (tmp_path / "labels" / "train" / "a.txt").write_text(line)
+    with pytest.raises(ValueError, match=message):
+        load_detection(source)
+
+
+def test_bad_xml(tmp_path):
+    source = write_voc(tmp_path)
+    (tmp_path / "Annotations" / "a.xml").write_text("<annotation><object>")
+    with pytest.raises(ValueError, match="a.xml: is not readable XML"):
+        load_detection(source)
+
+
+def test_splits(tmp_path):
+    source = write_yolo(tmp_path)
+    check(load_detection(source + ":val"))
+    with pytest.raises(ValueError, match="no split 'test'. It has: train, val"):
+        load_detection(source + ":test")
+    voc = tmp_path / "voc"
+    voc.mkdir()
+    write_voc(voc)
+    check(load_detection(voc))
+    with pytest.raises(ValueError, match="no split 'val'. It has: train"):
+        load_detection(f"{voc}:val")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"images": []}', '{"images": 1, "annotations": 2, "categories": 3}']
+)
+def test_other_json(content, tmp_path):
+    file = tmp_path / "labels.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match="labels.json"):
+        load_detection(file)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(ValueError, match="not there"):
+        load_detection(tmp_path / "missing")
+    (tmp_path / "a.csv").write_text("x")
+    with pytest.raises(ValueError, match="of another kind"):
+        load_detection(tmp_path / "a.csv")
+    with pytest.raises(ValueError, match="on_problem"):
+        load_detection(write_coco(tmp_path), on_problem="ignore")
