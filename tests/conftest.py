@@ -27,12 +27,16 @@ def rng():
     return np.random.default_rng(0)
 
 
+def find_shared(path):
+    """Returns a path in the folder `shared` beside the project or in KERAS_SPD_SHARED, or skips."""
+    root = pathlib.Path(__file__).parents[1]
+    found = pathlib.Path(os.environ.get("KERAS_SPD_SHARED", root.parent / "shared")) / path
+    if not found.exists():
+        pytest.skip(f"needs {found} (or KERAS_SPD_SHARED)")
+    return found
+
+
 @pytest.fixture(scope="session")
 def cifar10_dir():
-    """Folder with CIFAR-10 as a TFDS data set, beside the project or in KERAS_SPD_SHARED."""
-    root = pathlib.Path(__file__).parents[1]
-    shared = pathlib.Path(os.environ.get("KERAS_SPD_SHARED", root.parent / "shared"))
-    folder = shared / "data" / "tfds"
-    if not (folder / "cifar10").is_dir():
-        pytest.skip(f"needs CIFAR-10 in {folder} (or KERAS_SPD_SHARED)")
-    return str(folder)
+    """Folder with CIFAR-10 as a TFDS data set."""
+    return str(find_shared("data/tfds/cifar10").parent)

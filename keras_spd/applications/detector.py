@@ -1,6 +1,7 @@
 """The class of the detectors: a functional network, and how its predictions become boxes."""
 
 import dataclasses
+import itertools
 
 import keras
 
@@ -154,6 +155,44 @@ class Detector(keras.Model):
             tracker.update_state(parts[tracker.name], sample_weight=images)
         return images * sum(parts[name] for name in _LOSSES)
 
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """Computes the losses and COCO's `AP`, `AP50` and `AP_small`, in network pixels.
+
+        Arguments are those of `keras.Model.evaluate`. Data that ends after one epoch is needed.
+        `keras_spd.evaluate` computes the scores that papers report, in original pixels.
+        """
+        results = super().evaluate(
+            x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
+        )
+        if not kwargs:  # `fit` has one, and its validation is to be quick
+            results |= self._average_precision(_batches(x, y, batch_size or 32, steps))
+        return results if return_dict else list(results.values())
+
+    def _average_precision(self, batches):
+        from keras_spd.metrics.batches import evaluate_batches
+
+        former, self.decoder = self.decoder, Decoder(0.001, 0.65)
+        try:
+            scores = evaluate_batches(
+                ((self.predict_on_batch(images), truth, images.shape) for images, truth in batches),
+                self.num_classes,
+                self.bounding_box_format,
+            )
+        finally:
+            self.decoder = former
+        return {name: scores.metrics[name] for name in ("AP", "AP50", "AP_small")}
+
     def get_config(self):
         return {
             "name": self.name,
@@ -171,6 +210,18 @@ class Detector(keras.Model):
         config["info"] = ModelInfo.from_config(config["info"])
         config["decoder"] = Decoder(**config["decoder"])
         return cls(**config)
+
+
+def _batches(x, y, batch_size, steps):
+    """Yields `(images, ground truth)` of what `evaluate` takes: arrays, or an iterable."""
+    if y is not None:
+        for start in range(0, len(x), batch_size):
+            rows = slice(start, start + batch_size)
+            yield x[rows], {key: value[rows] for key, value in y.items()}
+        return
+    count = len(x) if isinstance(x, keras.utils.PyDataset) else None
+    batches = (x[index] for index in range(count)) if count is not None else x
+    yield from itertools.islice(batches, steps)
 
 
 def paper_optimizer(learning_rate=0.01, *, weight_decay=5e-4, warmup_steps=1000):

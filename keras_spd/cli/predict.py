@@ -40,7 +40,7 @@ def predict(
         iou_threshold=iou,
     )
     output.mkdir(parents=True, exist_ok=True)
-    results = []
+    results: list[dict] = []
     for start in range(0, len(files), batch_size):
         batch = files[start : start + batch_size]
         pixels = [read_image(file) for file in batch]

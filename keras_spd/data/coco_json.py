@@ -69,7 +69,7 @@ def read_coco(annotations, images=None, *, on_problem="error"):
 
 
 def _boxes_by_image(annotations, records, files, labels, problems):
-    boxes = {id_: {"boxes": [], "classes": [], "crowd": []} for id_ in records}
+    boxes: dict = {id_: {"boxes": [], "classes": [], "crowd": []} for id_ in records}
     for annotation in annotations:
         name = f"annotation {annotation.get('id')}"
         image, category = annotation.get("image_id"), annotation.get("category_id")

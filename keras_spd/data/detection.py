@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ class BoxedImage:
 
     def read(self):
         """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
-        source = self.source() if isinstance(self.source, Callable) else self.source
+        source = self.source() if callable(self.source) else self.source
         return read_image(source, self.name, self.size_hw)
 
 
@@ -141,21 +140,22 @@ class DetectionData:
         """Returns the annotations as COCO's dictionary, the original one if there is one."""
         if self.coco is not None:
             return self.coco
-        images, annotations = [], []
+        images: list[dict] = []
+        annotations: list[dict] = []
         for image in self.images:
             height, width = image.size_hw
             images.append(
                 {"id": image.image_id, "file_name": image.name, "width": width, "height": height}
             )
             for box, label, crowd in zip(image.boxes, image.classes, image.crowd, strict=True):
-                x, y, width, height = map(float, (*box[:2], *(box[2:] - box[:2])))
+                x, y, box_width, box_height = map(float, (*box[:2], *(box[2:] - box[:2])))
                 annotations.append(
                     {
                         "id": len(annotations) + 1,
                         "image_id": image.image_id,
                         "category_id": self.category_ids[label],
-                        "bbox": [x, y, width, height],
-                        "area": width * height,
+                        "bbox": [x, y, box_width, box_height],
+                        "area": box_width * box_height,
                         "iscrowd": int(crowd),
                     }
                 )
@@ -226,7 +226,7 @@ def clean_boxes(boxes, size_hw):
     height, width = size_hw
     boxes = np.array(boxes, "float64").reshape(-1, 4)
     clipped = np.clip(np.nan_to_num(boxes), 0, [width, height, width, height])
-    complaints = []
+    complaints: list[str | None] = []
     for box, inside in zip(boxes, clipped, strict=True):
         if not np.isfinite(box).all():
             complaints.append(f"the box {box.tolist()} has a coordinate that is not a number")
@@ -250,7 +250,7 @@ def boxed_image(problems, *, image_id, name, source, size_hw, boxes, classes, cr
         image_id=image_id,
         name=name,
         source=source,
-        size_hw=tuple(int(side) for side in size_hw),
+        size_hw=(int(size_hw[0]), int(size_hw[1])),
         boxes=boxes[good],
         classes=np.array(classes, "int32").reshape(-1)[good],
         crowd=crowd[good],

@@ -45,7 +45,7 @@ class DetectionBatches(keras.utils.PyDataset):
         self.epoch = first_epoch
         self._order = (-1, np.arange(0))  # epoch, indices
         pixels = sum(image.size_hw[0] * image.size_hw[1] for image in data.images)
-        self._cache = {} if 3 * pixels < _CACHE_BYTES else None
+        self._cache: dict | None = {} if 3 * pixels < _CACHE_BYTES else None
 
     def __len__(self):
         if self.shuffle:

@@ -127,13 +127,14 @@ def read_coco_pair(ground_truth, detections):
     return truth, [dict(result) for result in results]
 
 
-def run_cocoeval(truth, results, max_detections=(1, 10, 100), areas=None):
+def run_cocoeval(truth, results, max_detections=(1, 10, 100), areas=None, iou_type="bbox"):
     """Runs pycocotools without its printing.
 
     Args:
         truth, results: As `read_coco_pair` returns them.
         max_detections: As in `evaluate_coco`.
         areas: `{name: (smallest, largest)}` box areas, in place of COCO's.
+        iou_type: `"bbox"`, or `"segm"` for masks.
 
     Returns:
         `COCOeval` after `accumulate`, and after `summarize` if `areas` is `None`.
@@ -153,7 +154,7 @@ def run_cocoeval(truth, results, max_detections=(1, 10, 100), areas=None):
             found = COCO()
             found.dataset = {**truth, "annotations": []}
             found.createIndex()
-        evaluator = COCOeval(ground_truth, found, "bbox")
+        evaluator = COCOeval(ground_truth, found, iou_type)
         evaluator.params.maxDets = list(max_detections)
         if areas is not None:
             evaluator.params.areaRng = [list(bounds) for bounds in areas.values()]

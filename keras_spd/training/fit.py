@@ -13,7 +13,10 @@ from keras_spd.training.recipe import load_recipe
 from keras_spd.training.run_folder import RunFolder, SaveState, restore_state, write_json
 
 _log = logging.getLogger(__name__)
-_TASKS = {"classification": ClassificationTask, "detection": DetectionTask}
+_TASKS: dict[str, type[ClassificationTask] | type[DetectionTask]] = {
+    "classification": ClassificationTask,
+    "detection": DetectionTask,
+}
 
 
 def train(recipe, run_folder, *, train_data=None, test_data=None, resume=False, verbose="auto"):

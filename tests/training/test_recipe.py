@@ -3,7 +3,9 @@
 import pytest
 
 from keras_spd.training import Recipe, list_recipes, load_recipe
-from keras_spd.training.fit import compile_model, model_builder
+from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.detection import DetectionTask
+from keras_spd.training.fit import make_optimizer
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -12,7 +14,7 @@ def test_round_trip(name, tmp_path):
     assert recipe.description
     (tmp_path / "recipe.toml").write_text(recipe.to_toml())
     assert load_recipe(tmp_path / "recipe.toml") == recipe
-    model_builder(recipe)
+    assert make_optimizer(recipe, 100).get_config()
 
 
 def test_the_authors_recipe_for_cifar10():
@@ -23,6 +25,7 @@ def test_the_authors_recipe_for_cifar10():
         "momentum": 0.9,
         "nesterov": False,
         "weight_decay": 5e-4,
+        "decay_kernels_only": False,
     }
     assert recipe.augmentation.model_dump() == {
         "crop_padding": 4,
@@ -34,22 +37,14 @@ def test_the_authors_recipe_for_cifar10():
 
 def test_the_authors_schedule():
     """Epochs count from 1: at the start of epoch 60 the rate drops, after 59 whole epochs."""
-    from keras_spd.applications import ResNet18SPD
-
-    model = ResNet18SPD(classes=2, input_shape=(8, 8, 3))
-    compile_model(model, load_recipe("paper", dataset="cifar10"), steps_per_epoch=390)
-    rate = model.optimizer._learning_rate
+    rate = make_optimizer(load_recipe("paper", dataset="cifar10"), 390)._learning_rate
     steps = [0, 195, 390, 59 * 390 - 1, 59 * 390, 119 * 390, 159 * 390, 499 * 390]
     expected = [0, 0.05, 0.1, 0.1, 0.02, 0.004, 0.0008, 0.0008]
     assert [float(rate(step)) for step in steps] == pytest.approx(expected)
 
 
 def test_the_cosine_ends_at_zero_with_the_run():
-    from keras_spd.applications import ResNet18SPD
-
-    model = ResNet18SPD(classes=2, input_shape=(8, 8, 3))
-    compile_model(model, load_recipe("short", dataset="cifar10"), steps_per_epoch=100)
-    rate = model.optimizer._learning_rate
+    rate = make_optimizer(load_recipe("short", dataset="cifar10"), 100)._learning_rate
     steps = [0, 50, 100, 450, 800]
     assert [float(rate(s)) for s in steps] == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-7)
 
@@ -88,7 +83,45 @@ def test_wrong_files(tmp_path):
         load_recipe(tmp_path / "bad.toml")
 
 
-def test_wrong_model():
-    recipe = Recipe.model_validate({"model": {"name": "resnet20_spd"}})
-    with pytest.raises(ValueError, match="no model 'resnet20_spd'.*resnet18_spd, resnet34_spd"):
-        model_builder(recipe)
+@pytest.mark.parametrize(
+    ("task", "name", "message"),
+    [
+        (ClassificationTask, "resnet20_spd", "no classifier 'resnet20_spd'.*resnet18_spd, resnet3"),
+        (ClassificationTask, "yolov5_spd_n", "no classifier 'yolov5_spd_n'"),
+        (DetectionTask, "yolov5_spd_x", "no detector 'yolov5_spd_x'.*yolov5_spd_n, yolov5_spd_s"),
+    ],
+)
+def test_wrong_model(task, name, message):
+    recipe = Recipe.model_validate({"model": {"name": name}})
+    with pytest.raises(ValueError, match=message):
+        task(recipe)
+
+
+def test_the_task_chooses_the_recipe():
+    detection = load_recipe("short", task="detection", dataset="voc/2012")
+    assert (detection.task, detection.data.name) == ("detection", "voc/2012")
+    assert detection.model.name == "yolov5_spd_n"
+    assert load_recipe("short", task="classification").task == "classification"
+    with pytest.raises(ValueError, match="demo is not one for detection"):
+        load_recipe("demo", task="detection")
+
+
+def test_the_authors_recipe_for_coco():
+    recipe = load_recipe("paper", task="detection")
+    optimizer = make_optimizer(recipe, 100)
+    assert (recipe.epochs, recipe.data.name) == (300, "coco/2017")
+    assert (
+        optimizer.get_config().items()
+        >= {
+            "momentum": 0.937,
+            "nesterov": True,
+            "decay_kernels_only": True,
+            "warmup_steps": 300,
+            "warmup_bias_rate": 0.1,
+            "warmup_momentum": 0.8,
+        }.items()
+    )
+    rate = optimizer._learning_rate
+    assert [float(rate(step)) for step in (0, 150, 300, 30000)] == pytest.approx(
+        [0, 0.005, 0.01, 0.001]
+    )

@@ -1,0 +1,42 @@
+"""COCO's scores from batches of tensors, for data without an annotation file."""
+
+import numpy as np
+
+from keras_spd.boxes import convert_boxes
+from keras_spd.metrics.coco import evaluate_coco
+
+
+def evaluate_batches(batches, num_classes, bounding_box_format="xyxy"):
+    """Scores detection dictionaries against padded ground truth.
+
+    Args:
+        batches: Iterable of `(detections, ground truth, shape of the images)`, as `predict` of a
+            `Detector` returns and `fit` takes them.
+        num_classes: Integer.
+        bounding_box_format: Format of the boxes of both.
+
+    Returns:
+        `COCOScores`; sizes are in pixels of the batches.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    results: list[dict] = []
+    for found, truth, shape in batches:
+        size = shape[1:3]
+        for part, entries in ((truth, annotations), (found, results)):
+            boxes = convert_boxes(part["boxes"], bounding_box_format, "xywh", size)
+            boxes, classes = np.asarray(boxes), np.asarray(part["classes"])
+            for row in range(len(classes)):
+                for column in np.flatnonzero((classes[row] >= 0) & (boxes[row, :, 2] > 0)):
+                    entry = {
+                        "image_id": len(images) + row,
+                        "category_id": int(classes[row, column]),
+                        "bbox": boxes[row, column].tolist(),
+                    }
+                    if part is found:
+                        entry["score"] = float(found["confidence"][row, column])
+                    entries.append(entry)
+        images += [{"id": len(images) + row} for row in range(len(classes))]
+    categories = [{"id": label, "name": str(label)} for label in range(num_classes)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return evaluate_coco(content, results)

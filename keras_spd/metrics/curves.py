@@ -1,0 +1,98 @@
+"""Precision over recall, and which class is taken for which."""
+
+import numpy as np
+
+from keras_spd.metrics.coco import read_coco_pair, run_cocoeval
+
+
+def precision_recall(ground_truth, detections, iou=0.5):
+    """Computes precision at 101 recalls for each class, as COCO interpolates it.
+
+    Args:
+        ground_truth, detections: As in `evaluate_coco`.
+        iou: Overlap from which a detection is right, one of 0.50, 0.55, ..., 0.95.
+
+    Returns:
+        Dictionary of class names to three arrays of length 101: recall, precision, and the
+        confidence it is reached at. Classes without ground truth are left out.
+
+    Raises:
+        ValueError: If `iou` is not one of these.
+    """
+    thresholds = np.linspace(0.5, 0.95, 10)
+    matching = np.flatnonzero(np.isclose(thresholds, iou))
+    if not len(matching):
+        raise ValueError(f"`iou` must be one of 0.50, 0.55, ..., 0.95. Received: iou={iou!r}.")
+    truth, results = read_coco_pair(ground_truth, detections)
+    evaluator = run_cocoeval(truth, results)
+    recall = np.array(evaluator.params.recThrs)
+    curves = {}
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    for index, category in enumerate(categories):
+        precision = evaluator.eval["precision"][matching[0], :, index, 0, -1]
+        if (precision > -1).any():
+            scores = evaluator.eval["scores"][matching[0], :, index, 0, -1]
+            curves[str(category["name"])] = (recall, precision, scores)
+    return curves
+
+
+def confusion_matrix(ground_truth, detections, *, confidence=0.25, iou=0.45):
+    """Counts which class is detected as which.
+
+    Boxes are matched one to one, whatever their classes, those that overlap most first. Crowd
+    regions are left out, and so are detections that lie mostly in one.
+
+    Args:
+        ground_truth, detections: As in `evaluate_coco`.
+        confidence: Detections below it do not count.
+        iou: Smallest overlap of a match.
+
+    Returns:
+        Integer array of shape `(classes + 1, classes + 1)`, rows for the true and columns for
+        the detected class, the last for background; and the class names.
+    """
+    truth, results = read_coco_pair(ground_truth, detections)
+    categories = sorted(truth["categories"], key=lambda category: category["id"])
+    number = {category["id"]: index for index, category in enumerate(categories)}
+    background = len(categories)
+    matrix = np.zeros((background + 1, background + 1), int)
+
+    by_image: dict = {image["id"]: ([], [], []) for image in truth["images"]}
+    for annotation in truth["annotations"]:
+        by_image[annotation["image_id"]][2 if annotation["iscrowd"] else 0].append(annotation)
+    for result in results:
+        if result["score"] >= confidence:
+            by_image[result["image_id"]][1].append(result)
+
+    for objects, found, crowds in by_image.values():
+        overlaps = _overlaps(objects, found)
+        free_objects, free_found = set(range(len(objects))), set(range(len(found)))
+        order = np.dstack(np.unravel_index(np.argsort(-overlaps, axis=None), overlaps.shape))[0]
+        for row, column in order:
+            if overlaps[row, column] < iou:
+                break
+            if row in free_objects and column in free_found:
+                free_objects.remove(row)
+                free_found.remove(column)
+                labels = number[objects[row]["category_id"]], number[found[column]["category_id"]]
+                matrix[labels] += 1
+        for row in free_objects:
+            matrix[number[objects[row]["category_id"]], background] += 1
+        covered = _overlaps(crowds, found, of_second=True).max(axis=0, initial=0)
+        for column in free_found:
+            if covered[column] < 0.5:
+                matrix[background, number[found[column]["category_id"]]] += 1
+    return matrix, tuple(str(category["name"]) for category in categories)
+
+
+def _overlaps(first, second, *, of_second=False):
+    """IoU of every box with every other; with `of_second`, over the area of the second alone."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)))
+    first, second = (np.array([e["bbox"] for e in entries], float) for entries in (first, second))
+    start = np.maximum(first[:, None, :2], second[None, :, :2])
+    end = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
+    shared = (end - start).clip(0).prod(axis=2)
+    area_1, area_2 = first[:, 2:].prod(axis=1)[:, None], second[:, 2:].prod(axis=1)[None]
+    whole = area_2 if of_second else area_1 + area_2 - shared
+    return shared / np.maximum(whole, 1e-9)

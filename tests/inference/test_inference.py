@@ -1,0 +1,155 @@
+"""Predictor, evaluation and pictures, on a detector that has learned eight real images."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import find_shared
+from PIL import Image
+
+import keras_spd
+from keras_spd import data, inference
+from keras_spd.applications import YOLOV5SPD
+from keras_spd.training.detection import COCOScore
+
+
+@pytest.fixture(scope="module")
+def boards(tmp_path_factory):
+    """Eight images of circuit boards as a COCO file, and the data read from it."""
+    folder = find_shared("data/deeppcb")
+    content = json.loads((folder / "annotations" / "instances_test.json").read_text())
+    boxes = {image["id"]: 0 for image in content["images"]}
+    for annotation in content["annotations"]:
+        boxes[annotation["image_id"]] += 1
+    chosen = sorted(boxes, key=lambda image: -boxes[image])[:8]
+    for key, name in (("images", "id"), ("annotations", "image_id")):
+        content[key] = [entry for entry in content[key] if entry[name] in chosen]
+    file = tmp_path_factory.mktemp("boards") / "boards.json"
+    file.write_text(json.dumps(content))
+    return data.load_detection(file, images=folder / "images")
+
+
+@pytest.mark.slow
+def test_overfits_eight_images_and_survives_saving(boards, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = YOLOV5SPD("n", classes=6, class_names=boards.class_names)
+    model.compile(optimizer=keras.optimizers.Adam(2e-3))
+    batches = boards.batches(8, (320, 320))
+    for _ in range(12):
+        model.fit(batches, epochs=25, verbose=0)
+        score = keras_spd.evaluate(model, boards, 320).metrics["AP50"]
+        if score > 0.9:
+            break
+    assert score > 0.9
+
+    model.save(tmp_path / "boards.keras")
+    loaded = inference.load_detector(tmp_path / "boards.keras")
+    again = keras_spd.evaluate(loaded, boards, 320, batch_size=3)
+    assert again.metrics["AP50"] == pytest.approx(score, abs=0.01)
+
+    batch_scores = loaded.evaluate(batches, verbose=0, return_dict=True)
+    assert batch_scores["AP50"] == pytest.approx(score, abs=0.01)
+    assert {"loss", "box_loss", "AP", "AP_small"} <= set(batch_scores)
+
+    # Boxes come back in original pixels, whatever the size of the network's input.
+    image = boards.images[0]
+    [found] = keras_spd.Predictor(tmp_path / "boards.keras", 320)([image.read()])
+    assert len(found) >= len(image.boxes) / 2 and found.class_names == boards.class_names
+    for box in found.boxes[:3]:
+        centre = (box[:2] + box[2:]) / 2
+        distance = np.abs((image.boxes[:, :2] + image.boxes[:, 2:]) / 2 - centre).max(axis=1)
+        assert distance.min() < 12
+
+
+def tiny(**options):
+    return YOLOV5SPD((0.33, 0.125), classes=6, **options)
+
+
+def test_predictor_maps_boxes_back(rng):
+    model = tiny()
+    predictor = inference.Predictor(
+        model, (64, 96), confidence_threshold=0.0, max_detections=20, batch_size=2
+    )
+    images = [rng.integers(0, 256, size, dtype="uint8") for size in [(50, 200, 3), (300, 90, 3)]]
+    for image, found in zip(images, predictor(images), strict=True):
+        height, width = image.shape[:2]
+        assert len(found) == 20
+        assert (found.boxes >= 0).all() and (found.boxes <= [width, height] * 2).all()
+        assert (np.diff(found.confidence) <= 0).all()
+    alone = predictor(images[:1])[0]
+    np.testing.assert_allclose(alone.boxes, predictor(images)[0].boxes, atol=0.05)
+    entry = alone.to_json()[0]
+    assert set(entry) == {"box", "confidence", "class", "name"}
+    assert json.dumps(entry)
+
+
+def test_other_box_formats_and_input_ranges_change_nothing(rng):
+    weights = tiny().get_weights()
+    images = [rng.integers(0, 256, (64, 64, 3), dtype="uint8")]
+    found = []
+    for options in ({}, {"bounding_box_format": "rel_xywh"}, {"include_rescaling": False}):
+        model = tiny(**options)
+        model.set_weights(weights)
+        found += inference.Predictor(model, 64, confidence_threshold=0.0)(images)
+    for other in found[1:]:
+        np.testing.assert_allclose(other.boxes, found[0].boxes, atol=0.02)
+
+
+def test_image_size_comes_from_the_model():
+    import dataclasses
+
+    model = tiny()
+    assert inference.Predictor(model).image_size == (640, 640)
+    model.info = dataclasses.replace(model.info, image_size=(320, 416))
+    assert inference.Predictor(model).image_size == (320, 416)
+    with pytest.raises(ValueError, match="multiples of 32"):
+        inference.Predictor(model, 100)
+
+
+def test_bad_inputs(tmp_path):
+    predictor = inference.Predictor(tiny(), 64)
+    with pytest.raises(ValueError, match="must be a list"):
+        predictor("image.png")
+    with pytest.raises(ValueError, match="missing.png"):
+        predictor(["missing.png"])
+    with pytest.raises(ValueError, match="uint8 arrays"):
+        predictor([np.zeros((5, 5, 3))])
+    (tmp_path / "bad.keras").write_bytes(b"x")
+    with pytest.raises(ValueError, match="bad.keras"):
+        inference.Predictor(tmp_path / "bad.keras")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="not a detector of keras_spd"):
+        inference.Predictor(tmp_path / "other.keras")
+
+
+def test_pictures_show_the_boxes():
+    found = inference.Detections(
+        boxes=np.array([[10, 30, 60, 80], [0, 0, 5, 5]], "float32"),
+        confidence=np.array([0.9, 0.5]),
+        classes=np.array([1, 0]),
+        class_names=None,
+        letterbox=None,
+    )
+    pixels = np.full((100, 120, 3), 200, "uint8")
+    picture = inference.draw_detections(pixels, found)
+    assert isinstance(picture, Image.Image) and picture.size == (120, 100)
+    changed = np.asarray(picture) != pixels
+    assert changed[30, 10:61].any(axis=-1).all() and changed[30:81, 60].any(axis=-1).all()
+    assert not changed[40:70, 20:50].any() and (pixels == 200).all()
+
+
+def test_callback_adds_scores_to_the_logs(boards):
+    model = tiny()
+    model.compile()
+    callback = COCOScore(boards, (64, 64), batch_size=4, every=2)
+    batches = boards.batches(4, (64, 64))
+    logs = model.fit(batches, epochs=3, callbacks=[callback], verbose=0).history
+    assert np.isnan(logs["val_AP"][0]) and np.isfinite(logs["val_AP"][1:]).all()
+    assert np.isfinite(logs["val_box_loss"][2]) and "val_AP_small" in logs
+    assert model.decoder.confidence_threshold == 0.25
+
+
+def test_wrong_number_of_classes(boards):
+    with pytest.raises(ValueError, match="80 classes, the data 6"):
+        inference.evaluate(YOLOV5SPD((0.33, 0.125)), boards, 64)

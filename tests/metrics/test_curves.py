@@ -1,0 +1,47 @@
+"""Curves and the confusion matrix."""
+
+import numpy as np
+import pytest
+from metrics.test_coco import BOX, found, make
+from PIL import Image
+
+from keras_spd import metrics
+
+
+def test_precision_recall():
+    truth = make([BOX, (1, 0, 10, 10, 20, 20)])
+    curves = metrics.precision_recall(truth, found(BOX))
+    recall, precision, scores = curves["cat"]
+    assert list(curves) == ["cat"] and recall[50] == 0.5
+    np.testing.assert_allclose(precision, recall <= 0.5)
+    assert scores[0] == 0.9
+    with pytest.raises(ValueError, match="`iou` must be one of"):
+        metrics.precision_recall(truth, [], iou=0.52)
+
+
+def test_confusion_matrix():
+    truth = make([BOX, (0, 1, 50, 50, 20, 20), (1, 0, 0, 0, 9, 9), (1, 0, 100, 100, 50, 50)])
+    truth["annotations"][3]["iscrowd"] = 1
+    results = found(BOX, (0, 0, 51, 51, 20, 20), (0, 1, 200, 200, 9, 9), (1, 0, 110, 110, 9, 9))
+    results += found((1, 0, 0, 0, 9, 9), score=0.1)
+    matrix, names = metrics.confusion_matrix(truth, results)
+    assert names == ("cat", "dog")
+    assert matrix.tolist() == [[1, 0, 1], [1, 0, 0], [0, 1, 0]]
+
+
+def test_the_larger_overlap_wins():
+    truth = make([(0, 0, 0, 0, 20, 20), (0, 1, 4, 0, 20, 20)])
+    matrix, _ = metrics.confusion_matrix(truth, found((0, 1, 3, 0, 20, 20)))
+    assert matrix.tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [1, 40])
+def test_pictures(classes, tmp_path, rng):
+    recall = np.linspace(0, 1, 101)
+    curves = {f"class {i}": (recall, rng.random() * (1 - recall), recall) for i in range(classes)}
+    metrics.draw_precision_recall(curves, tmp_path / "curves.png")
+    matrix = rng.integers(0, 50, (classes + 1, classes + 1))
+    metrics.draw_confusion_matrix(matrix, list(curves), tmp_path / "matrix.png")
+    for name in ("curves.png", "matrix.png"):
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 300 and len(image.convert("RGB").getcolors(1 << 20)) > 20
