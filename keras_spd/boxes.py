@@ -119,6 +119,28 @@ class Letterbox:
         left, top = (network_width - width * scale) / 2, (network_height - height * scale) / 2
         return cls(scale, left, top, (int(height), int(width)))
 
+    @staticmethod
+    def canvas(image_sizes_hw, network_size_hw, stride):
+        """The smallest network input for a batch: images keep the scale they have in a larger one.
+
+        Args:
+            image_sizes_hw: Heights and widths of the original images.
+            network_size_hw: Height and width that the images are fitted into.
+            stride: Integer that height and width of the result are multiples of.
+
+        Returns:
+            `(height, width)`, at most `network_size_hw`.
+
+        Example:
+
+        >>> Letterbox.canvas([(480, 640), (400, 640)], (320, 320), 32)
+        (256, 320)
+        """
+        scales = [Letterbox.fit(size, network_size_hw).scale for size in image_sizes_hw]
+        sides = np.max(np.array(image_sizes_hw) * np.array(scales)[:, None], axis=0)
+        height, width = (math.ceil(round(side, 3) / stride) * stride for side in sides)
+        return height, width
+
     def to_network(self, boxes_xyxy):
         """Boxes in the original image to boxes in network pixels; NumPy, `(boxes, 4)`."""
         return np.asarray(boxes_xyxy) * self.scale + [self.left, self.top, self.left, self.top]

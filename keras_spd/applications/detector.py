@@ -62,6 +62,12 @@ class Detector(keras.Model):
         return self.network.output[self.levels[0]].shape[-1] - 5
 
     @property
+    def fixed_image_size(self):
+        """`(height, width)` if the network takes only images of that size, else `None`."""
+        size = self.network.input_shape[1:3]
+        return None if None in size else size
+
+    @property
     def stride(self):
         """Integer, the largest stride, by which the sides of images must be divisible."""
         return level_stride(self.levels[-1])

@@ -65,14 +65,16 @@ def format_description(report):
         lines.append(f"Box side: 10 % below {low}, half below {middle}, 90 % below {high} pixels.")
         lines.append(
             f"The default anchors match {report['best_possible_recall']:.1%} of the boxes at "
-            f"{size}" + (", too few:" if report["best_possible_recall"] < 0.98 else ".")
+            f"{size}" + (", too few." if report["best_possible_recall"] < 0.98 else ".")
         )
-        if report["best_possible_recall"] < 0.98 and report["suggested_anchors"]:
-            lines += [
-                f"  {level}: {', '.join(f'{w:g}x{h:g}' for w, h in anchors)}"
-                for level, anchors in report["suggested_anchors"].items()
-            ]
-            lines.append("  fit these; training does it with `--set fit_anchors=true`.")
+        if report["suggested_anchors"]:
+            anchors = "; ".join(
+                f"{level}: {', '.join(f'{w:g}x{h:g}' for w, h in pairs)}"
+                for level, pairs in report["suggested_anchors"].items()
+            )
+            lines.append(
+                f"Anchors fitted to these boxes (`train --set fit_anchors=true`): {anchors}."
+            )
         height, width = report["suggested_image_size"]
         lines.append(
             f"Suggested input: {height}x{width}, the smallest of {', '.join(map(str, _SIZES))} at "

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_spd.boxes import Letterbox
 from keras_spd.data.detection_augmentation import letterbox
 from keras_spd.inference.predictor import detect, standardize_image_size
 from keras_spd.metrics import evaluate_coco
@@ -20,6 +21,8 @@ def evaluate(
     max_detections=300,
 ):
     """Scores a detector with pycocotools. Every image counts, also one without a detection.
+
+    Images of similar shape share a batch, which is no larger than they need ("rectangular").
 
     Args:
         model: `Detector`.
@@ -72,7 +75,7 @@ def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
     former, decoder = model.decoder, dataclasses.replace(model.decoder, **thresholds)
     results, scales = [], {}
     try:
-        for images, canvases, fits in _batches(data, size, batch_size):
+        for images, canvases, fits in _batches(data, size, batch_size, model):
             for image, found in zip(images, detect(model, canvases, fits, decoder), strict=True):
                 scales[image.image_id] = found.letterbox.scale
                 results += _to_coco(image.image_id, found, data.category_ids)
@@ -81,10 +84,15 @@ def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
     return results, scales
 
 
-def _batches(data, size, batch_size):
-    for start in range(0, data.num_images, batch_size):
-        images = data.images[start : start + batch_size]
-        boxed = [letterbox(image.read(), size) for image in images]
+def _batches(data, size, batch_size, model):
+    """Yields images of similar shape together, without the margins that they do not need."""
+    ordered = sorted(data.images, key=lambda image: image.size_hw[0] / image.size_hw[1])
+    for start in range(0, len(ordered), batch_size):
+        images = ordered[start : start + batch_size]
+        canvas = size
+        if model.fixed_image_size is None:
+            canvas = Letterbox.canvas([image.size_hw for image in images], size, model.stride)
+        boxed = [letterbox(image.read(), canvas) for image in images]
         canvases = [canvas for canvas, _ in boxed]
         canvases += [np.zeros_like(canvases[0])] * (batch_size - len(canvases))  # one shape
         yield images, np.stack(canvases), [fit for _, fit in boxed]

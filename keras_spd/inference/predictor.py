@@ -177,13 +177,18 @@ def load_detector(path):
 def standardize_image_size(image_size, model):
     """Returns `(height, width)`, or raises a `ValueError` unless the stride divides both."""
     if image_size is None:
-        image_size = model.info.image_size or 640
+        image_size = model.fixed_image_size or model.info.image_size or 640
     stride = model.stride
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
         raise ValueError(
             f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
             f"detector. Received: image_size={image_size!r}."
+        )
+    if model.fixed_image_size not in (None, size):
+        raise ValueError(
+            f"The detector takes images of {model.fixed_image_size} only (height, width). "
+            f"Received: image_size={image_size!r}."
         )
     return size
 

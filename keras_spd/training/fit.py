@@ -131,7 +131,9 @@ def make_optimizer(recipe, steps_per_epoch):
 def _fit(model, task, folder, first_epoch, steps_per_epoch, verbose):
     batches = task.train_batches(first_epoch)
     score, epochs = task.best_by, task.recipe.epochs
-    best = max((row[score] for row in folder.read_log() if row[score] == row[score]), default=None)
+    # Epochs without an evaluation have NaN there; none of them may become the best.
+    known = (row[score] for row in folder.read_log() if row[score] == row[score])
+    best = max(known, default=float("-inf"))
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
         *task.callbacks(folder),  # first: what they measure is logged

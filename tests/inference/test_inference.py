@@ -105,6 +105,49 @@ def test_image_size_comes_from_the_model():
     assert inference.Predictor(model).image_size == (320, 416)
     with pytest.raises(ValueError, match="multiples of 32"):
         inference.Predictor(model, 100)
+    fixed = tiny(input_shape=(64, 96, 3))
+    assert inference.Predictor(fixed).image_size == (64, 96)
+    with pytest.raises(ValueError, match=r"images of \(64, 96\) only"):
+        inference.Predictor(fixed, 128)
+
+
+def test_evaluation_batches_are_rectangular(rng, tmp_path, monkeypatch):
+    """Wide and tall images are scored together, each in its original pixels."""
+    sizes = [(40, 80), (80, 40), (60, 60), (39, 80), (80, 38)]
+    content: dict = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "thing"}]}
+    for index, (height, width) in enumerate(sizes):
+        pixels = rng.integers(0, 256, (height, width, 3), dtype="uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        record = {"id": index, "file_name": f"{index}.png", "height": height, "width": width}
+        content["images"].append(record)
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    things = data.load_detection(tmp_path / "set.json", images=tmp_path)
+
+    def run(model):
+        shapes = []
+        predict = model.predict_on_batch
+        monkeypatch.setattr(
+            model, "predict_on_batch", lambda x: shapes.append(x.shape[1:3]) or predict(x)
+        )
+        found, scales = inference.predict_coco(
+            model, things, 96, batch_size=2, confidence_threshold=0.0, max_detections=5
+        )
+        assert scales == pytest.approx({0: 1.2, 1: 1.2, 2: 1.6, 3: 1.2, 4: 1.2})
+        assert len(found) == 25 and {result["category_id"] for result in found} == {7}
+        return shapes, found
+
+    keras.utils.set_random_seed(0)
+    model = YOLOV5SPD((0.33, 0.125), classes=1)
+    shapes, found = run(model)
+    assert shapes == [(64, 96), (96, 96), (96, 64)]
+    fixed = YOLOV5SPD((0.33, 0.125), classes=1, input_shape=(96, 96, 3))
+    fixed.set_weights(model.get_weights())
+    assert run(fixed)[0] == [(96, 96)] * 3
+    for result in found:
+        height, width = sizes[result["image_id"]]
+        x, y, box_width, box_height = result["bbox"]
+        assert x >= 0 and y >= 0 and x + box_width <= width + 0.01
+        assert y + box_height <= height + 0.01
 
 
 def test_bad_inputs(tmp_path):
