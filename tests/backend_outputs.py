@@ -1,14 +1,16 @@
-"""Computes layers, a ResNet, an augmentation and optimizer steps on the backend in KERAS_BACKEND.
+"""Computes layers, a ResNet, a detector and their training on the backend in KERAS_BACKEND.
 
     KERAS_BACKEND=jax python tests/backend_outputs.py OUTPUTS.npz
 
 Run by `test_backends.py`, which compares the outputs of the backends.
 """
 
+import io
 import sys
 
 import keras
 import numpy as np
+from PIL import Image
 
 import keras_spd
 from keras_spd.layers import SpaceToDepth, SPDConv
@@ -25,6 +27,53 @@ def numpy_weights(model):
             weights.append(rng.normal(0, 0.1, variable.shape))
     model.set_weights(weights)
     return model
+
+
+def detector_outputs(rng):
+    """Raw predictions, loss, boxes, one epoch of training and its scores of a small detector."""
+    model = keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3)
+    images = rng.uniform(0, 255, (2, 64, 96, 3)).astype("float32")
+    raw = numpy_weights(model)(images)
+    outputs = {f"raw_{level}": prediction for level, prediction in raw.items()}
+    truth = {
+        "boxes": np.array([[[4, 5, 30, 40], [50, 20, 60, 28]], [[1, 1, 90, 60], [-1] * 4]], "f4"),
+        "classes": np.array([[0, 2], [1, -1]]),
+    }
+    loss = keras_spd.detection.YOLOV5Loss(3, label_smoothing=0.1)
+    outputs |= loss.components(truth, raw)
+    decoder = keras_spd.detection.Decoder(0.3, 0.5, max_detections=20)
+    found = decoder({level: 3 * value for level, value in raw.items()}, model.anchors, "xyxy")
+    outputs |= {name: 1.0 * keras.ops.convert_to_numpy(value) for name, value in found.items()}
+
+    pixels = rng.integers(0, 256, (4, 64, 64, 3)).astype("uint8")
+    boxed = tuple(
+        keras_spd.data.BoxedImage(
+            image_id=index,
+            name=str(index),
+            source=png(image),
+            size_hw=(64, 64),
+            boxes=np.array([[8, 8, 40, 30]], "float32"),
+            classes=np.array([index % 3]),
+            crowd=np.array([False]),
+        )
+        for index, image in enumerate(pixels)
+    )
+    boards = keras_spd.data.DetectionData(boxed, ("a", "b", "c"), (1, 2, 3))
+    augmentation = keras_spd.data.DetectionAugmentation(mosaic=1.0, horizontal_flip=0.5)
+    batches = boards.batches(2, (64, 64), shuffle=True, augmentation=augmentation)
+    model.compile()
+    history = model.fit(batches, epochs=1, verbose=0)
+    outputs["finite_detector_loss"] = np.isfinite(history.history["loss"])
+    scores = keras_spd.evaluate(model, boards, 64, batch_size=2)
+    outputs["scored"] = np.isfinite([scores.metrics["AP"] + 1])
+    return outputs
+
+
+def png(pixels):
+    """Returns a function to the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue
 
 
 def main(path):
@@ -58,6 +107,7 @@ def main(path):
     history = small.fit(batches, epochs=1, verbose=0)
     outputs["finite_loss"] = np.isfinite(history.history["loss"])
 
+    outputs |= detector_outputs(rng)
     np.savez(path, **{name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()})
     print("tensorflow" in sys.modules)
 

@@ -1,4 +1,4 @@
-"""The layers and a ResNet compute the same on TensorFlow, JAX and PyTorch."""
+"""The layers, a ResNet and a detector compute the same on TensorFlow, JAX and PyTorch."""
 
 import os
 import pathlib
