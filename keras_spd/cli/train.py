@@ -63,6 +63,11 @@ def train(
     """
     from keras_spd import applications, training
 
+    networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
+    if model is not None and model not in networks:
+        raise ValueError(
+            f"There is no network {model!r}. Those that can be trained are: {', '.join(networks)}."
+        )
     overrides = dict(_parse(assignment) for assignment in set_ or [])
     detects = model in applications.DETECTORS
     named = {

@@ -137,9 +137,18 @@ class DetectionData:
         return np.concatenate(sides)
 
     def to_coco(self):
-        """Returns the annotations as COCO's dictionary, the original one if there is one."""
+        """Returns the annotations as COCO's dictionary.
+
+        It is the original one if there is one, less the images that were skipped.
+        """
         if self.coco is not None:
-            return self.coco
+            kept = {image.image_id for image in self.images}
+            return self.coco | {
+                "images": [record for record in self.coco["images"] if record["id"] in kept],
+                "annotations": [
+                    entry for entry in self.coco["annotations"] if entry["image_id"] in kept
+                ],
+            }
         images: list[dict] = []
         annotations: list[dict] = []
         for image in self.images:

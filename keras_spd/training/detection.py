@@ -11,6 +11,7 @@ from keras_spd.inference import evaluate
 from keras_spd.training.run_folder import write_json
 
 _log = logging.getLogger(__name__)
+_ENOUGH_STEPS = 2000  # DeepPCB from random weights: AP50 0.44 after 1,240 steps, 0.54 after 1,612
 
 
 class DetectionTask:
@@ -40,6 +41,7 @@ class DetectionTask:
                 f"{self.train_data.class_names} and {self.test_data.class_names}."
             )
         self.anchors = self._anchors()
+        self._warn_of_few_steps()
 
     def _read(self, source, class_names=None):
         options = self.recipe.data
@@ -61,6 +63,19 @@ class DetectionTask:
             boxes = keras.ops.convert_to_numpy(keras.ops.pad(sides, ((0, 0), (2, 0))))
             return fit_anchors(boxes, bounding_box_format="xywh", levels=levels)
         return self.recipe.model.options.get("anchors")
+
+    def _warn_of_few_steps(self):
+        per_epoch = self.train_data.steps_per_epoch(self.recipe.batch_size)
+        if per_epoch * self.recipe.epochs < _ENOUGH_STEPS:
+            _log.warning(
+                "%d epochs of %d images are only %d steps. A detector that learns from nothing "
+                "needs some %d: `--epochs %d`.",
+                self.recipe.epochs,
+                self.train_data.num_images,
+                per_epoch * self.recipe.epochs,
+                _ENOUGH_STEPS,
+                -(-_ENOUGH_STEPS // per_epoch),
+            )
 
     def build(self):
         recipe = self.recipe

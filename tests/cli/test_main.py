@@ -16,7 +16,9 @@ def keras_spd(*arguments, cwd=None):
     )
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["demo"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["demo"], ["check-data"], ["evaluate"], ["predict"]]
+)
 def test_help_shows_an_example(command):
     result = keras_spd(*command, "--help")
     assert result.returncode == 0
@@ -27,7 +29,12 @@ def test_help_shows_an_example(command):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "resnet20_spd", "--dataset", "blood_cells"], "There is no model 'resnet20_spd'"),
+        (
+            ["train", "resnet20_spd", "--dataset", "blood_cells"],
+            "There is no network 'resnet20_spd'",
+        ),
+        (["train", "yolov5_spd_n"], "A detector is trained on your data: `--train ..."),
+        (["train", "yolov5_spd_n", "--train", "a.json"], "`--train` needs `--test`"),
         (["train", "--recipe", "long"], "There is no recipe 'long'"),
         (["train", "--recipe", "demo", "--set", "epochs"], "`--set` takes FIELD=VALUE"),
         (["train", "--recipe", "demo", "--set", "epoch=3"], "Did you mean `epochs`"),
@@ -72,3 +79,47 @@ def test_demo(tmp_path):
     refused = keras_spd("demo", "mine", cwd=tmp_path)
     assert refused.returncode == 1 and "is not empty and holds no demo" in refused.stderr
     assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+@pytest.mark.slow
+def test_detector_from_data_to_pictures(tmp_path):
+    """check-data, train, evaluate and predict on a data set that was never seen before."""
+    from drawings import write_drawings
+
+    labels = write_drawings(tmp_path / "drawings")
+    checked = keras_spd("check-data", labels, "--image-size", "64x96", cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    assert "8 images, 0 of them without a box; 16 boxes" in checked.stdout
+    assert "0 problems." in checked.stdout
+
+    options = ["--image-size", "64x96", "--epochs", 1, "--run", "run", "--set", "batch_size=4"]
+    trained = keras_spd(
+        "train", "yolov5_spd_n", "--train", labels, "--test", labels, *options, cwd=tmp_path
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "AP50" in trained.stdout
+
+    weights = ["--weights", "run/model.keras"]
+    scored = keras_spd("evaluate", labels, *weights, "--output", "scores", cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    assert "Average precision, IoU 0.50:0.95, all sizes" in scored.stdout
+    for name in ("scores.json", "detections.json", "precision_recall.png", "confusion_matrix.png"):
+        assert (tmp_path / "scores" / name).stat().st_size > 100
+    for result in json.loads((tmp_path / "scores" / "detections.json").read_text())[:5]:
+        assert set(result) == {"image_id", "category_id", "bbox", "score"}
+
+    images = tmp_path / "drawings" / "images"
+    found = keras_spd("predict", images, *weights, "--confidence", 0.0001, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    entries = json.loads((tmp_path / "predictions" / "detections.json").read_text())
+    assert len(entries) == 8 and all(entry["detections"] for entry in entries)
+    assert all((tmp_path / "predictions" / entry["picture"]).is_file() for entry in entries)
+
+    (images / "3.png").write_bytes(b"broken")
+    broken = keras_spd("check-data", labels, cwd=tmp_path)
+    assert broken.returncode == 1 and "3.png" in broken.stdout and "1 problem" in broken.stdout
+    stopped = keras_spd("evaluate", labels, *weights, cwd=tmp_path)
+    assert stopped.returncode == 1 and "3.png" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    skipped = keras_spd("evaluate", labels, *weights, "--on-problem", "skip", cwd=tmp_path)
+    assert skipped.returncode == 0 and "3.png" in skipped.stderr

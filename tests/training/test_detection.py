@@ -1,0 +1,119 @@
+"""Detectors on the fit path."""
+
+import json
+import logging
+
+import keras
+import numpy as np
+import pytest
+from drawings import write_drawings
+
+from keras_spd import data
+from keras_spd.metrics import COCOScores
+from keras_spd.training import load_recipe, train
+from keras_spd.training.detection import DetectionTask
+from keras_spd.training.run_folder import RunFolder
+
+OVERRIDES = {
+    "epochs": 4,
+    "batch_size": 4,
+    "precision": "float32",
+    "data.image_size": (64, 96),
+    "evaluate_every": 3,
+}
+
+
+@pytest.fixture
+def drawings(tmp_path):
+    """A recipe for drawings, and the file they are in."""
+    file = write_drawings(tmp_path / "drawings")
+    overrides = {**OVERRIDES, "data.train": str(file), "data.test": str(file)}
+    return load_recipe("short", task="detection", overrides=overrides)
+
+
+@pytest.mark.slow
+def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    model = train(drawings, whole, verbose=0)
+    rows = RunFolder(whole).read_log()
+    # Two epochs have no evaluation; the third and, as the last one, the fourth have.
+    assert [np.isfinite(row["val_AP"]) for row in rows] == [False, False, True, True]
+    for row in rows:
+        parts = row["box_loss"] + row["objectness_loss"] + row["class_loss"]
+        assert row["loss"] == pytest.approx(4 * parts, rel=1e-3)
+    results = json.loads((whole / "results.json").read_text())
+    assert results["AP"] == pytest.approx(max(rows[2]["val_AP"], rows[3]["val_AP"]), abs=1e-3)
+    assert json.loads((whole / "scores.json").read_text())["metrics"]["AP"] == results["AP"]
+    assert model.info.class_names == ("rectangle", "disc")
+    assert model.info.image_size == (64, 96)
+
+    # A run of one epoch that is lengthened: the same losses as in one go.
+    train(drawings.model_copy(update={"epochs": 1}), stopped, verbose=0)
+    recipe = (stopped / "recipe.toml").read_text()
+    (stopped / "recipe.toml").write_text(recipe.replace("epochs = 1\n", "epochs = 4\n", 1))
+    train(None, stopped, resume=True, verbose=0)
+    for row, expected in zip(RunFolder(stopped).read_log(), rows, strict=True):
+        for name in ("box_loss", "objectness_loss", "class_loss"):
+            assert row[name] == pytest.approx(expected[name], rel=1e-3), name
+
+
+def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, monkeypatch):
+    """Its score is NaN, than which nothing is greater."""
+    scores = iter([0.25, 0.5, 0.5])  # after the second and the fourth epoch, and of the result
+
+    def score(*args, **kwargs):
+        return COCOScores(dict.fromkeys(("AP", "AP50", "AP_small"), next(scores)), {}, {})
+
+    monkeypatch.setattr("keras_spd.training.detection.evaluate", score)
+    saved = []
+
+    class Saved(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            best = tmp_path / "run" / "best.weights.h5"
+            saved.append(best.stat().st_mtime_ns if best.is_file() else None)
+
+    callbacks = DetectionTask.callbacks
+    monkeypatch.setattr(
+        DetectionTask, "callbacks", lambda self, folder: [Saved(), *callbacks(self, folder)]
+    )
+    train(drawings.model_copy(update={"evaluate_every": 2}), tmp_path / "run", verbose=0)
+    # The callback runs before the weights of its epoch are saved.
+    first, second, third, fourth = saved
+    assert first is None and second is None and third is not None and fourth == third
+    last = (tmp_path / "run" / "best.weights.h5").stat().st_mtime_ns
+    assert last > third
+
+
+def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
+    options = {"anchors": {level: [[300, 300]] * 3 for level in ("P3", "P4", "P5")}}
+    misfit = drawings.model_copy(
+        update={"model": drawings.model.model_copy(update={"options": options})}
+    )
+    with caplog.at_level(logging.WARNING):
+        task = DetectionTask(misfit)
+        task.compile(task.build(), "sgd")
+    assert "anchors match only 0.0 %" in caplog.text
+    assert "fit_anchors=true" in caplog.text
+
+    caplog.clear()
+    task = DetectionTask(drawings.model_copy(update={"fit_anchors": True}))
+    model = task.build()
+    with caplog.at_level(logging.WARNING):
+        task.compile(model, "sgd")
+    assert "anchors" not in caplog.text
+    assert max(side for pairs in model.anchors.values() for pair in pairs for side in pair) < 30
+
+
+def test_few_steps_are_warned_of(drawings, caplog):
+    with caplog.at_level(logging.WARNING):
+        DetectionTask(drawings)
+    assert "only 8 steps" in caplog.text and "`--epochs 1000`" in caplog.text
+
+
+def test_classes_must_agree(tmp_path, drawings):
+    other = json.loads((tmp_path / "drawings" / "labels.json").read_text())
+    other["categories"][1]["name"] = "ball"
+    (tmp_path / "drawings" / "other.json").write_text(json.dumps(other))
+    test_data = data.load_detection(tmp_path / "drawings" / "other.json")
+    with pytest.raises(ValueError, match="same classes.*'rectangle', 'disc'.*'ball'"):
+        DetectionTask(drawings, test_data=test_data)
