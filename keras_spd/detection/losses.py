@@ -153,10 +153,12 @@ class YOLOV5Loss(keras.losses.Loss):
         )
         box_loss = ops.sum(weight * (1 - overlap)) / count
 
-        # A cell that two boxes claim is to know of the one it predicts better.
-        score = ops.where(mask, ops.maximum(ops.stop_gradient(overlap), 0), 0)
-        wanted = ops.segment_max(score, index, num_segments=images * cells)
-        objectness_loss = ops.mean(_cross_entropy(ops.maximum(wanted, 0), flat[:, 4]))
+        # Of the boxes that claim one cell and anchor the last counts, as in the authors' scatter.
+        order = ops.where(mask, ops.arange(ops.size(index), dtype="int32"), -1)
+        last = ops.segment_max(order, index, num_segments=images * cells)
+        score = ops.take(ops.maximum(ops.stop_gradient(overlap), 0), ops.maximum(last, 0))
+        wanted = ops.where(last >= 0, score, 0.0)
+        objectness_loss = ops.mean(_cross_entropy(wanted, flat[:, 4]))
 
         if self.num_classes == 1:
             return box_loss, objectness_loss, 0.0

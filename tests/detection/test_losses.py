@@ -43,9 +43,9 @@ def test_authors_loss(name):
     parts = {key: float(value) for key, value in loss.components(truth, raw).items()}
     assert parts["box_loss"] == pytest.approx(float(arrays["box_loss"]), rel=1e-4)
     assert parts["class_loss"] == pytest.approx(float(arrays["class_loss"]), rel=1e-4)
-    assert parts["objectness_loss"] == pytest.approx(float(arrays["objectness_loss"]), rel=1e-2)
+    assert parts["objectness_loss"] == pytest.approx(float(arrays["objectness_loss"]), rel=1e-4)
     total = float(loss(truth, raw))
-    assert total == pytest.approx(float(np.squeeze(arrays["total_times_batch"])), rel=1e-2)
+    assert total == pytest.approx(float(np.squeeze(arrays["total_times_batch"])), rel=1e-4)
     assert total == pytest.approx(len(raw["P3"]) * sum(parts.values()), rel=1e-6)
 
 
