@@ -117,5 +117,5 @@ def test_bad_sources(tmp_path):
     (tmp_path / "model.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="only `.safetensors` is read"):
         load_reference_weights(build(), tmp_path / "model.pth")
-    with pytest.raises(ValueError, match="fills the ResNets of `keras_spd.applications`"):
+    with pytest.raises(ValueError, match="fills the ResNets and `YOLOV5SPD`.*named .sequential"):
         load_reference_weights(keras.Sequential([keras.Input((3,))]), {})
