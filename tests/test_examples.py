@@ -24,7 +24,7 @@ def test_example(script):
 
 @pytest.mark.slow
 def test_readme(tmp_path):
-    """Each block in a process of its own, in a folder where `keras-spd demo` has run and data lie."""
+    """Each block in a process of its own, in a folder where the demo has run and data lie."""
     run_demo(tmp_path / "demo", epochs=1, say=lambda line: None)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert len(blocks) == 4

@@ -2,6 +2,7 @@
 
 from keras_spd.applications.detector import Detector as Detector
 from keras_spd.applications.detector import paper_optimizer as paper_optimizer
+from keras_spd.applications.from_reference import load_reference_model as load_reference_model
 from keras_spd.applications.image_model import ImageModel as ImageModel
 from keras_spd.applications.image_model import ModelInfo as ModelInfo
 from keras_spd.applications.preprocessing import STATISTICS as STATISTICS

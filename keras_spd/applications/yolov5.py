@@ -56,7 +56,8 @@ def YOLOV5SPD(
     Args:
         size: `"n"`, `"s"`, `"m"`, `"l"`, or a pair of a depth and a width multiple.
         weights: `None` for random weights, or the path of a file: `.weights.h5` or `.keras` of
-            this network, or a `.safetensors` state dict of the authors' PyTorch network.
+            this network, or the authors' `.pt`, `.pth` or `.safetensors`, which bring their
+            anchors and class names.
         classes: Integer, the number of classes.
         class_names: One name for each class.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from keras_spd.cli import check_data, demo, evaluate, predict, train
+from keras_spd.cli import check_data, convert, demo, evaluate, predict, train
 
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
@@ -14,6 +14,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("check-data")(check_data.check_data)
+app.command("convert")(convert.convert)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

@@ -1,13 +1,14 @@
 """Weights into models: strict, and with errors that say what does not fit."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
 
 from keras_spd.detection.anchors import level_stride, standardize_anchors
-from keras_spd.weights.maps import describe_resnet, resnet_map
-from keras_spd.weights.reader import read_state_dict
-from keras_spd.weights.yolov5 import describe_yolov5, yolov5_map
+from keras_spd.weights.maps import identify_resnet, resnet_map
+from keras_spd.weights.reader import Checkpoint, read_checkpoint
+from keras_spd.weights.yolov5 import identify_yolov5, yolov5_map
 
 
 def load_weights(model, weights):
@@ -15,8 +16,8 @@ def load_weights(model, weights):
 
     Args:
         model: An `ImageModel` of this library.
-        weights: `None` to leave it as it is, or the path of a `.weights.h5`, `.keras` or
-            `.safetensors` file.
+        weights: `None` to leave it as it is, or the path of a `.weights.h5`, `.keras`,
+            `.safetensors`, `.pt` or `.pth` file.
 
     Raises:
         ValueError: If there is no such file or it does not fit the model.
@@ -43,10 +44,10 @@ def load_reference_weights(model, source):
 
     Args:
         model: A ResNet or `YOLOV5SPD` of `keras_spd.applications`, of any size, SPD or strided.
-        source: Mapping of PyTorch state-dict names to arrays, or the path of a `.safetensors`
-            file. `num_batches_tracked` entries and a `module.` prefix are ignored; a classifier
-            in the source is ignored if the model has none. A detector takes over the anchors, if
-            the source has them.
+        source: Mapping of PyTorch state-dict names to arrays, or the path of a `.safetensors`,
+            `.pt` or `.pth` file; nothing in it is executed. Of a checkpoint the averaged (EMA)
+            weights are taken, if it has some. A classifier in the source is ignored if the model
+            has none. A detector takes over the anchors and, if it has none, the class names.
 
     Returns:
         The model.
@@ -61,11 +62,8 @@ def load_reference_weights(model, source):
     >>> model = keras_spd.applications.ResNet50SPD(weights=None, classes=10)
     >>> keras_spd.applications.load_reference_weights(model, "resnet50_spd.safetensors")
     """
-    arrays = {
-        name.removeprefix("module."): array
-        for name, array in read_state_dict(source).items()
-        if not name.endswith("num_batches_tracked")
-    }
+    checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
+    arrays = checkpoint.arrays
     try:
         detector = hasattr(model, "network")
         entries = yolov5_map(model.network) if detector else resnet_map(model)
@@ -103,7 +101,15 @@ def load_reference_weights(model, source):
         entry.variable.assign(entry.convert(arrays[name]))
     if detector and anchors is not None:
         model.anchors = anchors
+    names = checkpoint.class_names
+    if detector and names and model.info.class_names is None and len(names) == model.num_classes:
+        model.info = dataclasses.replace(model.info, class_names=names)
     return model
+
+
+def identify(state_dict):
+    """Returns the `Identity` of the authors' network that a state dict belongs to, or `None`."""
+    return identify_resnet(state_dict) or identify_yolov5(state_dict)
 
 
 def _split_anchors(arrays, model):
@@ -126,7 +132,7 @@ def _split_anchors(arrays, model):
 
 def _misfit(model, state_dict, differences):
     message = [f"The state dict does not fit `{model.name}`."]
-    if call := describe_resnet(state_dict) or describe_yolov5(state_dict):
+    if call := identify(state_dict):
         message.append(f"It fits `{call}`.")
     shown = differences[:5]
     message.append(f"The first {len(shown)} of {len(differences)} differences:")

@@ -4,6 +4,7 @@ A map is derived from the layer names of a model, so it knows every depth and ev
 """
 
 import dataclasses
+import json
 import re
 from typing import Any
 
@@ -124,8 +125,25 @@ def _blocks(layer_names):
     )
 
 
-def describe_resnet(state_dict):
-    """Returns the constructor call for a ResNet state dict of the authors' code, or `None`.
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """The constructor call that a state dict fits.
+
+    Args:
+        constructor: Name in `keras_spd.applications`.
+        options: Its arguments.
+    """
+
+    constructor: str
+    options: dict[str, Any]
+
+    def __str__(self):
+        options = ", ".join(f"{name}={json.dumps(value)}" for name, value in self.options.items())
+        return f"keras_spd.applications.{self.constructor}({options})"
+
+
+def identify_resnet(state_dict):
+    """Returns the `Identity` of a ResNet state dict of the authors' code, or `None`.
 
     Known by its tensors and not by its name: the authors' `resnet18_spd` is a ResNet50-SPD.
     """
@@ -142,7 +160,7 @@ def describe_resnet(state_dict):
     depth = depths.get((bottleneck, blocks))
     if depth is None:
         return None
-    call = f"ResNet{depth}SPD(classes={classifier.shape[0]}"
+    options: dict[str, Any] = {"classes": classifier.shape[0]}
     if "conv1.conv.conv.weight" not in state_dict:
-        call += ', downsampling="strided"'
-    return f"keras_spd.applications.{call})"
+        options["downsampling"] = "strided"
+    return Identity(f"ResNet{depth}SPD", options)

@@ -1,42 +1,72 @@
 """Files of arrays, read without executing anything; knows no model."""
 
+import dataclasses
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
+from keras_spd.weights.torch_file import read_torch
 
-def read_state_dict(source):
-    """Reads a PyTorch state dict.
+TORCH_SUFFIXES = (".pt", ".pth", ".bin")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What a PyTorch file holds.
+
+    Args:
+        arrays: State dict: names to NumPy arrays, in PyTorch's layout.
+        class_names: The classes' names, where the file has them.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    class_names: tuple[str, ...] | None = None
+
+
+def read_checkpoint(source):
+    """Reads a PyTorch state dict or checkpoint. `num_batches_tracked` and `module.` are dropped.
 
     Args:
         source: Mapping of names to arrays (NumPy arrays, PyTorch tensors on the CPU, ...), or the
-            path of a `.safetensors` file.
+            path of a `.safetensors`, `.pt`, `.pth` or `.bin` file.
 
     Returns:
-        Dictionary of names to NumPy arrays in PyTorch layout.
+        `Checkpoint`.
 
     Raises:
         ValueError: If the file is missing, broken or of another kind.
     """
+    names = None
     if isinstance(source, (str, pathlib.Path)):
-        return _read_safetensors(pathlib.Path(source))
-    if not hasattr(source, "items"):
+        path = pathlib.Path(source)
+        if not path.is_file():
+            raise ValueError(f"There is no file {path}.")
+        if path.suffix in TORCH_SUFFIXES:
+            arrays, names = read_torch(path)
+        elif path.suffix == ".safetensors":
+            arrays = _read_safetensors(path)
+        else:
+            raise ValueError(
+                f"Cannot read {path}: PyTorch's weights end in .safetensors or "
+                f"{', '.join(TORCH_SUFFIXES)}."
+            )
+    elif hasattr(source, "items"):
+        arrays = {name: np.asarray(array) for name, array in source.items()}
+    else:
         raise ValueError(
-            "`source` must map PyTorch names to arrays, or be the path of a `.safetensors` file. "
-            f"Received: {type(source).__name__}."
+            "`source` must map PyTorch names to arrays, or be the path of a `.pt`, `.pth` or "
+            f"`.safetensors` file. Received: {type(source).__name__}."
         )
-    return {name: np.asarray(array) for name, array in source.items()}
+    arrays = {
+        name.removeprefix("module."): array
+        for name, array in arrays.items()
+        if not name.endswith("num_batches_tracked")
+    }
+    return Checkpoint(arrays, names)
 
 
 def _read_safetensors(path):
-    if path.suffix != ".safetensors":
-        raise ValueError(
-            f"Cannot read {path}: of PyTorch's files only `.safetensors` is read, which holds "
-            "arrays and nothing to execute. In PyTorch, save one with "
-            "`safetensors.torch.save_file(model.state_dict(), path)`."
-        )
-    if not path.is_file():
-        raise ValueError(f"There is no file {path}.")
     try:
         import safetensors
         import safetensors.numpy

@@ -1,7 +1,7 @@
 """The authors' YOLOv5-SPD and YOLOv5 v6.0: which array belongs to which variable of ours."""
 
 from keras_spd.variants import YOLOV5S
-from keras_spd.weights.maps import Entry, batch_norm_entries, conv_entry
+from keras_spd.weights.maps import Entry, Identity, batch_norm_entries, conv_entry
 
 # Our modules in the order of the authors' list `model`; `None` for what has no weights. In the
 # SPD network each space-to-depth is a module of its own.
@@ -63,8 +63,8 @@ def yolov5_map(network):
     return entries
 
 
-def describe_yolov5(state_dict):
-    """Returns the constructor call for a state dict of the authors' detector, or `None`."""
+def identify_yolov5(state_dict):
+    """Returns the `Identity` of a state dict of the authors' detector, or `None`."""
     spd = "model.0.conv.conv.weight" in state_dict
     stem = state_dict.get("model.0.conv.conv.weight" if spd else "model.0.conv.weight")
     head = state_dict.get(f"model.{30 if spd else 24}.m.0.weight")
@@ -76,7 +76,7 @@ def describe_yolov5(state_dict):
     size = sizes.get((stem.shape[0], blocks))
     if size is None:
         return None
-    call = f'YOLOV5SPD("{size}", classes={head.shape[0] // 3 - 5}'
+    options = {"size": size, "classes": head.shape[0] // 3 - 5}
     if not spd:
-        call += ', downsampling="strided"'
-    return f"keras_spd.applications.{call})"
+        options["downsampling"] = "strided"
+    return Identity("YOLOV5SPD", options)

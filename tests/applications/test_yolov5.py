@@ -238,7 +238,7 @@ def test_bad_images_and_losses():
 def test_reference_weights_of_another_size_name_the_right_call():
     state_dict, _, _ = reference.load("yolov5_spd_s")
     model = YOLOV5SPD("n", classes=3)
-    with pytest.raises(ValueError, match=r'YOLOV5SPD\("s", classes=80\)'):
+    with pytest.raises(ValueError, match=r'YOLOV5SPD\(size="s", classes=80\)'):
         load_reference_weights(model, state_dict)
 
 

@@ -115,7 +115,10 @@ def test_bad_sources(tmp_path):
         with pytest.raises(ValueError, match=r"broken.safetensors is not a readable"):
             load_reference_weights(build(), tmp_path / "broken.safetensors")
     (tmp_path / "model.pth").write_bytes(b"")
-    with pytest.raises(ValueError, match="only `.safetensors` is read"):
+    with pytest.raises(ValueError, match="model.pth is not a readable PyTorch file"):
         load_reference_weights(build(), tmp_path / "model.pth")
+    (tmp_path / "model.onnx").write_bytes(b"")
+    with pytest.raises(ValueError, match="PyTorch's weights end in .safetensors or .pt"):
+        load_reference_weights(build(), tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="fills the ResNets and `YOLOV5SPD`.*named .sequential"):
         load_reference_weights(keras.Sequential([keras.Input((3,))]), {})

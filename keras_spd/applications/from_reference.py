@@ -1,0 +1,44 @@
+"""From a file of the authors' to the network that fits it."""
+
+import importlib
+
+from keras_spd.weights.loading import identify, load_reference_weights
+from keras_spd.weights.reader import read_checkpoint
+
+
+def load_reference_model(source):
+    """Builds the network that weights of the authors' PyTorch code belong to, and fills it.
+
+    Kind, size, strides or SPD, number of classes, anchors and class names are read from the source.
+
+    Args:
+        source: Path of a `.pt`, `.pth` or `.safetensors` file, or a mapping of PyTorch names to
+            arrays, as in `load_reference_weights`. Nothing in it is executed.
+
+    Returns:
+        `ImageModel` or `Detector`.
+
+    Raises:
+        ValueError: If the source cannot be read or fits no network of this library.
+
+    Example:
+
+    >>> model = keras_spd.applications.load_reference_model("nano_best.pt")
+    >>> model.name, model.num_classes
+    ('yolov5_spd_n', 80)
+    """
+    checkpoint = read_checkpoint(source)
+    identity = identify(checkpoint.arrays)
+    if identity is None:
+        raise ValueError(
+            f"{_name(source)} holds {len(checkpoint.arrays)} arrays, such as "
+            f"{', '.join(list(checkpoint.arrays)[:3])}. They are not those of the authors' "
+            "ResNet-SPD or YOLOv5-SPD, nor of their strided twins."
+        )
+    constructors = importlib.import_module("keras_spd.applications")
+    model = getattr(constructors, identity.constructor)(**identity.options)
+    return load_reference_weights(model, checkpoint)
+
+
+def _name(source):
+    return source if hasattr(source, "__fspath__") or isinstance(source, str) else "The source"

@@ -1,0 +1,37 @@
+"""`keras-spd convert`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    source: Annotated[
+        pathlib.Path, typer.Argument(help="PyTorch file: .pt, .pth or .safetensors.")
+    ],
+    output: Annotated[pathlib.Path, typer.Argument(help="File to write: .keras or .weights.h5.")],
+) -> None:
+    """Convert weights of the authors' PyTorch code; nothing in the file is executed.
+
+    Needs neither PyTorch nor the authors' code. Weights of their YOLOv5 part are GPL-3.0, before
+    and after.
+
+    Example: keras-spd convert nano_best.pt yolov5_spd_n.keras
+    """
+    from keras_spd import applications
+
+    if not output.name.endswith((".keras", ".weights.h5")):
+        raise ValueError(f"The output must end in .keras or .weights.h5. Received: {output}.")
+    if not output.absolute().parent.is_dir():
+        raise ValueError(f"There is no folder {output.parent} to write to.")
+    model = applications.load_reference_model(source)
+    if output.suffix == ".keras":
+        model.save(output)
+    else:
+        model.save_weights(output, overwrite=True)
+    names = model.info.class_names
+    typer.echo(f"{output}: {model.name}, {model.count_params():,} parameters")
+    if names:
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        typer.echo(f"{len(names)} classes: {shown}")

@@ -1,0 +1,274 @@
+"""PyTorch's files, read without PyTorch and without executing anything that is in them.
+
+A checkpoint is a pickle, and a pickle is a program: it may call whatever it names. Here it can name
+what tensors are made of; a module of PyTorch or of the authors becomes a record without behaviour;
+and any other name ends the reading.
+"""
+
+import collections
+import dataclasses
+import io
+import pickle
+import pickletools
+import struct
+import tarfile
+import zipfile
+from typing import Any
+
+import numpy as np
+
+_DTYPES = {
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "<u2",
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "?",
+}
+# What checkpoints hold besides tensors and is of no use here.
+_INERT_PACKAGES = ("torch.nn.modules.", "models.", "utils.")
+_INERT = {
+    "_codecs.encode",
+    "argparse.Namespace",
+    "datetime.datetime",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "torch.Size",
+    "torch.device",
+    "torch.float16",
+    "torch.float32",
+}
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_MOST_MODULES = 20_000
+# Where training scripts keep the weights, the best ones first.
+_WEIGHTS_KEYS = ("ema", "model", "state_dict", "model_state_dict", "net")
+
+
+def read_torch(path):
+    """Reads a file that `torch.save` wrote: a state dict, a module, or a checkpoint of one.
+
+    Args:
+        path: `pathlib.Path` of a file in the zip format (PyTorch 1.6 and later) or the one before.
+
+    Returns:
+        State dict of NumPy arrays, floats as float32, and the class names of a detector or `None`.
+
+    Raises:
+        ValueError: If the file is broken, of another format, or names what it has no need of.
+    """
+    try:
+        root, storages = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+        weights = _find_weights(root)
+        arrays = _to_arrays(_gather(weights), storages)
+        return arrays, _class_names(weights)
+    except _Refused as error:
+        raise ValueError(f"{path} {error}") from None
+    except Exception as error:  # a hostile pickle can raise anything
+        raise ValueError(
+            f"{path} is not a readable PyTorch file: {type(error).__name__}: {error}."
+        ) from error
+
+
+class _Refused(Exception):
+    """Completes the sentence that begins with the path."""
+
+
+class _Record:
+    """Stands for an object whose class is not imported. Holds its state and does nothing."""
+
+    state: Any = None
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+    key: str
+    dtype: str
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    storage: _Storage
+    offset: int
+    shape: tuple
+    strides: tuple
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file):
+        super().__init__(file)
+        self.dtypes = {}  # of the storages, by key
+
+    def find_class(self, module, name):
+        full = f"{module}.{name}"
+        if full == "collections.OrderedDict":
+            return collections.OrderedDict
+        if full in ("builtins.set", "__builtin__.set"):
+            return set
+        if full in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
+            return self._rebuild_tensor
+        if full == "torch._utils._rebuild_parameter":
+            return self._rebuild_parameter
+        if module == "torch" and name in _DTYPES:
+            return type(name, (_Record,), {"dtype": _DTYPES[name]})
+        if full in _INERT or f"{module}.".startswith(_INERT_PACKAGES):
+            return type(name, (_Record,), {})  # a class of its own, whatever is done to it
+        raise _Refused(
+            f"was not read: it names `{full}`, which weights have no need of, and to read it would "
+            "be to run it. Do not load this file with PyTorch either, unless you trust its source."
+        )
+
+    def persistent_load(self, saved_id):
+        if saved_id[0] == "module":  # before PyTorch 1.6: a class, its source file and source
+            return saved_id[1]
+        kind, storage_type, key, _, size = saved_id[:5]
+        if kind != "storage" or any(view is not None for view in saved_id[5:]):
+            raise _Refused(f"was not read: it holds a {kind!r} of an unknown kind.")
+        self.dtypes[str(key)] = storage_type.dtype
+        return _Storage(str(key), storage_type.dtype, int(size))
+
+    @staticmethod
+    def _rebuild_tensor(storage, offset, shape, strides, *_):
+        return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+
+    @staticmethod
+    def _rebuild_parameter(tensor, *_):
+        return tensor
+
+
+def _unpickle(file):
+    """Reads one pickle from a `BytesIO`: the object, and the dtypes of its storages by key."""
+    start, size = file.tell(), len(file.getbuffer())
+    for opcode, argument, _ in pickletools.genops(file):
+        # Python would allocate as many places.
+        if opcode.name.endswith("PUT") and (argument or 0) > size:
+            raise _Refused("was not read: its pickle asks for more memory than it can need.")
+    file.seek(start)
+    unpickler = _Unpickler(file)
+    return unpickler.load(), unpickler.dtypes
+
+
+def _read_zip(path):
+    with zipfile.ZipFile(path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
+        if len(pickles) != 1:
+            raise _Refused("is a zip file, but not one that `torch.save` wrote: no data.pkl in it.")
+        folder = pickles[0].removesuffix("data.pkl")
+        if f"{folder}constants.pkl" in members:
+            raise _Refused("is a TorchScript program. Pass the checkpoint that it was made from.")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
+            raise _Refused("was not read: it is compressed, which `torch.save` never does.")
+        byteorder = f"{folder}byteorder"
+        if byteorder in members and archive.read(byteorder) != b"little":
+            raise _Refused("was not read: it was written on a big-endian machine.")
+        root, dtypes = _unpickle(io.BytesIO(archive.read(pickles[0])))
+        storages = {key: archive.read(f"{folder}data/{key}") for key in dtypes}
+    return root, storages
+
+
+def _read_legacy(path):
+    """Magic number, protocol, system, object and keys as pickles, then the storages' bytes."""
+    if tarfile.is_tarfile(path):
+        raise _Refused(
+            "is in the tar format of PyTorch 0.x, which is not read. Save it again with a newer "
+            "PyTorch."
+        )
+    file = io.BytesIO(path.read_bytes())
+    if _unpickle(file)[0] != _LEGACY_MAGIC:
+        raise _Refused("is a pickle, but not one that `torch.save` wrote.")
+    _unpickle(file), _unpickle(file)  # protocol version, sizes of C's types
+    (root, dtypes), (keys, _) = _unpickle(file), _unpickle(file)
+    storages = {}
+    for key in map(str, keys):
+        (count,) = struct.unpack("<q", file.read(8))
+        storages[key] = file.read(max(count, 0) * np.dtype(dtypes[key]).itemsize)
+    return root, storages
+
+
+def _find_weights(root):
+    if isinstance(root, dict):
+        for key in _WEIGHTS_KEYS:
+            value = dict.get(root, key)
+            if isinstance(value, (dict, _Record)):
+                return value
+    return root
+
+
+def _gather(weights):
+    """Returns the tensors of a state dict or a module, by name."""
+    if not isinstance(weights, _Record):
+        if not isinstance(weights, dict) or not all(
+            isinstance(name, str) for name in dict.keys(weights)
+        ):
+            raise _Refused("holds no weights: neither a state dict nor a module.")
+        tensors = {k: value for k, value in dict.items(weights) if isinstance(value, _Tensor)}
+    else:
+        tensors = {}
+        pending, seen = [("", weights)], 0
+        while pending:
+            prefix, module = pending.pop()
+            seen += 1
+            if seen > _MOST_MODULES:
+                raise _Refused("was not read: a module in it contains itself.")
+            for kind in ("_parameters", "_buffers"):
+                for name, value in module.state[kind].items():
+                    if isinstance(value, _Tensor):
+                        tensors[f"{prefix}{name}"] = value
+            for name, child in module.state["_modules"].items():
+                if child is not None:
+                    pending.append((f"{prefix}{name}.", child))
+    if not tensors:
+        raise _Refused("holds no tensors.")
+    return tensors
+
+
+def _to_arrays(tensors, storages):
+    total = sum(int(np.prod(tensor.shape, dtype=object)) for tensor in tensors.values())
+    held = sum({tensor.storage.key: tensor.storage.size for tensor in tensors.values()}.values())
+    if total > 2 * held:  # a few may share their storage
+        raise _Refused("was not read: its tensors are larger than what is stored of them.")
+    return {name: _to_array(tensor, storages) for name, tensor in tensors.items()}
+
+
+def _to_array(tensor, storages):
+    dtype = np.dtype(tensor.storage.dtype)
+    stored = np.frombuffer(storages[tensor.storage.key], dtype)
+    last = sum((side - 1) * step for side, step in zip(tensor.shape, tensor.strides, strict=True))
+    empty = 0 in tensor.shape
+    if min((tensor.offset, *tensor.shape, *tensor.strides)) < 0 or (
+        not empty and tensor.offset + last >= len(stored)
+    ):
+        raise _Refused("is broken: a tensor reaches beyond what is stored of it.")
+    if empty:
+        return np.zeros(tensor.shape, "float32")
+    strides = [step * dtype.itemsize for step in tensor.strides]
+    array = np.lib.stride_tricks.as_strided(stored[tensor.offset :], tensor.shape, strides)
+    if dtype == "<u2":  # bfloat16 is the upper half of float32
+        return (array.astype("uint32") << 16).view("float32")
+    return array.astype("float32") if dtype.kind == "f" else array.copy()
+
+
+def _class_names(weights):
+    names = weights.state.get("names") if isinstance(weights, _Record) else None
+    if isinstance(names, dict):
+        names = [names[index] for index in range(len(names))]
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    return None
