@@ -30,7 +30,7 @@ def check_data(
     from keras_spd.data.check import describe_detection, format_description
 
     found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
-    size = options.parse_image_size(image_size) or (640, 640)
+    size = options.parse_image_size(image_size) or (320, 320)  # what `train` takes by default
     report = describe_detection(found, size)
     if output is not None:
         output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """Images of any size in, boxes in their pixels out."""
 
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -165,6 +166,11 @@ def load_detector(path):
     """Loads a `Detector` from a `.keras` file, with errors that name the file."""
     from keras_spd.applications import Detector
 
+    if pathlib.Path(path).suffix != ".keras":
+        raise ValueError(
+            f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
+            "the run folder of `keras-spd train`."
+        )
     try:
         model = keras.saving.load_model(path)
     except (ValueError, OSError, TypeError, KeyError) as error:
@@ -183,7 +189,7 @@ def standardize_image_size(image_size, model):
     if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
         raise ValueError(
             f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
-            f"detector. Received: image_size={image_size!r}."
+            f"detector, such as {10 * stride}. Received: image_size={image_size!r}."
         )
     if model.fixed_image_size not in (None, size):
         raise ValueError(

@@ -8,6 +8,7 @@ import keras
 from keras_spd import applications, data
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.inference import evaluate
+from keras_spd.inference.predictor import standardize_image_size
 from keras_spd.training.run_folder import write_json
 
 _log = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ class DetectionTask:
             class_names=self.train_data.class_names,
             **options,
         )
-        model.info = dataclasses.replace(model.info, image_size=recipe.data.image_size)
+        image_size = standardize_image_size(recipe.data.image_size, model)
+        model.info = dataclasses.replace(model.info, image_size=image_size)
         return model
 
     def compile(self, model, optimizer):

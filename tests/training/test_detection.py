@@ -104,6 +104,13 @@ def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
     assert max(side for pairs in model.anchors.values() for pair in pairs for side in pair) < 30
 
 
+def test_image_size_must_fit_the_strides(drawings):
+    source = drawings.data.model_copy(update={"image_size": (300, 300)})
+    task = DetectionTask(drawings.model_copy(update={"data": source}))
+    with pytest.raises(ValueError, match=r"multiples of 32.* such as 320. Received: .*300, 300"):
+        task.build()
+
+
 def test_few_steps_are_warned_of(drawings, caplog):
     with caplog.at_level(logging.WARNING):
         DetectionTask(drawings)
