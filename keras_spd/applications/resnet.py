@@ -22,8 +22,9 @@ from keras_spd.applications.arguments import (
     image_input,
 )
 from keras_spd.applications.image_model import ImageModel, ModelInfo
+from keras_spd.applications.preprocessing import get_statistics
 from keras_spd.variants import RESNETS
-from keras_spd.weights import load_weights
+from keras_spd.weights import find_preset, load_preset, load_weights
 
 _ARGUMENTS = """
     Inputs are RGB images normalised with `keras_spd.applications.preprocess_input`: nothing is
@@ -42,13 +43,15 @@ _ARGUMENTS = """
 
     Args:
         include_top: Boolean, whether to end in global average pooling and a dense classifier.
-        weights: `None` for random weights, or the path of a file: `.weights.h5` or `.keras` of
-            this network, or a `.safetensors` state dict of the authors' PyTorch network.
+        weights: `None` for random weights; the name of weights that come with the package, such
+            as `"cifar10"` (see `keras_spd.list_models`); or the path of a file: `.weights.h5` or
+            `.keras` of this network, or a `.pt`, `.pth` or `.safetensors` file of the authors'
+            PyTorch network.
         input_tensor: Optional Keras tensor to build on.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Defaults to
             `(None, None, 3)`.
         pooling: `None`, `"avg"` or `"max"`, over the last feature map if `include_top=False`.
-        classes: Integer, the number of classes.
+        classes: Integer, the number of classes; defaults to that of the weights, or to 1000.
         classifier_activation: Activation of the classifier; `None` for logits.
         name: Name of the model.
         downsampling: `"spd"` or `"strided"`.
@@ -100,10 +103,17 @@ def _build(
     else:
         check_choice("stem_stride", stem_stride, (None, 1, 2))
         stem_stride = stem_stride or 1
-    if include_top:
-        classes = check_positive_integer("classes", classes)
-    check_input_shape(input_shape)
     architecture = f"ResNet{depth}SPD"
+    preset = find_preset(
+        weights,
+        architecture,
+        downsampling=downsampling,
+        stem_stride=stem_stride,
+        shortcut=shortcut,
+    )
+    if include_top:
+        classes = _check_classes(classes, preset)
+    check_input_shape(input_shape)
     name = name or f"resnet{depth}_{downsampling}"
 
     inputs, x = image_input(input_tensor, input_shape)
@@ -138,15 +148,32 @@ def _build(
     elif pooling == "max":
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
 
-    model = ImageModel(
-        inputs,
-        x,
-        name=name,
-        info=ModelInfo(architecture=architecture),
-        pyramid_level_inputs=levels,
-    )
-    load_weights(model, weights)
+    info = ModelInfo(architecture=architecture)
+    if preset is not None:
+        info = ModelInfo(
+            architecture=architecture,
+            class_names=preset.class_names if include_top else None,
+            statistics=get_statistics(preset.statistics),
+            image_size=preset.image_size,
+        )
+    model = ImageModel(inputs, x, name=name, info=info, pyramid_level_inputs=levels)
+    if preset is not None:
+        load_preset(model.variables, preset)
+    else:
+        load_weights(model, weights)
     return model
+
+
+def _check_classes(classes, preset):
+    if preset is None:
+        return check_positive_integer("classes", 1000 if classes is None else classes)
+    if classes not in (None, len(preset.class_names)):
+        raise ValueError(
+            f"If using `weights={preset.name!r}` with `include_top=True`, `classes` must be "
+            f"{len(preset.class_names)}. Received: classes={classes!r}. For other classes, take "
+            "`include_top=False` and put a classifier of your own on top."
+        )
+    return len(preset.class_names)
 
 
 def _stem(x, downsampling, stem_stride):
@@ -172,7 +199,7 @@ def _constructor(depth):
         input_tensor=None,
         input_shape=None,
         pooling=None,
-        classes=1000,
+        classes=None,
         classifier_activation="softmax",
         name=None,
         *,

@@ -20,7 +20,7 @@ from keras_spd.applications.image_model import ImageModel, ModelInfo
 from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import level_stride, standardize_anchors
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
-from keras_spd.weights import load_weights
+from keras_spd.weights import find_preset, load_preset, load_weights
 
 _LEVELS = (("P3", "P4", "P5"), ("P2", "P3", "P4", "P5"))
 # Channels of the large model at each level, and bottlenecks of its backbone's C3 blocks.
@@ -33,7 +33,7 @@ def YOLOV5SPD(
     size="n",
     *,
     weights=None,
-    classes=80,
+    classes=None,
     class_names=None,
     input_shape=(None, None, 3),
     include_rescaling=True,
@@ -55,10 +55,12 @@ def YOLOV5SPD(
 
     Args:
         size: `"n"`, `"s"`, `"m"`, `"l"`, or a pair of a depth and a width multiple.
-        weights: `None` for random weights, or the path of a file: `.weights.h5` or `.keras` of
-            this network, or the authors' `.pt`, `.pth` or `.safetensors`, which bring their
-            anchors and class names.
-        classes: Integer, the number of classes.
+        weights: `None` for random weights; the name of weights that come with the package, such
+            as `"bccd"` (see `keras_spd.list_models`); or the path of a file: `.weights.h5` or
+            `.keras` of this network, or the authors' `.pt`, `.pth` or `.safetensors`, which bring
+            their anchors and class names.
+        classes: Integer, the number of classes; defaults to that of the named weights, or to 80.
+            With another number than theirs, all but the class outputs is loaded.
         class_names: One name for each class.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of
             32, the largest stride.
@@ -87,10 +89,21 @@ def YOLOV5SPD(
     >>> model.fit(batches, epochs=100)
     >>> detections = model.predict(images)
     """
-    classes = check_positive_integer("classes", classes)
     check_choice("head", head, ("yolov5", "yolov8", "retinanet"))
     check_box_format(bounding_box_format)
     levels = _check_levels(levels)
+    variant, size_name = _variant(size)
+    preset = find_preset(weights, "YOLOV5SPD", size=size_name, downsampling=downsampling)
+    if preset is not None and (head != "yolov5" or levels != _LEVELS[0]):
+        raise ValueError(
+            f'The weights {weights!r} are for head="yolov5" and levels={_LEVELS[0]}. '
+            f"Received: head={head!r}, levels={levels}."
+        )
+    if classes is None:
+        classes = 80 if preset is None else len(preset.class_names)
+    classes = check_positive_integer("classes", classes)
+    if preset is not None and class_names is None and classes == len(preset.class_names):
+        class_names = preset.class_names
     if head != "yolov5":
         _refuse_with_keras_cv(head, anchors=anchors, class_names=class_names, levels=levels)
     anchors = standardize_anchors(anchors, levels)
@@ -99,7 +112,6 @@ def YOLOV5SPD(
             f"`class_names` must hold one name for each of classes={classes}. "
             f"Received: class_names={class_names!r}."
         )
-    variant, size_name = _variant(size)
     name = name or f"yolov5_{downsampling}_{size_name}"
     if head != "yolov5":
         from keras_spd.applications.keras_cv_heads import keras_cv_detector
@@ -130,10 +142,14 @@ def YOLOV5SPD(
             architecture="YOLOV5SPD",
             class_names=tuple(class_names) if class_names is not None else None,
             input_range=_input_range(include_rescaling),
+            image_size=preset.image_size if preset is not None else None,
         ),
         name=name,
     )
-    load_weights(model, weights)
+    if preset is not None:
+        load_preset(model.network.variables, preset)
+    else:
+        load_weights(model, weights)
     return model
 
 

@@ -27,8 +27,9 @@ def load_weights(model, weights):
     path = pathlib.Path(weights)
     if not path.is_file():
         raise ValueError(
-            "`weights` must be `None` or the path of a `.weights.h5`, `.keras` or `.safetensors` "
-            f"file. Received: weights={str(weights)!r}, and there is no such file."
+            "`weights` must be `None`, the name of weights that come with the package, or the "
+            "path of a `.weights.h5`, `.keras`, `.safetensors`, `.pt` or `.pth` file. "
+            f"Received: weights={str(weights)!r}, and there is no such file."
         )
     if path.name.endswith((".weights.h5", ".keras")):
         try:

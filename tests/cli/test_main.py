@@ -123,3 +123,18 @@ def test_detector_from_data_to_pictures(tmp_path):
     assert "Traceback" not in stopped.stderr
     skipped = keras_spd("evaluate", labels, *weights, "--on-problem", "skip", cwd=tmp_path)
     assert skipped.returncode == 0 and "3.png" in skipped.stderr
+
+
+def test_list():
+    result = keras_spd("list")
+    assert result.returncode == 0
+    assert "yolov5_spd_n" in result.stdout and "YOLOV5SPD(weights='bccd'" in result.stdout
+
+
+def test_convert_refuses_what_it_cannot_read(tmp_path):
+    (tmp_path / "bad.pt").write_bytes(b"nothing")
+    refused = keras_spd("convert", "bad.pt", "out.keras", cwd=tmp_path)
+    assert refused.returncode == 1 and "bad.pt is not a readable PyTorch file" in refused.stderr
+    wrong = keras_spd("convert", "bad.pt", "out.onnx", cwd=tmp_path)
+    assert wrong.returncode == 1 and "must end in .keras" in wrong.stderr
+    assert not (tmp_path / "out.keras").exists()

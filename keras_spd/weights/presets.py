@@ -1,0 +1,173 @@
+"""The trained weights that come with the package: what they are, and loading them.
+
+Each is two files in `presets/`: a record (`.toml`) and its arrays (`.safetensors`), written by
+`tools/make_preset.py` from a run folder.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import logging
+import pathlib
+import tomllib
+from typing import Any
+
+import numpy as np
+
+from keras_spd.weights.packing import unpack
+
+_log = logging.getLogger(__name__)
+FOLDER = pathlib.Path(__file__).parent / "presets"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Trained weights and where they come from.
+
+    Args:
+        name: What `weights=` takes.
+        architecture: Name of the constructor in `keras_spd.applications`.
+        options: Arguments of the constructor that the weights are for.
+        class_names: One name for each class.
+        image_size: `(height, width)` the network was trained at.
+        statistics: Name of the statistics that inputs are normalised with, or `None`.
+        dataset: What it was trained on, and under which licence.
+        command: The training command.
+        scores: What was measured with this very file, by name.
+        license: Licence of the weights.
+        file: Path of the arrays.
+        size: Bytes of `file`.
+        sha256: Its SHA-256.
+    """
+
+    name: str
+    architecture: str
+    options: dict[str, Any]
+    class_names: tuple[str, ...]
+    image_size: tuple[int, int]
+    statistics: str | None
+    dataset: str
+    command: str
+    scores: dict[str, float]
+    license: str
+    file: pathlib.Path
+    size: int
+    sha256: str
+
+    def __str__(self):
+        options = {"weights": self.name, **self.options}
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
+        return f"{self.architecture}({shown})"
+
+    def read(self):
+        """Returns the arrays by the paths of the variables.
+
+        Raises:
+            ValueError: If the file is missing or damaged.
+        """
+        try:
+            content = self.file.read_bytes()
+        except OSError as error:
+            raise ValueError(f"The weights {self.file} cannot be read: {error}.") from error
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise ValueError(
+                f"The weights {self.file} are damaged: their SHA-256 is not the one on record. "
+                "Install keras_spd again."
+            )
+        return unpack(content)
+
+
+@functools.cache
+def _records():
+    presets = []
+    for path in sorted(FOLDER.glob("*.toml")):
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+        record["class_names"] = tuple(record["class_names"])
+        record["image_size"] = tuple(record["image_size"])
+        record.setdefault("statistics", None)
+        presets.append(Preset(**record, file=path.with_suffix(".safetensors")))
+    return tuple(presets)
+
+
+def list_models():
+    """Lists the trained weights that come with the package.
+
+    Returns:
+        List of `Preset`. `str` of one is the call that builds the network with the weights.
+
+    Example:
+
+    >>> for preset in keras_spd.list_models():
+    ...     print(preset, preset.scores)
+    """
+    return list(_records())
+
+
+def find_preset(weights, architecture, **options):
+    """Returns the `Preset` that a constructor's `weights` argument names, or `None`.
+
+    Args:
+        weights: The argument: `None` and paths of existing files are no names.
+        architecture: Name of the constructor.
+        **options: Its arguments that decide which weights fit.
+
+    Raises:
+        ValueError: If there are no weights of that name for the architecture and options.
+    """
+    if weights is None or not isinstance(weights, str) or pathlib.Path(weights).is_file():
+        return None
+    if pathlib.Path(weights).suffix or len(pathlib.Path(weights).parts) > 1:
+        return None  # meant as a path
+    of_architecture = [p for p in list_models() if p.architecture == architecture]
+    named = [preset for preset in of_architecture if preset.name == weights]
+    if not named:
+        raise ValueError(
+            f"There are no weights {weights!r} for {architecture}, nor a file of that name. "
+            + (
+                f"There are: {', '.join(map(str, of_architecture))}."
+                if of_architecture
+                else "None come with the package; `keras_spd.list_models()` lists those that do."
+            )
+        )
+    for preset in named:
+        if all(options.get(key) == value for key, value in preset.options.items()):
+            return preset
+    given = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    raise ValueError(
+        f"The weights {weights!r} are for {', '.join(map(str, named))}. Received: {given}."
+    )
+
+
+def load_preset(variables, preset):
+    """Fills variables with the arrays of a preset.
+
+    Args:
+        variables: The model's. Those of layers that it has not (a classifier) stay unread.
+        preset: `Preset`.
+
+    Class outputs of a detector with another number of classes keep their first values.
+    """
+    arrays = preset.read()
+    kept = []
+    for variable in variables:
+        array = arrays[variable.path]
+        if tuple(variable.shape) != array.shape:
+            array = _box_outputs(variable, array, len(preset.class_names))
+            kept.append(variable.path)
+        variable.assign(array)
+    if kept:
+        _log.warning(
+            "The weights %r know %d classes (%s): all but the class outputs was loaded.",
+            preset.name,
+            len(preset.class_names),
+            ", ".join(preset.class_names),
+        )
+
+
+def _box_outputs(variable, array, classes):
+    """The variable of a head with the boxes and objectness of another one's."""
+    array = array.reshape(*array.shape[:-1], -1, 5 + classes)
+    values = np.array(variable)
+    values = values.reshape(*values.shape[:-1], array.shape[-2], -1)
+    values[..., :5] = array[..., :5]
+    return values.reshape(variable.shape)

@@ -1,0 +1,136 @@
+"""Weights that come with the package, from what is installed."""
+
+import hashlib
+import logging
+
+import numpy as np
+import pytest
+import tomli_w
+from conftest import find_shared
+
+import keras_spd
+from keras_spd.applications import YOLOV5SPD, ResNet18SPD
+from keras_spd.weights import presets
+from keras_spd.weights.packing import pack, unpack
+
+
+def build(preset, **options):
+    constructor = getattr(keras_spd.applications, preset.architecture)
+    return constructor(weights=preset.name, **preset.options, **options)
+
+
+@pytest.mark.parametrize("preset", keras_spd.list_models(), ids=str)
+def test_every_preset_loads(preset):
+    assert preset.file.stat().st_size == preset.size
+    assert preset.scores and preset.command and preset.license == "Apache-2.0"
+    model = build(preset)
+    assert model.info.class_names == preset.class_names
+    assert model.info.image_size == preset.image_size
+    assert eval(f"keras_spd.applications.{preset}").name == model.name
+
+
+@pytest.mark.slow
+def test_the_detectors_score_is_that_of_the_shipped_file():
+    file = find_shared("data/bccd/annotations/instances_test.json")
+    [preset] = [preset for preset in keras_spd.list_models() if preset.name == "bccd"]
+    model = build(preset)
+    cells = keras_spd.data.load_detection(file, class_names=model.info.class_names)
+    scores = keras_spd.evaluate(model, cells).metrics
+    for name in ("AP", "AP50"):
+        assert scores[name] == pytest.approx(preset.scores[name], abs=0.002)
+
+
+def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rng):
+    source = YOLOV5SPD("n", weights="bccd")
+    with caplog.at_level(logging.WARNING):
+        model = YOLOV5SPD("n", weights="bccd", classes=5)
+    assert "know 3 classes (RBC, WBC, Platelets): all but the class outputs" in caplog.text
+    assert model.info.class_names is None and model.num_classes == 5
+    images = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    ours, theirs = model(images)["P4"], source(images)["P4"]
+    np.testing.assert_allclose(ours[..., :5], theirs[..., :5], atol=1e-4)
+
+
+def test_wrong_names_and_options():
+    with pytest.raises(ValueError, match=r"no weights 'coco' for YOLOV5SPD.*There are: YOLOV5SPD"):
+        YOLOV5SPD("n", weights="coco")
+    with pytest.raises(
+        ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"
+    ):
+        YOLOV5SPD("s", weights="bccd")
+    with pytest.raises(ValueError, match="'bccd' are for head"):
+        YOLOV5SPD("n", weights="bccd", levels=("P2", "P3", "P4", "P5"))
+    with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD"):
+        ResNet18SPD(weights="bccd")
+    with pytest.raises(ValueError, match="no such file"):
+        YOLOV5SPD("n", weights="runs/none.keras")
+
+
+@pytest.fixture
+def classifier(tmp_path, monkeypatch):
+    """A preset for a ResNet18-SPD of four classes, and the network it was packed from."""
+    model = ResNet18SPD(classes=4)
+    content = pack({v.path: v.numpy() for v in model.variables}, "int8")
+    record = {
+        "name": "letters",
+        "architecture": "ResNet18SPD",
+        "options": {"downsampling": "spd", "shortcut": "strided"},
+        "class_names": list("abcd"),
+        "image_size": [32, 32],
+        "statistics": "cifar10",
+        "dataset": "none",
+        "command": "none",
+        "scores": {"test_accuracy": 0.25},
+        "license": "Apache-2.0",
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    (tmp_path / "letters.toml").write_text(tomli_w.dumps(record))
+    (tmp_path / "letters.safetensors").write_bytes(content)
+    monkeypatch.setattr(presets, "FOLDER", tmp_path)
+    presets._records.cache_clear()
+    yield model, tmp_path / "letters.safetensors"
+    presets._records.cache_clear()
+
+
+def test_a_classifier(classifier, rng):
+    source, _ = classifier
+    model = ResNet18SPD(weights="letters")
+    assert model.info.class_names == ("a", "b", "c", "d")
+    assert model.info.statistics == keras_spd.applications.get_statistics("cifar10")
+    images = rng.normal(size=(4, 32, 32, 3)).astype("float32")
+    # 8 bits: close to the network it was packed from.
+    wanted = source.predict(images, verbose=0)
+    np.testing.assert_allclose(model.predict(images, verbose=0), wanted, atol=0.02)
+
+    with pytest.raises(ValueError, match=r"If using `weights='letters'`.*`classes` must be 4"):
+        ResNet18SPD(weights="letters", classes=10)
+    features = ResNet18SPD(weights="letters", include_top=False, pooling="avg")
+    assert features.info.class_names is None
+    assert features.predict(images, verbose=0).shape == (4, 512)
+    with pytest.raises(ValueError, match="'letters' are for ResNet18SPD"):
+        ResNet18SPD(weights="letters", downsampling="strided")
+
+
+def test_damaged_files(classifier):
+    _, file = classifier
+    content = file.read_bytes()
+    for damaged in (content[:-1], b"\0" + content[1:], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match="letters.safetensors are damaged"):
+            ResNet18SPD(weights="letters")
+    file.unlink()
+    with pytest.raises(ValueError, match="letters.safetensors cannot be read"):
+        ResNet18SPD(weights="letters")
+
+
+@pytest.mark.parametrize(("precision", "bound"), [("int8", 0.5 / 127), ("float16", 2**-11)])
+def test_packing(rng, precision, bound):
+    kernel = rng.normal(size=(3, 3, 8, 5)).astype("float32") * [1, 10, 0.1, 0, 1e-3]
+    vector = rng.normal(size=7).astype("float32")
+    arrays = unpack(pack({"a/kernel": kernel, "b": vector}, precision))
+    np.testing.assert_array_equal(arrays["b"], vector)
+    error = np.abs(arrays["a/kernel"] - kernel).max(axis=(0, 1, 2))
+    assert (error <= 1.01 * bound * np.abs(kernel).max(axis=(0, 1, 2)) + 1e-7).all()
+    with pytest.raises(ValueError, match="`precision` must be"):
+        pack({"a": kernel}, "int4")

@@ -1,0 +1,84 @@
+"""Packs a trained model as weights that come with the package, and scores the packed file.
+
+    python tools/make_preset.py runs/bccd --name bccd --precision float16 \\
+        --dataset "BCCD (MIT)" --command "keras-spd train yolov5_spd_n ..."
+
+Writes `keras_spd/weights/presets/MODEL_NAME.toml` and `.safetensors`. The scores are those of the
+model that the constructor builds with `weights=NAME`, on the test data of the run's recipe.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+
+import keras
+import tomli_w
+
+import keras_spd
+from keras_spd import applications
+from keras_spd.training import load_recipe
+from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.detection import DetectionTask
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.weights.packing import pack
+from keras_spd.weights.presets import FOLDER
+
+
+def describe(model, recipe):
+    """Returns what a record says of the network."""
+    options = dict(recipe.model.options)
+    options.setdefault("downsampling", "spd")
+    if isinstance(model, applications.Detector):
+        options["size"] = applications.DETECTORS[recipe.model.name]
+        return model.network, {"architecture": "YOLOV5SPD", "options": options}
+    options.setdefault("shortcut", "strided")
+    record = {"architecture": model.info.architecture, "options": options}
+    return model, record | {"statistics": recipe.data.statistics}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--precision", choices=("int8", "float16"), required=True)
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--command", required=True)
+    arguments = parser.parse_args()
+
+    folder = RunFolder(arguments.run)
+    recipe = load_recipe(folder.recipe)
+    task = {"classification": ClassificationTask, "detection": DetectionTask}[recipe.task](recipe)
+    model = keras.saving.load_model(folder.model)
+    network, record = describe(model, recipe)
+    content = pack({v.path: v.numpy() for v in network.variables}, arguments.precision)
+    shape = model.info.image_size or task.train_data.image_shape
+    record |= {
+        "name": arguments.name,
+        "class_names": list(model.info.class_names),
+        "image_size": list(shape[:2]),
+        "dataset": arguments.dataset,
+        "command": arguments.command,
+        "license": "Apache-2.0",
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    stem = FOLDER / f"{recipe.model.name}_{arguments.name}"
+    stem.with_suffix(".safetensors").write_bytes(content)
+    stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": {}}))
+
+    build = getattr(applications, record["architecture"])
+    packed = build(weights=arguments.name, **record["options"])
+    results = task.score(packed, folder)
+    scores = {k: round(v, 4) for k, v in results.items() if isinstance(v, float) and v >= 0}
+    stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": scores}))
+    trained = json.loads(folder.results.read_text())
+    for name, score in scores.items():
+        print(f"{name}: {score:.4f}, before packing {trained[name]:.4f}")
+    print(f"{stem}: {len(content) / 1e6:.1f} MB, keras_spd {keras_spd.__version__}")
+
+
+if __name__ == "__main__":
+    main()
