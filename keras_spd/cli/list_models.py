@@ -16,7 +16,8 @@ def list_models() -> None:
     typer.echo(f"  detectors    {', '.join(applications.DETECTORS)}")
     typer.echo("\nTrained weights, in keras_spd.applications:")
     for preset in keras_spd.list_models():
-        scores = ", ".join(f"{name} {score:.4g}" for name, score in preset.scores.items())
+        shown = ("test_accuracy", "AP", "AP50", "AP_small")
+        scores = ", ".join(f"{k} {preset.scores[k]:.4g}" for k in shown if k in preset.scores)
         typer.echo(f"  {preset}")
         typer.echo(f"    {preset.dataset}; {len(preset.class_names)} classes; {scores}")
         typer.echo(f"    {preset.size / 1e6:.1f} MB, {preset.license}; {preset.command}")

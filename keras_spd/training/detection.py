@@ -42,7 +42,8 @@ class DetectionTask:
                 f"{self.train_data.class_names} and {self.test_data.class_names}."
             )
         self.anchors = self._anchors()
-        self._warn_of_few_steps()
+        if not recipe.model.options.get("weights"):
+            self._warn_of_few_steps()
 
     def _read(self, source, class_names=None):
         options = self.recipe.data

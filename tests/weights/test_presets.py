@@ -54,9 +54,7 @@ def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rn
 def test_wrong_names_and_options():
     with pytest.raises(ValueError, match=r"no weights 'coco' for YOLOV5SPD.*There are: YOLOV5SPD"):
         YOLOV5SPD("n", weights="coco")
-    with pytest.raises(
-        ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"
-    ):
+    with pytest.raises(ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"):
         YOLOV5SPD("s", weights="bccd")
     with pytest.raises(ValueError, match="'bccd' are for head"):
         YOLOV5SPD("n", weights="bccd", levels=("P2", "P3", "P4", "P5"))
