@@ -1,5 +1,7 @@
 """Files, arrays and TFDS in, batches out; knows no model."""
 
+import contextlib
+
 from keras_spd.data.arrays import ArrayBatches as ArrayBatches
 from keras_spd.data.augmentation import Augmentation as Augmentation
 from keras_spd.data.classification import ClassificationData as ClassificationData
@@ -14,3 +16,6 @@ from keras_spd.data.detection_batches import to_dense as to_dense
 from keras_spd.data.load import load_detection as load_detection
 from keras_spd.data.packaged import load_blood_cells as load_blood_cells
 from keras_spd.data.tfds_source import from_tfds as from_tfds
+
+with contextlib.suppress(ImportError):  # where TFDS is not installed
+    from keras_spd.data import tiny_imagenet as tiny_imagenet  # makes it known to `tfds.load`
