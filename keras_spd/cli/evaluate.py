@@ -13,7 +13,7 @@ def evaluate(
     data: Annotated[
         str, typer.Argument(help="COCO .json, YOLO data.yaml[:split] or folder, VOC folder.")
     ],
-    weights: Annotated[pathlib.Path, typer.Option(help="Trained detector, a .keras file.")],
+    weights: Annotated[pathlib.Path, typer.Option(help="Trained detector, .keras or .tflite.")],
     dataset: options.Dataset = None,
     images: options.Images = None,
     data_dir: options.DataDir = None,

@@ -11,10 +11,15 @@ from keras_spd.cli import options
 
 def predict(
     images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
-    weights: Annotated[pathlib.Path, typer.Option(help="Trained detector, a .keras file.")],
+    weights: Annotated[pathlib.Path, typer.Option(help="Trained detector, .keras or .tflite.")],
     image_size: options.ImageSize = None,
-    confidence: Annotated[float, typer.Option(help="Smallest confidence.")] = 0.25,
-    iou: Annotated[float, typer.Option(help="Overlap above which a box is suppressed.")] = 0.45,
+    confidence: Annotated[
+        float | None, typer.Option(help="Smallest confidence; default: the model's, 0.25.")
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(help="Overlap above which a box is suppressed; default: the model's, 0.45."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     output: Annotated[
         pathlib.Path, typer.Option(help="Folder for pictures and detections.json.")

@@ -4,6 +4,9 @@ import dataclasses
 
 import numpy as np
 
+from keras_spd.boxes import intersection_over_union
+from keras_spd.inference.tflite_detector import TFLiteDetector
+
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
@@ -11,8 +14,10 @@ class Comparison:
 
     Args:
         images: Number of images both were run on.
-        max_difference: Largest absolute difference of an output.
-        agreement: Share of images, 0 to 1, for which both put the same class first.
+        max_difference: Largest absolute difference of an output; of a detector, of a coordinate
+            of a box that both found, in pixels.
+        agreement: Share of images, 0 to 1, for which both put the same class first; of a detector,
+            of boxes that both found: of the same class, with an IoU of 0.5 or more.
     """
 
     images: int
@@ -20,34 +25,74 @@ class Comparison:
     agreement: float
 
 
-def verify_tflite(path, model, images, *, tolerance=1e-4):
+def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
     """Runs a TFLite file and its Keras model on the same images.
 
     Args:
         path: Path of the TFLite file.
-        model: The classifier it was made from.
-        images: Array `(images, height, width, channels)` of network inputs.
-        tolerance: Largest absolute difference of an output that is accepted.
+        model: The model it was made from.
+        images: Array `(images, height, width, channels)` of network inputs; for a detector, pixels
+            from 0 to 255.
+        tolerance: Largest absolute difference of an output that is accepted; by default 1e-4, or
+            0.5 pixels for a detector.
+        agreement: Smallest agreement that is accepted; by default 0, or 0.99 for a detector.
 
     Returns:
         `Comparison`.
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If an output differs by more than `tolerance`.
+        ValueError: If the two differ by more.
     """
-    expected = model.predict(images, verbose=0)
-    outputs = run_tflite(path, images)
-    comparison = Comparison(
-        images=len(images),
-        max_difference=float(np.abs(outputs - expected).max()),
-        agreement=float((outputs.argmax(-1) == expected.argmax(-1)).mean()),
-    )
-    if not comparison.max_difference <= tolerance:  # NaN is beyond any tolerance
+    if hasattr(model, "decoder"):
+        tolerance = 0.5 if tolerance is None else tolerance
+        agreement = 0.99 if agreement is None else agreement
+        comparison = _compare_detections(TFLiteDetector(path), model, images)
+    else:
+        tolerance = 1e-4 if tolerance is None else tolerance
+        expected = model.predict(images, verbose=0)
+        outputs = run_tflite(path, images)
+        comparison = Comparison(
+            images=len(images),
+            max_difference=float(np.abs(outputs - expected).max()),
+            agreement=float((outputs.argmax(-1) == expected.argmax(-1)).mean()),
+        )
+    # NaN is beyond any tolerance.
+    if not (comparison.max_difference <= tolerance and comparison.agreement >= (agreement or 0)):
         raise ValueError(
-            f"{path} differs from `{model.name}` by more than {tolerance}: {comparison}."
+            f"{path} differs from `{model.name}` by more than {tolerance:g}, or agrees with less "
+            f"than {agreement or 0:g}: {comparison}."
         )
     return comparison
+
+
+def _compare_detections(exported, model, images):
+    found = matched = 0
+    difference = 0.0
+    low, high = model.info.input_range
+    for image in images:
+        batch = np.asarray(image, "float32")[None]
+        ours = model.predict_on_batch(batch * ((high - low) / 255) + low)
+        ours, theirs = (_rows(outputs) for outputs in (ours, exported.predict_on_batch(batch)))
+        found += len(ours[0]) + len(theirs[0])
+        if not len(ours[0]) or not len(theirs[0]):
+            continue
+        overlaps = np.array(intersection_over_union(ours[0][:, None], theirs[0][None]))
+        overlaps *= ours[1][:, None] == theirs[1][None]
+        while overlaps.max() >= 0.5:
+            row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
+            overlaps[row], overlaps[:, column] = 0, 0
+            matched += 2
+            difference = max(difference, float(np.abs(ours[0][row] - theirs[0][column]).max()))
+    return Comparison(len(images), difference, matched / found if found else 1.0)
+
+
+def _rows(outputs):
+    count = int(outputs["num_detections"][0])
+    return (
+        np.asarray(outputs["boxes"][0][:count], "float32"),
+        np.asarray(outputs["classes"][0][:count]),
+    )
 
 
 def run_tflite(path, images):

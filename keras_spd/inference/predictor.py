@@ -9,6 +9,7 @@ import numpy as np
 from keras_spd.boxes import Letterbox, convert_boxes
 from keras_spd.data import letterbox
 from keras_spd.data.images import read_image
+from keras_spd.inference.tflite_detector import TFLiteDetector
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,7 +56,7 @@ class Predictor:
     """Runs a detector on image files and arrays of any size.
 
     Args:
-        model: `Detector`, or its path (`.keras`).
+        model: `Detector`, or the path of one: `.keras`, or `.tflite` of `keras-spd export`.
         image_size: Integer or `(height, width)`: the size images are letterboxed to, in pixels;
             multiples of the model's largest stride. Defaults to the size the model was trained
             at, or to 640.
@@ -83,7 +84,7 @@ class Predictor:
         iou_threshold=None,
         max_detections=None,
     ):
-        if not isinstance(model, keras.Model):
+        if isinstance(model, str) or hasattr(model, "__fspath__"):
             model = load_detector(model)
         self.model = model
         self.image_size = standardize_image_size(image_size, model)
@@ -163,13 +164,16 @@ def detect(model, images, letterboxes, decoder):
 
 
 def load_detector(path):
-    """Loads a `Detector` from a `.keras` file, with errors that name the file."""
+    """Loads a detector from a `.keras` or `.tflite` file, with errors that name the file."""
     from keras_spd.applications import Detector
 
-    if pathlib.Path(path).suffix != ".keras":
+    suffix = pathlib.Path(path).suffix
+    if suffix == ".tflite":
+        return TFLiteDetector(path)
+    if suffix != ".keras":
         raise ValueError(
             f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
-            "the run folder of `keras-spd train`."
+            "the run folder of `keras-spd train`, or a .tflite file of `keras-spd export`."
         )
     try:
         model = keras.saving.load_model(path)

@@ -1,0 +1,60 @@
+"""What is in a TFLite file: its operators, its tensors, and what we note about the model."""
+
+import json
+
+_KEY = b"keras_spd"
+
+
+def _schema():
+    try:
+        from ai_edge_litert import schema_py_generated
+    except ImportError as error:
+        raise ImportError("TFLite files need `pip install ai-edge-litert`.") from error
+    return schema_py_generated
+
+
+def _read(content):
+    schema = _schema()
+    return schema, schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+
+
+def foreign_operators(content):
+    """Returns the names of the operators that the stock runtime has not."""
+    schema, model = _read(content)
+    custom = schema.BuiltinOperator.CUSTOM
+    return [
+        (code.customCode or b"?").decode()
+        for code in model.operatorCodes
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == custom
+    ]
+
+
+def tensor_names(content):
+    """Returns the names of all tensors."""
+    _, model = _read(content)
+    return [tensor.name.decode() for graph in model.subgraphs for tensor in graph.tensors]
+
+
+def add_metadata(content, record):
+    """Returns the file with a record that `read_metadata` returns."""
+    import flatbuffers
+
+    schema, model = _read(content)
+    buffer = schema.BufferT()
+    buffer.data = list(json.dumps(record).encode())
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = _KEY, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    builder = flatbuffers.Builder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def read_metadata(content):
+    """Returns the record that `export_tflite` wrote into a file, or `None`."""
+    _, model = _read(content)
+    for entry in model.metadata or []:
+        if entry.name == _KEY:
+            return json.loads(bytes(model.buffers[entry.buffer].data))
+    return None

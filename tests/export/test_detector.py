@@ -1,0 +1,174 @@
+"""Detectors as TFLite files: builtin operators, the boxes of Keras, and 8 bits that hold."""
+
+import dataclasses
+import logging
+
+import keras
+import numpy as np
+import pytest
+from conftest import find_shared
+
+import keras_spd
+from keras_spd.applications import YOLOV5SPD
+from keras_spd.export import export_tflite, verify_tflite
+from keras_spd.export.metadata import read_metadata
+from keras_spd.inference import load_detector
+
+SIZE = (96, 128)
+
+
+def detector(confidence=0.02, **options):
+    """Trained, so that its boxes are not all alike, and unsure, so that there are many."""
+    model = YOLOV5SPD("n", weights="bccd", **options)
+    model.decoder = dataclasses.replace(model.decoder, confidence_threshold=confidence)
+    return model
+
+
+@pytest.fixture
+def images(rng):
+    """Blots on a bright ground, which the detector takes for cells."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    images = np.full((4, *SIZE, 3), 220.0, "float32")
+    for image in images:
+        for _ in range(4):
+            centre, radius = rng.uniform((10, 10), SIZE), rng.uniform(6, 25)
+            blot = (y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2
+            image[blot] = rng.uniform(60, 200, 3)
+    return images.round()
+
+
+def operators(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return [op["op_name"] for op in Interpreter(model_path=str(path))._get_ops_details()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "batch_size"),
+    [
+        ({}, 1),
+        ({"bounding_box_format": "rel_xywh", "include_rescaling": False}, 2),
+        ({"downsampling": "strided", "weights": None, "classes": 1}, 1),
+    ],
+    ids=["spd", "other format, range and batch", "strided, one class"],
+)
+def test_the_boxes_are_those_of_keras(tmp_path, images, options, batch_size):
+    if "weights" in options:
+        model = YOLOV5SPD("n", **options)
+        model.decoder = dataclasses.replace(model.decoder, confidence_threshold=0.001)
+        for level in ("p3", "p4", "p5"):  # scores that are not all alike
+            kernel = model.network.get_layer(f"head_{level}_conv").kernel
+            kernel.assign(30 * kernel)
+    else:
+        model = detector(**options)
+    path = tmp_path / "detector.tflite"
+    export_tflite(model, path, image_size=SIZE, batch_size=batch_size)
+    exported = load_detector(path)
+    relative = model.bounding_box_format.startswith("rel")
+    for batch in (images, images[:3]):
+        low, high = model.info.input_range
+        ours = model.predict_on_batch(batch * ((high - low) / 255) + low)
+        theirs = exported.predict_on_batch(batch)
+        counts = np.array(ours["num_detections"])
+        assert counts.sum() > 5
+        np.testing.assert_array_equal(theirs["num_detections"], counts)
+        for key, tolerance in (("boxes", 1e-5 if relative else 1e-3), ("confidence", 1e-5)):
+            for row, count in enumerate(counts):
+                np.testing.assert_allclose(
+                    theirs[key][row, :count], ours[key][row, :count], atol=tolerance
+                )
+        for row, count in enumerate(counts):
+            np.testing.assert_array_equal(
+                theirs["classes"][row, :count], ours["classes"][row, :count]
+            )
+    names = operators(path)
+    assert names.count("SPACE_TO_DEPTH") == (0 if "downsampling" in options else 7)
+    assert names.count("NON_MAX_SUPPRESSION_V5") == batch_size
+
+
+@pytest.mark.slow
+def test_what_is_in_the_file(tmp_path, images, caplog):
+    model = detector()
+    path = export_tflite(model, tmp_path / "detector.tflite", image_size=SIZE)
+    assert not list(tmp_path.glob("*unfinished*"))
+    record = read_metadata(path.read_bytes())
+    assert record["class_names"] == ["RBC", "WBC", "Platelets"]
+    assert record["image_size"] == list(SIZE) and record["confidence_threshold"] == 0.02
+
+    comparison = verify_tflite(path, model, images)
+    assert comparison.agreement == 1.0 and comparison.max_difference < 1e-3
+    other = detector()
+    other.set_weights([0.9 * weight for weight in model.get_weights()])
+    with pytest.raises(ValueError, match="detector.tflite differs from `yolov5_spd_n`"):
+        verify_tflite(path, other, images)
+
+    pixels = images[0].astype("uint8")
+    [ours] = keras_spd.Predictor(model, SIZE)([pixels])
+    [theirs] = keras_spd.Predictor(path)([pixels])
+    assert theirs.class_names == ours.class_names
+    np.testing.assert_allclose(theirs.boxes, ours.boxes, atol=1e-2)
+    [few] = keras_spd.Predictor(path, confidence_threshold=0.1)([pixels])
+    assert 0 < len(few) < len(theirs) and few.confidence.min() > 0.1
+    with caplog.at_level(logging.WARNING):
+        keras_spd.Predictor(path, iou_threshold=0.9)([pixels])
+    assert "thresholds it was exported with, confidence 0.02 and IoU 0.45" in caplog.text
+    with pytest.raises(ValueError, match=r"images of \(96, 128\) only"):
+        keras_spd.Predictor(path, 320)
+
+
+@pytest.mark.slow
+def test_8_bits_hold(tmp_path):
+    """AP within a point of float32, on the cells the detector was tested on."""
+    folder = find_shared("data/bccd/annotations")
+    cells = keras_spd.data.load_detection(folder / "instances_train.json")
+    batches = cells.batches(16, (320, 320))
+    typical = [batch for _, (batch, _) in zip(range(8), batches, strict=False)]
+    model = YOLOV5SPD("n", weights="bccd")
+    model.decoder = dataclasses.replace(
+        model.decoder, confidence_threshold=0.001, iou_threshold=0.65
+    )
+    path = tmp_path / "int8.tflite"
+    export_tflite(model, path, quantization="int8", representative_data=typical)
+    assert path.stat().st_size < 3e6
+    exported = load_detector(path)
+    assert exported._input["dtype"] == np.uint8
+    assert tuple(exported._input["quantization"]) == (1.0, 0)  # pixels as they are
+    test = keras_spd.data.load_detection(folder / "instances_test.json")
+    scores = keras_spd.evaluate(exported, test).metrics
+    expected = keras_spd.evaluate(model, test).metrics
+    assert scores["AP"] > expected["AP"] - 0.01
+    assert scores["AP50"] > expected["AP50"] - 0.01
+
+
+def test_wrong_arguments(tmp_path):
+    model = YOLOV5SPD((0.33, 0.125), classes=2)
+    path = tmp_path / "detector.tflite"
+    images = np.full((3, 64, 64, 3), 200.0)
+
+    def export(**options):
+        export_tflite(model, path, **{"image_size": (64, 64), **options})
+
+    with pytest.raises(ValueError, match="`quantization` must be one of None, 'float16'"):
+        export(quantization="int4")
+    with pytest.raises(ValueError, match="needs `representative_data`"):
+        export(quantization="int8")
+    with pytest.raises(ValueError, match=r"images of shape \(64, 64, 3\).*Received: \(32, 64, 3\)"):
+        export(quantization="int8", representative_data=images[:, ::2])
+    with pytest.raises(ValueError, match="pixels from 0 to 255. Received: values up to 0.78"):
+        export(quantization="int8", representative_data=images / 255)
+    with pytest.raises(ValueError, match="multiples of 32"):
+        export(image_size=(60, 64))
+    assert not path.exists()
+    (tmp_path / "broken.tflite").write_bytes(b"nothing of the kind")
+    with pytest.raises(ValueError, match="Cannot load a TFLite model from .*broken.tflite"):
+        load_detector(tmp_path / "broken.tflite")
+
+
+@pytest.mark.slow
+def test_operators_that_tflite_has_not(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.ops.erfinv(keras.ops.tanh(inputs)), name="odd")
+    with pytest.raises(ValueError, match="`odd` cannot be a TFLite file.*no operator.*Erfinv"):
+        export_tflite(model, tmp_path / "odd.tflite")
+    assert not list(tmp_path.iterdir())
