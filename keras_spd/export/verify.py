@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_spd.boxes import intersection_over_union
+from keras_spd.boxes import convert_boxes, intersection_over_union
 from keras_spd.inference.tflite_detector import TFLiteDetector
 
 
@@ -73,7 +73,11 @@ def _compare_detections(exported, model, images):
     for image in images:
         batch = np.asarray(image, "float32")[None]
         ours = model.predict_on_batch(batch * ((high - low) / 255) + low)
-        ours, theirs = (_rows(outputs) for outputs in (ours, exported.predict_on_batch(batch)))
+        theirs = exported.predict_on_batch(batch)
+        ours, theirs = (
+            _rows(outputs, model.bounding_box_format, batch.shape[1:3])
+            for outputs in (ours, theirs)
+        )
         found += len(ours[0]) + len(theirs[0])
         if not len(ours[0]) or not len(theirs[0]):
             continue
@@ -87,12 +91,11 @@ def _compare_detections(exported, model, images):
     return Comparison(len(images), difference, matched / found if found else 1.0)
 
 
-def _rows(outputs):
+def _rows(outputs, bounding_box_format, image_size):
+    """Returns xyxy boxes in pixels and classes of the only image."""
     count = int(outputs["num_detections"][0])
-    return (
-        np.asarray(outputs["boxes"][0][:count], "float32"),
-        np.asarray(outputs["classes"][0][:count]),
-    )
+    boxes = convert_boxes(outputs["boxes"][0][:count], bounding_box_format, "xyxy", image_size)
+    return np.array(boxes), np.array(outputs["classes"][0][:count])
 
 
 def run_tflite(path, images):

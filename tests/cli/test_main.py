@@ -17,7 +17,7 @@ def keras_spd(*arguments, cwd=None):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["demo"], ["check-data"], ["evaluate"], ["predict"]]
+    "command", [[], ["train"], ["demo"], ["check-data"], ["evaluate"], ["predict"], ["export"]]
 )
 def test_help_shows_an_example(command):
     result = keras_spd(*command, "--help")
@@ -114,6 +114,14 @@ def test_detector_from_data_to_pictures(tmp_path):
     entries = json.loads((tmp_path / "predictions" / "detections.json").read_text())
     assert len(entries) == 8 and all(entry["detections"] for entry in entries)
     assert all((tmp_path / "predictions" / entry["picture"]).is_file() for entry in entries)
+
+    exported = keras_spd("export", "run/model.keras", "boards.tflite", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert "boards.tflite: 8." in exported.stdout and "100.0% of the boxes" in exported.stdout
+    tflite = keras_spd("predict", images, "--weights", "boards.tflite", cwd=tmp_path)
+    assert tflite.returncode == 0, tflite.stderr
+    refused = keras_spd("export", "run/model.keras", "--quantize", "int8", cwd=tmp_path)
+    assert refused.returncode == 1 and "needs `--data`" in refused.stderr
 
     (images / "3.png").write_bytes(b"broken")
     broken = keras_spd("check-data", labels, cwd=tmp_path)
