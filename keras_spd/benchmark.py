@@ -1,9 +1,8 @@
 """What a network costs."""
 
-import keras
-import numpy as np
+import math
 
-from keras_spd.layers import SPDConv
+import keras
 
 
 def count_multiply_adds(model):
@@ -29,15 +28,23 @@ def count_multiply_adds(model):
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             total += count_multiply_adds(layer)
-        elif isinstance(layer, (keras.layers.Dense, keras.layers.Conv2D, SPDConv)):
-            kernel = layer.conv.kernel if isinstance(layer, SPDConv) else layer.kernel
-            if isinstance(layer, keras.layers.DepthwiseConv2D):
-                raise ValueError(f"`{layer.name}`: depthwise convolutions are not counted yet.")
-            positions = layer.output.shape[1:-1]
-            if None in positions:
-                raise ValueError(
-                    f"The output size of `{layer.name}` is not known: build the model with an "
-                    "`input_shape` without `None`."
-                )
-            total += int(np.prod(positions, dtype=int)) * int(np.prod(kernel.shape))
+        elif kernel := multiply_adds_at(layer):
+            first = getattr(layer, "data_format", None) == "channels_first"
+            for node in layer._inbound_nodes:
+                shape = node.outputs[0].shape
+                positions = shape[2:] if first else shape[1:-1]
+                if None in positions:
+                    raise ValueError(
+                        f"The output size of `{layer.name}` is not known: build the model with an "
+                        "`input_shape` without `None`."
+                    )
+                total += math.prod(positions) * kernel
     return total
+
+
+def multiply_adds_at(layer):
+    """Returns the multiply-adds of a convolution or dense layer at one position of its output."""
+    if isinstance(layer, keras.layers.SeparableConv2D):
+        return math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
+    kernel = getattr(getattr(layer, "conv", layer), "kernel", None)
+    return 0 if kernel is None else math.prod(kernel.shape)

@@ -1,0 +1,149 @@
+"""What `to_spd` does to the networks of keras.applications: the table in docs/conversion.md.
+
+    python benchmarks/conversion_table.py [NAME ...]
+
+Weights are random, batch-norm statistics too; features (`include_top=False`) are compared, by
+relative norm, on images of even and of odd sizes. "Swapped" is the difference if two phases of
+the first converted layer change places: what a mistake in the order would look like.
+"""
+
+import gc
+import sys
+
+import keras
+import numpy as np
+
+import keras_spd
+from keras_spd.benchmark import count_multiply_adds
+from keras_spd.layers import SPDConv
+from keras_spd.surgery import SPDDepthwiseConv, plan
+
+NETWORKS = [
+    "VGG16",
+    "VGG19",
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "ResNet50V2",
+    "ResNet101V2",
+    "ResNet152V2",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "MobileNetV3Large",
+    "DenseNet121",
+    "DenseNet169",
+    "DenseNet201",
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetB4",
+    "EfficientNetB5",
+    "EfficientNetB6",
+    "EfficientNetB7",
+    "EfficientNetV2B0",
+    "EfficientNetV2B1",
+    "EfficientNetV2B2",
+    "EfficientNetV2B3",
+    "EfficientNetV2S",
+    "EfficientNetV2M",
+    "EfficientNetV2L",
+    "Xception",
+    "InceptionV3",
+    "InceptionResNetV2",
+    "NASNetMobile",
+    "NASNetLarge",
+    "ConvNeXtTiny",
+    "ConvNeXtSmall",
+    "ConvNeXtBase",
+    "ConvNeXtLarge",
+    "ConvNeXtXLarge",
+]
+SIZES = (96, 128), (97, 107)
+
+
+def shake(model, images, random):
+    """Gives batch norms statistics as of a trained network, and no two channels the same.
+
+    With the statistics they are built with, signals fade from layer to layer, features hardly
+    depend on the image, and every conversion looks right.
+    """
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    for layer in norms:
+        if layer.gamma is not None:
+            layer.gamma.assign(random.uniform(0.5, 1.5, layer.gamma.shape))
+        layer.beta.assign(random.normal(0, 0.2, layer.beta.shape))
+        layer.momentum = 0.0
+    model(images, training=True)
+
+
+def relative(expected, received):
+    expected, received = np.array(expected), np.array(received)
+    return float(np.linalg.norm(received - expected) / np.linalg.norm(expected))
+
+
+def swap_phases(model):
+    """Swaps two phases in the first SPD-Conv; returns whether there is one."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, (SPDConv, SPDDepthwiseConv)):
+            kernel = keras.ops.convert_to_numpy(layer.conv.kernel).copy()
+            channels = kernel.shape[2] // layer.space_to_depth.scale**2
+            kernel[:, :, : 2 * channels] = np.roll(kernel[:, :, : 2 * channels], channels, axis=2)
+            layer.conv.kernel.assign(kernel)
+            return True
+    return False
+
+
+def main(names):
+    print(
+        "| network | converted | stay | parameters | multiply-adds at 224x224 "
+        "| difference, even sizes | odd sizes | noise | swapped |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    random = np.random.default_rng(0)
+    for name in names or NETWORKS:
+        constructor = getattr(keras.applications, name)
+        model = constructor(weights=None, include_top=False, input_shape=(None, None, 3))
+        images = [random.uniform(-1, 1, (2, *size, 3)).astype("float32") for size in SIZES]
+        if any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers):
+            images = [127.5 * image + 127.5 for image in images]  # they rescale pixels themselves
+        shake(model, images[0], random)
+        what = plan(model)
+        converted = keras_spd.to_spd(model)
+        features = [model(image, training=False) for image in images]
+        pairs = zip(features, images, strict=True)
+        differences = [relative(old, converted(image, training=False)) for old, image in pairs]
+        noise = 1 + 1e-7 * random.standard_normal(images[0].shape)
+        noisy = relative(features[0], model((images[0] * noise).astype("float32"), training=False))
+        swapped = "no kernel"
+        if swap_phases(converted):
+            swapped = f"{relative(features[0], converted(images[0], training=False)):.2g}"
+        del converted
+        resized = keras_spd.surgery.graph.rebuild(model, inputs=keras.Input((224, 224, 3)))
+        sites = plan(resized).sites
+        try:
+            before = count_multiply_adds(resized)
+            after = before + sum(site.multiply_adds[1] - site.multiply_adds[0] for site in sites)
+            cost = f"{before / 1e9:.2f} G → {after / 1e9:.2f} G"
+        except ValueError:  # nested models of unknown size
+            cost = "?"
+        old, new = what.parameters
+        kept = [site for site in what.kept if site.note not in ("no stride", "global, no window")]
+        print(
+            f"| {name} | {len(what.converted)} | {len(kept)} | {old / 1e6:.1f} M → "
+            f"{new / 1e6:.1f} M | {cost} | "
+            f"{differences[0]:.0e} | {differences[1]:.0e} | {noisy:.0e} | {swapped} |",
+            flush=True,
+        )
+        del model, resized
+        keras.backend.clear_session()
+        gc.collect()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

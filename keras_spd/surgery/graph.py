@@ -1,0 +1,159 @@
+"""Walking through functional models, and building them anew with other layers."""
+
+import keras
+
+from keras_spd.applications.image_model import ImageModel
+
+
+def check_graph(model, function):
+    """Raises a `ValueError` unless `model` is a built functional or Sequential model."""
+    if not is_graph(model):
+        raise ValueError(
+            f"`{function}` takes a functional or Sequential Keras model, whose layers and "
+            f"connections are known. Received: model={model!r}. Of a subclassed model, convert the "
+            "functional models it is made of."
+        )
+    if not model.built:
+        raise ValueError(
+            f"`{function}` takes a built model. Add a `keras.Input(shape)` to `{model.name}`, or "
+            "call it on an image first."
+        )
+
+
+def is_graph(layer):
+    """Tells whether a layer is a functional or Sequential model."""
+    return isinstance(layer, (keras.Sequential, keras.src.models.functional.Functional))
+
+
+def operations(model):
+    """Layers and plain operations of a model, in the order in which they are called."""
+    return model.layers if isinstance(model, keras.Sequential) else model.operations
+
+
+def walk(model):
+    """Yields `(path, layer)` of each layer and operation, those of nested models included.
+
+    One that is called several times comes once. A path is made of names: `"encoder/conv1"`.
+    """
+    yield from _walk(model, "", set())
+
+
+def _walk(model, prefix, seen):
+    for layer in operations(model):
+        if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
+            continue
+        seen.add(id(layer))
+        if is_graph(layer):
+            yield from _walk(layer, f"{prefix}{layer.name}/", seen)
+        else:
+            yield prefix + layer.name, layer
+
+
+def input_shapes(layer):
+    """Shapes of the first tensor of each call of a layer."""
+    return [tuple(node.input_tensors[0].shape) for node in layer._inbound_nodes]
+
+
+def output_shapes(layer):
+    """Shapes of the first result of each call of a layer."""
+    return [tuple(node.outputs[0].shape) for node in layer._inbound_nodes]
+
+
+def rebuild(model, sequences=None, inputs=None):
+    """Builds a model anew, with sequences of new layers in the place of some.
+
+    Args:
+        model: Functional or Sequential model; nested models are rebuilt too.
+        sequences: `{id(layer): new layers}`, called one after another in its place; none at all
+            passes its input on.
+        inputs: `keras.Input` tensors in the structure of `model.input`, of another size.
+
+    Returns:
+        An uncompiled model of new layers with the weights, names and trainable flags of the old
+        ones. What is in `sequences` gets the trainable flags, but no weights.
+
+    Raises:
+        ValueError: If the weights of a layer do not fit the new input size.
+    """
+    rebuilding = _Rebuilding(sequences or {})
+    copy = rebuilding.model(model, inputs)
+    rebuilding.copy_state(model, copy)
+    return copy
+
+
+class _Sequence:
+    """Layers, to be called one after another."""
+
+    def __init__(self, layers):
+        self.layers = tuple(layers)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class _Rebuilding:
+    def __init__(self, sequences):
+        self.copies = {key: _Sequence(layers) for key, layers in sequences.items()}
+
+    def model(self, model, inputs=None):
+        if isinstance(model, keras.Sequential):
+            return self._sequential(model, inputs)
+        copy = keras.models.clone_model(
+            keras.Model(model.input, model.output),  # uncompiled: compiling may need what is gone
+            input_tensors=inputs,
+            clone_function=self.copy,
+            call_function=lambda layer, *args, **kwargs: layer(*args, **kwargs),
+        )
+        if isinstance(model, ImageModel):
+            extra = {"info": model.info, "pyramid_level_inputs": model.pyramid_level_inputs}
+            return ImageModel(copy.input, copy.output, name=model.name, **extra)
+        return keras.Model(copy.input, copy.output, name=model.name)
+
+    def _sequential(self, model, inputs):
+        if inputs is None:
+            tensor = model.inputs[0]
+            inputs = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+        layers: list = []
+        for layer in map(self.copy, model.layers):
+            layers += layer.layers if isinstance(layer, _Sequence) else [layer]
+        return keras.Sequential([inputs, *layers], name=model.name)
+
+    def copy(self, layer):
+        """Returns the new layer, or sequence of layers, in the place of an old one."""
+        if id(layer) not in self.copies:
+            self.copies[id(layer)] = (
+                self.model(layer)
+                if is_graph(layer)
+                else type(layer).from_config(layer.get_config())
+            )
+        return self.copies[id(layer)]
+
+    def copy_state(self, model, copy):
+        copy.trainable = model.trainable  # also sets that of its layers, which come next
+        for layer in operations(model):
+            new = self.copies.get(id(layer))
+            if new is None or not isinstance(layer, keras.layers.Layer):
+                continue
+            if is_graph(layer):
+                self.copy_state(layer, new)
+            elif isinstance(new, _Sequence):
+                for part in new.layers:
+                    part.trainable = layer.trainable
+            else:
+                new.trainable = layer.trainable
+                _copy_weights(layer, new)
+
+
+def _copy_weights(layer, new):
+    old_shapes = [weight.shape for weight in layer.weights]
+    new_shapes = [weight.shape for weight in new.weights]
+    if old_shapes != new_shapes:
+        raise ValueError(
+            f"`{layer.name}` has weights of shape {old_shapes}, which do not fit this input size: "
+            f"it would need {new_shapes}. Cut the model before it, e.g. with `include_top=False`."
+        )
+    new.set_weights(layer.get_weights())
+    if hasattr(new, "finalize_state"):  # preprocessing layers derive constants from weights
+        new.finalize_state()

@@ -1,0 +1,268 @@
+"""What a converted network needs beside `SPDConv`."""
+
+import keras
+from keras import ops
+
+from keras_spd.algebra import same_padding
+from keras_spd.layers import SpaceToDepth
+
+
+class _Spatial(keras.layers.Layer):
+    """A layer that works on rows and columns, whichever axes they are."""
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = data_format or keras.config.image_data_format()
+
+    @property
+    def _axes(self):
+        return (2, 3) if self.data_format == "channels_first" else (1, 2)
+
+    def _slice(self, x, axis, start, stop):
+        index = [slice(None)] * 4
+        index[axis] = slice(start, stop)
+        return x[tuple(index)]
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class PhaseAlignment(_Spatial):
+    """Makes every window of a strided layer start at the same phase, whatever the image's size.
+
+    With `padding="same"`, a strided window starts at a pixel that depends on the remainder of the
+    size by the stride: a 3x3 window of stride 2 starts at pixel 0 of an even side, and one before
+    it on an odd side. The zeros that make the difference are added here, so that one kernel
+    behind one space-to-depth serves all sizes. With `padding="valid"`, pixels that no window
+    reaches and that would make a row too many are cut off.
+
+    Args:
+        kernel_size: `(height, width)` of the strided layer's window.
+        scale: Integer, its stride.
+        padding: `"same"` or `"valid"`, its padding.
+        data_format: As in `keras.layers.Conv2D`.
+    """
+
+    def __init__(self, kernel_size, scale, padding, data_format=None, **kwargs):
+        super().__init__(data_format=data_format, **kwargs)
+        self.kernel_size = tuple(kernel_size)
+        self.scale = scale
+        self.padding = padding
+
+    def call(self, inputs):
+        x, shape = inputs, ops.shape(inputs)
+        for axis, kernel_size in zip(self._axes, self.kernel_size, strict=True):
+            change = self._change(shape[axis], kernel_size)
+            if isinstance(change, int) and change == 0:
+                continue
+            if self.padding == "same":
+                x = ops.pad(x, [[change if a == axis else 0, 0] for a in range(4)])
+            else:
+                x = self._slice(x, axis, 0, shape[axis] - change)
+        return x
+
+    def _change(self, size, kernel_size):
+        """Zeros before the first pixel (same), or pixels less at the end (valid)."""
+        if isinstance(size, int):
+            return alignment(size, kernel_size, self.scale, self.padding)
+        by_remainder = [
+            alignment(kernel_size + remainder, kernel_size, self.scale, self.padding)
+            for remainder in range(self.scale)
+        ]
+        return ops.take(ops.convert_to_tensor(by_remainder), (size - kernel_size) % self.scale)
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        for axis, kernel_size in zip(self._axes, self.kernel_size, strict=True):
+            if shape[axis] is not None:
+                change = alignment(shape[axis], kernel_size, self.scale, self.padding)
+                shape[axis] += change if self.padding == "same" else -change
+        return tuple(shape)
+
+    def get_config(self):
+        config = {key: getattr(self, key) for key in ("kernel_size", "scale", "padding")}
+        return {**super().get_config(), **config}
+
+
+def alignment(size, kernel_size, strides, padding):
+    """Returns by how many pixels an axis must change: see `PhaseAlignment`."""
+    if padding == "same":
+        aligned = same_padding(0, kernel_size, strides)
+        return same_padding(size, kernel_size, strides) - aligned
+    rows = (size - kernel_size) // strides + 1
+    spd_rows = -(-size // strides) - -(-kernel_size // strides) + 1
+    return (size % strides or strides) if spd_rows > rows else 0
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class PhasePooling(_Spatial):
+    """What a strided pooling layer computes, without a strided window and without parameters.
+
+    Pools at every pixel, then takes one phase of the space-to-depth of that. Costs `scale**2`
+    times as many windows as the strided layer.
+
+    Args:
+        mode: `"max"` or `"average"`.
+        pool_size: `(height, width)` of the window.
+        scale: Integer, the factor by which height and width shrink.
+        padding: `"same"` or `"valid"`.
+        data_format: As in `keras.layers.MaxPooling2D`.
+    """
+
+    def __init__(self, mode, pool_size, scale, padding, data_format=None, **kwargs):
+        super().__init__(data_format=data_format, **kwargs)
+        self.mode = mode
+        self.pool_size = tuple(pool_size)
+        self.scale = scale
+        self.padding = padding
+        self.space_to_depth = SpaceToDepth(
+            scale, data_format=self.data_format, dtype=self.dtype_policy, name="space_to_depth"
+        )
+
+    def build(self, input_shape):
+        self.space_to_depth.build(input_shape)
+
+    def call(self, inputs):
+        pool = ops.max_pool if self.mode == "max" else ops.average_pool
+        x = pool(inputs, self.pool_size, 1, self.padding, self.data_format)
+        shape = ops.shape(inputs)
+        if self.padding == "same":
+            for axis, side in zip(self._axes, self.pool_size, strict=True):
+                x = self._slice(x, axis, self._first(shape[axis], side), None)
+        x = self.space_to_depth(x)
+        channel_axis = 6 - sum(self._axes)  # 1 or 3
+        return self._slice(x, channel_axis, 0, inputs.shape[channel_axis])
+
+    def _first(self, size, side):
+        """Row of the stride-1 result that is the first of the strided one."""
+        centre = (side - 1) // 2
+        if isinstance(size, int):
+            return centre - same_padding(size, side, self.scale)
+        by_remainder = [
+            centre - same_padding(remainder, side, self.scale) for remainder in range(self.scale)
+        ]
+        return ops.take(ops.convert_to_tensor(by_remainder), size % self.scale)
+
+    def compute_output_shape(self, input_shape):
+        shape = list(input_shape)
+        for axis, side in zip(self._axes, self.pool_size, strict=True):
+            if shape[axis] is not None:
+                reach = 0 if self.padding == "same" else side - 1
+                shape[axis] = -(-(shape[axis] - reach) // self.scale)
+        return tuple(shape)
+
+    def get_config(self):
+        config = {key: getattr(self, key) for key in ("mode", "pool_size", "scale", "padding")}
+        return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class SPDDepthwiseConv(keras.layers.Layer):
+    """SPD-Conv that keeps channels apart: every output sees all phases of one input channel.
+
+    Space-to-depth, a depthwise convolution of the `scale**2` phases, and their sum. Takes the
+    arguments of `keras.layers.DepthwiseConv2D`, and `scale` in place of `strides`.
+
+    Attributes:
+        space_to_depth: The `SpaceToDepth` layer.
+        conv: The `keras.layers.DepthwiseConv2D`, without bias and activation.
+    """
+
+    def __init__(
+        self,
+        kernel_size=3,
+        scale=2,
+        padding="valid",
+        depth_multiplier=1,
+        data_format=None,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        self.space_to_depth = SpaceToDepth(
+            scale, data_format=data_format, dtype=self.dtype_policy, name="space_to_depth"
+        )
+        self.data_format = self.space_to_depth.data_format
+        self.conv = keras.layers.DepthwiseConv2D(
+            kernel_size,
+            padding=padding,
+            depth_multiplier=depth_multiplier,
+            data_format=self.data_format,
+            use_bias=False,
+            depthwise_initializer=depthwise_initializer,
+            depthwise_regularizer=depthwise_regularizer,
+            depthwise_constraint=depthwise_constraint,
+            dtype=self.dtype_policy,
+            name="conv",
+        )
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    @property
+    def _channel_axis(self):
+        return 1 if self.data_format == "channels_first" else 3
+
+    def build(self, input_shape):
+        self.space_to_depth.build(input_shape)
+        self.conv.build(self.space_to_depth.compute_output_shape(input_shape))
+        if self.use_bias:
+            self.bias = self.add_weight(
+                name="bias",
+                shape=(input_shape[self._channel_axis] * self.conv.depth_multiplier,),
+                initializer=self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
+
+    def call(self, inputs):
+        x = self.conv(self.space_to_depth(inputs))
+        axis = self._channel_axis
+        phases = self.space_to_depth.scale**2
+        x = sum(ops.split(x, phases, axis=axis))
+        if self.use_bias:
+            bias = self.bias[:, None, None] if axis == 1 else self.bias
+            x = x + ops.cast(bias, x.dtype)
+        return x if self.activation is None else self.activation(x)
+
+    def compute_output_shape(self, input_shape):
+        shape = self.conv.compute_output_shape(
+            self.space_to_depth.compute_output_shape(input_shape)
+        )
+        shape, axis = list(shape), self._channel_axis
+        shape[axis] //= self.space_to_depth.scale**2
+        return tuple(shape)
+
+    def get_config(self):
+        conv = self.conv.get_config()
+        keys = (
+            "kernel_size",
+            "padding",
+            "depth_multiplier",
+            "data_format",
+            "depthwise_initializer",
+            "depthwise_regularizer",
+            "depthwise_constraint",
+        )
+        return {
+            **super().get_config(),
+            **{key: conv[key] for key in keys},
+            "scale": self.space_to_depth.scale,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "bias_regularizer": keras.regularizers.serialize(self.bias_regularizer),
+            "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
+            "bias_constraint": keras.constraints.serialize(self.bias_constraint),
+        }

@@ -1,0 +1,316 @@
+"""What takes the place of a strided layer: one function for each type of layer."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from keras_spd.algebra import same_padding, strided_to_spd
+from keras_spd.layers import SPDConv
+from keras_spd.surgery.layers import PhaseAlignment, PhasePooling, SPDDepthwiseConv, alignment
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to convert; arguments of `to_spd`."""
+
+    pooling: str = "exact"
+    depthwise: str = "spd"
+
+    def __post_init__(self):
+        for name, accepted in (
+            ("pooling", ("exact", "learned", "keep")),
+            ("depthwise", ("spd", "keep")),
+        ):
+            if getattr(self, name) not in accepted:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(repr, accepted))}. "
+                    f"Received: {name}={getattr(self, name)!r}."
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Replacement:
+    """Layers that take the place of one, in the order in which they are called.
+
+    Args:
+        layers: New layers. The last one has the old one's name.
+        assign: Function without arguments that fills them with what the old layer has learned.
+        parameters: Integer, their parameters.
+        kernel: Integer, multiply-adds at each position of the output.
+        note: What a user should know about it, or `""`.
+        exact: Whether they compute what the old layer computes.
+    """
+
+    layers: tuple
+    assign: Callable = lambda: None
+    parameters: int = 0
+    kernel: int = 0
+    note: str = ""
+    exact: bool = True
+
+    @property
+    def name(self):
+        """What it is, for people."""
+        return " + ".join(type(layer).__name__ for layer in self.layers)
+
+
+class Unconvertible(Exception):
+    """A strided layer that stays as it is; the message says why."""
+
+
+def is_strided(layer):
+    """Tells whether a layer or operation skips pixels, or sums up windows, by a stride."""
+    strides = getattr(layer, "strides", None) or 1
+    return bool(np.max(strides) > 1) and "Transpose" not in type(layer).__name__
+
+
+def replace(layer, input_shapes, options):
+    """Returns the `Replacement` of a strided layer.
+
+    Args:
+        layer: A layer of which `is_strided` is true, built.
+        input_shapes: Shapes of the tensors it is called on.
+        options: `Options`.
+
+    Raises:
+        Unconvertible: If it must or should stay.
+    """
+    rule = _RULES.get(type(layer))
+    if rule is None:
+        known = next((kind for kind in _RULES if isinstance(layer, kind)), None)
+        if known is not None:
+            raise Unconvertible(f"a subclass of {known.__name__}, which may compute something else")
+        if not isinstance(layer, keras.layers.Layer):
+            raise Unconvertible("an operation of `keras.ops`; write it as a layer")
+        raise Unconvertible(f"{type(layer).__name__} has no SPD counterpart")
+    if len(set(layer.strides)) > 1:
+        raise Unconvertible(f"strides {layer.strides} differ, and space-to-depth has one scale")
+    if getattr(layer, "quantization_mode", None):
+        raise Unconvertible("quantised")
+    if not layer.built:
+        raise Unconvertible("not built: call the model on an image first")
+    return rule(layer, input_shapes, options)
+
+
+def _conv(layer, input_shapes, options):
+    scale = layer.strides[0]
+    kernel_shape = tuple(layer.kernel.shape)
+    blocks, offset = _blocks(kernel_shape[:2], scale, layer.padding)
+    config = _config(layer, SPDConv, blocks)
+    spd = SPDConv(**config, scale=scale)
+
+    def assign():
+        embedded = strided_to_spd(np.array(layer.kernel), scale, offset=offset, blocks=blocks)
+        spd.conv.kernel.assign(embedded)
+        if layer.use_bias:
+            spd.conv.bias.assign(layer.bias)
+
+    kernel = int(np.prod(blocks)) * scale**2 * kernel_shape[2] * kernel_shape[3]
+    notes = []
+    if kernel_shape[:2] == (1, 1):
+        notes.append(f"{scale**2} times the parameters, of which it used to skip the pixels")
+    return Replacement(
+        (*_align(layer, kernel_shape[:2], input_shapes, notes), spd),
+        assign,
+        kernel + layer.filters * layer.use_bias,
+        kernel,
+        "; ".join(notes),
+    )
+
+
+def _depthwise(layer, input_shapes, options):
+    if options.depthwise == "keep":
+        raise Unconvertible('`depthwise="keep"`')
+    scale = layer.strides[0]
+    shape = tuple(layer.kernel.shape)
+    blocks, offset = _blocks(shape[:2], scale, layer.padding)
+    config = _config(layer, SPDDepthwiseConv, blocks)
+    spd = SPDDepthwiseConv(**config, scale=scale)
+
+    def assign():
+        spd.conv.kernel.assign(
+            strided_to_spd(np.array(layer.kernel), scale, offset=offset, blocks=blocks)
+        )
+        if layer.use_bias:
+            spd.bias.assign(layer.bias)
+
+    kernel = int(np.prod(blocks)) * scale**2 * shape[2] * shape[3]
+    notes = ["depthwise: slow in TFLite"]
+    return Replacement(
+        (*_align(layer, shape[:2], input_shapes, notes), spd),
+        assign,
+        kernel + shape[2] * shape[3] * layer.use_bias,
+        kernel,
+        "; ".join(notes),
+    )
+
+
+def _separable(layer, input_shapes, options):
+    if options.depthwise == "keep":
+        raise Unconvertible('`depthwise="keep"`')
+    scale = layer.strides[0]
+    shape, pointwise_shape = layer.depthwise_kernel.shape, layer.pointwise_kernel.shape
+    blocks, offset = _blocks(shape[:2], scale, layer.padding)
+    config = layer.get_config()
+    own = ("depth_multiplier", "data_format", "dtype", "depthwise_regularizer")
+    spd = SPDDepthwiseConv(
+        blocks,
+        scale,
+        layer.padding,
+        use_bias=False,
+        depthwise_constraint=config["depthwise_constraint"],
+        name=f"{layer.name}_depthwise",
+        **{key: config[key] for key in own},
+    )
+    pointwise = keras.layers.Conv2D(
+        layer.filters,
+        1,
+        kernel_regularizer=config["pointwise_regularizer"],
+        kernel_constraint=config["pointwise_constraint"],
+        **{
+            key: config[key]
+            for key in (
+                "name",
+                "dtype",
+                "data_format",
+                "activation",
+                "use_bias",
+                "bias_regularizer",
+                "bias_constraint",
+                "activity_regularizer",
+            )
+        },
+    )
+
+    def assign():
+        spd.conv.kernel.assign(
+            strided_to_spd(np.array(layer.depthwise_kernel), scale, offset=offset, blocks=blocks)
+        )
+        pointwise.kernel.assign(layer.pointwise_kernel)
+        if layer.use_bias:
+            pointwise.bias.assign(layer.bias)
+
+    depthwise = int(np.prod(blocks)) * scale**2 * shape[2] * shape[3]
+    kernel = depthwise + int(np.prod(pointwise_shape))
+    notes = ["depthwise: slow in TFLite"]
+    return Replacement(
+        (*_align(layer, shape[:2], input_shapes, notes), spd, pointwise),
+        assign,
+        kernel + layer.filters * layer.use_bias,
+        kernel,
+        "; ".join(notes),
+    )
+
+
+def _pooling(layer, input_shapes, options):
+    mode = "max" if isinstance(layer, keras.layers.MaxPooling2D) else "average"
+    if options.pooling == "keep":
+        raise Unconvertible('`pooling="keep"`')
+    scale = layer.strides[0]
+    if options.pooling == "exact":
+        pooling = PhasePooling(
+            mode,
+            layer.pool_size,
+            scale,
+            layer.padding,
+            data_format=layer.data_format,
+            dtype=layer.dtype_policy,
+            name=layer.name,
+        )
+        return Replacement((pooling,), note=f"{scale**2} times as many windows")
+    blocks, offset = _blocks(layer.pool_size, scale, layer.padding)
+    channels = input_shapes[0][1 if layer.data_format == "channels_first" else 3]
+    spd = SPDConv(
+        channels,
+        blocks,
+        scale,
+        layer.padding,
+        data_format=layer.data_format,
+        use_bias=False,
+        dtype=layer.dtype_policy,
+        name=layer.name,
+    )
+
+    def assign():
+        mean = np.zeros((*layer.pool_size, channels, channels), "float32")
+        mean[..., range(channels), range(channels)] = 1 / np.prod(layer.pool_size)
+        spd.conv.kernel.assign(strided_to_spd(mean, scale, offset=offset, blocks=blocks))
+
+    kernel = int(np.prod(blocks)) * scale**2 * channels**2
+    notes = []
+    exact = mode == "average" and layer.padding == "valid"
+    if not exact:
+        notes.append(
+            "starts at the average, not at the maximum: outputs change"
+            if mode == "max"
+            else "counts the zeros beyond the edge: outputs change there"
+        )
+    aligned = _align(layer, layer.pool_size, input_shapes, notes)
+    return Replacement((*aligned, spd), assign, kernel, kernel, "; ".join(notes), exact)
+
+
+_RULES = {
+    keras.layers.Conv2D: _conv,
+    keras.layers.DepthwiseConv2D: _depthwise,
+    keras.layers.SeparableConv2D: _separable,
+    keras.layers.AveragePooling2D: _pooling,
+    keras.layers.MaxPooling2D: _pooling,
+}
+
+
+def _config(layer, replacement, blocks):
+    """Arguments of the old layer that the new one takes too, with the new kernel size."""
+    accepted = {*inspect.signature(replacement).parameters, "name", "dtype"}
+    config = {key: value for key, value in layer.get_config().items() if key in accepted}
+    return {**config, "kernel_size": blocks}
+
+
+def _blocks(kernel_size, scale, padding):
+    """Returns the kernel behind the space-to-depth, and where in it the old kernel starts."""
+    pairs = [_blocks_of_axis(side, scale, padding) for side in kernel_size]
+    return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+
+
+def _blocks_of_axis(side, scale, padding):
+    blocks = -(-side // scale)
+    if padding == "valid":
+        return blocks, 0
+    # `padding="same"` of the new convolution puts (blocks - 1) // 2 blocks of zeros in front, and
+    # that of the old one, on a side that the scale divides, so many pixels:
+    in_front = same_padding(0, side, scale)
+    while (offset := scale * ((blocks - 1) // 2) - in_front) < 0 or scale * blocks < side + offset:
+        blocks += 1
+    return blocks, offset
+
+
+def _align(layer, kernel_size, input_shapes, notes):
+    """Returns the `PhaseAlignment` that goes in front, if any, and notes one that decides late."""
+    scale, padding = layer.strides[0], layer.padding
+    axes = (2, 3) if layer.data_format == "channels_first" else (1, 2)
+    changes = False
+    for shape in input_shapes:
+        for axis, side in zip(axes, kernel_size, strict=True):
+            known = shape[axis]
+            sizes = [known] if known is not None else range(side, side + scale)
+            here = any(alignment(size, side, scale, padding) for size in sizes)
+            changes |= here
+            if here and known is None and notes[-1:] != [_LATE]:
+                notes.append(_LATE)
+    if not changes:
+        return ()
+    return (
+        PhaseAlignment(
+            kernel_size,
+            scale,
+            padding,
+            data_format=layer.data_format,
+            dtype=layer.dtype_policy,
+            name=f"{layer.name}_align",
+        ),
+    )
+
+
+_LATE = "padding decided at run time, by the image's size"
