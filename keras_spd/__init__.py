@@ -12,6 +12,7 @@ from keras_spd import metrics as metrics
 from keras_spd import surgery as surgery
 from keras_spd.inference import Predictor as Predictor
 from keras_spd.inference import evaluate as evaluate
+from keras_spd.surgery import fold as fold
 from keras_spd.surgery import to_spd as to_spd
 from keras_spd.version import __version__ as __version__
 from keras_spd.weights import list_models as list_models

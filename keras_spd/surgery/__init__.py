@@ -1,5 +1,6 @@
 """Conversion of existing Keras networks to SPD-Conv, and back for speed."""
 
+from keras_spd.surgery.fold import fold as fold
 from keras_spd.surgery.layers import PhaseAlignment as PhaseAlignment
 from keras_spd.surgery.layers import PhasePooling as PhasePooling
 from keras_spd.surgery.layers import SPDDepthwiseConv as SPDDepthwiseConv

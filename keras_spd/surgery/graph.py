@@ -30,6 +30,15 @@ def operations(model):
     return model.layers if isinstance(model, keras.Sequential) else model.operations
 
 
+def graphs(model):
+    """Returns the model and the functional and Sequential models nested in it, each once."""
+    found = {id(model): model}
+    for layer in operations(model):
+        if is_graph(layer):
+            found |= {id(part): part for part in graphs(layer)}
+    return list(found.values())
+
+
 def walk(model):
     """Yields `(path, layer)` of each layer and operation, those of nested models included.
 
@@ -57,6 +66,53 @@ def input_shapes(layer):
 def output_shapes(layer):
     """Shapes of the first result of each call of a layer."""
     return [tuple(node.outputs[0].shape) for node in layer._inbound_nodes]
+
+
+class Connections:
+    """Who calls whom in a model, nested models not opened.
+
+    Args:
+        model: Functional or Sequential model.
+    """
+
+    def __init__(self, model):
+        functional = model._functional if isinstance(model, keras.Sequential) else model
+        nodes = [node for level in functional._nodes_by_depth.values() for node in level]
+        self._nodes = [node for node in nodes if not node.is_input]
+        self._outputs = {id(tensor) for tensor in functional.outputs}
+
+    def calls(self, layer):
+        """The nodes at which a layer is called."""
+        return [node for node in self._nodes if node.operation is layer]
+
+    def producer(self, layer):
+        """The layer whose only result is the only input of the only call of `layer`, or `None`."""
+        calls = self.calls(layer)
+        if len(calls) != 1 or len(calls[0].input_tensors) != 1:
+            return None
+        return calls[0].input_tensors[0]._keras_history.operation
+
+    def consumers(self, layer):
+        """The layers that take the result of the only call of `layer`.
+
+        Empty if it is called several times, or is an output of the model, or a consumer is called
+        several times or takes more than this.
+        """
+        calls = self.calls(layer)
+        if len(calls) != 1 or any(id(tensor) in self._outputs for tensor in calls[0].outputs):
+            return []
+        results = {id(tensor) for tensor in calls[0].outputs}
+        takers = [
+            node.operation
+            for node in self._nodes
+            if any(id(tensor) in results for tensor in node.input_tensors)
+        ]
+        return takers if all(self.producer(taker) is layer for taker in takers) else []
+
+    def only_consumer(self, layer):
+        """The one layer that takes the result of the only call of `layer`, or `None`."""
+        consumers = self.consumers(layer)
+        return consumers[0] if len(consumers) == 1 else None
 
 
 def rebuild(model, sequences=None, inputs=None):
@@ -87,7 +143,7 @@ class _Sequence:
     def __init__(self, layers):
         self.layers = tuple(layers)
 
-    def __call__(self, x):
+    def __call__(self, x, **unused):  # a mask, and whether it is training
         for layer in self.layers:
             x = layer(x)
         return x

@@ -1,0 +1,185 @@
+"""Folded networks compute what they computed before, with fewer layers."""
+
+import itertools
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+
+import keras_spd
+from keras_spd.applications import YOLOV5SPD, ResNet18SPD
+from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.surgery import SPDDepthwiseConv
+
+_layers = keras.layers
+
+
+def _randomize(model, seed=0):
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        low = 0.5 if weight.name in ("gamma", "moving_variance") else -0.5
+        weight.assign(random.uniform(low, 1.5 if low > 0 else 0.5, weight.shape))
+
+
+def _kinds(model):
+    return Counter(type(layer).__name__ for layer in model.layers)
+
+
+def _assert_same(model, folded, shapes):
+    random = np.random.default_rng(0)
+    for shape in shapes:
+        images = random.uniform(-1, 1, shape).astype("float32")
+        expected, received = model(images, training=False), folded(images, training=False)
+        expected, received = map(keras.ops.convert_to_numpy, (expected, received))
+        assert received.shape == expected.shape
+        assert np.linalg.norm(received - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("size", "scale"), [*itertools.product([1, 2, 3, 4], [2, 3]), ((1, 3), 2)])
+def test_spd_conv_becomes_a_strided_convolution(size, scale, padding, known):
+    for side in range(12, 12 + scale) if known else [None]:
+        model = keras.Sequential(
+            [keras.Input((side, side, 3)), SPDConv(5, size, scale, padding, activation="relu")]
+        )
+        _randomize(model)
+        folded = keras_spd.fold(model)
+        assert _kinds(folded).keys() <= {"Conv2D", "ZeroPadding2D"}
+        sides = [side] if known else range(12, 12 + scale)
+        _assert_same(model, folded, [(2, side, side, 3) for side in sides])
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(
+    ("kernel_size", "strides"), [(1, 2), (2, 2), (3, 2), (5, 2), (7, 2), (3, 3), (5, 3), (11, 4)]
+)
+def test_folding_a_converted_network_gives_it_back(kernel_size, strides, padding, known):
+    side = 21 if known else None
+    model = keras.Sequential(
+        [
+            keras.Input((side, side, 4)),
+            _layers.Conv2D(6, kernel_size, strides, padding=padding, groups=2, name="conv"),
+        ]
+    )
+    _randomize(model)
+    folded = keras_spd.fold(keras_spd.to_spd(model))
+    [conv] = folded.layers
+    assert type(conv) is _layers.Conv2D
+    assert tuple(conv.kernel.shape) == tuple(model.layers[0].kernel.shape)
+    for old, new in zip(model.get_weights(), folded.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    sides = [21] if known else range(20, 20 + strides)
+    _assert_same(model, folded, [(2, one, other, 4) for one in sides for other in sides])
+
+
+def test_a_converted_network_that_was_trained_on():
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 4)),
+            _layers.Conv2D(6, 5, 2, padding="same"),
+            _layers.DepthwiseConv2D(3, 2, padding="same", activation="relu"),
+        ]
+    )
+    trained = keras_spd.to_spd(model)
+    _randomize(trained)  # also what was zero
+    _assert_same(trained, keras_spd.fold(trained), [(2, 21, 22, 4), (2, 24, 19, 4)])
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: _layers.Conv2D(4, 3, padding="same"),
+        lambda: _layers.Conv2D(6, 3, 2, groups=2, use_bias=False),
+        lambda: _layers.DepthwiseConv2D(3, depth_multiplier=2),
+        lambda: SPDConv(4, 3, padding="same", use_bias=False),
+        lambda: SPDDepthwiseConv(2, depth_multiplier=2),
+    ],
+)
+@pytest.mark.parametrize("affine", [True, False])
+def test_batch_norms_become_part_of_the_convolution(layer, affine):
+    norm = _layers.BatchNormalization(scale=affine, center=affine, epsilon=0.1)
+    model = keras.Sequential([keras.Input((12, 13, 4)), layer(), norm, _layers.ReLU()])
+    _randomize(model)
+    folded = keras_spd.fold(model)
+    assert "BatchNormalization" not in _kinds(folded)
+    _assert_same(model, folded, [(2, 12, 13, 4)])
+
+
+def test_what_cannot_be_folded_stays():
+    inputs = keras.Input((16, 16, 4))
+    active = _layers.Conv2D(4, 3, activation="relu", padding="same")(inputs)
+    x = _layers.BatchNormalization()(active)  # behind an activation
+    branch = _layers.Conv2D(4, 3, padding="same")(x)
+    x = _layers.BatchNormalization()(branch) + branch  # the convolution is needed without
+    shared = _layers.Conv2D(4, 3, padding="same")
+    x = _layers.BatchNormalization()(shared(x)) + shared(inputs)
+    x = SpaceToDepth()(x)
+    x = _layers.Concatenate()([_layers.Conv2D(4, 1)(x), _layers.MaxPooling2D(1)(x)])
+    dilated = SPDConv(3, 3, padding="same", dilation_rate=2)(x)
+    model = keras.Model(inputs, [dilated, x])
+    _randomize(model)
+    folded = keras_spd.fold(model)
+    assert _kinds(folded) == _kinds(model)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 4)).astype("float32")
+    for expected, received in zip(model(images), folded(images), strict=True):
+        np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_convolutions_behind_one_space_to_depth_become_one():
+    inputs = keras.Input((None, None, 4))
+    x = SpaceToDepth(name="spd")(inputs)
+    left = _layers.BatchNormalization()(_layers.Conv2D(3, 1, use_bias=False, name="left")(x))
+    right = _layers.ReLU()(_layers.Conv2D(5, 1, name="right")(x))
+    model = keras.Model(inputs, _layers.Concatenate()([left, right]))
+    _randomize(model)
+    folded = keras_spd.fold(model)
+    assert _kinds(folded)["Conv2D"] == 1
+    assert folded.get_layer("spd_conv").kernel.shape == (2, 2, 4, 8)
+    _assert_same(model, folded, [(2, 8, 10, 4), (2, 9, 7, 4)])
+
+
+def test_nested_models():
+    inner = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            SPDConv(4, 3, padding="same", use_bias=False),
+            _layers.BatchNormalization(),
+        ],
+        name="inner",
+    )
+    left, right = keras.Input((16, 16, 3)), keras.Input((17, 16, 3))
+    outputs = [_layers.GlobalAveragePooling2D()(inner(x)) for x in (left, right)]
+    model = keras.Model([left, right], outputs[0] - outputs[1])
+    _randomize(model)
+    folded = keras_spd.fold(model)
+    assert _kinds(folded.get_layer("inner")) == {"Conv2D": 1}
+    images = [np.random.default_rng(0).uniform(size=(2, s, 16, 3)) for s in (16, 17)]
+    np.testing.assert_allclose(folded(images), model(images), rtol=1e-4, atol=1e-6)
+
+
+def test_resnet():
+    model = ResNet18SPD(weights=None, classes=10, input_shape=(32, 32, 3), shortcut="spd")
+    _randomize(model)
+    folded = keras_spd.fold(model)
+    kinds = _kinds(folded)
+    assert kinds["BatchNormalization"] == kinds["SpaceToDepth"] == 3  # a norm of all phases
+    assert folded.info == model.info
+    _assert_same(model, folded, [(2, 32, 32, 3)])
+
+
+def test_detector(tmp_path):
+    model = YOLOV5SPD("n", weights="bccd")
+    folded = keras_spd.fold(model)
+    kinds = _kinds(folded.network)
+    assert "BatchNormalization" not in kinds and "SPDConv" not in kinds
+    assert kinds["SpaceToDepth"] == 2  # in the neck, between a convolution and a concatenation
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype("float32")
+    raw = folded(images)
+    for level, expected in model(images).items():
+        np.testing.assert_allclose(raw[level], expected, rtol=1e-3, atol=1e-4)
+    folded.save(tmp_path / "folded.keras")
+    loaded = keras.saving.load_model(tmp_path / "folded.keras")
+    np.testing.assert_allclose(loaded(images)["P3"], raw["P3"], rtol=1e-5, atol=1e-5)
