@@ -45,8 +45,7 @@ def run_demo(folder, *, epochs=None, say):
     say(f"3. Exported {tflite}: {tflite.stat().st_size / 2**20:.1f} MiB")
 
     pixels = np.concatenate([images for images, _ in test.batches(64)])
-    images = applications.preprocess_input(pixels, recipe.data.statistics)
-    comparison = export.verify_tflite(tflite, model, images)
+    comparison = export.verify_tflite(tflite, model, pixels)
     say(
         f"4. TFLite beside Keras on {comparison.images} images: largest difference "
         f"{comparison.max_difference:.1e}, same class for {comparison.agreement:.2%}"
@@ -54,7 +53,7 @@ def run_demo(folder, *, epochs=None, say):
 
     labels = np.concatenate([labels for _, labels in test.batches(64)])
     picture = folder / "predictions.png"
-    _draw(pixels, labels, export.run_tflite(tflite, images), test.class_names).save(picture)
+    _draw(pixels, labels, export.run_tflite(tflite, pixels), test.class_names).save(picture)
     say(f"5. Predictions of the TFLite file: {picture}")
     return {
         "test_accuracy": results["test_accuracy"],

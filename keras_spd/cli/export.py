@@ -1,5 +1,6 @@
 """`keras-spd export`."""
 
+import enum
 import math
 import pathlib
 from typing import Annotated
@@ -9,32 +10,60 @@ import typer
 from keras_spd.cli import options
 
 _CALIBRATION, _VERIFICATION = 200, 32  # images
-# Largest difference in pixels and smallest agreement, by quantization.
-_ACCEPTED = {
+# Largest difference (pixels of a box; a probability) and smallest agreement, by quantization.
+_DETECTOR = {
     None: (0.5, 0.99),
     "float16": (2.0, 0.97),
     "dynamic": (math.inf, 0.8),
     "int8": (math.inf, 0.8),
 }
+_CLASSIFIER = {
+    None: (1e-4, 0.99),
+    "float16": (0.02, 0.95),
+    "dynamic": (0.5, 0.8),
+    "int8": (0.5, 0.8),
+}
+
+
+class Format(enum.StrEnum):
+    """What is written."""
+
+    TFLITE = "tflite"
+    SAVED_MODEL = "saved_model"
+    ONNX = "onnx"
 
 
 def export(
-    weights: Annotated[pathlib.Path, typer.Argument(help="Trained detector, a .keras file.")],
+    weights: Annotated[pathlib.Path, typer.Argument(help="Trained model, a .keras file.")],
     output: Annotated[
-        pathlib.Path | None, typer.Argument(help="File to write, .tflite; default: beside WEIGHTS.")
+        pathlib.Path | None,
+        typer.Argument(help="File or folder to write; default: beside WEIGHTS."),
     ] = None,
+    format: Annotated[Format, typer.Option(help="What to write.")] = Format.TFLITE,
     quantize: Annotated[
-        str | None, typer.Option(help="float16, dynamic or int8; default: float32.")
+        str | None, typer.Option(help="tflite: float16, dynamic or int8; default: float32.")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Training images for int8, and to compare on: as `train --train` takes."),
+        typer.Option(
+            help="Training images for int8, and to compare on: as `train --train` takes; for a "
+            "classifier a folder of images, or a split of `--dataset`."
+        ),
     ] = None,
     dataset: options.Dataset = None,
     images: options.Images = None,
     data_dir: options.DataDir = None,
     image_size: options.ImageSize = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images the file takes at once.")] = 1,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="tflite, onnx: images the file takes at once.")
+    ] = 1,
+    fold: Annotated[
+        bool | None,
+        typer.Option(
+            "--fold/--no-fold",
+            help="Fold the network first; default: in SavedModels, where it pays.",
+        ),
+    ] = None,
     confidence: Annotated[
         float | None, typer.Option(help="Smallest confidence, fixed in the file; default 0.25.")
     ] = None,
@@ -43,10 +72,11 @@ def export(
         typer.Option(help="Overlap above which a box is suppressed; default 0.45."),
     ] = None,
 ) -> None:
-    """Write a TFLite file with the boxes inside, and compare it with the Keras model.
+    """Write a TFLite or ONNX file or a SavedModel, and compare it with the Keras model.
 
-    The file takes pixels from 0 to 255 and returns boxes, confidence, classes and
-    num_detections. The exit code is 1 if it computes something else than the model.
+    It takes pixels from 0 to 255 and returns class probabilities, or a detector's boxes,
+    confidence, classes and num_detections. The exit code is 1 if it computes something else
+    than the model.
 
     Example: keras-spd export runs/boards/model.keras --quantize int8 --data boards/train.json
     """
@@ -54,44 +84,113 @@ def export(
 
     import numpy as np
 
+    import keras_spd
     from keras_spd import export as exporting
     from keras_spd import inference
-    from keras_spd.data import letterbox
+    from keras_spd.export.serving import image_sides
     from keras_spd.inference.predictor import standardize_image_size
 
-    model = inference.load_detector(weights)
-    given = {"confidence_threshold": confidence, "iou_threshold": iou}
-    given = {name: value for name, value in given.items() if value is not None}
-    model.decoder = dataclasses.replace(model.decoder, **given)
-    size = standardize_image_size(options.parse_image_size(image_size), model)
     if quantize == "int8" and data is None:
         raise ValueError("`--quantize int8` needs `--data`: images like those it will see.")
+    if quantize and format is not Format.TFLITE:
+        raise ValueError("`--quantize` is for `--format tflite`.")
+    model = inference.load_model(weights)
+    is_detector = hasattr(model, "decoder")
+    sides = options.parse_image_size(image_size)
+    if is_detector:
+        given = {"confidence_threshold": confidence, "iou_threshold": iou}
+        given = {name: value for name, value in given.items() if value is not None}
+        model.decoder = dataclasses.replace(model.decoder, **given)
+        size = standardize_image_size(sides, model)
+    elif confidence is not None or iou is not None:
+        raise ValueError(f"`--confidence` and `--iou` are for detectors. {weights} is none.")
+    else:
+        size = image_sides(model, sides)
+
     if data is None:
         pixels = np.random.default_rng(0).uniform(0, 255, (_VERIFICATION, *size, 3))
         source = "images of noise; give real ones with `--data`"
     else:
-        found = options.read_detection(data, dataset, images, data_dir, "error")
-        step = max(found.num_images // _CALIBRATION, 1)
-        chosen = dataclasses.replace(found, images=found.images[::step][:_CALIBRATION])
-        pixels = np.concatenate([letterbox(image.read(), size)[0][None] for image in chosen.images])
-        source = f"images of {data}"
-    suffix = f"_{quantize}.tflite" if quantize else ".tflite"
-    output = output or weights.with_name(weights.stem + suffix)
-    exporting.export_tflite(
-        model,
-        output,
-        quantization=quantize,
-        representative_data=pixels,
-        image_size=size,
-        batch_size=batch_size,
-    )
-    typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, images of {size[0]}x{size[1]}")
-    tolerance, agreement = _ACCEPTED[quantize]
-    comparison = exporting.verify_tflite(
+        read = _read_for_detector if is_detector else _read_for_classifier
+        pixels = read(data, dataset, images, data_dir, size)
+        source = f"images of {dataset + ' ' if dataset else ''}{data}"
+    if fold is None:
+        fold = format is Format.SAVED_MODEL
+    exported = keras_spd.fold(model) if fold else model
+    if format is Format.SAVED_MODEL:
+        output = output or weights.with_suffix("")
+        exporting.export_saved_model(exported, output, image_size=size)
+        verify, written = exporting.verify_saved_model, f"{output}/"
+        bytes_written = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
+    elif format is Format.ONNX:
+        output = output or weights.with_suffix(".onnx")
+        exporting.export_onnx(exported, output, image_size=size, batch_size=batch_size)
+        verify, written, bytes_written = exporting.verify_onnx, str(output), output.stat().st_size
+    else:
+        suffix = f"_{quantize}.tflite" if quantize else ".tflite"
+        output = output or weights.with_name(weights.stem + suffix)
+        exporting.export_tflite(
+            exported,
+            output,
+            quantization=quantize,
+            representative_data=pixels,
+            image_size=size,
+            batch_size=batch_size,
+        )
+        verify, written, bytes_written = exporting.verify_tflite, str(output), output.stat().st_size
+    typer.echo(f"{written}: {bytes_written / 1e6:.1f} MB, images of {size[0]}x{size[1]}")
+    tolerance, agreement = (_DETECTOR if is_detector else _CLASSIFIER)[quantize]
+    comparison = verify(
         output, model, pixels[:_VERIFICATION], tolerance=tolerance, agreement=agreement
+    )
+    same, differ = (
+        ("boxes are the same", "their coordinates differ by at most {:.3g} pixels")
+        if is_detector
+        else ("images get the same class", "probabilities differ by at most {:.2g}")
     )
     typer.echo(
         f"Beside the Keras model, on {comparison.images} {source}: {comparison.agreement:.1%} of "
-        "the boxes are the same, and their coordinates differ by at most "
-        f"{comparison.max_difference:.3g} pixels."
+        f"the {same}, and {differ.format(comparison.max_difference)}."
     )
+
+
+def _read_for_detector(data, dataset, images, data_dir, size):
+    import dataclasses
+
+    import numpy as np
+
+    from keras_spd.data import letterbox
+
+    found = options.read_detection(data, dataset, images, data_dir, "error")
+    step = max(found.num_images // _CALIBRATION, 1)
+    chosen = dataclasses.replace(found, images=found.images[::step][:_CALIBRATION])
+    return np.concatenate([letterbox(image.read(), size)[0][None] for image in chosen.images])
+
+
+def _read_for_classifier(data, dataset, images, data_dir, size):
+    import numpy as np
+    from PIL import Image
+
+    from keras_spd.data import from_tfds, load_blood_cells
+    from keras_spd.data.images import find_images, read_image
+
+    if dataset is None:
+        folder = pathlib.Path(data)
+        files = find_images(folder) if folder.is_dir() else []
+        if not files:
+            raise ValueError(
+                f"`--data` must be a folder of images, or with `--dataset NAME` a split of it. "
+                f"Received: {data}."
+            )
+        files = files[:: max(len(files) // _CALIBRATION, 1)][:_CALIBRATION]
+        pictures = [Image.fromarray(read_image(file)).resize(size[::-1]) for file in files]
+        return np.stack([np.asarray(picture) for picture in pictures])
+    if dataset == "blood_cells":
+        source = load_blood_cells(data)
+    else:
+        source = from_tfds(
+            dataset, data, data_dir=str(data_dir) if data_dir else None, image_size=size
+        )
+    for batch, _ in source.batches(_CALIBRATION):
+        return np.asarray(batch)
+    raise ValueError(f"`{dataset}` has no images in {data}.")

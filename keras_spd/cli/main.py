@@ -5,7 +5,17 @@ import sys
 
 import typer
 
-from keras_spd.cli import check_data, convert, demo, evaluate, export, list_models, predict, train
+from keras_spd.cli import (
+    benchmark,
+    check_data,
+    convert,
+    demo,
+    evaluate,
+    export,
+    list_models,
+    predict,
+    train,
+)
 
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
@@ -16,6 +26,7 @@ app.command("demo")(demo.demo)
 app.command("check-data")(check_data.check_data)
 app.command("convert")(convert.convert)
 app.command("export")(export.export)
+app.command("benchmark")(benchmark.benchmark)
 app.command("list")(list_models.list_models)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)

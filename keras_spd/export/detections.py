@@ -78,14 +78,18 @@ class BuiltinDetections(keras.layers.Layer):
         }
 
 
-def with_detections(model, image_size, batch_size, name):
+LAYER = "detections"
+
+
+def with_detections(model, image_size, batch_size):
     """Returns a functional model from images to the detections of a `Detector`.
 
     Args:
         model: `Detector`.
         image_size: `(height, width)`.
         batch_size: Integer.
-        name: Name of the layer that decodes and suppresses.
+
+    The layer that decodes and suppresses is called `LAYER`.
     """
     low, high = model.info.input_range
     inputs = keras.Input(batch_shape=(batch_size, *image_size, 3), name="images")
@@ -93,6 +97,6 @@ def with_detections(model, image_size, batch_size, name):
     if (low, high) != (0.0, 255.0):
         pixels = keras.layers.Rescaling((high - low) / 255, low)(inputs)
     outputs = BuiltinDetections(
-        model.decoder, model.anchors, model.bounding_box_format, image_size, name=name
+        model.decoder, model.anchors, model.bounding_box_format, image_size, name=LAYER
     )(model.network(pixels))
     return keras.Model(inputs, outputs, name="serve")

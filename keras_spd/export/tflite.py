@@ -9,13 +9,14 @@ import warnings
 import keras
 import numpy as np
 
+from keras_spd.export import serving
+from keras_spd.export.detections import LAYER
 from keras_spd.export.metadata import add_metadata, foreign_operators
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
-_DETECTIONS = "detections"
 # Layers of a detector that stay in float: coordinates and scores that share a tensor, and with it
 # the step of 8 bits, are too coarse for small boxes.
-_IN_FLOAT = (f"/{_DETECTIONS}", "/head_p", "StatefulPartitionedCall")
+_IN_FLOAT = (f"/{LAYER}", "/head_p", "StatefulPartitionedCall")
 
 
 def export_tflite(
@@ -30,16 +31,17 @@ def export_tflite(
     """Writes a TFLite file that the stock LiteRT runtime runs.
 
     A `Detector`'s file takes pixels from 0 to 255 and returns its detection dictionary: decoding
-    and suppression are inside, with the model's thresholds. Another model's file computes what
-    the model computes, on the same inputs.
+    and suppression are inside, with the model's thresholds. The file of a classifier that knows
+    its statistics (`model.info`) takes pixels too, and normalises them. Another model's file
+    computes what the model computes, on the same inputs.
 
     Args:
         model: Keras model with one image input.
         path: Path of the file. It appears when it is complete.
         quantization: `None` for float32; `"float16"` or `"dynamic"` (8-bit kernels), which make
-            the file smaller; `"int8"`, which makes it fast too. With `"int8"` a detector takes
-            uint8 pixels, and decoding and suppression stay in float32: 8 bits for coordinates
-            and scores would lose small boxes.
+            the file smaller; `"int8"`, which makes it fast too. With `"int8"`, pixels are uint8
+            and outputs float32. A detector's decoding and suppression stay in float32: 8 bits
+            for coordinates and scores would lose small boxes.
         representative_data: For `"int8"`: iterable of 100 to 300 typical inputs, arrays of shape
             `(height, width, 3)` or batches of them, which the ranges of values are taken from.
         image_size: `(height, width)` of the images; defaults to the size the model was built for,
@@ -59,7 +61,7 @@ def export_tflite(
     >>> keras_spd.export.export_tflite(model, "model.tflite")
     """
     path = pathlib.Path(path)
-    tf = _tensorflow()
+    tf = tensorflow("TFLite files")
     if path.suffix != ".tflite":
         raise ValueError(f"The name of a TFLite file ends in `.tflite`. Received: {path}.")
     if quantization not in QUANTIZATIONS:
@@ -67,21 +69,22 @@ def export_tflite(
             f"`quantization` must be one of {', '.join(map(repr, QUANTIZATIONS))}. "
             f"Received: quantization={quantization!r}."
         )
-    serving = _serving_model(model, image_size, batch_size)
+    serve = serving.serving_model(model, image_size, batch_size)
     samples = None
     if quantization == "int8":
-        samples = _samples(representative_data, serving.input_shape, hasattr(model, "decoder"))
+        samples = _samples(representative_data, serve.input_shape, serving.takes_pixels(model))
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
-        archive.track(serving)
+        archive.track(serve)
         archive.add_endpoint(
             "serve",
-            lambda images: serving(images, training=False),
-            input_signature=[keras.InputSpec(shape=serving.input_shape, dtype="float32")],
+            lambda images: serve(images, training=False),
+            input_signature=[keras.InputSpec(shape=serve.input_shape, dtype="float32")],
         )
         archive.write_out(folder, verbose=False)
         content = _convert(tf, folder, quantization, samples, model)
-    content = add_metadata(content, _describe(model, serving, quantization))
+    record = serving.describe(model, serve.input_shape[1:3], quantization)
+    content = add_metadata(content, record)
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         unfinished.write_bytes(content)
@@ -91,39 +94,19 @@ def export_tflite(
     return path
 
 
-def _tensorflow():
+def tensorflow(what):
+    """Returns the module, or raises an error that says what needs it."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
-            "TFLite files are written with TensorFlow, but Keras runs on "
+            f"{what} are written with TensorFlow, but Keras runs on "
             f'"{keras.backend.backend()}". Save the model, and export it in a process started '
             "with KERAS_BACKEND=tensorflow."
         )
     try:
         import tensorflow as tf
     except ImportError as error:
-        raise ImportError("Exporting to TFLite needs `pip install tensorflow`.") from error
+        raise ImportError(f"Writing {what} needs `pip install tensorflow`.") from error
     return tf
-
-
-def _serving_model(model, image_size, batch_size):
-    """Returns a functional model of known input shape, with detections if it is a detector."""
-    if hasattr(model, "decoder"):
-        from keras_spd.export.detections import with_detections
-        from keras_spd.inference.predictor import standardize_image_size
-
-        size = standardize_image_size(image_size, model)
-        return with_detections(model, size, batch_size, _DETECTIONS)
-    shape = tuple(model.input_shape)
-    if len(shape) != 4:
-        raise ValueError(f"The model must take images. Received: a model of input shape {shape}.")
-    sides = shape[1:3] if image_size is None else tuple(image_size)
-    if None in sides:
-        raise ValueError(
-            "A TFLite file is made for images of one size: pass `image_size=(height, width)`, or "
-            f"build the model with an `input_shape` without `None`. Received: {shape}."
-        )
-    inputs = keras.Input(batch_shape=(batch_size, *sides, shape[3]), name="images")
-    return keras.Model(inputs, model(inputs), name="serve")
 
 
 def _samples(data, shape, are_pixels):
@@ -164,7 +147,10 @@ def _convert(tf, folder, quantization, samples, model):
         if quantization == "int8" and hasattr(model, "decoder"):
             content = _convert_detector_to_int8(tf, folder, samples)
         else:
-            content = _converter(tf, folder, quantization, samples).convert()
+            converter = _converter(tf, folder, quantization, samples)
+            if quantization == "int8" and serving.takes_pixels(model):
+                converter.inference_input_type = tf.uint8
+            content = converter.convert()
         foreign = foreign_operators(content)
     except ConverterError as error:
         foreign = re.findall(r"(?:Select|Custom) ops: (.+)", str(error)) or [str(error)[-500:]]
@@ -222,21 +208,3 @@ def _converter(tf, folder, quantization, samples):
         converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
         converter.representative_dataset = lambda: ([batch] for batch in samples)
     return converter
-
-
-def _describe(model, serving, quantization):
-    """Returns what a program that runs the file must know."""
-    info = getattr(model, "info", None)
-    record = {"name": model.name, "quantization": quantization}
-    record["image_size"] = list(serving.input_shape[1:3])
-    if info is not None:
-        record["class_names"] = info.class_names
-        record["input_range"] = list(info.input_range)
-    if hasattr(model, "decoder"):
-        decoder = model.decoder
-        record["bounding_box_format"] = model.bounding_box_format
-        record["num_classes"] = model.num_classes
-        record["confidence_threshold"] = decoder.confidence_threshold
-        record["iou_threshold"] = decoder.iou_threshold
-        record["max_detections"] = decoder.max_detections
-    return record

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_spd.boxes import convert_boxes, intersection_over_union
+from keras_spd.export.serving import to_network
 from keras_spd.inference.tflite_detector import TFLiteDetector
 
 
@@ -24,6 +25,25 @@ class Comparison:
     max_difference: float
     agreement: float
 
+    @classmethod
+    def of_classes(cls, expected, received):
+        """Compares the class scores of two classifiers, `(images, classes)`."""
+        return cls(
+            images=len(expected),
+            max_difference=float(np.abs(received - expected).max()),
+            agreement=float((received.argmax(-1) == expected.argmax(-1)).mean()),
+        )
+
+    def check(self, path, model, tolerance, agreement):
+        """Returns itself, or raises a `ValueError` if the two differ by more."""
+        # NaN is beyond any tolerance.
+        if not (self.max_difference <= tolerance and self.agreement >= agreement):
+            raise ValueError(
+                f"{path} differs from `{model.name}` by more than {tolerance:g}, or agrees with "
+                f"less than {agreement:g}: {self}."
+            )
+        return self
+
 
 def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
     """Runs a TFLite file and its Keras model on the same images.
@@ -31,8 +51,8 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
     Args:
         path: Path of the TFLite file.
         model: The model it was made from.
-        images: Array `(images, height, width, channels)` of network inputs; for a detector, pixels
-            from 0 to 255.
+        images: Array `(images, height, width, channels)` of what the file takes: pixels from 0 to
+            255 for a detector and a classifier that knows its statistics.
         tolerance: Largest absolute difference of an output that is accepted; by default 1e-4, or
             0.5 pixels for a detector.
         agreement: Smallest agreement that is accepted; by default 0, or 0.99 for a detector.
@@ -47,33 +67,22 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
     if hasattr(model, "decoder"):
         tolerance = 0.5 if tolerance is None else tolerance
         agreement = 0.99 if agreement is None else agreement
-        comparison = _compare_detections(TFLiteDetector(path), model, images)
+        comparison = compare_detections(TFLiteDetector(path).predict_on_batch, model, images)
     else:
         tolerance = 1e-4 if tolerance is None else tolerance
-        expected = model.predict(images, verbose=0)
-        outputs = run_tflite(path, images)
-        comparison = Comparison(
-            images=len(images),
-            max_difference=float(np.abs(outputs - expected).max()),
-            agreement=float((outputs.argmax(-1) == expected.argmax(-1)).mean()),
-        )
-    # NaN is beyond any tolerance.
-    if not (comparison.max_difference <= tolerance and comparison.agreement >= (agreement or 0)):
-        raise ValueError(
-            f"{path} differs from `{model.name}` by more than {tolerance:g}, or agrees with less "
-            f"than {agreement or 0:g}: {comparison}."
-        )
-    return comparison
+        expected = model.predict(to_network(model, images), verbose=0)
+        comparison = Comparison.of_classes(expected, run_tflite(path, images))
+    return comparison.check(path, model, tolerance, agreement or 0.0)
 
 
-def _compare_detections(exported, model, images):
+def compare_detections(run, model, images):
+    """Compares what a function from a batch of pixels to detections finds with a `Detector`."""
     found = matched = 0
     difference = 0.0
-    low, high = model.info.input_range
     for image in images:
         batch = np.asarray(image, "float32")[None]
-        ours = model.predict_on_batch(batch * ((high - low) / 255) + low)
-        theirs = exported.predict_on_batch(batch)
+        ours = model.predict_on_batch(to_network(model, batch))
+        theirs = run(batch)
         ours, theirs = (
             _rows(outputs, model.bounding_box_format, batch.shape[1:3])
             for outputs in (ours, theirs)
@@ -111,9 +120,11 @@ def run_tflite(path, images):
     batch_size = input_details["shape"][0]
     outputs = []
     for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].astype("float32")
+        batch = np.asarray(images[start : start + batch_size], "float32")
         missing = batch_size - len(batch)
         batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        if input_details["dtype"] == np.uint8:  # pixels, with a scale of 1
+            batch = np.clip(np.round(batch), 0, 255).astype("uint8")
         interpreter.set_tensor(input_details["index"], batch)
         interpreter.invoke()
         outputs.append(interpreter.get_tensor(output_index)[: batch_size - missing])

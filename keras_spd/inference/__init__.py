@@ -6,3 +6,4 @@ from keras_spd.inference.evaluation import predict_coco as predict_coco
 from keras_spd.inference.predictor import Detections as Detections
 from keras_spd.inference.predictor import Predictor as Predictor
 from keras_spd.inference.predictor import load_detector as load_detector
+from keras_spd.inference.predictor import load_model as load_model

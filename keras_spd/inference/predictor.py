@@ -163,6 +163,19 @@ def detect(model, images, letterboxes, decoder):
     return found
 
 
+def load_model(path):
+    """Loads a Keras model from a `.keras` file, with errors that name the file."""
+    if pathlib.Path(path).suffix != ".keras":
+        raise ValueError(
+            f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
+            "the run folder of `keras-spd train`."
+        )
+    try:
+        return keras.saving.load_model(path)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise ValueError(f"Cannot load a model from {path}: {error}") from error
+
+
 def load_detector(path):
     """Loads a detector from a `.keras` or `.tflite` file, with errors that name the file."""
     from keras_spd.applications import Detector
@@ -175,10 +188,7 @@ def load_detector(path):
             f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
             "the run folder of `keras-spd train`, or a .tflite file of `keras-spd export`."
         )
-    try:
-        model = keras.saving.load_model(path)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise ValueError(f"Cannot load a model from {path}: {error}") from error
+    model = load_model(path)
     if not isinstance(model, Detector):
         raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
     return model

@@ -1,5 +1,6 @@
 """The command line as a user meets it."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -123,6 +124,12 @@ def test_detector_from_data_to_pictures(tmp_path):
     refused = keras_spd("export", "run/model.keras", "--quantize", "int8", cwd=tmp_path)
     assert refused.returncode == 1 and "needs `--data`" in refused.stderr
 
+    served = keras_spd(
+        "export", "run/model.keras", "served", "--format", "saved_model", "--fold", cwd=tmp_path
+    )
+    assert served.returncode == 0, served.stderr
+    assert (tmp_path / "served" / "saved_model.pb").is_file()
+
     (images / "3.png").write_bytes(b"broken")
     broken = keras_spd("check-data", labels, cwd=tmp_path)
     assert broken.returncode == 1 and "3.png" in broken.stdout and "1 problem" in broken.stdout
@@ -146,3 +153,22 @@ def test_convert_refuses_what_it_cannot_read(tmp_path):
     wrong = keras_spd("convert", "bad.pt", "out.onnx", cwd=tmp_path)
     assert wrong.returncode == 1 and "must end in .keras" in wrong.stderr
     assert not (tmp_path / "out.keras").exists()
+
+
+@pytest.mark.slow
+def test_export_of_a_classifier(tmp_path):
+    from keras_spd.applications import STATISTICS, ResNet18SPD
+
+    model = ResNet18SPD(weights=None, classes=3, input_shape=(32, 32, 3))
+    model.info = dataclasses.replace(model.info, statistics=STATISTICS["imagenet"])
+    model.get_layer("logits").kernel.assign(50 * model.get_layer("logits").kernel)
+    model.save(tmp_path / "cells.keras")
+    options = ["--quantize", "int8", "--dataset", "blood_cells", "--data", "train"]
+    exported = keras_spd("export", "cells.keras", *options, cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert "cells_int8.tflite: 2" in exported.stdout
+    assert "images get the same class" in exported.stdout
+    refused = keras_spd("export", "cells.keras", "--iou", "0.5", cwd=tmp_path)
+    assert refused.returncode == 1 and "are for detectors" in refused.stderr
+    refused = keras_spd("export", "cells.keras", "--data", "nowhere", cwd=tmp_path)
+    assert refused.returncode == 1 and "must be a folder of images" in refused.stderr

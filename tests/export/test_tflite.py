@@ -1,12 +1,13 @@
 """TFLite files: operators, outputs, and no half-written file."""
 
+import dataclasses
 from collections import Counter
 
 import keras
 import numpy as np
 import pytest
 
-from keras_spd.applications import ResNet18SPD
+from keras_spd.applications import STATISTICS, ResNet18SPD
 from keras_spd.export import export_tflite, run_tflite, verify_tflite
 from keras_spd.layers import SpaceToDepth, SPDConv
 
@@ -81,3 +82,22 @@ def test_unknown_sides_are_refused(tmp_path):
     with pytest.raises(ValueError, match="ends in `.tflite`"):
         export_tflite(ResNet18SPD(classes=2, input_shape=(8, 8, 3)), tmp_path / "model.lite")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_a_classifier_that_knows_its_statistics_takes_pixels(model, quantization, tmp_path, rng):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model.info = dataclasses.replace(model.info, statistics=STATISTICS["cifar10"])
+    pixels = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8")
+    path = export_tflite(
+        model, tmp_path / "model.tflite", quantization=quantization, representative_data=pixels
+    )
+    interpreter = Interpreter(model_path=str(path))
+    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
+    assert taken["dtype"] == (np.uint8 if quantization else np.float32)
+    assert given["dtype"] == np.float32
+    if quantization:
+        assert taken["quantization"] == (1.0, 0)
+    verify_tflite(path, model, pixels, tolerance=0.05 if quantization else 1e-5)

@@ -1,0 +1,80 @@
+"""`keras-spd benchmark`."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+from typing import Annotated
+
+import typer
+
+from keras_spd.cli import options
+
+
+def benchmark(
+    files: Annotated[
+        list[pathlib.Path],
+        typer.Argument(help=".keras, .tflite and .onnx files and SavedModel folders."),
+    ],
+    image_size: options.ImageSize = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Where a model takes any.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Calls of each that count.")] = 30,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = os.cpu_count() or 1,
+    output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
+) -> None:
+    """Time model files on this machine, in turns, each in a process of its own.
+
+    Ratios are to the first file. Memory is the most that its process had resident, beyond
+    Python and the imported libraries.
+
+    Example: keras-spd benchmark model.keras model.tflite model_int8.tflite served/
+    """
+    from keras_spd.benchmark import measure_files
+
+    size = options.parse_image_size(image_size)
+    rows = measure_files(
+        files, image_size=size, batch_size=batch_size, repeats=repeats, threads=threads
+    )
+    table = [("file", "size", "input", "median", "p95", "images/s", "ratio", "memory")]
+    for row in rows:
+        table.append(
+            (
+                row.file,
+                f"{row.size / 1e6:.1f} MB",
+                f"{row.batch_size} x {row.image_size[0]}x{row.image_size[1]}",
+                f"{1e3 * row.median:.1f} ms",
+                f"{1e3 * row.p95:.1f} ms",
+                f"{row.images_per_second:.1f}",
+                f"{row.median / rows[0].median:.2f}",
+                f"{row.memory / 1e6:.0f} MB",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        typer.echo("  ".join(cells).rstrip())
+    for row in rows:
+        if row.parameters is not None:
+            count = f"{row.multiply_adds / 1e9:.3f} G" if row.multiply_adds else "unknown"
+            typer.echo(f"{row.file}: {row.parameters:,} parameters, {count} multiply-adds an image")
+    if output is not None:
+        record = {
+            "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": threads},
+            "repeats": repeats,
+            "files": [
+                {**dataclasses.asdict(row), "images_per_second": row.images_per_second}
+                for row in rows
+            ],
+        }
+        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        typer.echo(f"Wrote {output}")
+
+
+def _processor():
+    info = pathlib.Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

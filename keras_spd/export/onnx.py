@@ -1,0 +1,80 @@
+"""Keras models as ONNX files."""
+
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_spd.export import serving
+from keras_spd.export.verify import Comparison, compare_detections
+
+
+def export_onnx(model, path, *, image_size=None, batch_size=1):
+    """Writes an ONNX file that takes and returns what `export_tflite`'s does.
+
+    Args:
+        model: Keras model with one image input.
+        path: Path of the file. It appears when it is complete.
+        image_size: `(height, width)` of the images; as in `export_tflite`.
+        batch_size: Integer.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: If TensorFlow or `tf2onnx` is not installed.
+        ValueError: If an argument is not as described, or Keras does not run on TensorFlow.
+
+    Example:
+
+    >>> keras_spd.export.export_onnx(model, "model.onnx")
+    """
+    from keras_spd.export.tflite import tensorflow
+
+    path = pathlib.Path(path)
+    tensorflow("ONNX files")
+    try:
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise ImportError('ONNX files need `pip install "keras_spd[onnx]"`.') from error
+    if path.suffix != ".onnx":
+        raise ValueError(f"The name of an ONNX file ends in `.onnx`. Received: {path}.")
+    serve = serving.serving_model(model, image_size, batch_size)
+    unfinished = path.with_name(f"{path.stem}.unfinished.onnx")
+    signature = [keras.InputSpec(shape=serve.input_shape, dtype="float32", name="images")]
+    try:
+        serve.export(str(unfinished), format="onnx", input_signature=signature, verbose=False)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def verify_onnx(path, model, images, *, tolerance=None, agreement=None):
+    """Runs an ONNX file and its Keras model on the same images; as `verify_tflite`."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError('Running ONNX files needs `pip install "keras_spd[onnx]"`.') from error
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    [taken] = session.get_inputs()
+    names = [output.name for output in session.get_outputs()]
+
+    def run(batch):
+        outputs = session.run(None, {taken.name: np.asarray(batch, "float32")})
+        return dict(zip(names, outputs, strict=True))
+
+    if hasattr(model, "decoder"):
+        tolerance = 0.5 if tolerance is None else tolerance
+        agreement = 0.99 if agreement is None else agreement
+        comparison = compare_detections(run, model, images)
+    else:
+        tolerance = 1e-4 if tolerance is None else tolerance
+        count = taken.shape[0]
+        starts = range(0, len(images) - len(images) % count, count)
+        images = images[: len(starts) * count]
+        received = [next(iter(run(images[start : start + count]).values())) for start in starts]
+        expected = model.predict(serving.to_network(model, images), verbose=0)
+        comparison = Comparison.of_classes(expected, np.concatenate(received))
+    return comparison.check(path, model, tolerance, agreement or 0.0)

@@ -1,0 +1,184 @@
+"""Keras models as TensorFlow SavedModels that take pixels, or JPEG and PNG files."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+
+from keras_spd.export import serving
+from keras_spd.export.verify import Comparison, compare_detections
+
+_METADATA = pathlib.Path("assets.extra", "keras_spd.json")
+_GRAY = 114.0  # as the canvas of `keras_spd.data.letterbox`
+
+
+def export_saved_model(model, path, *, image_size=None):
+    """Writes a SavedModel with two signatures, preprocessing and decoding inside.
+
+    - `serving_default` takes float32 `images` of shape `(batch, height, width, 3)`: pixels from 0
+      to 255 for a `Detector` and for a classifier that knows its statistics; for other models,
+      what the model takes.
+    - `encoded` (not for other models) takes `contents`, strings that hold JPEG or PNG
+      files of any size, resizes each as the data pipelines of this library do (letterboxed for
+      a detector), and returns boxes in pixels of the files' own images. It does not look at the
+      orientation that a camera writes into a file.
+
+    A detector returns `boxes`, `confidence`, `classes` and `num_detections`, with the model's
+    thresholds; a classifier `predictions`.
+
+    Args:
+        model: Keras model with one image input.
+        path: Folder to write. It appears when it is complete; a SavedModel there is replaced.
+        image_size: `(height, width)` that files are resized to; defaults to the size the model
+            was built for or trained at.
+
+    Returns:
+        The path.
+
+    Raises:
+        ImportError: If TensorFlow is not installed.
+        ValueError: If an argument is not as described, or Keras does not run on TensorFlow.
+
+    Example:
+
+    >>> keras_spd.export.export_saved_model(model, "served")
+    >>> serve = tf.saved_model.load("served").signatures["encoded"]
+    >>> serve(contents=tf.constant([open("cell.png", "rb").read()]))["predictions"]
+    """
+    from keras_spd.export.tflite import tensorflow
+
+    tf = tensorflow("SavedModels")
+    path = pathlib.Path(path)
+    if path.exists() and not (path / "saved_model.pb").is_file():
+        raise ValueError(f"{path} exists and is no SavedModel. Choose another folder.")
+    size, channels, network = _serving(model, image_size)
+    archive = keras.export.ExportArchive()
+    shape = (None, *(_sides(model)), channels)
+    images = tf.TensorSpec(shape, tf.float32, name="images")
+    archive.add_endpoint("serving_default", network, input_signature=[images])
+    if serving.takes_pixels(model):
+        contents = tf.TensorSpec((None,), tf.string, name="contents")
+        encoded = _from_files(tf, model, network, size)
+        archive.add_endpoint("encoded", encoded, input_signature=[contents])
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        archive.write_out(str(unfinished), verbose=False)
+        (unfinished / _METADATA).parent.mkdir(exist_ok=True)
+        record = serving.describe(model, size)
+        (unfinished / _METADATA).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return path
+
+
+def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
+    """Runs a SavedModel and its Keras model on the same images; as `verify_tflite`."""
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+
+    def run(batch):
+        outputs = serve(images=tf.constant(batch, tf.float32))
+        return {key: value.numpy() for key, value in outputs.items()}
+
+    if hasattr(model, "decoder"):
+        tolerance = 0.5 if tolerance is None else tolerance
+        agreement = 0.99 if agreement is None else agreement
+        comparison = compare_detections(run, model, images)
+    else:
+        tolerance = 1e-4 if tolerance is None else tolerance
+        expected = model.predict(serving.to_network(model, images), verbose=0)
+        received = run(images)["predictions"]
+        comparison = Comparison.of_classes(expected, received)
+    return comparison.check(path, model, tolerance, agreement or 0.0)
+
+
+def _sides(model):
+    """Sides that `serving_default` takes: any, where the model takes any."""
+    fixed = model.fixed_image_size if hasattr(model, "decoder") else model.input_shape[1:3]
+    return fixed or (None, None)
+
+
+def _serving(model, image_size):
+    """Returns the size for files, the channels, and a function from images to outputs."""
+    if not hasattr(model, "decoder"):
+        return (
+            serving.image_sides(model, image_size),
+            model.input_shape[3],
+            lambda images: {
+                "predictions": model(serving.to_network(model, images), training=False)
+            },
+        )
+    from keras_spd.inference.predictor import standardize_image_size
+
+    return (
+        standardize_image_size(image_size, model),
+        3,
+        lambda images: model.decode(
+            model.network(serving.to_network(model, images), training=False)
+        ),
+    )
+
+
+def _from_files(tf, model, network, size):
+    is_detector = hasattr(model, "decoder")
+
+    def read(content):
+        # PNG files too. The fast transform, the default, is not what other decoders compute.
+        image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+        if is_detector:
+            return _letterbox(tf, image, size)
+        image = tf.image.resize(image, size, antialias=True)
+        return image, tf.zeros(()), tf.zeros((4,)), tf.zeros((4,))
+
+    def serve(contents):
+        kinds = (
+            tf.TensorSpec((*size, 3)),
+            tf.TensorSpec(()),
+            tf.TensorSpec((4,)),
+            tf.TensorSpec((4,)),
+        )
+        images, scale, corner, limits = tf.map_fn(read, contents, fn_output_signature=kinds)
+        outputs = network(images)
+        if is_detector:
+            from keras_spd.boxes import convert_boxes
+
+            own = model.bounding_box_format
+            boxes = convert_boxes(outputs["boxes"], own, "xyxy", size)
+            boxes = (boxes - corner[:, None]) / scale[:, None, None]
+            boxes = tf.clip_by_value(boxes, 0.0, limits[:, None])
+            found = outputs["classes"][..., None] >= 0
+            outputs["boxes"] = tf.where(found, boxes, -1.0)
+        return outputs
+
+    return serve
+
+
+def _letterbox(tf, image, size):
+    """`keras_spd.data.letterbox` as operators: image, scale, corner and limits of boxes."""
+    height, width = size
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.minimum(height / sides[0], width / sides[1])
+    top, left = (height - sides[0] * scale) / 2, (width - sides[1] * scale) / 2
+    placed = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=size,
+        scale=tf.stack([scale, scale]),
+        translation=tf.stack([top, left]),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    # Only whole pixels that the image covers; the canvas is gray.
+    rows, columns = np.arange(height, dtype="float32"), np.arange(width, dtype="float32")
+    inside_rows = (rows >= top - 1e-4) & (rows + 1 <= top + sides[0] * scale + 1e-4)
+    inside_columns = (columns >= left - 1e-4) & (columns + 1 <= left + sides[1] * scale + 1e-4)
+    inside = inside_rows[:, None, None] & inside_columns[None, :, None]
+    canvas = tf.where(inside, tf.round(tf.clip_by_value(placed, 0.0, 255.0)), _GRAY)
+    limits = tf.stack([sides[1], sides[0], sides[1], sides[0]])
+    return canvas, scale, tf.stack([left, top, left, top]), limits
