@@ -1,11 +1,13 @@
 """Computes layers, a ResNet, a detector and their training on the backend in KERAS_BACKEND.
 
-    KERAS_BACKEND=jax python tests/backend_outputs.py OUTPUTS.npz
+    KERAS_BACKEND=jax python tests/backend_outputs.py OUTPUTS.npz MODELS
 
-Run by `test_backends.py`, which compares the outputs of the backends.
+Writes its models into the folder MODELS, or loads those that are there. Run by `test_backends.py`,
+which compares the outputs of the backends.
 """
 
 import io
+import pathlib
 import sys
 
 import keras
@@ -69,6 +71,39 @@ def detector_outputs(rng):
     return outputs
 
 
+def saved_outputs(folder):
+    """Outputs of models that this backend writes, or of those that another one has written."""
+    if not folder.exists():
+        folder.mkdir()
+        for name, model in models_to_save().items():
+            numpy_weights(model).save(folder / f"{name}.keras")
+    images = np.random.default_rng(2).uniform(0, 1, (2, 64, 96, 3)).astype("float32")
+    outputs = {}
+    for path in sorted(folder.iterdir()):
+        found = keras.saving.load_model(path)(images)
+        found = found if isinstance(found, dict) else {"outputs": found}
+        outputs |= {f"saved_{path.stem}_{key}": value for key, value in found.items()}
+    return outputs
+
+
+def models_to_save():
+    strided = keras.Sequential(
+        [
+            keras.Input((None, None, 3)),
+            keras.layers.Conv2D(4, 3, 2, padding="same"),
+            keras.layers.DepthwiseConv2D(3, 2, padding="same"),
+            keras.layers.MaxPooling2D(3, 2, padding="same"),
+        ]
+    )
+    converted = keras_spd.to_spd(strided)
+    return {
+        "resnet": keras_spd.applications.ResNet18SPD(classes=3, shortcut="spd"),
+        "detector": keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3),
+        "converted": converted,
+        "folded": keras_spd.fold(converted),
+    }
+
+
 def png(pixels):
     """Returns a function to the bytes of a PNG file."""
     file = io.BytesIO()
@@ -76,7 +111,7 @@ def png(pixels):
     return file.getvalue
 
 
-def main(path):
+def main(path, folder):
     rng = np.random.default_rng(1)
     images = rng.normal(size=(2, 16, 18, 3)).astype("float32")
     odd = rng.normal(size=(2, 7, 9, 4)).astype("float32")
@@ -108,9 +143,10 @@ def main(path):
     outputs["finite_loss"] = np.isfinite(history.history["loss"])
 
     outputs |= detector_outputs(rng)
+    outputs |= saved_outputs(pathlib.Path(folder))
     np.savez(path, **{name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()})
     print("tensorflow" in sys.modules)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -14,14 +14,18 @@ SCRIPT = pathlib.Path(__file__).parent / "backend_outputs.py"
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """Returns a function from a backend to its outputs and whether TensorFlow was imported."""
+    """Returns a function from a backend to its outputs and whether TensorFlow was imported.
+
+    The first backend writes `.keras` files, which the others load.
+    """
     done = {}
+    models = tmp_path_factory.mktemp("backends") / "models"
 
     def compute(backend):
         if backend not in done:
             path = tmp_path_factory.mktemp(backend) / "outputs.npz"
             result = subprocess.run(
-                [sys.executable, SCRIPT, path],
+                [sys.executable, SCRIPT, path, models],
                 env={**os.environ, "KERAS_BACKEND": backend},
                 capture_output=True,
                 text=True,
@@ -36,6 +40,7 @@ def outputs(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_same_outputs_as_tensorflow(outputs, backend):
+    """Also from files that TensorFlow, the first to be asked, has written."""
     expected, _ = outputs("tensorflow")
     actual, imported_tensorflow = outputs(backend)
     assert not imported_tensorflow

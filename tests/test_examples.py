@@ -27,7 +27,8 @@ def test_readme(tmp_path):
     """Each block in a process of its own, in a folder where the demo has run and data lie."""
     run_demo(tmp_path / "demo", epochs=1, say=lambda line: None)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
+    printed = ""
     labels = write_drawings(tmp_path / "boards")
     for name in ("train.json", "test.json"):
         labels.with_name(name).write_text(labels.read_text())
@@ -37,4 +38,6 @@ def test_readme(tmp_path):
             [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True
         )
         assert result.returncode == 0, result.stderr
-    assert re.search(r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]", result.stdout)
+        printed += result.stdout
+    assert re.search(r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]", printed)
+    assert "5 layers are converted" in printed
