@@ -31,7 +31,7 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         sides = ()
     if len(sides) not in (1, 2) or min(sides) < 1:
-        raise ValueError(f"`--image-size` takes 640 or 480x640. Received: {text!r}.")
+        raise ValueError(f"A size is 640 or 480x640. Received: {text!r}.")
     return (sides[0], sides[-1])
 
 

@@ -83,7 +83,7 @@ def read_image(source, name=None, size_hw=None):
                 values = np.asarray(image, "float64")
                 top = 65535.0 if values.max() > 255 else 255.0
                 image = Image.fromarray((values * (255 / top)).clip(0, 255).astype("uint8"))
-            pixels = np.asarray(image.convert("RGB"))
+            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise ImageError(f"{name}: the image is broken ({error}).") from error
     if size_hw is not None and pixels.shape[:2] != tuple(size_hw):

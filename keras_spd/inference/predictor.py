@@ -9,6 +9,7 @@ import numpy as np
 from keras_spd.boxes import Letterbox, convert_boxes
 from keras_spd.data import letterbox
 from keras_spd.data.images import read_image
+from keras_spd.inference import tiles
 from keras_spd.inference.tflite_detector import TFLiteDetector
 
 
@@ -32,6 +33,15 @@ class Detections:
 
     def __len__(self):
         return len(self.boxes)
+
+    def select(self, which):
+        """Returns those at some indices, or where a boolean array is true."""
+        return dataclasses.replace(
+            self,
+            boxes=self.boxes[which],
+            confidence=self.confidence[which],
+            classes=self.classes[which],
+        )
 
     def name(self, label):
         """Returns the name of a class, or its number."""
@@ -61,6 +71,11 @@ class Predictor:
             multiples of the model's largest stride. Defaults to the size the model was trained
             at, or to 640.
         batch_size: Integer.
+        tile: Integer or `(height, width)`: images larger than that are cut into overlapping tiles,
+            each of which is letterboxed to `image_size` (by default, the tile's own). The image
+            as a whole is looked at too, for what is larger than a tile. `None` for no tiles.
+        overlap: Share of a tile that the next one covers too. Objects smaller than that are
+            whole in one of them.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
             `None` for the model's.
 
@@ -80,6 +95,8 @@ class Predictor:
         image_size=None,
         *,
         batch_size=16,
+        tile=None,
+        overlap=0.2,
         confidence_threshold=None,
         iou_threshold=None,
         max_detections=None,
@@ -87,7 +104,9 @@ class Predictor:
         if isinstance(model, str) or hasattr(model, "__fspath__"):
             model = load_detector(model)
         self.model = model
-        self.image_size = standardize_image_size(image_size, model)
+        self.tile = None if tile is None else _check_tile(tile)
+        self.overlap = tiles.check_overlap(overlap)
+        self.image_size = standardize_image_size(image_size or self.tile, model)
         self.batch_size = batch_size
         options = {
             "confidence_threshold": confidence_threshold,
@@ -112,16 +131,56 @@ class Predictor:
         """
         if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
             raise ValueError(f"`images` must be a list. Received: {images!r}. Pass `[{images!r}]`.")
+        if self.tile is not None:
+            return [self._predict_tiles(self._read(image), self.tile) for image in images]
         found, batch = [], []
         for image in images:
-            batch.append(image if isinstance(image, np.ndarray) else read_image(image))
+            batch.append(self._read(image))
             if len(batch) == self.batch_size:
                 found += self._predict(batch)
                 batch = []
         return found + (self._predict(batch) if batch else [])
 
+    @staticmethod
+    def _read(image):
+        return _check_pixels(image if isinstance(image, np.ndarray) else read_image(image))
+
+    def _predict_tiles(self, pixels, tile):
+        """Finds objects in the tiles of one image, and in the whole of it."""
+        size = pixels.shape[:2]
+        found = self._predict([pixels])
+        corners = tiles.tile_corners(size, tile, self.overlap)
+        if len(corners) == 1:
+            return found[0]
+        # What is smaller than the overlap is whole in a tile, and seen better there.
+        sides = found[0].boxes[:, 2:] - found[0].boxes[:, :2]
+        large = (sides > self.overlap * np.array(tile[::-1])).any(axis=1)
+        found = [found[0].select(large)]
+        seen = [np.full(len(found[0]), tiles.IN_IMAGE)]
+        for start in range(0, len(corners), self.batch_size):
+            batch = corners[start : start + self.batch_size]
+            parts = [
+                pixels[row : row + tile[0], column : column + tile[1]] for row, column in batch
+            ]
+            for corner, part in zip(batch, self._predict(parts), strict=True):
+                boxes = part.boxes + np.array([*corner[::-1], *corner[::-1]], "float32")
+                found.append(dataclasses.replace(part, boxes=boxes))
+                cut = tiles.is_cut(boxes, corner, tile, size)
+                seen.append(np.where(cut, tiles.CUT, tiles.IN_TILE))
+        names = ("boxes", "confidence", "classes")
+        together = {name: np.concatenate([getattr(part, name) for part in found]) for name in names}
+        everything = dataclasses.replace(found[0], **together)
+        kept = tiles.merge(
+            everything.boxes,
+            everything.confidence,
+            everything.classes,
+            np.concatenate(seen),
+            self.decoder.iou_threshold,
+        )
+        return everything.select(kept)
+
     def _predict(self, pixels):
-        boxed = [letterbox(_check_pixels(image), self.image_size) for image in pixels]
+        boxed = [letterbox(image, self.image_size) for image in pixels]
         # A short last batch is filled up, so that the network is compiled for one shape.
         canvases = [canvas for canvas, _ in boxed]
         canvases += [np.zeros_like(canvases[0])] * (self.batch_size - len(canvases))
@@ -211,6 +270,13 @@ def standardize_image_size(image_size, model):
             f"Received: image_size={image_size!r}."
         )
     return size
+
+
+def _check_tile(tile):
+    sides = (tile, tile) if isinstance(tile, int) else tuple(tile)
+    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise ValueError(f"`tile` must be one or two positive integers. Received: tile={tile!r}.")
+    return sides
 
 
 def _check_pixels(pixels):

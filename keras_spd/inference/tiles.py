@@ -1,0 +1,91 @@
+"""Large images in overlapping tiles, and one box for what several tiles have seen."""
+
+import math
+
+import numpy as np
+
+_EDGE = 2  # pixels: a box that ends so near to the edge of a tile may go on behind it
+
+
+def check_overlap(overlap):
+    """Raises a `ValueError` unless `overlap` is a share below one half."""
+    if not 0 <= overlap <= 0.5:
+        raise ValueError(f"`overlap` must be between 0 and 0.5. Received: overlap={overlap!r}.")
+    return overlap
+
+
+def tile_corners(size, tile, overlap):
+    """Returns the top left corners `(row, column)` of tiles that cover an image.
+
+    Args:
+        size: `(height, width)` of the image.
+        tile: `(height, width)` of a tile.
+        overlap: Share of a tile that the next one covers too, at least.
+
+    Example:
+
+    >>> tile_corners((640, 1000), (640, 640), 0.2)
+    [(0, 0), (0, 360)]
+    """
+    rows, columns = (_starts(side, part, overlap) for side, part in zip(size, tile, strict=True))
+    return [(row, column) for row in rows for column in columns]
+
+
+def _starts(side, part, overlap):
+    if side <= part:
+        return [0]
+    step = part * (1 - overlap)
+    count = math.ceil((side - part) / step) + 1
+    return [round(index * (side - part) / (count - 1)) for index in range(count)]
+
+
+def is_cut(boxes, corner, tile, size):
+    """Tells which boxes end at an edge of their tile that is not an edge of the image.
+
+    Args:
+        boxes: Array `(boxes, 4)`, xyxy in pixels of the image.
+        corner: `(row, column)` of the tile.
+        tile: `(height, width)` of the tile.
+        size: `(height, width)` of the image.
+    """
+    (top, left), (bottom, right) = corner, np.add(corner, tile)
+    cut = (boxes[:, 0] < left + _EDGE) & (left > 0)
+    cut |= (boxes[:, 1] < top + _EDGE) & (top > 0)
+    cut |= (boxes[:, 2] > right - _EDGE) & (right < size[1])
+    return cut | ((boxes[:, 3] > bottom - _EDGE) & (bottom < size[0]))
+
+
+IN_TILE, IN_IMAGE, CUT = range(3)
+
+
+def merge(boxes, confidence, classes, seen, iou_threshold):
+    """Picks one box for each object that several tiles have seen.
+
+    Boxes that are whole in a tile come first, then those from the image as a whole, which are less
+    exact, then those that an edge has cut; of each, the most confident in front. A box is dropped
+    if one of its class that came before overlaps it by more than `iou_threshold`, or, if it is
+    cut, covers more than half of it.
+
+    Args:
+        boxes: Array `(boxes, 4)`, xyxy.
+        confidence, classes: Arrays `(boxes,)`.
+        seen: Array `(boxes,)` of `IN_TILE`, `IN_IMAGE` and `CUT`.
+        iou_threshold: Number.
+
+    Returns:
+        Indices of the boxes that stay, the most confident first.
+    """
+    left = np.lexsort((-confidence, seen))
+    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    kept = []
+    while left.size:
+        best, left = left[0], left[1:]
+        kept.append(best)
+        corners = np.maximum(boxes[best, :2], boxes[left, :2])
+        sides = np.minimum(boxes[best, 2:], boxes[left, 2:]) - corners
+        shared = np.prod(sides.clip(0), axis=1)
+        same = shared > iou_threshold * (areas[best] + areas[left] - shared)
+        same |= (seen[left] == CUT) & (shared > 0.5 * areas[left])
+        left = left[~(same & (classes[left] == classes[best]))]
+    order = np.argsort(-confidence[kept], kind="stable")
+    return np.array(kept, int)[order]
