@@ -5,6 +5,7 @@ from keras_spd.applications.detector import paper_optimizer as paper_optimizer
 from keras_spd.applications.from_reference import load_reference_model as load_reference_model
 from keras_spd.applications.image_model import ImageModel as ImageModel
 from keras_spd.applications.image_model import ModelInfo as ModelInfo
+from keras_spd.applications.image_model import find_pyramid as find_pyramid
 from keras_spd.applications.preprocessing import STATISTICS as STATISTICS
 from keras_spd.applications.preprocessing import Statistics as Statistics
 from keras_spd.applications.preprocessing import decode_predictions as decode_predictions

@@ -97,3 +97,42 @@ class ImageModel(keras.Model):
             "info": dataclasses.asdict(self.info),
             "pyramid_level_inputs": dict(self.pyramid_level_inputs),
         }
+
+
+def find_pyramid(model):
+    """Finds the last layer of a network at each resolution.
+
+    Args:
+        model: Functional model from images to features.
+
+    Returns:
+        Dictionary that maps `"P1"`, `"P2"` and so on to the name of the last layer whose output is
+        `2**1`, `2**2` ... times smaller than the input. Pass it to
+        `ImageModel(inputs, outputs, pyramid_level_inputs=...)` to make a backbone for keras-cv.
+
+    Raises:
+        ValueError: If the model takes anything else than one batch of images.
+
+    Example:
+
+    >>> find_pyramid(keras.applications.MobileNetV2(weights=None, include_top=False))["P5"]
+    'out_relu'
+    """
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise ValueError(
+            f"`{model.name}` must take one batch of images. Received: "
+            f"inputs={[tuple(tensor.shape) for tensor in model.inputs]}."
+        )
+    side = 256
+    images = keras.Input((side, side, model.inputs[0].shape[-1]))
+    probe = keras.models.clone_model(
+        keras.Model(model.inputs[0], model.outputs), input_tensors=images
+    )
+    levels = {(side >> level, side >> level): f"P{level}" for level in range(1, 8)}
+    pyramid = {}
+    for layer in probe.layers:
+        shape = tuple(layer.output.shape) if len(layer._inbound_nodes) == 1 else ()
+        level = levels.get(shape[1:3])
+        if level is not None and len(shape) == 4:
+            pyramid[level] = layer.name
+    return pyramid

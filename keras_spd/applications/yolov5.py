@@ -16,7 +16,7 @@ from keras_spd.applications.arguments import (
     check_positive_integer,
 )
 from keras_spd.applications.detector import Detector, check_image_sides
-from keras_spd.applications.image_model import ImageModel, ModelInfo
+from keras_spd.applications.image_model import ImageModel, ModelInfo, find_pyramid
 from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import level_stride, standardize_anchors
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
@@ -42,6 +42,7 @@ def YOLOV5SPD(
     anchors=None,
     downsampling="spd",
     bounding_box_format="xyxy",
+    backbone=None,
     name=None,
 ):
     """Builds YOLOv5-SPD, a detector for small objects, or its plain strided twin.
@@ -74,6 +75,10 @@ def YOLOV5SPD(
             `keras_spd.detection.fit_anchors`; `None` for the authors'.
         downsampling: `"spd"`, or `"strided"` for YOLOv5 v6.0.
         bounding_box_format: Format of ground truth and predictions, any of Keras and keras-cv.
+        backbone: Functional model from images to features, with its weights, in place of
+            YOLOv5's, for example a classifier converted by `keras_spd.to_spd` and without its
+            top. Its last layers at 1/8, 1/16 and 1/32 of the resolution feed the neck; see
+            `find_pyramid`. It takes pixels 0..255, or the `info.input_range` of an `ImageModel`.
         name: Name of the model.
 
     Returns:
@@ -105,7 +110,9 @@ def YOLOV5SPD(
     if preset is not None and class_names is None and classes == len(preset.class_names):
         class_names = preset.class_names
     if head != "yolov5":
-        _refuse_with_keras_cv(head, anchors=anchors, class_names=class_names, levels=levels)
+        _refuse_with_keras_cv(
+            head, anchors=anchors, class_names=class_names, levels=levels, backbone=backbone
+        )
     anchors = standardize_anchors(anchors, levels)
     if class_names is not None and (isinstance(class_names, str) or len(class_names) != classes):
         raise ValueError(
@@ -122,7 +129,14 @@ def YOLOV5SPD(
         model = keras_cv_detector(head, backbone, classes, bounding_box_format, f"{name}_{head}")
         load_weights(model, weights)
         return model
-    inputs, features = _backbone(variant, input_shape, include_rescaling, downsampling)
+    input_range = _input_range(include_rescaling)
+    if backbone is None:
+        inputs, features = _backbone(variant, input_shape, include_rescaling, downsampling)
+    else:
+        if preset is not None:
+            raise ValueError(f"The weights {weights!r} are for YOLOv5's own backbone.")
+        inputs, features = _given_backbone(backbone, levels)
+        input_range = getattr(backbone, "info", ModelInfo()).input_range
     features = _neck(features, variant, levels, downsampling)
     outputs = {
         level: blocks.raw_predictions(
@@ -141,7 +155,7 @@ def YOLOV5SPD(
         info=ModelInfo(
             architecture="YOLOV5SPD",
             class_names=tuple(class_names) if class_names is not None else None,
-            input_range=_input_range(include_rescaling),
+            input_range=input_range,
             image_size=preset.image_size if preset is not None else None,
         ),
         name=name,
@@ -233,6 +247,20 @@ def _backbone(variant, input_shape, include_rescaling, downsampling):
     return inputs, features
 
 
+def _given_backbone(backbone, levels):
+    """Returns the input of a model and its features at each level."""
+    pyramid = getattr(backbone, "pyramid_level_inputs", None) or find_pyramid(backbone)
+    missing = [level for level in levels if level not in pyramid]
+    if missing:
+        raise ValueError(
+            f"`backbone` has no layer at {', '.join(f'1/{level_stride(m)}' for m in missing)} of "
+            f"its input's resolution. It has {pyramid}."
+        )
+    return backbone.inputs[0], {
+        level: backbone.get_layer(pyramid[level]).output for level in levels
+    }
+
+
 def _neck(features, variant, levels, downsampling):
     """Mixes resolutions down to the finest level and up again (a path aggregation network)."""
     num_blocks = variant.blocks(_NECK_BLOCKS)
@@ -256,9 +284,9 @@ def _neck(features, variant, levels, downsampling):
     return outputs
 
 
-def _refuse_with_keras_cv(head, *, anchors, class_names, levels):
+def _refuse_with_keras_cv(head, *, anchors, class_names, levels, backbone):
     """Raises a `ValueError` for arguments that keras-cv's detectors would not heed."""
-    given = {"anchors": anchors, "class_names": class_names}
+    given = {"anchors": anchors, "class_names": class_names, "backbone": backbone}
     given["levels"] = None if levels == _LEVELS[0] else levels
     for argument, value in given.items():
         if value is not None:

@@ -248,3 +248,32 @@ def test_reference_weights_bring_their_anchors():
     anchors = np.arange(1, 19, dtype="float16").reshape(3, 3, 2)
     load_reference_weights(model, {**state_dict, "model.30.anchors": anchors})
     assert model.anchors["P3"][0] == (8.0, 16.0) and model.anchors["P5"][2] == (544.0, 576.0)
+
+
+def test_another_backbone(tmp_path):
+    """YOLOv5's neck and head on a converted network of keras.applications."""
+    strided = keras.applications.MobileNetV2(
+        weights=None, include_top=False, alpha=0.35, input_shape=(None, None, 3)
+    )
+    converted = keras_spd.to_spd(strided)
+    model = YOLOV5SPD("n", classes=2, class_names=["a", "b"], backbone=converted)
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype("float32")
+    raw = model(images)
+    assert {level: tuple(value.shape[1:3]) for level, value in raw.items()} == {
+        "P3": (8, 12),
+        "P4": (4, 6),
+        "P5": (2, 3),
+    }
+    kernel = converted.get_layer("Conv1").conv.kernel
+    assert model.network.get_layer("Conv1").conv.kernel is kernel  # it starts with its weights
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(images)["P4"], raw["P4"], rtol=1e-5, atol=1e-6)
+
+    shallow = keras.Model(strided.input, strided.get_layer("block_3_expand").output)
+    with pytest.raises(ValueError, match="`backbone` has no layer at 1/8, 1/16, 1/32"):
+        YOLOV5SPD("n", classes=2, backbone=shallow)
+    with pytest.raises(ValueError, match="`backbone` needs head=.yolov5"):
+        YOLOV5SPD("n", classes=2, backbone=converted, head="yolov8")
+    with pytest.raises(ValueError, match="are for YOLOv5's own backbone"):
+        YOLOV5SPD("n", weights="bccd", backbone=converted)
