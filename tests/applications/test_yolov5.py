@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 
+import keras_spd
 from keras_spd.applications import YOLOV5SPD, Detector, YOLOV5SPDBackbone, load_reference_weights
 from keras_spd.detection import Decoder, YOLOV5Loss
 
