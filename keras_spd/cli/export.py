@@ -191,6 +191,5 @@ def _read_for_classifier(data, dataset, images, data_dir, size):
         source = from_tfds(
             dataset, data, data_dir=str(data_dir) if data_dir else None, image_size=size
         )
-    for batch, _ in source.batches(_CALIBRATION):
-        return np.asarray(batch)
-    raise ValueError(f"`{dataset}` has no images in {data}.")
+    batch, _ = next(iter(source.batches(_CALIBRATION)))
+    return np.asarray(batch)

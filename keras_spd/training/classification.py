@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 
+import keras
+
 from keras_spd import applications, data
 
 
@@ -67,6 +69,19 @@ class ClassificationTask:
             first_epoch=first_epoch,
             epochs=self.recipe.epochs - first_epoch,
         )
+
+    def shown(self, first_epoch):
+        """Returns augmented pixels of one batch, and no boxes."""
+        augmentation = data.Augmentation(**self.recipe.augmentation.model_dump())
+        batches = self.train_data.batches(
+            16,
+            shuffle=True,
+            augmentation=augmentation,
+            seed=self.recipe.seed,
+            first_epoch=first_epoch,
+        )
+        images, _ = next(iter(batches))
+        return keras.ops.convert_to_numpy(images), None
 
     def validation_batches(self):
         return self.test_data.batches(self.recipe.batch_size, preprocess=self._preprocess)

@@ -122,6 +122,11 @@ class DetectionTask:
             epochs=self.recipe.epochs - first_epoch,
         )
 
+    def shown(self, first_epoch):
+        """Returns augmented pixels of one batch, and their boxes."""
+        images, truth = self.train_batches(first_epoch)[0]
+        return images, truth["boxes"]
+
     def validation_batches(self):
         return None  # the callback below validates
 

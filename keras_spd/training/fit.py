@@ -9,8 +9,10 @@ import keras
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
+from keras_spd.training.pictures import draw_learning_curves, draw_training_images
 from keras_spd.training.recipe import load_recipe
 from keras_spd.training.run_folder import RunFolder, SaveState, restore_state, write_json
+from keras_spd.training.stops import explained
 
 _log = logging.getLogger(__name__)
 _TASKS: dict[str, type[ClassificationTask] | type[DetectionTask]] = {
@@ -67,13 +69,17 @@ def train(recipe, run_folder, *, train_data=None, test_data=None, resume=False, 
         first_epoch = restore_state(model, folder.state) // steps_per_epoch
         folder.forget_epochs(first_epoch)
     if first_epoch < recipe.epochs:
-        _fit(model, task, folder, first_epoch, steps_per_epoch, verbose)
+        draw_training_images(*task.shown(first_epoch), folder.training_images)
+        with explained(folder, recipe.batch_size):
+            _fit(model, task, folder, first_epoch, steps_per_epoch, verbose)
 
     trained = build(task, "float32")
     trained.load_weights(folder.best)
     trained.save(folder.model)
     start = time.perf_counter()
     log = folder.read_log()
+    if log:
+        draw_learning_curves(log, folder.learning_curves)
     results = {
         "model": trained.name,
         "parameters": trained.count_params(),

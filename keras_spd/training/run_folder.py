@@ -5,6 +5,8 @@
 | `recipe.toml` | the resolved recipe; `load_recipe` reads it |
 | `environment.json` | versions, platform, command line and git state |
 | `log.csv` | losses and metrics of every epoch |
+| `training_images.png` | images of the first batch, augmented, with their boxes |
+| `learning_curves.png` | `log.csv` as a picture |
 | `tensorboard/` | the same for TensorBoard, where TensorFlow is installed |
 | `state.weights.h5` | weights and optimizer after the last epoch, to resume from |
 | `best.weights.h5` | weights of the epoch with the best validation accuracy |
@@ -45,6 +47,8 @@ class RunFolder:
             raise ValueError(f"Cannot write to the run folder {self.path}: {error}.") from error
         self.recipe = self.path / "recipe.toml"
         self.log = self.path / "log.csv"
+        self.training_images = self.path / "training_images.png"
+        self.learning_curves = self.path / "learning_curves.png"
         self.tensorboard = self.path / "tensorboard"
         self.state = self.path / "state.weights.h5"
         self.best = self.path / "best.weights.h5"
@@ -86,8 +90,11 @@ class SaveState(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         unfinished = self.path.with_name("unfinished.weights.h5")
-        self.model.save_weights(unfinished, overwrite=True)
-        os.replace(unfinished, self.path)
+        try:
+            self.model.save_weights(unfinished, overwrite=True)
+            os.replace(unfinished, self.path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 def restore_state(model, path):

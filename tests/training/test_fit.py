@@ -1,5 +1,6 @@
 """The fit path: it learns, it resumes exactly, and it says what is wrong."""
 
+import errno
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ import pytest
 from keras_spd import data
 from keras_spd.training import load_recipe, train
 from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.stops import explained
 
 OVERRIDES = {"epochs": 4, "batch_size": 16, "optimizer.learning_rate": 0.005}
 
@@ -47,6 +49,8 @@ def test_run_folder_and_learning(tmp_path, cells, recipe):
         "recipe.toml",
         "environment.json",
         "log.csv",
+        "training_images.png",
+        "learning_curves.png",
         "tensorboard",
         "state.weights.h5",
         "best.weights.h5",
@@ -160,3 +164,39 @@ def test_no_trace_of_the_precision_is_left(tmp_path, cells, recipe):
     with pytest.raises(ValueError, match="`downsampling` must be"):
         train(load_recipe("demo", overrides=options), tmp_path / "x", **cells)
     assert keras.config.dtype_policy().name == "float32"
+
+
+@pytest.mark.slow
+def test_a_full_disk_leaves_the_last_epoch_to_resume_from(tmp_path, cells, recipe, monkeypatch):
+    save = keras.Model.save_weights
+
+    def save_weights(self, path, **options):
+        if "unfinished" in str(path) and (tmp_path / "state.weights.h5").is_file():
+            pathlib.Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, path, **options)
+
+    monkeypatch.setattr(keras.Model, "save_weights", save_weights)
+    message = r"is full.*Make room.*epochs are saved; go on with: keras-spd train --resume --run"
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path, **cells)
+    assert not list(tmp_path.glob("unfinished*"))
+    monkeypatch.undo()
+    train(None, tmp_path, resume=True, **cells)
+    assert [row["epoch"] for row in log(tmp_path)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 20 GiB"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate"),
+    ],
+)
+def test_a_batch_too_large_for_the_memory(tmp_path, error):
+    message = "A batch of 64 images does not fit.*Lower `batch_size`.*Nothing is saved yet"
+    with pytest.raises(ValueError, match=message), explained(RunFolder(tmp_path), 64):
+        raise error
+    with pytest.raises(RuntimeError, match="another"), explained(RunFolder(tmp_path), 64):
+        raise RuntimeError("another")

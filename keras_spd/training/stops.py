@@ -1,0 +1,46 @@
+"""What to do when a run cannot go on."""
+
+import contextlib
+import errno
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def explained(folder, batch_size):
+    """Turns a full disk and a batch too large for the memory into errors that say what to do.
+
+    Args:
+        folder: `RunFolder`.
+        batch_size: Integer, the recipe's.
+
+    Raises:
+        ValueError: In their place.
+    """
+    try:
+        yield
+    except Exception as error:
+        if reason := _reason(error, folder, batch_size):
+            raise ValueError(f"{reason} {_what_is_saved(folder)}") from error
+        raise
+
+
+def _reason(error, folder, batch_size):
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        return f"The disk of {folder.path} is full ({error}). Make room on it."
+    # The names and words of TensorFlow, PyTorch, JAX and Python.
+    names = ("MemoryError", "OutOfMemoryError", "ResourceExhaustedError")
+    words = str(error).lower()
+    if type(error).__name__ in names or "resource_exhausted" in words or "out of memory" in words:
+        return (
+            f"A batch of {batch_size} images does not fit into the memory. Lower `batch_size` "
+            "(and the learning rate with it), or the image size."
+        )
+    return None
+
+
+def _what_is_saved(folder):
+    epochs = len(folder.read_log())
+    if not folder.state.is_file():
+        return "Nothing is saved yet: no epoch was complete."
+    return f"{epochs} epochs are saved; go on with: keras-spd train --resume --run {folder.path}"
