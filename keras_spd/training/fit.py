@@ -69,7 +69,8 @@ def train(recipe, run_folder, *, train_data=None, test_data=None, resume=False, 
         first_epoch = restore_state(model, folder.state) // steps_per_epoch
         folder.forget_epochs(first_epoch)
     if first_epoch < recipe.epochs:
-        draw_training_images(*task.shown(first_epoch), folder.training_images)
+        images, boxes = task.shown(first_epoch)
+        draw_training_images(images, boxes, folder.training_images)
         with explained(folder, recipe.batch_size):
             _fit(model, task, folder, first_epoch, steps_per_epoch, verbose)
 
