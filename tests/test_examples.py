@@ -27,7 +27,7 @@ def test_readme(tmp_path):
     """Each block in a process of its own, in a folder where the demo has run and data lie."""
     run_demo(tmp_path / "demo", epochs=1, say=lambda line: None)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     printed = ""
     labels = write_drawings(tmp_path / "boards")
     for name in ("train.json", "test.json"):
