@@ -1,10 +1,13 @@
 """What `to_spd` does to the networks of keras.applications: the table in docs/conversion.md.
 
-    python benchmarks/conversion_table.py [NAME ...]
+    python benchmarks/conversion_table.py [--float32] [NAME ...]
 
-Weights are random, batch-norm statistics too; features (`include_top=False`) are compared, by
-relative norm, on images of even and of odd sizes. "Swapped" is the difference if two phases of
-the first converted layer change places: what a mistake in the order would look like.
+Weights are random, batch-norm statistics are those of random images; features
+(`include_top=False`) are compared, by relative norm, on images of even and of odd sizes. Random
+networks amplify rounding, some of them a million times, so that is done in float64; with
+`--float32`, "noise" is how much a network makes of a relative noise of 1e-7 in its input, which is
+the rounding of float32. "Swapped" is the difference if two phases of the first converted kernel
+change places: what a mistake in the order would look like.
 """
 
 import gc
@@ -100,6 +103,10 @@ def swap_phases(model):
 
 
 def main(names):
+    dtype, rounding = ("float32", 1e-7) if "--float32" in names else ("float64", 1e-16)
+    names = [name for name in names if name != "--float32"]
+    keras.config.set_dtype_policy(dtype)
+    keras.config.set_floatx(dtype)
     print(
         "| network | converted | stay | parameters | multiply-adds at 224x224 "
         "| difference, even sizes | odd sizes | noise | swapped |"
@@ -109,7 +116,7 @@ def main(names):
     for name in names or NETWORKS:
         constructor = getattr(keras.applications, name)
         model = constructor(weights=None, include_top=False, input_shape=(None, None, 3))
-        images = [random.uniform(-1, 1, (2, *size, 3)).astype("float32") for size in SIZES]
+        images = [random.uniform(-1, 1, (2, *size, 3)).astype(dtype) for size in SIZES]
         if any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers):
             images = [127.5 * image + 127.5 for image in images]  # they rescale pixels themselves
         shake(model, images[0], random)
@@ -118,8 +125,8 @@ def main(names):
         features = [model(image, training=False) for image in images]
         pairs = zip(features, images, strict=True)
         differences = [relative(old, converted(image, training=False)) for old, image in pairs]
-        noise = 1 + 1e-7 * random.standard_normal(images[0].shape)
-        noisy = relative(features[0], model((images[0] * noise).astype("float32"), training=False))
+        noise = 1 + rounding * random.standard_normal(images[0].shape)
+        noisy = relative(features[0], model((images[0] * noise).astype(dtype), training=False))
         swapped = "no kernel"
         if swap_phases(converted):
             swapped = f"{relative(features[0], converted(images[0], training=False)):.2g}"

@@ -115,14 +115,14 @@ def _serving(model, image_size):
                 "predictions": model(serving.to_network(model, images), training=False)
             },
         )
+    from keras_spd.export.detections import BuiltinDetections
     from keras_spd.inference.predictor import standardize_image_size
 
+    decode = BuiltinDetections(model.decoder, model.anchors, model.bounding_box_format)
     return (
         standardize_image_size(image_size, model),
         3,
-        lambda images: model.decode(
-            model.network(serving.to_network(model, images), training=False)
-        ),
+        lambda images: decode(model.network(serving.to_network(model, images), training=False)),
     )
 
 
