@@ -33,7 +33,7 @@ def test_readme(tmp_path):
     for name in ("train.json", "test.json"):
         labels.with_name(name).write_text(labels.read_text())
     for block in blocks:
-        block = block.replace("epochs=40", "epochs=2")
+        block = block.replace("epochs=40", "epochs=1")
         result = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True
         )

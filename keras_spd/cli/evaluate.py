@@ -13,7 +13,10 @@ def evaluate(
     data: Annotated[
         str, typer.Argument(help="COCO .json, YOLO data.yaml[:split] or folder, VOC folder.")
     ],
-    weights: Annotated[pathlib.Path, typer.Option(help="Trained detector, .keras or .tflite.")],
+    weights: Annotated[
+        pathlib.Path,
+        typer.Option(help="Trained detector: .keras, .tflite, or a name of `keras-spd list`."),
+    ],
     dataset: options.Dataset = None,
     images: options.Images = None,
     data_dir: options.DataDir = None,

@@ -34,7 +34,10 @@ class Format(enum.StrEnum):
 
 
 def export(
-    weights: Annotated[pathlib.Path, typer.Argument(help="Trained model, a .keras file.")],
+    weights: Annotated[
+        pathlib.Path,
+        typer.Argument(help="Trained model: a .keras file, or a name of `keras-spd list`."),
+    ],
     output: Annotated[
         pathlib.Path | None,
         typer.Argument(help="File or folder to write; default: beside WEIGHTS."),

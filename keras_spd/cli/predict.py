@@ -11,7 +11,10 @@ from keras_spd.cli import options
 
 def predict(
     images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
-    weights: Annotated[pathlib.Path, typer.Option(help="Trained detector, .keras or .tflite.")],
+    weights: Annotated[
+        pathlib.Path,
+        typer.Option(help="Trained detector: .keras, .tflite, or a name of `keras-spd list`."),
+    ],
     image_size: options.ImageSize = None,
     confidence: Annotated[
         float | None, typer.Option(help="Smallest confidence; default: the model's, 0.25.")

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 
 import keras
 import numpy as np
@@ -44,7 +45,9 @@ def export_onnx(model, path, *, image_size=None, batch_size=1):
     unfinished = path.with_name(f"{path.stem}.unfinished.onnx")
     signature = [keras.InputSpec(shape=serve.input_shape, dtype="float32", name="images")]
     try:
-        serve.export(str(unfinished), format="onnx", input_signature=signature, verbose=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*np.object", category=FutureWarning)
+            serve.export(str(unfinished), format="onnx", input_signature=signature, verbose=False)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

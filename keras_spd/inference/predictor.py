@@ -6,11 +6,13 @@ import pathlib
 import keras
 import numpy as np
 
+from keras_spd import applications
 from keras_spd.boxes import Letterbox, convert_boxes
 from keras_spd.data import letterbox
 from keras_spd.data.images import read_image
 from keras_spd.inference import tiles
 from keras_spd.inference.tflite_detector import TFLiteDetector
+from keras_spd.weights import list_models
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -73,7 +75,8 @@ class Predictor:
         batch_size: Integer.
         tile: Integer or `(height, width)`: images larger than that are cut into overlapping tiles,
             each of which is letterboxed to `image_size` (by default, the tile's own). The image
-            as a whole is looked at too, for what is larger than a tile. `None` for no tiles.
+            as a whole is looked at too, for what is larger than the overlap. `None` for no tiles.
+            Tiles show objects at their full size: the model must have been trained at that.
         overlap: Share of a tile that the next one covers too. Objects smaller than that are
             whole in one of them.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
@@ -223,11 +226,22 @@ def detect(model, images, letterboxes, decoder):
 
 
 def load_model(path):
-    """Loads a Keras model from a `.keras` file, with errors that name the file."""
+    """Loads a Keras model from a `.keras` file, or trained weights of the package by their name.
+
+    Raises:
+        ValueError: If there are none, or several, or the file cannot be loaded; it names the file.
+    """
+    presets = [preset for preset in list_models() if preset.name == str(path)]
+    if len(presets) == 1:
+        return getattr(applications, presets[0].architecture)(
+            weights=presets[0].name, **presets[0].options
+        )
     if pathlib.Path(path).suffix != ".keras":
+        names = ", ".join(sorted({preset.name for preset in list_models()}))
         raise ValueError(
             f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
-            "the run folder of `keras-spd train`."
+            f"the run folder of `keras-spd train`, or one of the weights that come with the "
+            f"package ({names})."
         )
     try:
         return keras.saving.load_model(path)
@@ -236,19 +250,11 @@ def load_model(path):
 
 
 def load_detector(path):
-    """Loads a detector from a `.keras` or `.tflite` file, with errors that name the file."""
-    from keras_spd.applications import Detector
-
-    suffix = pathlib.Path(path).suffix
-    if suffix == ".tflite":
+    """Loads a detector as `load_model` does, or from a `.tflite` file of `keras-spd export`."""
+    if pathlib.Path(path).suffix == ".tflite":
         return TFLiteDetector(path)
-    if suffix != ".keras":
-        raise ValueError(
-            f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
-            "the run folder of `keras-spd train`, or a .tflite file of `keras-spd export`."
-        )
     model = load_model(path)
-    if not isinstance(model, Detector):
+    if not isinstance(model, applications.Detector):
         raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
     return model
 

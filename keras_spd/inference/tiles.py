@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 
-_EDGE = 2  # pixels: a box that ends so near to the edge of a tile may go on behind it
+# A box that ends so near to the edge of a tile, as a share of its sides, may go on behind it.
+_EDGE = 0.01
 
 
 def check_overlap(overlap):
@@ -49,22 +50,23 @@ def is_cut(boxes, corner, tile, size):
         size: `(height, width)` of the image.
     """
     (top, left), (bottom, right) = corner, np.add(corner, tile)
-    cut = (boxes[:, 0] < left + _EDGE) & (left > 0)
-    cut |= (boxes[:, 1] < top + _EDGE) & (top > 0)
-    cut |= (boxes[:, 2] > right - _EDGE) & (right < size[1])
-    return cut | ((boxes[:, 3] > bottom - _EDGE) & (bottom < size[0]))
+    rows, columns = (max(1.0, _EDGE * side) for side in tile)
+    cut = (boxes[:, 0] < left + columns) & (left > 0)
+    cut |= (boxes[:, 1] < top + rows) & (top > 0)
+    cut |= (boxes[:, 2] > right - columns) & (right < size[1])
+    return cut | ((boxes[:, 3] > bottom - rows) & (bottom < size[0]))
 
 
-IN_TILE, IN_IMAGE, CUT = range(3)
+IN_IMAGE, IN_TILE, CUT = range(3)
 
 
 def merge(boxes, confidence, classes, seen, iou_threshold):
     """Picks one box for each object that several tiles have seen.
 
-    Boxes that are whole in a tile come first, then those from the image as a whole, which are less
-    exact, then those that an edge has cut; of each, the most confident in front. A box is dropped
-    if one of its class that came before overlaps it by more than `iou_threshold`, or, if it is
-    cut, covers more than half of it.
+    Boxes from the image as a whole, which are those of large objects, come first, then those that
+    are whole in a tile, then those that an edge has cut; of each, the most confident in front. A
+    box is dropped if one of its class that came before overlaps it by more than `iou_threshold`,
+    or, if it is cut, covers more than half of it.
 
     Args:
         boxes: Array `(boxes, 4)`, xyxy.

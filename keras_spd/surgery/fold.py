@@ -9,7 +9,7 @@ from keras_spd.algebra import same_padding, spd_to_strided
 from keras_spd.applications.detector import Detector
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.surgery import graph
-from keras_spd.surgery.layers import PhaseAlignment, SPDDepthwiseConv
+from keras_spd.surgery.layers import PhaseAlignment, PhasePooling, SPDDepthwiseConv
 from keras_spd.surgery.to_spd import with_network
 
 
@@ -21,7 +21,8 @@ def fold(model):
       gives back the original convolutions.
     - 1x1 and other convolutions behind a space-to-depth become strided ones; several 1x1
       convolutions behind the same one become one.
-    - Batch norms behind a convolution become part of it.
+    - Batch norms directly behind a convolution become part of it; others stay.
+    - `PhasePooling`, which `to_spd` makes of pooling layers, becomes strided pooling.
 
     A space-to-depth behind a convolution, as in the ResNets, stays: it moves data, but computes
     nothing.
@@ -31,7 +32,7 @@ def fold(model):
             `keras_spd.applications.Detector`. It is left as it is.
 
     Returns:
-        An uncompiled model of the same class, for inference: without batch norms, it is not
+        An uncompiled model of the same class, for inference: with batch norms gone, it is not
         meant to be trained.
 
     Raises:
@@ -129,6 +130,8 @@ class _Folding:
         for layer in layers:
             if isinstance(layer, SpaceToDepth):
                 self._space_to_depth(layer, connections)
+            elif isinstance(layer, PhasePooling):
+                self.sequences[id(layer)] = [_strided_pooling(layer)]
             elif id(layer) in self.convolutions and hasattr(layer, "space_to_depth"):
                 self._spd_conv(layer, connections)
         for layer in layers:
@@ -282,6 +285,18 @@ def _read(layer):
         conv.strides,
         conv.padding,
         depthwise,
+    )
+
+
+def _strided_pooling(layer):
+    kinds = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
+    return kinds[layer.mode](
+        layer.pool_size,
+        layer.scale,
+        layer.padding,
+        data_format=layer.data_format,
+        dtype=layer.dtype_policy,
+        name=layer.name,
     )
 
 

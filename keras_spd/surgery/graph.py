@@ -137,6 +137,25 @@ def rebuild(model, sequences=None, inputs=None):
     return copy
 
 
+def resize(model, input_shape):
+    """Builds a model anew for inputs of another size, `(height, width, channels)`."""
+    input_shape = tuple(input_shape)
+    if len(model.inputs) > 1:
+        raise ValueError(
+            f"`input_shape` is for models of one input. `{model.name}` has {len(model.inputs)}."
+        )
+    [tensor] = model.inputs
+    if len(input_shape) != len(tensor.shape) - 1:
+        raise ValueError(
+            f"`input_shape` must have the form of the model's, {tuple(tensor.shape[1:])}. "
+            f"Received: input_shape={input_shape}."
+        )
+    inputs = keras.Input(input_shape, dtype=tensor.dtype, name=tensor.name)
+    if not isinstance(model, keras.Sequential):
+        inputs = keras.tree.map_structure(lambda _: inputs, model.input)
+    return rebuild(model, inputs=inputs)
+
+
 class _Sequence:
     """Layers, to be called one after another."""
 

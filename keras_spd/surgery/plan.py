@@ -74,6 +74,8 @@ class Plan:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
+        if any(site.multiply_adds is None for site in self.sites):
+            lines.append("?: depends on the size of the image; pass `input_shape`.")
         before, after = self.parameters
         lines.append(
             f"{self.model}: {len(self.converted)} layers are converted, {len(self.kept)} stay; "
@@ -82,11 +84,12 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(model, *, layers=None, first_n=None, pooling="exact", depthwise="spd"):
+def plan(model, *, layers=None, first_n=None, pooling="exact", depthwise="spd", input_shape=None):
     """Lists what `to_spd` would do to a model, and changes nothing.
 
     Args:
-        model, layers, first_n, pooling, depthwise: As in `keras_spd.to_spd`.
+        model, layers, first_n, pooling, depthwise, input_shape: As in `keras_spd.to_spd`.
+            Multiply-adds are known where the size of the image is.
 
     Returns:
         `Plan`. Print it.
@@ -98,12 +101,14 @@ def plan(model, *, layers=None, first_n=None, pooling="exact", depthwise="spd"):
 
     >>> print(keras_spd.surgery.plan(keras.applications.ResNet50(weights=None)))
     """
+    graph.check_graph(model, "plan")
+    if input_shape is not None:
+        model = graph.resize(model, input_shape)
     return make_plan(model, layers, first_n, rules.Options(pooling, depthwise))[0]
 
 
 def make_plan(model, layers, first_n, options):
     """Returns the `Plan`, and `{id(layer): Replacement}` for the layers it converts."""
-    graph.check_graph(model, "to_spd")
     chosen = _chooser(model, layers, first_n)
     sites, replacements = [], {}
     for path, layer in graph.walk(model):
@@ -118,6 +123,8 @@ def make_plan(model, layers, first_n, options):
                 replacement = rules.replace(layer, graph.input_shapes(layer), options)
                 reason = chosen(path, layer)
             except rules.Unconvertible as error:
+                if not callable(layers) and {path, layer.name} & _as_set(layers):
+                    raise ValueError(f"`{path}` cannot be converted: {error}.") from None
                 reason = str(error)
         if reason is None:
             replacements[id(layer)] = replacement
@@ -175,9 +182,10 @@ def _chooser(model, layers, first_n):
         raise ValueError(f"`first_n` must be an integer. Received: first_n={first_n!r}.")
     predicate = layers
     if layers is not None and not callable(layers):
-        names = {layers} if isinstance(layers, str) else set(layers)
+        names = _as_set(layers)
         strided = [(path, layer) for path, layer in graph.walk(model) if rules.is_strided(layer)]
-        known = {path for path, _ in strided} | {layer.name for _, layer in strided}
+        called = {id(layer): _names(path) for path, layer in strided}
+        known = set().union(*called.values())
         if unknown := sorted(names - known):
             raise ValueError(
                 f"`layers` names {unknown}, which are no strided layers of `{model.name}`. These "
@@ -185,9 +193,7 @@ def _chooser(model, layers, first_n):
             )
 
         def predicate(layer):
-            return layer.name in names or any(
-                path in names for path, other in strided if other is layer
-            )
+            return bool(names & called[id(layer)])
 
     count = 0
 
@@ -199,6 +205,16 @@ def _chooser(model, layers, first_n):
         return f"`first_n={first_n}`" if first_n is not None and count > first_n else None
 
     return reason
+
+
+def _as_set(names):
+    return {names} if isinstance(names, str) else set(names or ())
+
+
+def _names(path):
+    """What a layer may be called: its path, its name, and the models it is nested in."""
+    parts = path.split("/")
+    return {path, *parts, *("/".join(parts[:end]) for end in range(1, len(parts)))}
 
 
 def _multiply_adds(layer, kernel, replacement):

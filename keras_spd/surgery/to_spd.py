@@ -26,8 +26,8 @@ def to_spd(
     Args:
         model: Functional or Sequential Keras model, with nested ones; or a
             `keras_spd.applications.Detector`. It is left as it is.
-        layers: Names (or paths, `"encoder/conv1"`) of the layers to convert, or a function from
-            layer to boolean; all by default.
+        layers: Names of the layers to convert, their paths (`"encoder/conv1"`), or names of nested
+            models, for all in them; or a function from layer to boolean. All by default.
         first_n: Integer: convert no more than the first so many of them.
         pooling: What strided pooling becomes. `"exact"`: pooling at every pixel and one phase of
             that, without parameters. `"learned"`: an `SPDConv` that starts at the average; in
@@ -42,8 +42,8 @@ def to_spd(
         and why.
 
     Raises:
-        ValueError: If the model is not as described, a name in `layers` is unknown, or a layer's
-            weights do not fit `input_shape`.
+        ValueError: If the model is not as described, a name in `layers` is unknown or that of a
+            layer that cannot be converted, or a layer's weights do not fit `input_shape`.
 
     Example:
 
@@ -66,7 +66,7 @@ def to_spd(
         return with_network(model, network)
     graph.check_graph(model, "to_spd")
     if input_shape is not None:
-        model = _resize(model, tuple(input_shape))
+        model = graph.resize(model, input_shape)
     plan, replacements = make_plan(model, layers, first_n, options)
     converted = graph.rebuild(
         model, {key: replacement.layers for key, replacement in replacements.items()}
@@ -83,23 +83,6 @@ def with_network(detector, network):
     copy = type(detector).from_config(config)
     copy.network.set_weights(network.get_weights())
     return copy
-
-
-def _resize(model, input_shape):
-    if len(model.inputs) > 1:
-        raise ValueError(
-            f"`input_shape` is for models of one input. `{model.name}` has {len(model.inputs)}."
-        )
-    [tensor] = model.inputs
-    if len(input_shape) != len(tensor.shape) - 1:
-        raise ValueError(
-            f"`input_shape` must have the form of the model's, {tuple(tensor.shape[1:])}. "
-            f"Received: input_shape={input_shape}."
-        )
-    inputs = keras.Input(input_shape, dtype=tensor.dtype, name=tensor.name)
-    if not isinstance(model, keras.Sequential):
-        inputs = keras.tree.map_structure(lambda _: inputs, model.input)
-    return graph.rebuild(model, inputs=inputs)
 
 
 def _check(converted, plan):

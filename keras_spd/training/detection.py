@@ -124,8 +124,9 @@ class DetectionTask:
 
     def shown(self, first_epoch):
         """Returns augmented pixels of one batch, and their boxes."""
-        images, truth = self.train_batches(first_epoch)[0]
-        return images, truth["boxes"]
+        images, truth = next(iter(self.train_batches(first_epoch)))
+        convert = keras.ops.convert_to_numpy
+        return convert(images), convert(truth["boxes"])
 
     def validation_batches(self):
         return None  # the callback below validates

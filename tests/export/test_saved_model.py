@@ -69,7 +69,8 @@ def test_detector(tmp_path):
     images = [photo, photo[:, :200], photo[:131]]
     pixels = [keras_spd.data.letterbox(image, (320, 320))[0] for image in images]
     comparison = verify_saved_model(path, model, np.stack(pixels))
-    assert comparison.agreement == 1 and comparison.max_difference < 1e-2
+    # Of 1,000 candidates, where the Keras model takes 30,000.
+    assert comparison.agreement > 0.98 and comparison.max_difference < 1e-2
 
     serve = tf.saved_model.load(str(path)).signatures["encoded"]
     served = serve(contents=tf.constant([_file(image, "PNG") for image in images]))

@@ -196,3 +196,13 @@ def test_callback_adds_scores_to_the_logs(boards):
 def test_wrong_number_of_classes(boards):
     with pytest.raises(ValueError, match="80 classes, the data 6"):
         inference.evaluate(YOLOV5SPD((0.33, 0.125)), boards, 64)
+
+
+def test_trained_weights_by_their_name():
+    model = keras_spd.inference.load_model("bccd")
+    assert model.info.class_names == ("RBC", "WBC", "Platelets")
+    assert keras_spd.Predictor("bccd").image_size == model.info.image_size
+    with pytest.raises(ValueError, match=r"must be a .keras file.*\(bccd, cifar10\)"):
+        keras_spd.inference.load_model("cifar")
+    with pytest.raises(ValueError, match="cifar10 is not a detector"):
+        keras_spd.Predictor("cifar10")

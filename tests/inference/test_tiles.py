@@ -36,7 +36,7 @@ def test_one_box_for_an_object_that_several_tiles_have_seen():
         [
             [80.0, 10, 120, 50],  # whole
             [80, 10, 100, 50],  # its left half, cut, and more confident
-            [81, 11, 120, 50],  # from the whole image
+            [81, 11, 120, 50],  # from the image as a whole: it is large
             [80, 10, 120, 50],  # of another class
             [90, 60, 100, 90],  # cut, and nobody else has seen it
         ]
@@ -44,7 +44,7 @@ def test_one_box_for_an_object_that_several_tiles_have_seen():
     confidence = np.array([0.6, 0.9, 0.5, 0.4, 0.7])
     classes = np.array([0, 0, 0, 1, 0])
     seen = np.array([IN_TILE, CUT, IN_IMAGE, IN_TILE, CUT])
-    assert merge(boxes, confidence, classes, seen, 0.45).tolist() == [4, 0, 3]
+    assert merge(boxes, confidence, classes, seen, 0.45).tolist() == [4, 2, 3]
     assert merge(boxes[:0], confidence[:0], classes[:0], seen[:0], 0.45).tolist() == []
 
 

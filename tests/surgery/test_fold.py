@@ -75,6 +75,20 @@ def test_folding_a_converted_network_gives_it_back(kernel_size, strides, padding
     _assert_same(model, folded, [(2, one, other, 4) for one in sides for other in sides])
 
 
+def test_pooling_is_given_back():
+    model = keras.Sequential(
+        [
+            keras.Input((None, None, 4)),
+            _layers.MaxPooling2D(3, 2, padding="same", name="max"),
+            _layers.AveragePooling2D(2, name="mean"),
+        ]
+    )
+    folded = keras_spd.fold(keras_spd.to_spd(model))
+    assert [layer.get_config() for layer in folded.layers] == [
+        layer.get_config() for layer in model.layers
+    ]
+
+
 def test_a_converted_network_that_was_trained_on():
     model = keras.Sequential(
         [

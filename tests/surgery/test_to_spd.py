@@ -219,6 +219,28 @@ def test_choice_of_layers(choice, converted):
     assert left == [name for name in ("first", "second", "third") if name not in converted]
 
 
+def test_choice_of_a_nested_model():
+    plan = surgery.plan(_shared_and_nested(), layers=["inner"])
+    assert [site.path for site in plan.converted] == ["encoder/inner/down2"]
+    plan = surgery.plan(_shared_and_nested(), layers=["encoder", "pool"])
+    assert len(plan.converted) == 3
+
+
+def test_a_layer_that_is_named_but_cannot_be_converted():
+    layers = [keras.Input((32, 32, 3)), _layers.Conv2D(3, 3, (2, 1), name="uneven")]
+    with pytest.raises(ValueError, match="`uneven` cannot be converted: strides .* differ"):
+        keras_spd.to_spd(keras.Sequential(layers), layers=["uneven"])
+
+
+def test_costs_of_a_network_of_any_size():
+    model = keras.Sequential(
+        [keras.Input((None, None, 3)), _layers.Conv2D(4, 3, 2, padding="same")], name="any"
+    )
+    assert "?: depends on the size of the image; pass `input_shape`." in str(surgery.plan(model))
+    [site] = surgery.plan(model, input_shape=(32, 32, 3)).sites
+    assert site.multiply_adds == (16 * 16 * 9 * 3 * 4, 16 * 16 * 16 * 3 * 4)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
