@@ -30,6 +30,9 @@ def build_classifier(classes):
         alpha=0.35,
         input_tensor=keras.layers.Rescaling(1 / 127.5, -1)(inputs),
     )
+    for layer in features.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.9  # 0.999, as it comes, needs far more steps than are taken here
     x = keras.layers.GlobalAveragePooling2D()(features.output)
     outputs = keras.layers.Dense(classes, activation="softmax")(x)
     return keras.Model(features.input, outputs), features
