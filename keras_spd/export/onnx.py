@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_spd.export import serving
-from keras_spd.export.verify import Comparison, compare_detections
+from keras_spd.export.verify import verify_classifier, verify_detector
 
 
 def export_onnx(model, path, *, image_size=None, batch_size=1):
@@ -69,15 +69,9 @@ def verify_onnx(path, model, images, *, tolerance=None, agreement=None):
         return dict(zip(names, outputs, strict=True))
 
     if hasattr(model, "decoder"):
-        tolerance = 0.5 if tolerance is None else tolerance
-        agreement = 0.99 if agreement is None else agreement
-        comparison = compare_detections(run, model, images)
-    else:
-        tolerance = 1e-4 if tolerance is None else tolerance
-        count = taken.shape[0]
-        starts = range(0, len(images) - len(images) % count, count)
-        images = images[: len(starts) * count]
-        received = [next(iter(run(images[start : start + count]).values())) for start in starts]
-        expected = model.predict(serving.to_network(model, images), verbose=0)
-        comparison = Comparison.of_classes(expected, np.concatenate(received))
-    return comparison.check(path, model, tolerance, agreement or 0.0)
+        return verify_detector(path, model, images, run, tolerance, agreement)
+    count = taken.shape[0]
+    images = images[: len(images) // count * count]
+    parts = [images[start : start + count] for start in range(0, len(images), count)]
+    received = np.concatenate([next(iter(run(part).values())) for part in parts])
+    return verify_classifier(path, model, images, received, tolerance, agreement)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_spd.export import serving
-from keras_spd.export.verify import Comparison, compare_detections
+from keras_spd.export.verify import verify_classifier, verify_detector
 
 _METADATA = pathlib.Path("assets.extra", "keras_spd.json")
 _GRAY = 114.0  # as the canvas of `keras_spd.data.letterbox`
@@ -88,15 +88,9 @@ def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
         return {key: value.numpy() for key, value in outputs.items()}
 
     if hasattr(model, "decoder"):
-        tolerance = 0.5 if tolerance is None else tolerance
-        agreement = 0.99 if agreement is None else agreement
-        comparison = compare_detections(run, model, images)
-    else:
-        tolerance = 1e-4 if tolerance is None else tolerance
-        expected = model.predict(serving.to_network(model, images), verbose=0)
-        received = run(images)["predictions"]
-        comparison = Comparison.of_classes(expected, received)
-    return comparison.check(path, model, tolerance, agreement or 0.0)
+        return verify_detector(path, model, images, run, tolerance, agreement)
+    received = run(images)["predictions"]
+    return verify_classifier(path, model, images, received, tolerance, agreement)
 
 
 def _sides(model):

@@ -65,17 +65,29 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
         ValueError: If the two differ by more.
     """
     if hasattr(model, "decoder"):
-        tolerance = 0.5 if tolerance is None else tolerance
-        agreement = 0.99 if agreement is None else agreement
-        comparison = compare_detections(TFLiteDetector(path).predict_on_batch, model, images)
-    else:
-        tolerance = 1e-4 if tolerance is None else tolerance
-        expected = model.predict(to_network(model, images), verbose=0)
-        comparison = Comparison.of_classes(expected, run_tflite(path, images))
+        return verify_detector(
+            path, model, images, TFLiteDetector(path).predict_on_batch, tolerance, agreement
+        )
+    received = run_tflite(path, images)
+    return verify_classifier(path, model, images, received, tolerance, agreement)
+
+
+def verify_detector(path, model, images, run, tolerance, agreement):
+    """Compares a `Detector` with a function from a batch of pixels to detections."""
+    tolerance = 0.5 if tolerance is None else tolerance
+    agreement = 0.99 if agreement is None else agreement
+    return _compare_detections(run, model, images).check(path, model, tolerance, agreement)
+
+
+def verify_classifier(path, model, images, received, tolerance, agreement):
+    """Compares a classifier with the scores that a file gave the same images."""
+    expected = model.predict(to_network(model, images), verbose=0)
+    tolerance = 1e-4 if tolerance is None else tolerance
+    comparison = Comparison.of_classes(expected, received)
     return comparison.check(path, model, tolerance, agreement or 0.0)
 
 
-def compare_detections(run, model, images):
+def _compare_detections(run, model, images):
     """Compares what a function from a batch of pixels to detections finds with a `Detector`."""
     found = matched = 0
     difference = 0.0

@@ -5,12 +5,13 @@ import dataclasses
 import keras
 import numpy as np
 
-from keras_spd.algebra import same_padding, spd_to_strided
+from keras_spd.algebra import spd_to_strided
 from keras_spd.applications.detector import Detector
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.surgery import graph
-from keras_spd.surgery.layers import PhaseAlignment, PhasePooling, SPDDepthwiseConv
+from keras_spd.surgery.layers import Channels, PhaseAlignment, PhasePooling, SPDDepthwiseConv
 from keras_spd.surgery.to_spd import with_network
+from keras_spd.surgery.trimming import cut, original_offset, trim
 
 
 def fold(model):
@@ -161,14 +162,14 @@ class _Folding:
         shapes = graph.input_shapes(layer)
         before = connections.producer(layer)
         if isinstance(before, PhaseAlignment) and connections.only_consumer(before) is layer:
-            offset = _original_kernel(convolution.kernel, before, blocks, scale)
+            offset = original_offset(convolution.kernel, before, blocks, scale)
             if offset is not None:
-                convolution.kernel = _cut(convolution.kernel, offset, before.kernel_size)
+                convolution.kernel = cut(convolution.kernel, offset, before.kernel_size)
                 convolution.padding = before.padding
                 self.sequences[id(before)] = []
                 return
         sides = _sides(shapes, conv.data_format)
-        convolution.kernel, convolution.padding = _trim(
+        convolution.kernel, convolution.padding = trim(
             convolution.kernel, scale, blocks, conv.padding, sides
         )
 
@@ -186,7 +187,7 @@ class _Folding:
             blocks = convolution.kernel.shape[:2]
             kernel = spd_to_strided(convolution.kernel, layer.scale)
             convolution.strides = layer.scale
-            convolution.kernel, convolution.padding = _trim(
+            convolution.kernel, convolution.padding = trim(
                 kernel, layer.scale, blocks, convolution.layer.padding, sides
             )
         self.sequences[id(layer)] = []
@@ -240,31 +241,6 @@ class _Folding:
             start = stop
 
 
-@keras.saving.register_keras_serializable(package="keras_spd")
-class Channels(keras.layers.Layer):
-    """Some of the channels: `start` to `stop`, the end not included.
-
-    Args:
-        start: Integer.
-        stop: Integer.
-        data_format: As in `keras.layers.Conv2D`.
-    """
-
-    def __init__(self, start, stop, data_format=None, **kwargs):
-        super().__init__(**kwargs)
-        self.start, self.stop = start, stop
-        self.data_format = data_format or keras.config.image_data_format()
-
-    def call(self, inputs):
-        if self.data_format == "channels_first":
-            return inputs[:, self.start : self.stop]
-        return inputs[..., self.start : self.stop]
-
-    def get_config(self):
-        config = {key: getattr(self, key) for key in ("start", "stop", "data_format")}
-        return {**super().get_config(), **config}
-
-
 def _read(layer):
     """Returns the `_Convolution` that a layer is; `None` for others."""
     if type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
@@ -307,80 +283,6 @@ def _can_absorb(layer):
         and layer.groups == 1
         and tuple(layer.strides) == tuple(layer.dilation_rate) == (1, 1)
     )
-
-
-def _original_kernel(kernel, align, blocks, scale):
-    """Where in a kernel lies the one that `to_spd` embedded, if all else is still zero."""
-    offset = []
-    for side, count in zip(align.kernel_size, blocks, strict=True):
-        if align.padding == "valid":
-            offset.append(0)
-        else:
-            offset.append(scale * ((count - 1) // 2) - same_padding(0, side, scale))
-    inside = _cut(kernel, offset, align.kernel_size)
-    return offset if np.count_nonzero(inside) == np.count_nonzero(kernel) else None
-
-
-def _cut(kernel, offset, size):
-    rows, columns = (slice(start, start + side) for start, side in zip(offset, size, strict=True))
-    return kernel[rows, columns]
-
-
-def _trim(kernel, scale, blocks, padding, sides):
-    """Returns a strided kernel without borders of zeros, and its padding.
-
-    Args:
-        kernel: Strided kernel, `scale` times the size of that behind the space-to-depth.
-        scale: Its stride.
-        blocks: Size of that behind the space-to-depth.
-        padding: `"same"` or `"valid"`, its padding.
-        sides: Known heights, known widths; either may hold `None`.
-    """
-    slices, paddings = [], []
-    for axis in (0, 1):
-        used = np.flatnonzero(np.any(kernel, axis=tuple({0, 1, 2, 3} - {axis})))
-        front = scale * ((blocks[axis] - 1) // 2) if padding == "same" else 0
-        start = min(used[0], front) if used.size else 0
-        size = max(used[-1] + 1 - start, 1) if used.size else 1
-        lost = 0 if padding == "same" else blocks[axis] - 1
-        # A tap of zeros less at the end must not make an output more.
-        while (found := _pixels(front - start, size, scale, lost, sides[axis])) is None:
-            size += 1
-        slices.append(slice(start, start + size))
-        paddings.append(found)
-    kernel = kernel[slices[0], slices[1]]
-    for plain in ("valid", "same"):
-        if all(plain in accepted for accepted, _ in paddings):
-            return kernel, plain
-    return kernel, tuple(pixels for _, pixels in paddings)
-
-
-def _pixels(front, size, scale, lost, sides):
-    """Returns which of "valid" and "same" do as padding, and the pixels that do always.
-
-    Args:
-        front: Zeros before the first pixel.
-        size: Length of the kernel.
-        scale: Its stride.
-        lost: Outputs less than `ceil(side / scale)`.
-        sides: Known lengths of the axis, or with `None` any length.
-
-    Returns:
-        Pair of a set and of the pixels in front and behind; `None` if `size` is too small.
-    """
-    if None in sides:
-        sides = range(size + scale * lost, size + scale * (lost + 1))  # each remainder once
-    outputs = {side: -(-side // scale) - lost for side in sides}
-    needed = {side: scale * (out - 1) + size - front - side for side, out in outputs.items()}
-    behind = max(0, *needed.values())
-    if min(needed.values()) < behind - scale + 1:
-        return None
-    accepted = set()
-    if front == 0 and behind == 0:
-        accepted.add("valid")
-    if lost == 0 and all(same_padding(side, size, scale) == front for side in sides):
-        accepted.add("same")
-    return accepted, (front, behind)
 
 
 def _sides(shapes, data_format):

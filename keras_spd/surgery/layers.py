@@ -266,3 +266,28 @@ class SPDDepthwiseConv(keras.layers.Layer):
             "activity_regularizer": keras.regularizers.serialize(self.activity_regularizer),
             "bias_constraint": keras.constraints.serialize(self.bias_constraint),
         }
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class Channels(keras.layers.Layer):
+    """Some of the channels: `start` to `stop`, the end not included.
+
+    Args:
+        start: Integer.
+        stop: Integer.
+        data_format: As in `keras.layers.Conv2D`.
+    """
+
+    def __init__(self, start, stop, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.stop = start, stop
+        self.data_format = data_format or keras.config.image_data_format()
+
+    def call(self, inputs):
+        if self.data_format == "channels_first":
+            return inputs[:, self.start : self.stop]
+        return inputs[..., self.start : self.stop]
+
+    def get_config(self):
+        config = {key: getattr(self, key) for key in ("start", "stop", "data_format")}
+        return {**super().get_config(), **config}
