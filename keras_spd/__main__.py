@@ -1,5 +1,6 @@
-"""`python -m keras_spd` is `keras-spd`."""
+"""`python -m keras_spd`, the same as the command `keras-spd`."""
 
 from keras_spd.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -100,9 +100,10 @@ class SPDConv(keras.layers.Layer):
         dilation_rate: As in `keras.layers.Conv2D`.
         groups: As in `keras.layers.Conv2D`: a group sees all `scale**2` phases of its own input
             channels, and of no others.
-        activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer,
-        bias_regularizer, activity_regularizer, kernel_constraint, bias_constraint: As in
-            `keras.layers.Conv2D`.
+        activation, use_bias: As in `keras.layers.Conv2D`.
+        kernel_initializer, bias_initializer: As in `keras.layers.Conv2D`.
+        kernel_regularizer, bias_regularizer: As in `keras.layers.Conv2D`.
+        activity_regularizer, kernel_constraint, bias_constraint: As in `keras.layers.Conv2D`.
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:

@@ -1,0 +1,208 @@
+"""What README and pages say is true: their Python runs, commands exist, costs are computed anew."""
+
+import ast
+import importlib
+import math
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import typer
+from drawings import write_drawings
+
+import keras_spd
+from keras_spd.benchmark import count_multiply_adds
+from keras_spd.cli.main import app
+from keras_spd.demo import run_demo
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]
+COMMANDS = typer.main.get_command(app).commands
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder where the demo has run and images with boxes lie, as the pages assume."""
+    folder = tmp_path_factory.mktemp("pages")
+    run_demo(folder / "demo", epochs=1, say=lambda line: None)
+    labels = write_drawings(folder / "boards")
+    for name in ("train.json", "test.json"):
+        labels.with_name(name).write_text(labels.read_text())
+    return folder
+
+
+WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
+PRINTED = {  # what shows that a page did what it says
+    "README.md": (7, [r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]", "5 layers are converted"]),
+}
+
+
+def test_pages_with_python_are_found():
+    assert {"README.md", "docs/index.md", "docs/idea.md"} <= set(map(name_of, WITH_PYTHON))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_python_runs(page, folder, tmp_path):
+    """All blocks of a page in one process, one after another; line numbers are the page's."""
+    count, patterns = PRINTED.get(name_of(page), (None, []))
+    assert count in (None, len(blocks(page, "python")))
+    lines, inside = [], False
+    for line in page.read_text().splitlines():
+        fence = line.startswith("```")
+        lines.append(line if inside and not fence else "")
+        inside = (line == "```python") if fence else inside
+    script = tmp_path / page.with_suffix(".py").name
+    script.write_text("\n".join(lines).replace("epochs=40", "epochs=1"))
+    result = subprocess.run(
+        [sys.executable, script], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    for pattern in patterns:
+        assert re.search(pattern, result.stdout)
+
+
+def shell_commands(text):
+    """Returns the words of each command, without what only the shell needs."""
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.shlex(line, posix=True, punctuation_chars=True)
+        words.whitespace_split, command = True, []
+        for word in [*words, ";"]:
+            if word in (";", "&&", "|"):
+                found += [command] if command else []
+                command = []
+            elif command or (word not in ("do", "done") and not re.match(r"[A-Z_]+=", word)):
+                command.append(word)
+    return found
+
+
+def test_shell_commands_are_taken_apart():
+    text = "for k in a b; do\n  A=1 keras-spd train \\\n --set 'x={\"y\": \"'$k'\"}'  # so\ndone"
+    assert shell_commands(text)[1] == ["keras-spd", "train", "--set", 'x={"y": "$k"}']
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"], ids=name_of
+)
+def test_commands_exist(page):
+    for block in blocks(page, "bash"):
+        for command in shell_commands(block):
+            check_command(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_of_the_help_exist(command):
+    examples = re.findall(r"Example: (.+(?:\n.+)*)", COMMANDS[command].help)
+    assert examples
+    for example in examples:
+        [words] = shell_commands(example.replace("\n", " "))
+        assert words[:2] == ["keras-spd", command]
+        check_command(words)
+
+
+def check_command(command):
+    if command[0] == "keras-spd":
+        COMMANDS[command[1]].make_context(command[1], command[2:])  # parses, and runs nothing
+    elif command[:2] == ["pip", "install"]:
+        with open(ROOT / "pyproject.toml", "rb") as file:
+            extras = tomllib.load(file)["project"]["optional-dependencies"]
+        asked = re.findall(r"\[(.+?)\]", " ".join(command))
+        assert {extra for names in asked for extra in names.split(",")} <= set(extras)
+    elif command[0] == "python" and command[1].endswith(".py"):
+        assert (ROOT / command[1]).is_file()
+
+
+@pytest.mark.parametrize(
+    "command", ["keras-spd paint x.png", "keras-spd demo --colour red", "keras-spd predict a.png"]
+)
+def test_wrong_commands_are_noticed(command):
+    with pytest.raises(Exception, match="paint|colour|weights"):
+        check_command(shlex.split(command))
+
+
+def rows_of_costs():
+    """Yields calls of constructors in tables, with the parameters and multiply-adds beside them."""
+    for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/zoo/*.md"))]:
+        columns = []
+        for line in page.read_text().splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if "call" in cells:
+                columns = [cell.split()[0] for cell in cells]
+            elif "call" in columns and len(cells) == len(columns):
+                row = dict(zip(columns, cells, strict=True))
+                if row["call"].endswith(")`") and row["parameters"]:
+                    yield name_of(page), row["call"].strip("`"), row
+
+
+@pytest.mark.slow
+def test_costs():
+    rows = list(rows_of_costs())
+    pages = [page for page, _, _ in rows]
+    assert [pages.count(f"docs/zoo/{name}.md") for name in ("resnet", "yolov5")] == [20, 12]
+    assert pages.count("README.md") == 7
+    costs = {call: cost(call) for call in {call for _, call, _ in rows}}
+    for page, call, row in rows:
+        parameters, multiply_adds = costs[call]
+        assert shows(row["parameters"], parameters), (page, call, parameters)
+        assert shows(row["multiply-adds"], multiply_adds), (page, call, multiply_adds)
+
+
+def cost(call):
+    """Trained parameters and multiply-adds of a call, for the classes and images of the tables."""
+    call = ast.parse(call, mode="eval").body
+    arguments = [ast.literal_eval(argument) for argument in call.args]
+    options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    classes, side = (10, 32) if call.func.id.startswith("ResNet") else (80, 640)
+    options |= {"classes": classes, "input_shape": (side, side, 3)}
+    model = getattr(keras_spd.applications, call.func.id)(*arguments, **options)
+    parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    return parameters, count_multiply_adds(getattr(model, "network", model))
+
+
+def shows(text, value):
+    """Whether a number such as `20.5 M` is a rounded value."""
+    number, unit = re.fullmatch(r"([\d,.]+) ?([MG]?)", text).groups()
+    digits = len(number.partition(".")[2])
+    return f"{value / {'': 1, 'M': 1e6, 'G': 1e9}[unit]:,.{digits}f}" == number
+
+
+@pytest.mark.parametrize("preset", keras_spd.list_models(), ids=lambda preset: preset.name)
+def test_cards_have_the_scores_of_the_weights(preset):
+    text = (ROOT / f"docs/zoo/{preset.name}.md").read_text()
+    if "test_accuracy" in preset.scores:
+        assert f"**{100 * preset.scores['test_accuracy']:.2f} %**" in text
+    else:
+        assert f"**AP {100 * preset.scores['AP']:.1f}**" in text
+        assert f"AP50 {100 * preset.scores['AP50']:.1f}" in text
+    assert f"{preset.size / 1e6:.1f} MB" in text
+    assert preset.license in text
+    assert all(name.lower() in text.lower() for name in preset.class_names)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/api/*.md")), ids=name_of)
+def test_public_names_are_in_the_reference(page):
+    module = importlib.import_module(f"keras_spd.{page.stem}")
+    source = ast.parse(pathlib.Path(module.__file__).read_text())
+    names = {
+        alias.name
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname
+    } or {"SpaceToDepth", "SPDConv"}
+    text = page.read_text()
+    shown = set(re.findall(r"(?:`|::: )(?:keras_spd\.\w+\.)?(\w+)(?:`|$)", text, re.M))
+    assert names <= shown, names - shown
