@@ -13,6 +13,7 @@ import tomllib
 import pytest
 import typer
 from drawings import write_drawings
+from PIL import Image
 
 import keras_spd
 from keras_spd.benchmark import count_multiply_adds
@@ -34,9 +35,12 @@ def blocks(page, language):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder where the demo has run and images with boxes lie, as the pages assume."""
+    """A folder where the demo has run, and a photo and images with boxes lie."""
     folder = tmp_path_factory.mktemp("pages")
     run_demo(folder / "demo", epochs=1, say=lambda line: None)
+    cells, _ = keras_spd.data.load_blood_cells("test").batches(16)[0]
+    photo = cells.reshape(4, 4, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(128, 128, 3)
+    Image.fromarray(photo.astype("uint8")).save(folder / "cells.png")
     labels = write_drawings(folder / "boards")
     for name in ("train.json", "test.json"):
         labels.with_name(name).write_text(labels.read_text())
@@ -46,6 +50,8 @@ def folder(tmp_path_factory):
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 PRINTED = {  # what shows that a page did what it says
     "README.md": (7, [r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]", "5 layers are converted"]),
+    "docs/index.md": (2, [r"(RBC|WBC|Platelets) 0\.\d+ \["]),
+    "docs/conversion.md": (1, ["2 layers are converted"]),
 }
 
 

@@ -20,7 +20,9 @@ def benchmark(
     image_size: options.ImageSize = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Where a model takes any.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Calls of each that count.")] = 30,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each.")] = os.cpu_count() or 1,
+    threads: Annotated[
+        int, typer.Option(min=1, show_default="all", help="CPU threads of each.")
+    ] = os.cpu_count() or 1,
     output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
     """Time model files on this machine, in turns, each in a process of its own.
