@@ -1,7 +1,7 @@
 """What README and pages say is true: their Python runs, commands exist, costs are computed anew."""
 
 import ast
-import importlib
+import importlib.util
 import math
 import pathlib
 import re
@@ -210,5 +210,19 @@ def test_public_names_are_in_the_reference(page):
         if alias.name == alias.asname
     } or {"SpaceToDepth", "SPDConv"}
     text = page.read_text()
-    shown = set(re.findall(r"(?:`|::: )(?:keras_spd\.\w+\.)?(\w+)(?:`|$)", text, re.M))
+    shown = set(re.findall(r"(?:`|::: )[\w.]*?(\w+)(?:`|$)", text, re.M))
     assert names <= shown, names - shown
+
+
+def test_docstrings_in_the_form_of_griffe():
+    pytest.importorskip("griffe")
+    path = ROOT / "tools/docs_docstrings.py"
+    spec = importlib.util.spec_from_file_location("docs_docstrings", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = "Does.\n\nArgs:\n    a, b: As in\n        `f`.\n\nReturns:\n    A: b.\n\nExample:\n\n>>> f()\n1"
+    expected = (
+        "Does.\n\nArgs:\n    a: As in\n        `f`.\n    b: As in\n        `f`.\n\n"
+        "**Returns:**\n\nA: b.\n\nExamples:\n    >>> f()\n1"
+    )
+    assert module.rewrite(text) == expected

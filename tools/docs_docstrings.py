@@ -18,7 +18,9 @@ class Docstrings(griffe.Extension):
     """Rewrites docstrings before they are parsed."""
 
     def on_object(self, *, obj, **kwargs):
-        if obj.docstring is not None:
+        if obj.is_attribute and "property" not in obj.labels:
+            obj.docstring = None  # that of the value's class; pages leave out what has none
+        elif obj.docstring is not None:
             obj.docstring.value = rewrite(obj.docstring.value)
 
 
