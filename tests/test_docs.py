@@ -220,9 +220,11 @@ def test_docstrings_in_the_form_of_griffe():
     spec = importlib.util.spec_from_file_location("docs_docstrings", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    text = "Does.\n\nArgs:\n    a, b: As in\n        `f`.\n\nReturns:\n    A: b.\n\nExample:\n\n>>> f()\n1"
+    text = "Does.\n\nArgs:\n    a, b: As in\n        `f`.\n\nReturns:\n    A: b.\n\n"
     expected = (
         "Does.\n\nArgs:\n    a: As in\n        `f`.\n    b: As in\n        `f`.\n\n"
-        "**Returns:**\n\nA: b.\n\nExamples:\n    >>> f()\n1"
+        "**Returns:**\n\nA: b.\n\n"
     )
-    assert module.rewrite(text) == expected
+    example = ">>> f()\n1\n\n>>> g()\n2\n"
+    expected += "Examples:\n    >>> f()\n    1\n\n    >>> g()\n    2\n\nSource: h."
+    assert module.rewrite(f"{text}Example:\n\n{example}\nSource: h.") == expected

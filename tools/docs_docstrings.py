@@ -11,7 +11,7 @@ import griffe
 
 _PROSE = re.compile(r"^(Input shape|Output shape|Returns):\n((?:    .*\n?|\n)+)", re.M)
 _ARGUMENTS = re.compile(r"^    (\w+(?:, \w+)+): (.+(?:\n {8}.*)*)", re.M)
-_EXAMPLE = re.compile(r"^Example:\n\n((?:(?:>>>|\.\.\.).*\n?)+)", re.M)
+_EXAMPLE = re.compile(r"^Example:\n\n((?:>>> .*\n?(?:.+\n?)*\n?)+)", re.M)
 
 
 class Docstrings(griffe.Extension):
