@@ -56,6 +56,7 @@ def place_labels(boxes, sizes, image_size):
     for (x1, y1, x2, y2), (width, height) in zip(boxes, sizes, strict=True):
         rows = (y1 - height, y2 + 1, y1 + 1, y2 - height)  # above, below, inside
         places = [(x, y) for y in rows for x in (x1, x2 - width + 1, (x1 + x2 - width) / 2)]
+        places += [(x, y) for x in (x2 + 1, x1 - width) for y in (y1, y2 - height)]
         places = [
             (
                 round(min(max(x, 0), max(image_size[0] - width, 0))),

@@ -34,10 +34,11 @@ def load_model(path):
 
 
 def load_models(paths):
-    """Loads models as `load_model` does, and names them by what tells their paths apart.
+    """Loads models as `load_model` does, and names them.
 
     Returns:
-        `{name: model}`: names are file names, or where these are the same, those of the folders.
+        `{name: model}`: names are file names, for a `model.keras` that of its folder; or the whole
+        paths, where these names are the same.
 
     Raises:
         ValueError: If one cannot be loaded, or the same path comes twice.
@@ -45,13 +46,9 @@ def load_models(paths):
     paths = [pathlib.Path(path) for path in paths]
     if len(set(paths)) < len(paths):
         raise ValueError(f"The same model comes twice: {', '.join(map(str, paths))}.")
-    for names in (
-        [path.stem for path in paths],
-        [path.parent.name for path in paths],
-        [str(path) for path in paths],
-    ):
-        if len(set(names)) == len(paths) and all(names):
-            break
+    names = [(path.stem == "model" and path.parent.name) or path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
     return dict(zip(names, map(load_model, paths), strict=True))
 
 

@@ -205,6 +205,6 @@ def test_names_of_models(tmp_path):
         resnet().save(tmp_path / run / "model.keras")
     paths = [tmp_path / run / "model.keras" for run in ("spd", "strided")]
     assert list(inference.load_models(paths)) == ["spd", "strided"]
-    assert list(inference.load_models([*paths[:1], "bccd"])) == ["model", "bccd"]
+    assert list(inference.load_models([*paths[:1], "bccd"])) == ["spd", "bccd"]
     with pytest.raises(ValueError, match="comes twice"):
         inference.load_models([paths[0], paths[0]])
