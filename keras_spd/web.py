@@ -197,11 +197,12 @@ def _detector_tab(gr, predictors, notes):
                     )
                     outputs.append(gr.Markdown())
     gr.on(
-        [image.change, confidence.release],
+        [image.change, confidence.change],
         lambda path, least: find_objects(predictors, path, least),
         [image, confidence],
         outputs,
         api_name="find_objects",
+        trigger_mode="always_last",  # the slider calls while it moves
     )
 
 
