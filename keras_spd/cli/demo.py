@@ -11,13 +11,38 @@ def demo(
         "demo"
     ),
     epochs: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve a page to try models on, and train nothing.")
+    ] = False,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --web: a .keras file or a name of `keras-spd list`; give several to see "
+            "them side by side. Default: those of the package, and FOLDER's model.keras."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="With --web; default: the first free one from 7860.")
+    ] = None,
 ) -> None:
     """Train, evaluate, export and check a ResNet18-SPD on images that come with the package.
 
     Example: keras-spd demo
 
     Needs no download; about two minutes on two CPU cores.
+
+    With `--web`, a page for images of your own, at 127.0.0.1: boxes or classes of several models
+    side by side.
+
+    Example: keras-spd demo --web --weights spd.keras --weights strided.keras
     """
+    if web:
+        from keras_spd.web import default_models, serve
+
+        serve(weights or default_models(folder), port, say=typer.echo)
+        return
+    if weights or port is not None:
+        raise ValueError("`--weights` and `--port` are for `keras-spd demo --web`.")
     from keras_spd.demo import run_demo
 
     run_demo(folder, epochs=epochs, say=typer.echo)

@@ -11,6 +11,7 @@ from keras_spd.cli import (
     convert,
     demo,
     evaluate,
+    explain,
     export,
     list_models,
     predict,
@@ -31,6 +32,7 @@ app.command("list")(list_models.list_models)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 
 
 @app.callback()

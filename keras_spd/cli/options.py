@@ -35,6 +35,16 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     return (sides[0], sides[-1])
 
 
+def image_files(paths: list[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the images among files and in folders."""
+    from keras_spd.data.images import find_images
+
+    files = [file for path in paths for file in (find_images(path) if path.is_dir() else [path])]
+    if not files:
+        raise ValueError(f"There are no images in {', '.join(map(str, paths))}.")
+    return files
+
+
 def read_detection(
     data: str,
     dataset: str | None,

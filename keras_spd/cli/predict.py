@@ -46,11 +46,9 @@ def predict(
     Example: keras-spd predict photos/ --weights runs/boards/model.keras
     """
     from keras_spd import inference
-    from keras_spd.data.images import find_images, read_image
+    from keras_spd.data.images import read_image
 
-    files = [file for path in images for file in (find_images(path) if path.is_dir() else [path])]
-    if not files:
-        raise ValueError(f"There are no images in {', '.join(map(str, images))}.")
+    files = options.image_files(images)
     predictor = inference.Predictor(
         weights,
         options.parse_image_size(image_size),

@@ -1,18 +1,14 @@
 """Images of any size in, boxes in their pixels out."""
 
 import dataclasses
-import pathlib
 
-import keras
 import numpy as np
 
-from keras_spd import applications
 from keras_spd.boxes import Letterbox, convert_boxes
 from keras_spd.data import letterbox
 from keras_spd.data.images import read_image
 from keras_spd.inference import tiles
-from keras_spd.inference.tflite_detector import TFLiteDetector
-from keras_spd.weights import list_models
+from keras_spd.inference.loading import load_detector
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -223,40 +219,6 @@ def detect(model, images, letterboxes, decoder):
             )
         )
     return found
-
-
-def load_model(path):
-    """Loads a Keras model from a `.keras` file, or trained weights of the package by their name.
-
-    Raises:
-        ValueError: If there are none, or several, or the file cannot be loaded; it names the file.
-    """
-    presets = [preset for preset in list_models() if preset.name == str(path)]
-    if len(presets) == 1:
-        return getattr(applications, presets[0].architecture)(
-            weights=presets[0].name, **presets[0].options
-        )
-    if pathlib.Path(path).suffix != ".keras":
-        names = ", ".join(sorted({preset.name for preset in list_models()}))
-        raise ValueError(
-            f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
-            f"the run folder of `keras-spd train`, or one of the weights that come with the "
-            f"package ({names})."
-        )
-    try:
-        return keras.saving.load_model(path)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise ValueError(f"Cannot load a model from {path}: {error}") from error
-
-
-def load_detector(path):
-    """Loads a detector as `load_model` does, or from a `.tflite` file of `keras-spd export`."""
-    if pathlib.Path(path).suffix == ".tflite":
-        return TFLiteDetector(path)
-    model = load_model(path)
-    if not isinstance(model, applications.Detector):
-        raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
-    return model
 
 
 def standardize_image_size(image_size, model):

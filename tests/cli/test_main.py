@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 
@@ -18,7 +19,8 @@ def keras_spd(*arguments, cwd=None):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["demo"], ["check-data"], ["evaluate"], ["predict"], ["export"]]
+    "command",
+    [[], ["train"], ["demo"], ["check-data"], ["evaluate"], ["predict"], ["explain"], ["export"]],
 )
 def test_help_shows_an_example(command):
     result = keras_spd(*command, "--help")
@@ -39,6 +41,7 @@ def test_help_shows_an_example(command):
         (["train", "--recipe", "long"], "There is no recipe 'long'"),
         (["train", "--recipe", "demo", "--set", "epochs"], "`--set` takes FIELD=VALUE"),
         (["train", "--recipe", "demo", "--set", "epoch=3"], "Did you mean `epochs`"),
+        (["demo", "--port", "7870"], "`--weights` and `--port` are for `keras-spd demo --web`"),
         (["train", "--resume"], "`--resume` needs the run folder"),
         (["train", "--resume", "--run", "none"], "no run to resume in none"),
     ],
@@ -138,6 +141,23 @@ def test_detector_from_data_to_pictures(tmp_path):
     assert "Traceback" not in stopped.stderr
     skipped = keras_spd("evaluate", labels, *weights, "--on-problem", "skip", cwd=tmp_path)
     assert skipped.returncode == 0 and "3.png" in skipped.stderr
+
+
+@pytest.mark.slow
+def test_explain(tmp_path):
+    from PIL import Image
+
+    Image.linear_gradient("L").convert("RGB").save(tmp_path / "gradient.png")
+    options = ["--weights", "cifar10", "--beside", "bccd", "--output", "pictures"]
+    result = keras_spd("explain", "gradient.png", *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    names = [f"00000_gradient_{kind}.png" for kind in ("features", "grad_cam")]
+    assert [line.split("/")[-1] for line in result.stdout.split()] == names
+    features, cam = (np.asarray(Image.open(tmp_path / "pictures" / name)) for name in names)
+    assert features.shape[1] > 900 and cam.shape[1] > 900  # two models; five resolutions
+    assert min(features.std(), cam.std()) > 30
+    refused = keras_spd("explain", "nowhere.png", "--weights", "cifar10", cwd=tmp_path)
+    assert refused.returncode == 1 and "nowhere.png: there is no such file" in refused.stderr
 
 
 def test_list():

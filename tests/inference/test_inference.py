@@ -11,6 +11,7 @@ from PIL import Image
 import keras_spd
 from keras_spd import data, inference
 from keras_spd.applications import YOLOV5SPD
+from keras_spd.inference.drawing import place_labels
 from keras_spd.training.detection import COCOScore
 
 
@@ -180,6 +181,24 @@ def test_pictures_show_the_boxes():
     changed = np.asarray(picture) != pixels
     assert changed[30, 10:61].any(axis=-1).all() and changed[30:81, 60].any(axis=-1).all()
     assert not changed[40:70, 20:50].any() and (pixels == 200).all()
+
+
+def test_labels_do_not_cover_each_other(rng):
+    """As many boxes as blood cells in a crowded image, and some on top of each other."""
+    corners = rng.uniform(0, 540, (25, 2)) * [1, 0.75]
+    boxes = np.concatenate([corners, corners + rng.uniform(30, 120, (25, 2))], axis=1)
+    boxes = np.concatenate([boxes, boxes[:4] + 1]).clip(0, [639, 479, 639, 479])
+    places = place_labels(boxes.tolist(), [(57, 13)] * len(boxes), (640, 480))
+    taken = np.zeros((480, 640), int)
+    for (left, top), (x1, y1, x2, y2) in zip(places, boxes, strict=True):
+        assert 0 <= left <= 640 - 57 and 0 <= top <= 480 - 13
+        taken[top : top + 13, left : left + 57] += 1
+        # It touches its box.
+        assert x1 - 58 < left < x2 + 58 and y1 - 15 < top < y2 + 3
+    assert taken.sum() == len(boxes) * 57 * 13 and taken.max() == 1
+    # Where there is no room at all, there is still a place inside of the image.
+    crowd = place_labels([[0, 0, 5, 5]] * 9, [(20, 8)] * 9, (10, 10))
+    assert len(crowd) == 9 and set(crowd) <= {(0, top) for top in range(3)}
 
 
 def test_callback_adds_scores_to_the_logs(boards):

@@ -1,0 +1,42 @@
+"""`keras-spd explain`."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+
+def explain(
+    images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
+    weights: Annotated[
+        pathlib.Path, typer.Option(help="Trained model: .keras, or a name of `keras-spd list`.")
+    ],
+    beside: Annotated[
+        pathlib.Path | None, typer.Option(help="Another one, to be drawn beside it.")
+    ] = None,
+    output: Annotated[pathlib.Path, typer.Option(help="Folder for the pictures.")] = pathlib.Path(
+        "explanations"
+    ),
+) -> None:
+    """Draw what a network sees: its feature maps, and for a classifier Grad-CAM.
+
+    Grad-CAM is for the class that each model takes the image for.
+
+    Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
+    """
+    from keras_spd import inference
+    from keras_spd.cli import options
+
+    files = options.image_files(images)
+    paths = [weights] if beside is None else [weights, beside]
+    models = inference.load_models(paths)
+    output.mkdir(parents=True, exist_ok=True)
+    classifiers = {name: model for name, model in models.items() if inference.is_classifier(model)}
+    for place, file in enumerate(files):
+        pictures = {"features": inference.draw_feature_maps(models, file)}
+        if classifiers:
+            pictures["grad_cam"] = inference.draw_grad_cam(classifiers, file)
+        for kind, picture in pictures.items():
+            path = output / f"{place:05d}_{file.stem}_{kind}.png"
+            picture.save(path)
+            typer.echo(path)
