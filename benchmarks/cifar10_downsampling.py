@@ -40,7 +40,7 @@ def run_training(arguments):
             if arguments.epochs:
                 overrides["epochs"] = arguments.epochs
             if arguments.images:
-                overrides["data.train_split"] = f"train[:{arguments.images}]"
+                overrides["data.train"] = f"train[:{arguments.images}]"
             if not (folder / "results.json").is_file():
                 recipe = load_recipe("short", dataset="cifar10", overrides=overrides)
                 train(recipe, folder, resume=(folder / "state.weights.h5").is_file(), verbose=2)

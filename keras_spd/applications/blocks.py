@@ -6,6 +6,7 @@ Layer names are paths (`stage2_block1_conv2`); weights, surgery and users find l
 import keras
 from keras import layers
 
+from keras_spd.batch_norm import BatchNormalization
 from keras_spd.layers import SpaceToDepth, SPDConv
 
 
@@ -46,7 +47,7 @@ def spd_conv(x, filters, kernel_size, name):
 
 def batch_norm(x, name):
     """Batch norm with PyTorch's defaults: epsilon 1e-5, momentum 0.1 (0.9 as Keras counts it)."""
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def residual_block(x, filters, name, *, bottleneck, stride, downsampling, shortcut):

@@ -10,6 +10,7 @@ import keras
 from keras import layers, ops
 
 from keras_spd.applications import blocks
+from keras_spd.batch_norm import BatchNormalization
 from keras_spd.layers import SpaceToDepth, SPDConv
 
 
@@ -20,7 +21,7 @@ def conv(x, filters, kernel_size, name, *, strides=1):
 
 def norm_silu(x, name):
     """Batch norm with YOLOv5's epsilon 1e-3 and momentum 0.03 (0.97 as Keras counts it), SiLU."""
-    x = layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_bn")(x)
+    x = BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_bn")(x)
     return layers.Activation("silu", name=f"{name}_silu")(x)
 
 

@@ -21,11 +21,11 @@ def train(
         str | None,
         typer.Option(
             "--train",
-            help="Detectors: COCO .json, YOLO data.yaml[:split] or folder, VOC folder; with "
-            "--dataset, a TFDS split.",
+            help="Detectors: COCO .json, YOLO data.yaml[:split] or folder, VOC folder. "
+            "Classifiers: folder with a folder of images for each class. With --dataset, a split.",
         ),
     ] = None,
-    test: Annotated[str | None, typer.Option(help="Detectors: the same, for the scores.")] = None,
+    test: Annotated[str | None, typer.Option(help="The same, for the scores.")] = None,
     images: options.Images = None,
     image_size: options.ImageSize = None,
     recipe: Annotated[
@@ -40,6 +40,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the stopped run in the run folder.")
     ] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(help='"all" to share each batch among all devices; default: one device.'),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     set_: Annotated[
@@ -86,9 +90,11 @@ def train(
             "YOLO's `data.yaml:train` and `data.yaml:val`, or folders of VOC `.xml` files; or on a "
             "TFDS data set, `--dataset voc/2012 --train train --test validation`."
         )
-    if detects and train_ and not test:
+    if train_ and not dataset and not test:
         raise ValueError("`--train` needs `--test`, the data that scores are computed on.")
     overrides |= {field: value for field, value in named.items() if value is not None}
+    if train_ and not dataset:
+        overrides["data.name"] = None  # not the recipe's
     if resume:
         if run is None:
             raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
@@ -102,10 +108,13 @@ def train(
     try:
         # A progress bar on a terminal, a line an epoch in a log file.
         verbose = "auto" if sys.stdout.isatty() else 2
-        training.train(resolved, run, resume=resume, verbose=verbose)
+        trained = training.train(resolved, run, resume=resume, devices=devices, verbose=verbose)
     except KeyboardInterrupt:
         typer.echo(f"\nStopped. Go on with: keras-spd train --resume --run {run}", err=True)
         raise typer.Exit(130) from None
+    if trained is None:
+        typer.echo(f"This worker is done. The first one writes {run}/")
+        return
     results = json.loads((run / "results.json").read_text())
     if "test_accuracy" in results:
         score = f"Test accuracy {results['test_accuracy']:.4f}"

@@ -13,6 +13,7 @@ from keras_spd.data.detection_augmentation import DetectionAugmentation as Detec
 from keras_spd.data.detection_augmentation import letterbox as letterbox
 from keras_spd.data.detection_batches import DetectionBatches as DetectionBatches
 from keras_spd.data.detection_batches import to_dense as to_dense
+from keras_spd.data.folder import from_folder as from_folder
 from keras_spd.data.load import load_detection as load_detection
 from keras_spd.data.packaged import load_blood_cells as load_blood_cells
 from keras_spd.data.tfds_source import from_tfds as from_tfds

@@ -22,6 +22,7 @@ class ArrayBatches(keras.utils.PyDataset):
         augmentation: `Augmentation` or `None`.
         seed: Integer.
         first_epoch: Integer, the number of the first epoch, for resumed training.
+        num_classes: Integer for labels as shares of so many classes; `None` for class indices.
     """
 
     def __init__(
@@ -35,13 +36,17 @@ class ArrayBatches(keras.utils.PyDataset):
         augmentation=None,
         seed=0,
         first_epoch=0,
+        num_classes=None,
     ):
         super().__init__()
         self.images, self.labels = images, labels
         self.batch_size = min(batch_size, len(images))
         self.preprocess = preprocess
         self.shuffle = shuffle
-        self.augment = (augmentation or Augmentation()).build(*images.shape[1:3])
+        augmentation = augmentation or Augmentation()
+        self.augment = augmentation.build(*images.shape[1:3])
+        self.mix = augmentation.build_mixing()
+        self.num_classes = num_classes
         self.seed = seed
         self.epoch = first_epoch
         self._order = (-1, np.arange(0))  # epoch, indices
@@ -53,13 +58,18 @@ class ArrayBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         batch = self._indices(self.epoch)[index * self.batch_size : (index + 1) * self.batch_size]
-        images = self.images[batch].astype("float32")
+        images, labels = self.images[batch].astype("float32"), self.labels[batch]
+        keys = np.random.default_rng([self.seed, self.epoch, index]).integers(2**30, size=4)
+        if self.num_classes is not None:
+            labels = np.eye(self.num_classes, dtype="float32")[labels]
         if self.augment is not None:
-            key = np.random.default_rng([self.seed, self.epoch, index]).integers(2**30, size=2)
-            images = ops.convert_to_numpy(self.augment(ops.convert_to_tensor(images), key))
+            images = ops.convert_to_numpy(self.augment(ops.convert_to_tensor(images), keys[:2]))
+        if self.mix is not None:
+            mixed = self.mix(ops.convert_to_tensor(images), ops.convert_to_tensor(labels), keys[2:])
+            images, labels = map(ops.convert_to_numpy, mixed)
         if self.preprocess is not None:
             images = self.preprocess(images)
-        return images, self.labels[batch]
+        return images, labels
 
     def _indices(self, epoch):
         if not self.shuffle:

@@ -4,6 +4,7 @@ The layers are Keras' own. Here their random numbers are drawn from a key (seed,
 instead of from a state, so that a resumed training run sees the images an unbroken one would see.
 """
 
+import contextlib
 import dataclasses
 
 import keras
@@ -43,6 +44,12 @@ class Augmentation:
         vertical_flip: Boolean.
         rotation_degrees: Number: turns by up to as many degrees, either way. Corners become
             black; pixels are not interpolated (torchvision's default).
+        rand_augment: Strength of `keras.layers.RandAugment`, 0 to 1: two operations a batch, out
+            of colours, contrast, sharpness, shear, rotation and the like.
+        mixup: Number, alpha of the beta distribution of the weights with which an image and its
+            label are mixed with another's; see `keras.layers.MixUp`.
+        cutmix: Number up to 1: a part of another image is pasted; see `keras.layers.CutMix`. With
+            both, each batch gets one of the two.
 
     Example:
 
@@ -54,6 +61,14 @@ class Augmentation:
     horizontal_flip: bool = False
     vertical_flip: bool = False
     rotation_degrees: float = 0.0
+    rand_augment: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    @property
+    def mixes(self):
+        """Whether images of several classes are mixed, so that labels are shares of classes."""
+        return bool(self.mixup or self.cutmix)
 
     def build(self, height, width):
         """Returns a function that augments batches of images of one size, or `None` if none would.
@@ -74,6 +89,31 @@ class Augmentation:
 
         return augment
 
+    def build_mixing(self):
+        """Returns a function that mixes images of a batch, or `None` if none are to be.
+
+        The function takes images `(batch, height, width, channels)`, labels `(batch, classes)`
+        and a key, and returns images and labels.
+        """
+        layers = []
+        if self.mixup:
+            layers.append(keras.layers.MixUp(self.mixup, dtype="float32"))
+        if self.cutmix:
+            layers.append(keras.layers.CutMix(self.cutmix, dtype="float32"))
+        if not layers:
+            return None
+
+        def mix(images, labels, key):
+            seed = KeySeed(key)
+            mixed = [_mix(layer, images, labels, seed) for layer in layers]
+            if len(mixed) == 1:
+                return mixed[0]
+            with _backend_of(layers[0], images) as backend:
+                first = backend.random.uniform((), seed=seed) < 0.5
+                return tuple(backend.numpy.where(first, *both) for both in zip(*mixed, strict=True))
+
+        return mix
+
     def _layers(self, height, width):
         layers = []
         fill = {"fill_mode": "constant", "interpolation": "nearest"}
@@ -88,17 +128,42 @@ class Augmentation:
                 layers.append(keras.layers.RandomFlip(mode))
         if self.rotation_degrees:
             layers.append(keras.layers.RandomRotation(self.rotation_degrees / 360, **fill))
+        if self.rand_augment:
+            layers.append(_RandAugment(factor=self.rand_augment, dtype="float32"))
         return layers
 
 
+class _RandAugment(keras.layers.RandAugment):
+    """Keras' layer, with the seed that it is given; Keras' own draws from its state instead."""
+
+    def get_random_transformation(self, data, training=True, seed=None):
+        self._get_seed_generator = lambda backend=None: seed
+        return super().get_random_transformation(data, training)
+
+
 def _apply(layer, images, seed):
-    # Inside `tf.data` Keras' layers compute with TensorFlow, whatever the backend.
+    with _backend_of(layer, images):
+        transformation = layer.get_random_transformation(images, training=True, seed=seed)
+        return layer.transform_images(images, transformation, training=True)
+
+
+def _mix(layer, images, labels, seed):
+    with _backend_of(layer, images):
+        transformation = layer.get_random_transformation(images, training=True, seed=seed)
+        return (
+            layer.transform_images(images, transformation, training=True),
+            layer.transform_labels(labels, transformation, training=True),
+        )
+
+
+@contextlib.contextmanager
+def _backend_of(layer, images):
+    """Lets a layer compute with TensorFlow inside `tf.data`, whatever Keras' backend is."""
     in_tf_data = _is_tensorflow(images)
     if in_tf_data:
         layer.backend.set_backend("tensorflow")
     try:
-        transformation = layer.get_random_transformation(images, training=True, seed=seed)
-        return layer.transform_images(images, transformation, training=True)
+        yield layer.backend
     finally:
         if in_tf_data:
             layer.backend.reset()

@@ -38,6 +38,7 @@ class ClassificationData:
         seed=0,
         first_epoch=0,
         epochs=None,
+        soft_labels=False,
     ):
         """Returns batches for `model.fit`, `evaluate` and `predict`.
 
@@ -50,21 +51,28 @@ class ClassificationData:
             first_epoch: Integer, the number of the first epoch, for resumed training.
             epochs: `None` for data that is iterated once an epoch, and is another epoch each
                 time. A number for one stream of as many epochs, for `fit(steps_per_epoch=...)`.
+            soft_labels: Boolean, whether labels are shares of classes, as `mixup` and `cutmix` of
+                the augmentation need them.
 
         Returns:
             `tf.data.Dataset` for TFDS data, `ArrayBatches` for arrays, of
-            `(images, labels)` with shapes `(batch, height, width, channels)` and `(batch,)`.
+            `(images, labels)` with shapes `(batch, height, width, channels)` and `(batch,)`, or
+            `(batch, classes)` with `soft_labels`.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        augmentation = augmentation or Augmentation()
+        if augmentation.mixes and not soft_labels:
+            raise ValueError("`mixup` and `cutmix` mix labels: pass `soft_labels=True`.")
         return self.make_batches(
             min(batch_size, self.num_images),
             preprocess=preprocess or (lambda images: images),
             shuffle=shuffle,
-            augmentation=augmentation or Augmentation(),
+            augmentation=augmentation,
             seed=seed,
             first_epoch=first_epoch,
             epochs=epochs,
+            num_classes=len(self.class_names) if soft_labels else None,
         )
 
     def steps_per_epoch(self, batch_size):

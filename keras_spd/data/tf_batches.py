@@ -22,7 +22,17 @@ def standardize(image_size):
 
 
 def batches(
-    dataset, num_images, batch_size, *, preprocess, shuffle, augmentation, seed, first_epoch, epochs
+    dataset,
+    num_images,
+    batch_size,
+    *,
+    preprocess,
+    shuffle,
+    augmentation,
+    seed,
+    first_epoch,
+    epochs,
+    num_classes,
 ):
     """Batches a `tf.data.Dataset` of single images and labels.
 
@@ -31,11 +41,13 @@ def batches(
         num_images: Integer, its length.
         batch_size, preprocess, shuffle, augmentation, seed, first_epoch, epochs: As in
             `ClassificationData.batches`.
+        num_classes: Integer for labels as shares of so many classes; `None` for class indices.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`.
     """
     augment = augmentation.build(*dataset.element_spec[0].shape[:2])
+    mix = augmentation.build_mixing()
 
     def one_epoch(epoch):
         images = dataset
@@ -54,11 +66,15 @@ def batches(
 
     def prepare(epoch, index, images, labels):
         images = tf.cast(images, "float32")
+        if num_classes is not None:
+            labels = tf.one_hot(labels, num_classes)
         if augment is not None:
             images = augment(images, _key(seed, epoch, index))
+        if mix is not None:
+            images, labels = mix(images, labels, _key(seed + 1, epoch, index))
         return preprocess(images), labels
 
-    if not shuffle and augment is None and epochs is None:
+    if not shuffle and augment is None and mix is None and epochs is None:
         stream = one_epoch(tf.constant(first_epoch, "int64"))  # every epoch is the same
     else:
         if epochs is None:  # each iteration is one epoch, and the next one

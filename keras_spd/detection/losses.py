@@ -143,7 +143,7 @@ class YOLOV5Loss(keras.losses.Loss):
         index = ops.reshape(index, (-1,))
         mask = ops.reshape(targets.mask, (-1,))
         weight = ops.cast(mask, "float32")
-        count = ops.maximum(ops.sum(weight), 1.0)
+        count = _per_replica(ops.sum(weight))
         matched = ops.take(flat, index, axis=0)  # (candidates, outputs)
 
         offset = 2 * ops.sigmoid(matched[:, :2]) - 0.5
@@ -235,6 +235,23 @@ def _check_ground_truth(y_true):
             f"(images, boxes)}}. Received: {tuple(boxes.shape)} and {tuple(classes.shape)}."
         )
     return ops.cast(boxes, "float32"), ops.cast(classes, "int32")
+
+
+def _per_replica(count):
+    """Returns how many of the whole batch's positives fall to one device; at least a share of one.
+
+    Under a `tf.distribute` strategy each device sees its part of the batch alone. Divided by this,
+    the mean over the devices of what they sum is the mean over the whole batch. On JAX the batch is
+    one array, however many devices hold it.
+    """
+    replicas = 1
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None and (replicas := context.num_replicas_in_sync) > 1:
+            count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    return ops.maximum(count, 1.0) / replicas
 
 
 def _cross_entropy(target, logits):

@@ -6,6 +6,7 @@ import functools
 import keras
 
 from keras_spd import applications, data
+from keras_spd.training.distribution import on_one_device
 
 
 class ClassificationTask:
@@ -26,14 +27,23 @@ class ClassificationTask:
                 f"{', '.join(applications.CLASSIFIERS)}."
             )
         self.recipe = recipe
-        self.train_data = train_data or self._read(recipe.data.train_split)
-        self.test_data = test_data or self._read(recipe.data.test_split)
+        self.train_data = train_data or self._read(recipe.data.train)
+        self.test_data = test_data or self._read(recipe.data.test, self.train_data)
         self._preprocess = functools.partial(
             applications.preprocess_input, statistics=recipe.data.statistics
         )
+        self._augmentation = data.Augmentation(**recipe.augmentation.model_dump())
+        self._soft_labels = self._augmentation.mixes or recipe.loss.label_smoothing > 0
 
-    def _read(self, split):
+    def _read(self, split, like=None):
         source = self.recipe.data
+        if source.name is None:
+            return data.from_folder(
+                split,
+                image_size=source.image_size or (like and like.image_shape[:2]),
+                class_names=like and like.class_names,
+                on_problem=source.on_problem,
+            )
         if source.name == "blood_cells":
             return data.load_blood_cells(split)
         return data.from_tfds(
@@ -55,47 +65,66 @@ class ClassificationTask:
         return model
 
     def compile(self, model, optimizer):
-        model.compile(
-            optimizer=optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"]
-        )
+        loss = "sparse_categorical_crossentropy"
+        if self._soft_labels:
+            smoothing = self.recipe.loss.label_smoothing
+            loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+        model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
 
     def train_batches(self, first_epoch):
         return self.train_data.batches(
             self.recipe.batch_size,
             preprocess=self._preprocess,
             shuffle=True,
-            augmentation=data.Augmentation(**self.recipe.augmentation.model_dump()),
+            augmentation=self._augmentation,
             seed=self.recipe.seed,
             first_epoch=first_epoch,
             epochs=self.recipe.epochs - first_epoch,
+            soft_labels=self._soft_labels,
         )
 
     def shown(self, first_epoch):
         """Returns augmented pixels of one batch, and no boxes."""
-        augmentation = data.Augmentation(**self.recipe.augmentation.model_dump())
         batches = self.train_data.batches(
             16,
             shuffle=True,
-            augmentation=augmentation,
+            augmentation=self._augmentation,
             seed=self.recipe.seed,
             first_epoch=first_epoch,
+            soft_labels=self._soft_labels,
         )
         images, _ = next(iter(batches))
         return keras.ops.convert_to_numpy(images), None
 
     def validation_batches(self):
-        return self.test_data.batches(self.recipe.batch_size, preprocess=self._preprocess)
+        return self.test_data.batches(
+            self.recipe.batch_size, preprocess=self._preprocess, soft_labels=self._soft_labels
+        )
 
-    def callbacks(self, folder):
-        del folder
-        return []
+    def callbacks(self, twin):
+        return [_Validate(self.validation_batches(), twin)]
 
     def score(self, model, folder):
         del folder
         model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-        metrics = model.evaluate(self.validation_batches(), return_dict=True, verbose=0)
+        batches = self.test_data.batches(self.recipe.batch_size, preprocess=self._preprocess)
+        metrics = model.evaluate(batches, return_dict=True, verbose=0)
         return {
             "test_images": self.test_data.num_images,
             "test_accuracy": metrics["accuracy"],
             "test_loss": metrics["loss"],
         }
+
+
+class _Validate(keras.callbacks.Callback):
+    """Evaluates at the end of every epoch, as `fit` would, on one device."""
+
+    def __init__(self, batches, twin):
+        super().__init__()
+        self.batches, self.twin = batches, twin
+
+    def on_epoch_end(self, epoch, logs=None):
+        with on_one_device(self.model, self.twin) as model:
+            metrics = model.evaluate(self.batches, return_dict=True, verbose=0)
+        if logs is not None:
+            logs |= {f"val_{name}": value for name, value in metrics.items()}

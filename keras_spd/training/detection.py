@@ -9,6 +9,7 @@ from keras_spd import applications, data
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.inference import evaluate
 from keras_spd.inference.predictor import standardize_image_size
+from keras_spd.training.distribution import on_one_device
 from keras_spd.training.run_folder import write_json
 
 _log = logging.getLogger(__name__)
@@ -128,17 +129,14 @@ class DetectionTask:
         convert = keras.ops.convert_to_numpy
         return convert(images), convert(truth["boxes"])
 
-    def validation_batches(self):
-        return None  # the callback below validates
-
-    def callbacks(self, folder):
-        del folder
+    def callbacks(self, twin):
         return [
             COCOScore(
                 self.test_data,
                 self.recipe.data.image_size,
                 batch_size=self.recipe.batch_size,
                 every=self.recipe.evaluate_every,
+                twin=twin,
             )
         ]
 
@@ -161,31 +159,35 @@ class COCOScore(keras.callbacks.Callback):
         image_size: `(height, width)` of the network's input.
         batch_size: Integer.
         every: Integer: evaluates after as many epochs, and after the last one.
+        twin: The same network on one device, for training on several, where every device
+            would otherwise predict every image; `None` for the model itself.
 
     Example:
 
     >>> model.fit(batches, epochs=100, callbacks=[COCOScore(test_data, (640, 640), every=5)])
     """
 
-    def __init__(self, test_data, image_size, *, batch_size=16, every=1):
+    def __init__(self, test_data, image_size, *, batch_size=16, every=1, twin=None):
         super().__init__()
         self.test_data = test_data
         self.image_size = image_size
         self.batch_size = batch_size
         self.every = every
+        self.twin = twin
 
     def on_epoch_end(self, epoch, logs=None):
         names = ("AP", "AP50", "AP_small", "loss", "box_loss", "objectness_loss", "class_loss")
         metrics = dict.fromkeys(names, float("nan"))
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params.get("epochs"):
-            model, data_ = self.model, self.test_data
-            scores = evaluate(model, data_, self.image_size, batch_size=self.batch_size)
-            batches = data_.batches(
-                self.batch_size,
-                self.image_size,
-                bounding_box_format=model.bounding_box_format,
-            )
-            losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
-            metrics = scores.metrics | losses
+            with on_one_device(self.model, self.twin) as model:
+                metrics = self._evaluate(model)
         if logs is not None:
             logs |= {f"val_{name}": metrics[name] for name in names}
+
+    def _evaluate(self, model):
+        scores = evaluate(model, self.test_data, self.image_size, batch_size=self.batch_size)
+        batches = self.test_data.batches(
+            self.batch_size, self.image_size, bounding_box_format=model.bounding_box_format
+        )
+        losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
+        return scores.metrics | losses

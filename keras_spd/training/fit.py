@@ -9,6 +9,7 @@ import keras
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
+from keras_spd.training.distribution import distribute
 from keras_spd.training.pictures import draw_learning_curves, draw_training_images
 from keras_spd.training.recipe import load_recipe
 from keras_spd.training.run_folder import RunFolder, SaveState, restore_state, write_json
@@ -21,7 +22,16 @@ _TASKS: dict[str, type[ClassificationTask] | type[DetectionTask]] = {
 }
 
 
-def train(recipe, run_folder, *, train_data=None, test_data=None, resume=False, verbose="auto"):
+def train(
+    recipe,
+    run_folder,
+    *,
+    train_data=None,
+    test_data=None,
+    resume=False,
+    devices=None,
+    verbose="auto",
+):
     """Trains a model as a recipe says, with `model.fit`.
 
     Args:
@@ -32,11 +42,15 @@ def train(recipe, run_folder, *, train_data=None, test_data=None, resume=False, 
         test_data: The same for the data that is scored.
         resume: Boolean, whether to go on where a run in the same folder was stopped. The schedule,
             the order of the data and the augmentation are those of an unbroken run.
+        devices: `None` for one device, `"all"` for all of this machine, or a
+            `tf.distribute.Strategy`, such as `TPUStrategy`. On several machines, start the same
+            training on each, with TensorFlow's variable `TF_CONFIG` naming them all, and a run
+            folder that all of them see; the first one writes it.
         verbose: As in `keras.Model.fit`.
 
     Returns:
         The trained `ImageModel` or `Detector`, float32, with the weights of the best epoch; it is
-        also in `model.keras` in the run folder.
+        also in `model.keras` in the run folder. `None` on workers other than the first.
 
     Raises:
         ValueError: If the recipe names what does not exist, the folder already holds a run and
@@ -47,6 +61,7 @@ def train(recipe, run_folder, *, train_data=None, test_data=None, resume=False, 
     >>> recipe = keras_spd.training.load_recipe("short", dataset="cifar10")
     >>> model = keras_spd.training.train(recipe, "runs/first")
     """
+    distribution = distribute(devices)  # first: workers meet before anything is computed
     folder = RunFolder(run_folder)
     if folder.state.is_file() and not resume:
         raise ValueError(
@@ -57,22 +72,29 @@ def train(recipe, run_folder, *, train_data=None, test_data=None, resume=False, 
         recipe = load_recipe(folder.recipe)
     if recipe is None:
         raise ValueError(f"There is no run to resume in {folder.path}.")
+    distribution.check_batch_size(recipe.batch_size)
     task = _TASKS[recipe.task](recipe, train_data, test_data)
-    folder.start(recipe)
+    if distribution.is_chief:
+        folder.start(recipe)
 
     keras.utils.set_random_seed(recipe.seed)
-    model = build(task, recipe.precision)
-    steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
-    task.compile(model, make_optimizer(recipe, steps_per_epoch))
-    first_epoch = 0
-    if resume and folder.state.is_file():
-        first_epoch = restore_state(model, folder.state) // steps_per_epoch
-        folder.forget_epochs(first_epoch)
+    with distribution.scope():
+        model = build(task, recipe.precision)
+        steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
+        task.compile(model, make_optimizer(recipe, steps_per_epoch))
+        first_epoch = 0
+        if resume and folder.state.is_file():
+            first_epoch = restore_state(model, folder.state) // steps_per_epoch
     if first_epoch < recipe.epochs:
-        images, boxes = task.shown(first_epoch)
-        draw_training_images(images, boxes, folder.training_images)
-        with explained(folder, recipe.batch_size):
-            _fit(model, task, folder, first_epoch, steps_per_epoch, verbose)
+        if distribution.is_chief:
+            folder.forget_epochs(first_epoch)
+            draw_training_images(*task.shown(first_epoch), folder.training_images)
+        callbacks = _callbacks(task, folder, first_epoch, distribution)
+        with explained(folder, recipe.batch_size), distribution.fit_scope():
+            distribution.prepare(model, task.train_batches(first_epoch))
+            _fit(model, task, first_epoch, steps_per_epoch, callbacks, verbose)
+    if not distribution.is_chief:
+        return None
 
     trained = build(task, "float32")
     trained.load_weights(folder.best)
@@ -132,18 +154,30 @@ def make_optimizer(recipe, steps_per_epoch):
         warmup_steps=warmup_steps,
         warmup_bias_rate=schedule.warmup_bias_rate,
         warmup_momentum=schedule.warmup_momentum,
+        use_ema=options.average is not None,
+        ema_momentum=options.average or 0.99,
     )
 
 
-def _fit(model, task, folder, first_epoch, steps_per_epoch, verbose):
-    batches = task.train_batches(first_epoch)
-    score, epochs = task.best_by, task.recipe.epochs
+def _callbacks(task, folder, first_epoch, distribution):
+    recipe, score = task.recipe, task.best_by
+    stop = keras.callbacks.TerminateOnNaN()
+    average, back = [], []
+    if recipe.optimizer.average:
+        average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+        back = [_SwapBack(*average)]
+    if not distribution.is_chief:
+        return [stop, *average, *back]
     # Epochs without an evaluation have NaN there; none of them may become the best.
     known = (row[score] for row in folder.read_log() if row[score] == row[score])
-    best = max(known, default=float("-inf"))
-    callbacks = [
-        keras.callbacks.TerminateOnNaN(),
-        *task.callbacks(folder),  # first: what they measure is logged
+    twin = None
+    if distribution.replicas > 1:
+        twin = build(task, recipe.precision)
+        task.compile(twin, None)
+    return [
+        stop,
+        *average,
+        *task.callbacks(twin),  # what they measure is logged
         keras.callbacks.CSVLogger(folder.log, append=first_epoch > 0),
         keras.callbacks.ModelCheckpoint(
             folder.best,
@@ -151,18 +185,33 @@ def _fit(model, task, folder, first_epoch, steps_per_epoch, verbose):
             mode="max",
             save_best_only=True,
             save_weights_only=True,
-            initial_value_threshold=best,
+            initial_value_threshold=max(known, default=float("-inf")),
         ),
         *_tensorboard(folder),
+        *back,
         SaveState(folder.state),  # last: what it counts as done must be logged
     ]
+
+
+class _SwapBack(keras.callbacks.Callback):
+    """Puts the trained weights back, in whose place `SwapEMAWeights` has put their average."""
+
+    def __init__(self, swap):
+        super().__init__()
+        self.swap = swap
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.swap.on_test_end()
+
+
+def _fit(model, task, first_epoch, steps_per_epoch, callbacks, verbose):
+    batches = task.train_batches(first_epoch)
     history = model.fit(
         batches,
-        epochs=epochs,
+        epochs=task.recipe.epochs,
         initial_epoch=first_epoch,
         # A `tf.data` stream goes through all epochs; a PyDataset is iterated once an epoch.
         steps_per_epoch=None if isinstance(batches, keras.utils.PyDataset) else steps_per_epoch,
-        validation_data=task.validation_batches(),
         callbacks=callbacks,
         shuffle=False,  # `batches` are; Keras would shuffle them once more, by a state of its own
         verbose=verbose,

@@ -31,6 +31,9 @@ class Optimizer(_Section):
     """Coupled, as in PyTorch; see `keras_spd.training.CoupledSGD`."""
     decay_kernels_only: bool = False
     """Whether batch norms and biases are left out of the decay."""
+    average: float | None = pydantic.Field(default=None, gt=0, lt=1)
+    """Momentum of a moving average of the weights, such as 0.999 in runs of many thousand steps;
+    the average is what is evaluated and kept."""
 
 
 class Schedule(_Section):
@@ -76,6 +79,9 @@ class Recipe(_Section):
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
+_Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
 class ClassificationAugmentation(_Section):
     crop_padding: int = pydantic.Field(default=0, ge=0)
     """Pixels of zero padding around an image before a random crop of its own size."""
@@ -83,19 +89,35 @@ class ClassificationAugmentation(_Section):
     vertical_flip: bool = False
     rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
     """Largest random rotation, either way."""
+    rand_augment: _Share = 0.0
+    """Strength of `keras.layers.RandAugment`."""
+    mixup: float = pydantic.Field(default=0.0, ge=0)
+    """Strength of mixing two images (alpha of the beta distribution)."""
+    cutmix: _Share = 0.0
+    """Strength of pasting a part of one image into another (largest alpha)."""
 
 
 class ClassificationSource(_Section):
-    name: str = "cifar10"
-    """TFDS data set, or `blood_cells`, which comes with the package."""
-    train_split: str = "train"
-    test_split: str = "test"
+    name: str | None = None
+    """TFDS data set, or `blood_cells`, which comes with the package; or none, and the folders
+    below."""
+    train: str = "train"
+    """Split; or a folder with a folder of images for each class."""
+    test: str = "test"
+    """The same, for the scores."""
     data_dir: str | None = None
     """Folder with prepared TFDS data sets; TFDS' own by default."""
     image_size: tuple[int, int] | None = None
     """Height and width to resize images to; needed where their sizes differ."""
+    on_problem: Literal["error", "skip"] = "error"
+    """What to do about broken images in folders."""
     statistics: str = "cifar10"
     """Mean and standard deviation for normalisation, a name in `applications.STATISTICS`."""
+
+
+class ClassificationLoss(_Section):
+    label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Share of a label that is spread evenly over all classes."""
 
 
 class ClassificationRecipe(Recipe):
@@ -104,9 +126,7 @@ class ClassificationRecipe(Recipe):
     task: Literal["classification"] = "classification"
     data: ClassificationSource = ClassificationSource()
     augmentation: ClassificationAugmentation = ClassificationAugmentation()
-
-
-_Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+    loss: ClassificationLoss = ClassificationLoss()
 
 
 class DetectionAugmentation(_Section):

@@ -8,7 +8,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def explained(folder, batch_size):
-    """Turns a full disk and a batch too large for the memory into errors that say what to do.
+    """Turns a full disk, too large a batch and a lost worker into errors that say what to do.
 
     Args:
         folder: `RunFolder`.
@@ -35,6 +35,10 @@ def _reason(error, folder, batch_size):
         return (
             f"A batch of {batch_size} images does not fit into the memory. Lower `batch_size` "
             "(and the learning rate with it), or the image size."
+        )
+    if "collective" in words and ("abort" in words or "unavailable" in words or "peer" in words):
+        return (
+            f"Another worker has stopped ({words.splitlines()[0][:100]}). Start all of them again."
         )
     return None
 

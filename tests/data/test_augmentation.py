@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_spd import data
 from keras_spd.data import Augmentation
 
 
@@ -70,3 +71,57 @@ def test_nothing_to_do():
     assert Augmentation().build(8, 8) is None
     with pytest.raises(ValueError, match="images of one size"):
         Augmentation(crop_padding=2).build(None, 8)
+
+
+MIXED = Augmentation(mixup=0.4, cutmix=1.0, rand_augment=0.5)
+
+
+def test_mixed_labels_are_the_shares_of_the_pixels():
+    """Images of one colour each: the share of another colour is the share of its label."""
+    labels = np.eye(4, dtype="float32")
+    images = np.repeat(np.repeat(labels[:, None, None, :3] * 255, 16, 1), 16, 2)
+    for augmentation in (Augmentation(mixup=1.0), data.Augmentation(cutmix=1.0)):
+        mix = augmentation.build_mixing()
+        mixed, shares = (keras.ops.convert_to_numpy(x) for x in mix(images, labels, (3, 4)))
+        np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
+        assert (shares.max(1) < 0.99).any()
+        # Pasted boxes have whole pixels, their share is of what was drawn.
+        np.testing.assert_allclose(mixed.mean((1, 2)) / 255, shares[:, :3], atol=0.13)
+
+
+def test_mixing_is_a_function_of_the_key():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (6, 8, 8, 3)).astype("float32")
+    labels = np.eye(6, dtype="float32")
+    mix = MIXED.build_mixing()
+    runs = [mix(images, labels, key) for key in ((1, 2), (1, 2), (1, 3))]
+    same = [
+        np.array_equal(*(keras.ops.convert_to_numpy(run[part]) for run in runs[:2]))
+        for part in (0, 1)
+    ]
+    assert same == [True, True]
+    assert not np.array_equal(*(keras.ops.convert_to_numpy(run[0]) for run in runs[1:]))
+    augment = MIXED.build(8, 8)
+    runs = [keras.ops.convert_to_numpy(augment(images, key)) for key in ((1, 2), (1, 2), (1, 3))]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[1], runs[2])
+
+
+def test_mixup_and_cutmix_take_turns():
+    """Of many batches some are blended (no pixel is one of the two), and some are pasted."""
+    images = np.stack([np.zeros((8, 8, 3)), np.full((8, 8, 3), 200.0)]).astype("float32")
+    mix, kinds = MIXED.build_mixing(), set()
+    for key in range(20):
+        mixed = keras.ops.convert_to_numpy(
+            mix(images, np.eye(2, dtype="float32"), (0, 1000 * key))[0]
+        )
+        kinds.add(bool(np.isin(mixed, (0, 200)).all()))
+    assert kinds == {True, False}
+
+
+def test_mixing_needs_soft_labels():
+    found = data.from_arrays(np.zeros((4, 8, 8, 3)), np.arange(4))
+    with pytest.raises(ValueError, match="pass `soft_labels=True`"):
+        found.batches(2, augmentation=MIXED)
+    images, labels = found.batches(4, augmentation=MIXED, soft_labels=True)[0]
+    assert labels.shape == (4, 4) and images.shape == (4, 8, 8, 3)

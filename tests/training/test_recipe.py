@@ -26,6 +26,7 @@ def test_the_authors_recipe_for_cifar10():
         "nesterov": False,
         "weight_decay": 5e-4,
         "decay_kernels_only": False,
+        "average": None,
     }
     assert recipe.augmentation.model_dump() == {
         "crop_padding": 4,
@@ -60,7 +61,7 @@ def test_overrides():
     [
         ({"optimiser.momentum": 1}, "optimiser: unknown field. Did you mean `optimizer`"),
         ({"optimizer.momentom": 1}, "optimizer.momentom: unknown field. Did you mean `momentum`"),
-        ({"data.xyz": 1}, "data.xyz: unknown field. Known fields: name, train_split"),
+        ({"data.xyz": 1}, "data.xyz: unknown field. Known fields: name, train"),
         ({"epochs": 0}, "epochs: Input should be greater than or equal to 1. Received: 0"),
         ({"schedule.name": "step"}, "schedule.name: Input should be 'multistep' or 'cosine'"),
         ({"epochs.x": 0}, "`epochs` has no fields"),

@@ -1,0 +1,141 @@
+"""Several devices and several workers compute what one device computes."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from drawings import write_drawings
+
+from keras_spd.training.distribution import Distribution, distribute
+from keras_spd.training.run_folder import RunFolder
+
+SCRIPT = pathlib.Path(__file__).with_name("run_training.py")
+# Nothing random beside order and initial weights, and steps so small that noise stays noise.
+STILL = [
+    "augmentation.horizontal_flip=false",
+    "augmentation.vertical_flip=false",
+    "optimizer.learning_rate=0.0002",
+    "epochs=2",
+]
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory):
+    return write_drawings(tmp_path_factory.mktemp("drawings"), 16)
+
+
+def start(task, folder, *options, **environment):
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, task, folder, *options],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(*processes):
+    for process in processes:
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output[-3000:]
+
+
+def options(task, drawings, *more):
+    data_ = ["--data", drawings] if task == "detector" else []
+    still = STILL + (["augmentation.crop_padding=0"] if task == "classifier" else [])
+    return [*data_, *more, "--set", *still]
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory, drawings):
+    """Logs of a classifier and a detector trained on one device."""
+    logs = {}
+    for task in ("classifier", "detector"):
+        folder = tmp_path_factory.mktemp(task)
+        finish(start(task, folder, *options(task, drawings)))
+        logs[task] = RunFolder(folder).read_log()
+    return logs
+
+
+def assert_same_curve(folder, expected):
+    rows = RunFolder(folder).read_log()
+    assert len(rows) == len(expected)
+    for row, other in zip(rows, expected, strict=True):
+        assert row == pytest.approx(other, rel=2e-3, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["classifier", "detector"])
+def test_two_devices(task, tmp_path, drawings, one_device):
+    finish(start(task, tmp_path, *options(task, drawings, "--devices", "all", "--cpus", "2")))
+    assert_same_curve(tmp_path, one_device[task])
+
+
+@pytest.mark.slow
+def test_two_jax_devices(tmp_path, drawings):
+    runs = [tmp_path / "one", tmp_path / "two"]
+    finish(start("classifier", runs[0], *options("classifier", None), KERAS_BACKEND="jax"))
+    more = ("--devices", "all", "--cpus", "2")
+    finish(start("classifier", runs[1], *options("classifier", None, *more), KERAS_BACKEND="jax"))
+    assert_same_curve(runs[1], RunFolder(runs[0]).read_log())
+
+
+def workers(task, folder, *arguments):
+    """Starts two workers on ports that were free a moment ago."""
+    with socket.socket() as first, socket.socket() as second:
+        for each in (first, second):
+            each.bind(("localhost", 0))
+        addresses = [f"localhost:{each.getsockname()[1]}" for each in (first, second)]
+    return [
+        start(
+            task,
+            folder,
+            *arguments,
+            TF_CONFIG=json.dumps(
+                {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+            ),
+        )
+        for index in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_workers_one_is_killed_and_the_job_resumes(tmp_path, drawings, one_device):
+    arguments = options("detector", drawings)
+    chief, other = workers("detector", tmp_path, *arguments)
+    deadline = time.monotonic() + 500
+    while not (tmp_path / "state.weights.h5").is_file() and chief.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    other.send_signal(signal.SIGKILL)
+    other.communicate()
+    output, _ = chief.communicate(timeout=600)
+    if chief.returncode:  # it may have been through already
+        assert "go on with: keras-spd train --resume" in output, output[-3000:]
+    arguments.insert(arguments.index("--set"), "--resume")
+    finish(*workers("detector", tmp_path, *arguments))
+    assert_same_curve(tmp_path, one_device["detector"])
+    assert json.loads((tmp_path / "results.json").read_text())["test_images"] == 16
+
+
+def test_a_batch_must_be_a_multiple_of_the_devices():
+    with pytest.raises(ValueError, match=r"multiple of their number, 3.*batch_size=8"):
+        Distribution(replicas=3).check_batch_size(8)
+
+
+@pytest.mark.parametrize("config", ["{", "{}", '{"cluster": {"worker": ["a", "b"]}, "task": {}}'])
+def test_a_bad_tf_config_is_named(config, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match="TF_CONFIG must be like"):
+        distribute("all")
+
+
+def test_bad_devices():
+    with pytest.raises(ValueError, match='`devices` must be "all".*Received: devices=2'):
+        distribute(2)
