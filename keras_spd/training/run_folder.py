@@ -104,7 +104,7 @@ def restore_state(model, path):
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"Cannot resume from {path}: {error}") from error
-    return int(model.optimizer.iterations)
+    return int(model.optimizer.iterations.numpy())
 
 
 def describe_environment():

@@ -135,21 +135,23 @@ def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["classifier", "detector"])
-def test_the_modern_recipes_learn(tmp_path, cells, task):
-    if task == "detector":
-        source = write_drawings(tmp_path / "drawings", 16)
-        few = {"data.train": str(source), "data.test": str(source), "data.image_size": [64, 64]}
-        few |= {"model.name": "yolov5_spd_n", "epochs": 8, "optimizer.average": 0.5}
-        few |= {"batch_size": 8, "evaluate_every": 4, "schedule.warmup_epochs": 1}
-        recipe = load_recipe("modern", task="detection", overrides=few)
-        train(recipe, tmp_path / "run", verbose=0)
-    else:
-        few = {"epochs": 6, "batch_size": 16, "optimizer.average": 0.5, "schedule.warmup_epochs": 1}
-        recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.005})
-        train(recipe, tmp_path / "run", **cells)
-    losses = [row["val_loss"] for row in log(tmp_path / "run") if row["val_loss"] > 0]
-    assert losses[-1] < 0.9 * losses[0]
+def test_the_modern_recipe_learns(tmp_path, cells):
+    few = {"epochs": 6, "batch_size": 16, "optimizer.average": 0.5, "schedule.warmup_epochs": 1}
+    recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.005})
+    train(recipe, tmp_path, **cells)
+    rows = log(tmp_path)
+    assert rows[-1]["val_loss"] < 0.9 * rows[0]["val_loss"]
+
+
+@pytest.mark.slow
+def test_the_modern_recipe_of_detectors_runs(tmp_path):
+    source = str(write_drawings(tmp_path / "drawings", 16))
+    few = {"data.train": source, "data.test": source, "data.image_size": [64, 64], "epochs": 1}
+    few |= {"model.name": "yolov5_spd_n", "batch_size": 8}
+    model = train(load_recipe("modern", task="detection", overrides=few), tmp_path, verbose=0)
+    [row] = log(tmp_path)
+    assert 0 < row["val_loss"] < 2
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
 @pytest.mark.slow
