@@ -1,0 +1,43 @@
+"""Trained models from files and from the weights that come with the package."""
+
+import pathlib
+
+import keras
+
+from keras_spd import applications
+from keras_spd.inference.tflite_detector import TFLiteDetector
+from keras_spd.weights import list_models
+
+
+def load_model(path):
+    """Loads a Keras model from a `.keras` file, or trained weights of the package by their name.
+
+    Raises:
+        ValueError: If there are none, or several, or the file cannot be loaded; it names the file.
+    """
+    presets = [preset for preset in list_models() if preset.name == str(path)]
+    if len(presets) == 1:
+        return getattr(applications, presets[0].architecture)(
+            weights=presets[0].name, **presets[0].options
+        )
+    if pathlib.Path(path).suffix != ".keras":
+        names = ", ".join(sorted({preset.name for preset in list_models()}))
+        raise ValueError(
+            f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
+            f"the run folder of `keras-spd train`, or one of the weights that come with the "
+            f"package ({names})."
+        )
+    try:
+        return keras.saving.load_model(path)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise ValueError(f"Cannot load a model from {path}: {error}") from error
+
+
+def load_detector(path):
+    """Loads a detector as `load_model` does, or from a `.tflite` file of `keras-spd export`."""
+    if pathlib.Path(path).suffix == ".tflite":
+        return TFLiteDetector(path)
+    model = load_model(path)
+    if not isinstance(model, applications.Detector):
+        raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
+    return model
