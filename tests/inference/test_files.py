@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -133,3 +136,40 @@ def test_no_picture_is_written_over_another(tmp_path):
     predict_files(keras_spd.Predictor(BrightBox(), 64), files, tmp_path / "out")
     pictures = [path.name for path in pathlib.Path(tmp_path / "out").glob("*.png")]
     assert sorted(pictures) == ["00000_same.png", "00001_same.png"]
+
+
+MEMORY = """
+import pathlib, re, sys
+from PIL import Image
+import keras_spd
+from bright import BrightBox
+
+def memory(name):
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(name + r":\\s+(\\d+) kB", status)[1]) / 1024
+
+predictor = keras_spd.Predictor(BrightBox(), tile=320, overlap=0.2, batch_size=4)
+for side in (700, 5000):
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = memory("VmRSS")
+    file = pathlib.Path(sys.argv[1], f"{side}.png")
+    keras_spd.inference.predict_files(predictor, [file], sys.argv[1])
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="needs Linux' /proc")
+def test_memory_of_a_large_image_in_tiles(tmp_path):
+    """One copy of the image, 4 bytes a pixel, and a bound: reading, tiles, drawing, writing."""
+    for side in (700, 5000):
+        draw(tmp_path / f"{side}.png", size=(side, side))
+    result = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.returncode == 0, result.stderr
+    image = 4 * 5000**2 / 2**20
+    assert image * 0.9 < float(result.stdout) < image + 30, result.stdout
