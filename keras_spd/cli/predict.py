@@ -1,12 +1,20 @@
 """`keras-spd predict`."""
 
+import enum
 import pathlib
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from keras_spd.cli import options
+
+
+class Engine(enum.StrEnum):
+    """What runs the prediction."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def predict(
@@ -49,6 +57,16 @@ def predict(
     output: Annotated[
         pathlib.Path, typer.Option(help="Folder for pictures, videos, JSON and CSV.")
     ] = pathlib.Path("predictions"),
+    engine: Annotated[
+        Engine, typer.Option(help="ray: images on many processes, and results as Parquet.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="ray: the cluster's address; default: this machine.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="ray: processes; default: one for each GPU or four CPUs."),
+    ] = None,
 ) -> None:
     """Find objects in images and videos, or classify them.
 
@@ -58,6 +76,10 @@ def predict(
 
     Small objects in large images are found with `--tile`. A file that cannot be read is named, the
     others are predicted, and the exit code is 1.
+
+    `--engine ray` predicts images with Ray Data, on a cluster with `--address`. Results are Parquet
+    files in a folder of the output, without pictures; images that are in them are not predicted
+    again.
 
     Example: keras-spd predict photos/ street.mp4 --weights runs/boards/model.keras
     """
@@ -75,17 +97,38 @@ def predict(
     files = inference.find_sources(sources or [])
     if webcam is None and tile is None and not any(map(inference.is_video, files)):
         batch_size = min(batch_size, len(files))
-    predictor = inference.load_predictor(
-        weights,
-        options.parse_image_size(image_size),
-        batch_size=batch_size,
-        tile=options.parse_image_size(tile),
-        overlap=overlap,
-        confidence_threshold=confidence,
-        iou_threshold=iou,
-    )
+    settings: dict[str, Any] = {
+        "image_size": options.parse_image_size(image_size),
+        "batch_size": batch_size,
+        "tile": options.parse_image_size(tile),
+        "overlap": overlap,
+        "confidence_threshold": confidence,
+        "iou_threshold": iou,
+    }
+    if engine is Engine.RAY:
+        _predict_with_ray(weights, files, output, webcam, settings, address, workers)
+        return
+    if address or workers:
+        raise ValueError("`--address` and `--workers` are for `--engine ray`.")
+    predictor = inference.load_predictor(weights, **settings)
     problems = inference.predict_files(predictor, files, output, webcam=webcam, say=typer.echo)
     typer.echo(f"Pictures, JSON and CSV are in {output}/")
     if problems:
         typer.echo(f"{problems} of {len(files)} files could not be read to the end.", err=True)
+        raise typer.Exit(1)
+
+
+def _predict_with_ray(weights, files, output, webcam, settings, address, workers):
+    from keras_spd import inference
+    from keras_spd.inference.ray_engine import predict_with_ray
+
+    if webcam is not None or any(map(inference.is_video, files)):
+        raise ValueError("`--engine ray` predicts images, and neither videos nor webcams.")
+    results = predict_with_ray(weights, files, output, address=address, workers=workers, **settings)
+    typer.echo(
+        f"{results.predicted} images predicted, {results.known} were there before. "
+        f"The Parquet files are in {results.folder}/"
+    )
+    if results.problems:
+        typer.echo(f"{results.problems} images could not be read: see their `error`.", err=True)
         raise typer.Exit(1)

@@ -26,6 +26,8 @@ def run(monkeypatch, *arguments):
         (["*.jpg"], "There is no image or video that matches *.jpg."),
         (["."], "There is no image or video in the folder ."),
         ([".", "--overlap", "0.3"], "`--overlap` is that of tiles: it needs `--tile`."),
+        (["--webcam", "0", "--engine", "ray"], "`--engine ray` predicts images, and neither"),
+        (["--webcam", "0", "--workers", "2"], "`--address` and `--workers` are for"),
         (["--webcam", "0", "--weights", "none"], "Cannot load a model from none"),
     ],
 )
