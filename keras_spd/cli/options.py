@@ -1,5 +1,6 @@
 """Options that several sub-commands share, and how they are read."""
 
+import enum
 import pathlib
 from typing import Annotated, Any
 
@@ -13,8 +14,17 @@ Images = Annotated[
     typer.Option(help="Folder of the images, where it does not follow from the annotations."),
 ]
 DataDir = Annotated[pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")]
+
+
+class Reaction(enum.StrEnum):
+    """What is done about a broken image or annotation."""
+
+    ERROR = "error"
+    SKIP = "skip"
+
+
 OnProblem = Annotated[
-    str, typer.Option(help="What to do about broken images and annotations: error or skip.")
+    Reaction, typer.Option(help="What to do about broken images and annotations.")
 ]
 ImageSize = Annotated[
     str | None,

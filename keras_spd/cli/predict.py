@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import completion, options
 
 
 class Engine(enum.StrEnum):
@@ -21,14 +21,17 @@ def predict(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="SOURCES...",
-            help="Images, videos, folders and quoted globs ('photos/**/*.jpg').",
+            metavar="SOURCES",
+            help="Images, videos, folders, and globs in quotes: 'photos/**/*.jpg'.",
         ),
     ] = None,
     *,
     weights: Annotated[
         pathlib.Path,
-        typer.Option(help="Trained model: .keras, .tflite, or a name of `keras-spd list`."),
+        typer.Option(
+            help="Trained model: .keras, .tflite, or a name of `keras-spd list`.",
+            autocompletion=completion.weights,
+        ),
     ],
     webcam: Annotated[
         int | None, typer.Option(min=0, help="Camera, 0 for the first; Ctrl-C ends it.")

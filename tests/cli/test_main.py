@@ -143,6 +143,7 @@ def test_detector_from_data_to_pictures(tmp_path):
 def test_list():
     result = keras_spd("list")
     assert result.returncode == 0
+    assert "short_detection" in result.stdout and "40 epochs" in result.stdout
     assert "yolov5_spd_n" in result.stdout and "YOLOV5SPD(weights='bccd'" in result.stdout
 
 
