@@ -13,9 +13,10 @@ from keras_spd.data.images import SUFFIXES, ImageError, read_picture
 from keras_spd.inference import video
 from keras_spd.inference.classifier import Classifier
 from keras_spd.inference.drawing import draw_classes, draw_detections
-from keras_spd.inference.loading import load_detector, load_model
+from keras_spd.inference.loading import load_model
 from keras_spd.inference.predictor import Predictor
 from keras_spd.inference.results import ResultFiles
+from keras_spd.inference.tflite_detector import TFLiteDetector, load_tflite
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10
@@ -25,8 +26,8 @@ def load_predictor(weights, image_size=None, *, batch_size=16, **detector_option
     """Loads a trained model, and returns what predicts with it.
 
     Args:
-        weights: Path of a `.keras` file or of a detector's `.tflite` file, or a name of
-            `keras_spd.list_models`.
+        weights: Path of a `.keras` file, or of a `.tflite` file of `keras-spd export`, or a name
+            of `keras_spd.list_models`.
         image_size, batch_size: As in `Predictor` and `Classifier`.
         **detector_options: Other arguments of `Predictor`; `None` for their defaults.
 
@@ -36,10 +37,12 @@ def load_predictor(weights, image_size=None, *, batch_size=16, **detector_option
     Raises:
         ValueError: If the model is neither, or a classifier got options of detectors.
     """
-    is_file = pathlib.Path(weights).suffix == ".tflite"
-    model = load_detector(weights) if is_file else load_model(weights)
+    if pathlib.Path(weights).suffix == ".tflite":
+        model = load_tflite(weights)
+    else:
+        model = load_model(weights)
     options = {key: value for key, value in detector_options.items() if value is not None}
-    if is_file or isinstance(model, applications.Detector):
+    if isinstance(model, (applications.Detector, TFLiteDetector)):
         return Predictor(model, image_size, batch_size=batch_size, **options)
     if options:
         raise ValueError(f"{weights} is no detector. It does not take: {', '.join(options)}.")
