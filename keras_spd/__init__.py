@@ -1,21 +1,25 @@
 """keras_spd: networks for low-resolution images and small objects, without strides or pooling."""
 
 import importlib
+import os
 
-from keras_spd import applications as applications
-from keras_spd import benchmark as benchmark
-from keras_spd import data as data
-from keras_spd import detection as detection
-from keras_spd import export as export
-from keras_spd import layers as layers
-from keras_spd import metrics as metrics
-from keras_spd import surgery as surgery
-from keras_spd.inference import Predictor as Predictor
-from keras_spd.inference import evaluate as evaluate
-from keras_spd.surgery import fold as fold
-from keras_spd.surgery import to_spd as to_spd
 from keras_spd.version import __version__ as __version__
-from keras_spd.weights import list_models as list_models
+
+# A shell that completes the command `keras-spd` is not to wait for TensorFlow.
+if "_KERAS_SPD_COMPLETE" not in os.environ:
+    from keras_spd import applications as applications
+    from keras_spd import benchmark as benchmark
+    from keras_spd import data as data
+    from keras_spd import detection as detection
+    from keras_spd import export as export
+    from keras_spd import layers as layers
+    from keras_spd import metrics as metrics
+    from keras_spd import surgery as surgery
+    from keras_spd.inference import Predictor as Predictor
+    from keras_spd.inference import evaluate as evaluate
+    from keras_spd.surgery import fold as fold
+    from keras_spd.surgery import to_spd as to_spd
+    from keras_spd.weights import list_models as list_models
 
 
 def __getattr__(name):

@@ -68,8 +68,7 @@ def build_page(paths):
                 model, batch_size=1, confidence_threshold=threshold
             )
         else:
-            inference.classify(model, np.zeros((32, 32, 3), "uint8"))  # an error comes now
-            classifiers[name] = model
+            classifiers[name] = inference.Classifier(model, batch_size=1)
     with gr.Blocks(title="keras_spd", analytics_enabled=False) as page:
         gr.Markdown(
             "## keras_spd: try a model\nDrop an image: it stays on this machine. "
@@ -138,12 +137,10 @@ def find_objects(predictors, image, confidence):
 
 def name_classes(classifiers, image):
     """Returns for each classifier `{class name: probability}` of the five most probable."""
-    return [
-        None
-        if image is None
-        else {name: score for _, name, score in inference.classify(model, image)}
-        for model in classifiers.values()
-    ]
+    if image is None:
+        return [None] * len(classifiers)
+    found = [classifier([image])[0] for classifier in classifiers.values()]
+    return [{entry["name"]: entry["confidence"] for entry in each.to_json()} for each in found]
 
 
 def example_sheet():

@@ -1,6 +1,7 @@
 """The examples run as they stand."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -11,8 +12,16 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
-def test_example(script):
+def test_example(script, tmp_path):
     result = subprocess.run(
-        [sys.executable, script, "--smoke"], capture_output=True, text=True, check=True
+        [sys.executable, script, "--smoke"], capture_output=True, text=True, cwd=tmp_path
     )
-    assert "test accuracy" in result.stdout
+    assert result.returncode == 0, result.stderr
+    if script.name in ("detect.py", "edge_device.py"):  # they are short, and the smoke is the run
+        said, printed = (
+            int(re.search(r"found (\d+) objects", text)[1])
+            for text in (script.read_text(), result.stdout)
+        )
+        assert abs(said - printed) <= 2  # a processor's rounding may move a doubtful one
+    else:
+        assert "test accuracy" in result.stdout

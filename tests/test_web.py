@@ -53,11 +53,11 @@ def test_page_through_its_interface(page, tmp_path):
 
     answers = client.predict(handle_file(file), api_name="/name_classes")
     for answer, path in zip(answers, paths[1:], strict=True):
-        ranked = inference.classify(inference.load_model(path), file)
-        assert answer["label"] == ranked[0][1]
-        for entry, (_, name, probability) in zip(answer["confidences"], ranked, strict=True):
-            assert entry["label"] == name
-            assert entry["confidence"] == pytest.approx(probability, abs=1e-4)
+        [ranked] = inference.Classifier(path)([file])
+        assert answer["label"] == ranked.name(ranked.classes[0])
+        for entry, expected in zip(answer["confidences"], ranked.to_json(), strict=True):
+            assert entry["label"] == expected["name"]
+            assert entry["confidence"] == pytest.approx(expected["confidence"], abs=1e-4)
 
     with urllib.request.urlopen(address) as response:
         content = response.read().decode()

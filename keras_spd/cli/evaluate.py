@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import completion, options
 
 
 def evaluate(
@@ -15,13 +15,16 @@ def evaluate(
     ],
     weights: Annotated[
         pathlib.Path,
-        typer.Option(help="Trained detector: .keras, .tflite, or a name of `keras-spd list`."),
+        typer.Option(
+            help="Trained detector: .keras, .tflite, or a name of `keras-spd list`.",
+            autocompletion=completion.weights,
+        ),
     ],
     dataset: options.Dataset = None,
     images: options.Images = None,
     data_dir: options.DataDir = None,
     image_size: options.ImageSize = None,
-    on_problem: options.OnProblem = "error",
+    on_problem: options.OnProblem = options.Reaction.ERROR,
     confidence: Annotated[float, typer.Option(help="Smallest confidence.")] = 0.001,
     iou: Annotated[float, typer.Option(help="Overlap above which a box is suppressed.")] = 0.65,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,

@@ -25,9 +25,8 @@ def explain(
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """
     from keras_spd import inference
-    from keras_spd.cli import options
 
-    files = options.image_files(images)
+    files = [file for file in inference.find_sources(images) if not inference.is_video(file)]
     paths = [weights] if beside is None else [weights, beside]
     models = inference.load_models(paths)
     output.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import completion, options
 
 _CALIBRATION, _VERIFICATION = 200, 32  # images
 # Largest difference (pixels of a box; a probability) and smallest agreement, by quantization.
@@ -33,19 +33,28 @@ class Format(enum.StrEnum):
     ONNX = "onnx"
 
 
+class Quantization(enum.StrEnum):
+    """How many bits a TFLite file computes with."""
+
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+
+
 def export(
     weights: Annotated[
         pathlib.Path,
-        typer.Argument(help="Trained model: a .keras file, or a name of `keras-spd list`."),
+        typer.Argument(
+            help="Trained model: a .keras file, or a name of `keras-spd list`.",
+            autocompletion=completion.weights,
+        ),
     ],
     output: Annotated[
         pathlib.Path | None,
         typer.Argument(help="File or folder to write; default: beside WEIGHTS."),
     ] = None,
     format: Annotated[Format, typer.Option(help="What to write.")] = Format.TFLITE,
-    quantize: Annotated[
-        str | None, typer.Option(help="tflite: float16, dynamic or int8; default: float32.")
-    ] = None,
+    quantize: Annotated[Quantization | None, typer.Option(help="tflite; default: float32.")] = None,
     data: Annotated[
         str | None,
         typer.Option(

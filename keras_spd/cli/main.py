@@ -21,6 +21,7 @@ from keras_spd.cli import (
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # fills the lines of paragraphs
     pretty_exceptions_enable=False,
 )
 app.command("demo")(demo.demo)
@@ -43,12 +44,18 @@ def _options(
 
 
 def main() -> None:
-    """Runs the command line. Errors of use end with one line and exit code 1."""
+    """Runs the command line.
+
+    Exit codes: 0, 1 for errors of use, which end with one line, 2 for options that do not exist
+    or cannot be read, 130 for Ctrl-C.
+    """
     logging.basicConfig(format="%(message)s")
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:
-        app(arguments)
-    except (ValueError, ImportError) as error:
+        app(arguments, prog_name="keras-spd")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (ValueError, ImportError, OSError) as error:
         if "--verbose" in sys.argv:
             raise
         print(f"keras-spd: {error}", file=sys.stderr)

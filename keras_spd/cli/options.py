@@ -1,5 +1,6 @@
 """Options that several sub-commands share, and how they are read."""
 
+import enum
 import pathlib
 from typing import Annotated, Any
 
@@ -13,8 +14,17 @@ Images = Annotated[
     typer.Option(help="Folder of the images, where it does not follow from the annotations."),
 ]
 DataDir = Annotated[pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")]
+
+
+class Reaction(enum.StrEnum):
+    """What is done about a broken image or annotation."""
+
+    ERROR = "error"
+    SKIP = "skip"
+
+
 OnProblem = Annotated[
-    str, typer.Option(help="What to do about broken images and annotations: error or skip.")
+    Reaction, typer.Option(help="What to do about broken images and annotations.")
 ]
 ImageSize = Annotated[
     str | None,
@@ -33,16 +43,6 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise ValueError(f"A size is 640 or 480x640. Received: {text!r}.")
     return (sides[0], sides[-1])
-
-
-def image_files(paths: list[pathlib.Path]) -> list[pathlib.Path]:
-    """Returns the images among files and in folders."""
-    from keras_spd.data.images import find_images
-
-    files = [file for path in paths for file in (find_images(path) if path.is_dir() else [path])]
-    if not files:
-        raise ValueError(f"There are no images in {', '.join(map(str, paths))}.")
-    return files
 
 
 def read_detection(

@@ -1,20 +1,41 @@
 """`keras-spd predict`."""
 
-import json
+import enum
 import pathlib
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import completion, options
+
+
+class Engine(enum.StrEnum):
+    """What runs the prediction."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def predict(
-    images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="SOURCES",
+            help="Images, videos, folders, and globs in quotes: 'photos/**/*.jpg'.",
+        ),
+    ] = None,
+    *,
     weights: Annotated[
         pathlib.Path,
-        typer.Option(help="Trained detector: .keras, .tflite, or a name of `keras-spd list`."),
+        typer.Option(
+            help="Trained model: .keras, .tflite, or a name of `keras-spd list`.",
+            autocompletion=completion.weights,
+        ),
     ],
+    webcam: Annotated[
+        int | None, typer.Option(min=0, help="Camera, 0 for the first; Ctrl-C ends it.")
+    ] = None,
     image_size: options.ImageSize = None,
     confidence: Annotated[
         float | None, typer.Option(help="Smallest confidence; default: the model's, 0.25.")
@@ -30,46 +51,87 @@ def predict(
         ),
     ] = None,
     overlap: Annotated[
-        float, typer.Option(help="Share of a tile that the next one covers too.")
-    ] = 0.2,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+        float | None,
+        typer.Option(help="Share of a tile that the next one covers too; default 0.2."),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images, frames or tiles that the network sees at once.")
+    ] = 16,
     output: Annotated[
-        pathlib.Path, typer.Option(help="Folder for pictures and detections.json.")
+        pathlib.Path, typer.Option(help="Folder for pictures, videos, JSON and CSV.")
     ] = pathlib.Path("predictions"),
+    engine: Annotated[
+        Engine, typer.Option(help="ray: images on many processes, and results as Parquet.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None, typer.Option(help="ray: the cluster's address; default: this machine.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="ray: processes; default: one for each GPU or four CPUs."),
+    ] = None,
 ) -> None:
-    """Find objects in images: a picture of each with its boxes, and one JSON file.
+    """Find objects in images and videos, or classify them.
 
-    Boxes are x1, y1, x2, y2 in pixels of the original image.
+    Writes a picture of each image and an .mp4 of each video with what was found, and
+    detections.json and detections.csv; for a classifier, the five most probable classes in
+    classes.json and classes.csv. Boxes are x1, y1, x2, y2 in pixels of the original image.
 
-    Small objects in large images are found with `--tile`.
+    Small objects in large images are found with `--tile`. A file that cannot be read is named, the
+    others are predicted, and the exit code is 1.
 
-    Example: keras-spd predict photos/ --weights runs/boards/model.keras
+    `--engine ray` predicts images with Ray Data, on a cluster with `--address`. Results are Parquet
+    files in a folder of the output, without pictures; images that are in them are not predicted
+    again.
+
+    Example: keras-spd predict photos/ street.mp4 --weights runs/boards/model.keras
     """
-    from keras_spd import inference
-    from keras_spd.data.images import read_image
+    from PIL import Image
 
-    files = options.image_files(images)
-    predictor = inference.Predictor(
-        weights,
-        options.parse_image_size(image_size),
-        batch_size=batch_size if tile else min(batch_size, len(files)),
-        tile=options.parse_image_size(tile),
-        overlap=overlap,
-        confidence_threshold=confidence,
-        iou_threshold=iou,
+    from keras_spd import inference
+
+    if not sources and webcam is None:
+        raise ValueError("Give images, videos or folders to predict, or `--webcam 0`.")
+    if overlap is not None and tile is None:
+        raise ValueError("`--overlap` is that of tiles: it needs `--tile`.")
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    if tile is not None:
+        Image.MAX_IMAGE_PIXELS = None  # large images are what it is for
+    files = inference.find_sources(sources or [])
+    if webcam is None and tile is None and not any(map(inference.is_video, files)):
+        batch_size = min(batch_size, len(files))
+    settings: dict[str, Any] = {
+        "image_size": options.parse_image_size(image_size),
+        "batch_size": batch_size,
+        "tile": options.parse_image_size(tile),
+        "overlap": overlap,
+        "confidence_threshold": confidence,
+        "iou_threshold": iou,
+    }
+    if engine is Engine.RAY:
+        _predict_with_ray(weights, files, output, webcam, settings, address, workers)
+        return
+    if address or workers:
+        raise ValueError("`--address` and `--workers` are for `--engine ray`.")
+    predictor = inference.load_predictor(weights, **settings)
+    problems = inference.predict_files(predictor, files, output, webcam=webcam, say=typer.echo)
+    typer.echo(f"Pictures, JSON and CSV are in {output}/")
+    if problems:
+        typer.echo(f"{problems} of {len(files)} files could not be read to the end.", err=True)
+        raise typer.Exit(1)
+
+
+def _predict_with_ray(weights, files, output, webcam, settings, address, workers):
+    from keras_spd import inference
+    from keras_spd.inference.ray_engine import predict_with_ray
+
+    if webcam is not None or any(map(inference.is_video, files)):
+        raise ValueError("`--engine ray` predicts images, and neither videos nor webcams.")
+    results = predict_with_ray(weights, files, output, address=address, workers=workers, **settings)
+    typer.echo(
+        f"{results.predicted} images predicted, {results.known} were there before. "
+        f"The Parquet files are in {results.folder}/"
     )
-    output.mkdir(parents=True, exist_ok=True)
-    results: list[dict] = []
-    step = 1 if tile else batch_size  # one large image at a time
-    for start in range(0, len(files), step):
-        batch = files[start : start + step]
-        pixels = [read_image(file) for file in batch]
-        for file, image, found in zip(batch, pixels, predictor(pixels), strict=True):
-            picture = output / f"{len(results):05d}_{file.stem}.png"
-            inference.draw_detections(image, found).save(picture)
-            results.append(
-                {"image": str(file), "picture": picture.name, "detections": found.to_json()}
-            )
-            typer.echo(f"{file}: {len(found)} objects")
-    (output / "detections.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"Pictures and detections.json are in {output}/")
+    if results.problems:
+        typer.echo(f"{results.problems} images could not be read: see their `error`.", err=True)
+        raise typer.Exit(1)

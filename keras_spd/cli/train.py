@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import completion, options
 
 
 def train(
     model: Annotated[
-        str | None, typer.Argument(help="Network, such as resnet18_spd; default: the recipe's.")
+        str | None,
+        typer.Argument(
+            help="Network, such as resnet18_spd; default: the recipe's.",
+            autocompletion=completion.networks,
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="TFDS data set, such as cifar10 or voc/2012.")
@@ -29,7 +33,11 @@ def train(
     images: options.Images = None,
     image_size: options.ImageSize = None,
     recipe: Annotated[
-        str, typer.Option(help="Recipe of the package (paper, short, ...) or a .toml file.")
+        str,
+        typer.Option(
+            help="Recipe of the package (paper, short, ...) or a .toml file.",
+            autocompletion=completion.recipes,
+        ),
     ] = "short",
     data_dir: Annotated[
         pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")

@@ -120,15 +120,16 @@ def letterbox(pixels, image_size):
     """Puts an image into the middle of a gray canvas, as large as it fits.
 
     Args:
-        pixels: uint8 array of shape `(height, width, 3)`.
+        pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
         image_size: `(height, width)` of the result.
 
     Returns:
         uint8 array of shape `(*image_size, 3)`, and the `Letterbox` that maps boxes.
     """
     canvas = np.full((*image_size, 3), _GRAY, "uint8")
-    fit = Letterbox.fit(pixels.shape[:2], image_size)
-    place(canvas, pixels, np.zeros((0, 4)), fit.scale, (fit.left, fit.top))
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    fit = Letterbox.fit((picture.height, picture.width), image_size)
+    place(canvas, picture, np.zeros((0, 4)), fit.scale, (fit.left, fit.top))
     return canvas, fit
 
 
@@ -137,7 +138,7 @@ def place(canvas, pixels, boxes, scale, corner):
 
     Args:
         canvas: uint8 array, drawn on. What lies outside of it is cut off.
-        pixels: uint8 array, the image.
+        pixels: uint8 array, the image, or an RGB image of Pillow.
         boxes: Array of shape `(boxes, 4)`, xyxy in pixels of the image.
         scale: Number, canvas pixels per pixel of the image.
         corner: x and y of the image's top left corner on the canvas.
@@ -145,18 +146,16 @@ def place(canvas, pixels, boxes, scale, corner):
     Returns:
         The boxes in pixels of the canvas, not clipped.
     """
-    height, width = pixels.shape[:2]
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     corner = np.asarray(corner, "float64")
-    size = np.array([width, height])
+    size = np.array(picture.size)
     # Whole pixels of the canvas that the image covers; edges within 1e-6 of a pixel count.
     start = np.maximum(np.ceil(corner - 1e-6), 0).astype(int)
     end = np.minimum(np.floor(corner + size * scale + 1e-6), canvas.shape[1::-1]).astype(int)
     if (end > start).all():
         source = np.concatenate([(start - corner) / scale, (end - corner) / scale])
         source = source.clip(0, [*size, *size])
-        resized = Image.fromarray(pixels).resize(
-            tuple(end - start), Image.Resampling.BILINEAR, box=tuple(source)
-        )
+        resized = picture.resize(tuple(end - start), Image.Resampling.BILINEAR, box=tuple(source))
         canvas[start[1] : end[1], start[0] : end[0]] = np.asarray(resized)
     return np.asarray(boxes, "float64").reshape(-1, 4) * scale + np.tile(corner, 2)
 

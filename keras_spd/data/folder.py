@@ -94,7 +94,7 @@ def _find(folder, class_names):
 
 def _common_size(files):
     """Returns the size that all readable images have."""
-    sizes = {}
+    sizes: dict[tuple[int, int], pathlib.Path] = {}
     for file in files:
         try:
             sizes.setdefault(images.image_size(file), file)

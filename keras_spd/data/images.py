@@ -9,6 +9,7 @@ import PIL
 from PIL import Image, ImageOps
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+_STRIP = 2**22  # pixels
 
 
 class ImageError(ValueError):
@@ -33,7 +34,12 @@ def open_image(source, name=None):
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError:
         raise ImageError(f"{name}: there is no such file.") from None
-    except (OSError, PIL.UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: {error} If you trust the file, set `PIL.Image.MAX_IMAGE_PIXELS = None`; "
+            "`keras-spd predict --tile` does."
+        ) from error
+    except (OSError, PIL.UnidentifiedImageError) as error:
         raise ImageError(f"{name}: cannot be read as an image ({error}).") from error
 
 
@@ -54,6 +60,39 @@ def _orientation(image):
         return 1
 
 
+def read_picture(source, name=None, size_hw=None):
+    """Reads an image as one of Pillow, of which there is one copy in memory, 4 bytes a pixel.
+
+    Args:
+        source, name, size_hw: As in `read_image`, which tells what becomes of other modes.
+
+    Returns:
+        `PIL.Image.Image` of mode RGB.
+
+    Raises:
+        ImageError: If the image is missing, broken, or not of the annotated size.
+    """
+    name = name or ("image" if isinstance(source, bytes) else str(source))
+    with open_image(source, name) as image:
+        try:
+            stored = (image.height, image.width)
+            turned = _orientation(image) != 1
+            if turned and (size_hw is None or stored != tuple(size_hw)):
+                image = ImageOps.exif_transpose(image)
+            if image.mode.startswith(("I", "F")):
+                image = _to_8_bits(image)
+            image.load()
+            picture = image if image.mode == "RGB" else image.convert("RGB")
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise ImageError(f"{name}: the image is broken ({error}).") from error
+    if size_hw is not None and (picture.height, picture.width) != tuple(size_hw):
+        raise ImageError(
+            f"{name}: the image has height and width {(picture.height, picture.width)}, but the "
+            f"annotations say {tuple(size_hw)}."
+        )
+    return picture
+
+
 def read_image(source, name=None, size_hw=None):
     """Reads an image as an array.
 
@@ -72,26 +111,40 @@ def read_image(source, name=None, size_hw=None):
     Raises:
         ImageError: If the image is missing, broken, or not of the annotated size.
     """
-    name = name or ("image" if isinstance(source, bytes) else str(source))
-    with open_image(source, name) as image:
-        try:
-            stored = (image.height, image.width)
-            turned = _orientation(image) != 1
-            if turned and (size_hw is None or stored != tuple(size_hw)):
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(("I", "F")):  # 16 or 32 bits: the full range to 8 bits
-                values = np.asarray(image, "float64")
-                top = 65535.0 if values.max() > 255 else 255.0
-                image = Image.fromarray((values * (255 / top)).clip(0, 255).astype("uint8"))
-            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{name}: the image is broken ({error}).") from error
-    if size_hw is not None and pixels.shape[:2] != tuple(size_hw):
-        raise ImageError(
-            f"{name}: the image has height and width {pixels.shape[:2]}, but the annotations say "
-            f"{tuple(size_hw)}."
-        )
+    return to_array(read_picture(source, name, size_hw))
+
+
+def to_array(picture):
+    """Returns the pixels of an RGB image of Pillow as a uint8 array `(height, width, 3)`.
+
+    `np.asarray` would make two copies more on its way.
+    """
+    pixels = np.empty((picture.height, picture.width, 3), "uint8")
+    for rows, strip in _strips(picture):
+        pixels[rows] = strip
     return pixels
+
+
+def _strips(image):
+    """Yields slices of rows and the image's part there, of some million pixels."""
+    step = max(_STRIP // max(image.width, 1), 1)
+    if image.height <= step:
+        yield slice(0, image.height), image
+        return
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def _to_8_bits(image):
+    """An image of 16 or 32 bits as gray values: the full range to 8 bits."""
+    highest = max(np.asarray(strip, "float64").max() for _, strip in _strips(image))
+    top = 65535.0 if highest > 255 else 255.0
+    gray = Image.new("L", image.size)
+    for rows, strip in _strips(image):
+        values = np.asarray(strip, "float64") * (255 / top)
+        gray.paste(Image.fromarray(values.clip(0, 255).astype("uint8")), (0, rows.start))
+    return gray
 
 
 def find_images(folder):

@@ -1,6 +1,8 @@
 """What is in a TFLite file: its operators, its tensors, and what we note about the model."""
 
+import io
 import json
+import zipfile
 
 _KEY = b"keras_spd"
 
@@ -36,7 +38,11 @@ def tensor_names(content):
 
 
 def add_metadata(content, record):
-    """Returns the file with a record that `read_metadata` returns."""
+    """Returns the file with a record that `read_metadata` returns.
+
+    The file is a ZIP archive too, in the way of TFLite's associated files, so that a device reads
+    `labels.txt`, a class name a line, and `keras_spd.json`, the record, with what it has.
+    """
     import flatbuffers
 
     schema, model = _read(content)
@@ -48,7 +54,12 @@ def add_metadata(content, record):
     model.metadata = [*(model.metadata or []), entry]
     builder = flatbuffers.Builder(len(content) + 4096)
     builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    file = io.BytesIO(bytes(builder.Output()))
+    with zipfile.ZipFile(file, "a") as archive:
+        if record.get("class_names"):
+            archive.writestr(zipfile.ZipInfo("labels.txt"), "\n".join(record["class_names"]) + "\n")
+        archive.writestr(zipfile.ZipInfo("keras_spd.json"), json.dumps(record))
+    return file.getvalue()
 
 
 def read_metadata(content):

@@ -1,8 +1,11 @@
-"""Detections as pictures."""
+"""Results as pictures."""
 
 import colorsys
+import math
 
 from PIL import Image, ImageDraw, ImageFont
+
+_CAPTIONED = 256  # pixels
 
 
 def draw_detections(pixels, found):
@@ -11,13 +14,14 @@ def draw_detections(pixels, found):
     Each name stands at its box where it covers no other name, if there is such a place.
 
     Args:
-        pixels: uint8 array of shape `(height, width, 3)`, the original image.
+        pixels: uint8 array of shape `(height, width, 3)`, the original image, which is copied; or
+            an RGB image of Pillow, which is drawn on.
         found: `Detections` in it.
 
     Returns:
         `PIL.Image.Image` of the same size.
     """
-    image = Image.fromarray(pixels)
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     draw = ImageDraw.Draw(image)
     line = max(1, round(max(image.size) / 500))
     font = ImageFont.load_default(size=max(9, round(max(image.size) / 58)))
@@ -76,6 +80,30 @@ def _covered(left, top, width, height, others):
         max(min(left + width, x2) - max(left, x1), 0) * max(min(top + height, y2) - max(top, y1), 0)
         for x1, y1, x2, y2 in others
     )
+
+
+def draw_classes(pixels, found):
+    """Puts classes and their confidence under an image, small images enlarged to be seen.
+
+    Args:
+        pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
+        found: `Classes` of it.
+
+    Returns:
+        `PIL.Image.Image`.
+    """
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    factor = max(1, round(_CAPTIONED / max(image.size)))
+    image = image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST)
+    font = ImageFont.load_default(size=max(12, round(max(image.size) / 30)))
+    lines = [f"{entry['confidence']:.3f}  {entry['name']}" for entry in found.to_json()]
+    text = "\n".join(lines)
+    box = ImageDraw.Draw(image).multiline_textbbox((0, 0), text, font=font)
+    right, bottom = math.ceil(box[2]), math.ceil(box[3])
+    picture = Image.new("RGB", (max(image.width, right + 8), image.height + bottom + 8), "white")
+    picture.paste(image, (0, 0))
+    ImageDraw.Draw(picture).multiline_text((4, image.height + 2), text, fill="black", font=font)
+    return picture
 
 
 def class_colour(label):

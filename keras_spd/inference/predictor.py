@@ -3,61 +3,14 @@
 import dataclasses
 
 import numpy as np
+from PIL import Image
 
-from keras_spd.boxes import Letterbox, convert_boxes
+from keras_spd.boxes import convert_boxes
 from keras_spd.data import letterbox
-from keras_spd.data.images import read_image
+from keras_spd.data.images import read_picture
 from keras_spd.inference import tiles
+from keras_spd.inference.detections import Detections
 from keras_spd.inference.loading import load_detector
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Detections:
-    """What was found in one image.
-
-    Args:
-        boxes: float32 array of shape `(detections, 4)`, xyxy in pixels of the original image.
-        confidence: float32 array of shape `(detections,)`, the highest first.
-        classes: Integer array of shape `(detections,)`.
-        class_names: One name for each class of the model; `None` if it has none.
-        letterbox: `Letterbox`, how the image was put into the network.
-    """
-
-    boxes: np.ndarray
-    confidence: np.ndarray
-    classes: np.ndarray
-    class_names: tuple[str, ...] | None
-    letterbox: Letterbox
-
-    def __len__(self):
-        return len(self.boxes)
-
-    def select(self, which):
-        """Returns those at some indices, or where a boolean array is true."""
-        return dataclasses.replace(
-            self,
-            boxes=self.boxes[which],
-            confidence=self.confidence[which],
-            classes=self.classes[which],
-        )
-
-    def name(self, label):
-        """Returns the name of a class, or its number."""
-        return self.class_names[label] if self.class_names else str(label)
-
-    def to_json(self):
-        """Returns a list of dictionaries with `box`, `confidence`, `class` and `name`."""
-        return [
-            {
-                "box": [round(float(side), 2) for side in box],
-                "confidence": round(float(confidence), 5),
-                "class": int(label),
-                "name": self.name(int(label)),
-            }
-            for box, confidence, label in zip(
-                self.boxes, self.confidence, self.classes, strict=True
-            )
-        ]
 
 
 class Predictor:
@@ -120,7 +73,8 @@ class Predictor:
         """Finds objects.
 
         Args:
-            images: Iterable of paths and of uint8 arrays `(height, width, 3)` with RGB pixels.
+            images: Iterable of paths, of uint8 arrays `(height, width, 3)` with RGB pixels, and of
+                images of Pillow.
 
         Returns:
             List of `Detections`, one for each image.
@@ -134,7 +88,7 @@ class Predictor:
             return [self._predict_tiles(self._read(image), self.tile) for image in images]
         found, batch = [], []
         for image in images:
-            batch.append(self._read(image))
+            batch.append(letterbox(self._read(image), self.image_size))
             if len(batch) == self.batch_size:
                 found += self._predict(batch)
                 batch = []
@@ -142,12 +96,20 @@ class Predictor:
 
     @staticmethod
     def _read(image):
-        return _check_pixels(image if isinstance(image, np.ndarray) else read_image(image))
+        if isinstance(image, np.ndarray):
+            return _check_pixels(image)
+        if not isinstance(image, Image.Image):
+            return read_picture(image)
+        return image if image.mode == "RGB" else image.convert("RGB")
 
     def _predict_tiles(self, pixels, tile):
-        """Finds objects in the tiles of one image, and in the whole of it."""
-        size = pixels.shape[:2]
-        found = self._predict([pixels])
+        """Finds objects in the tiles of one image, and in the whole of it.
+
+        Beside the image, memory holds one batch of tiles.
+        """
+        is_array = isinstance(pixels, np.ndarray)
+        size = pixels.shape[:2] if is_array else pixels.size[::-1]
+        found = self._predict([letterbox(pixels, self.image_size)])
         corners = tiles.tile_corners(size, tile, self.overlap)
         if len(corners) == 1:
             return found[0]
@@ -159,7 +121,7 @@ class Predictor:
         for start in range(0, len(corners), self.batch_size):
             batch = corners[start : start + self.batch_size]
             parts = [
-                pixels[row : row + tile[0], column : column + tile[1]] for row, column in batch
+                letterbox(_cut(pixels, corner, tile, size), self.image_size) for corner in batch
             ]
             for corner, part in zip(batch, self._predict(parts), strict=True):
                 boxes = part.boxes + np.array([*corner[::-1], *corner[::-1]], "float32")
@@ -178,8 +140,7 @@ class Predictor:
         )
         return everything.select(kept)
 
-    def _predict(self, pixels):
-        boxed = [letterbox(image, self.image_size) for image in pixels]
+    def _predict(self, boxed):
         # A short last batch is filled up, so that the network is compiled for one shape.
         canvases = [canvas for canvas, _ in boxed]
         canvases += [np.zeros_like(canvases[0])] * (self.batch_size - len(canvases))
@@ -238,6 +199,13 @@ def standardize_image_size(image_size, model):
             f"Received: image_size={image_size!r}."
         )
     return size
+
+
+def _cut(pixels, corner, tile, size):
+    (top, left), (bottom, right) = corner, np.minimum(np.add(corner, tile), size).tolist()
+    if isinstance(pixels, np.ndarray):
+        return pixels[top:bottom, left:right]
+    return pixels.crop((left, top, right, bottom))
 
 
 def _check_tile(tile):

@@ -88,7 +88,8 @@ def train(
     if first_epoch < recipe.epochs:
         if distribution.is_chief:
             folder.forget_epochs(first_epoch)
-            draw_training_images(*task.shown(first_epoch), folder.training_images)
+            images, boxes = task.shown(first_epoch)
+            draw_training_images(images, boxes, folder.training_images)
         callbacks = _callbacks(task, folder, first_epoch, distribution)
         with explained(folder, recipe.batch_size), distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch))

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 def keras_spd(*arguments, cwd=None):
@@ -163,6 +164,7 @@ def test_explain(tmp_path):
 def test_list():
     result = keras_spd("list")
     assert result.returncode == 0
+    assert "short_detection" in result.stdout and "40 epochs" in result.stdout
     assert "yolov5_spd_n" in result.stdout and "YOLOV5SPD(weights='bccd'" in result.stdout
 
 
@@ -188,6 +190,21 @@ def test_export_of_a_classifier(tmp_path):
     assert exported.returncode == 0, exported.stderr
     assert "cells_int8.tflite: 2" in exported.stdout
     assert "images get the same class" in exported.stdout
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype="uint8")
+        Image.fromarray(pixels).resize((40, 32)).save(tmp_path / f"{index}.png")
+    first = []
+    for weights in ("cells.keras", "cells_int8.tflite"):
+        found = keras_spd("predict", "*.png", "--weights", weights, "--output", ".", cwd=tmp_path)
+        assert found.returncode == 0, found.stderr
+        first.append(json.loads((tmp_path / "classes.json").read_text()))
+        for picture in tmp_path.glob("0000*.png"):
+            picture.unlink()
+    for of_keras, of_file in zip(*first, strict=True):
+        assert of_keras["classes"][0]["class"] == of_file["classes"][0]["class"]
+        confidence = [entry["classes"][0]["confidence"] for entry in (of_keras, of_file)]
+        assert confidence[0] == pytest.approx(confidence[1], abs=0.1)
     refused = keras_spd("export", "cells.keras", "--iou", "0.5", cwd=tmp_path)
     assert refused.returncode == 1 and "are for detectors" in refused.stderr
     refused = keras_spd("export", "cells.keras", "--data", "nowhere", cwd=tmp_path)

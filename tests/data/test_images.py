@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_spd.data import images
 from keras_spd.data.images import ImageError, image_size, read_image
 
 
@@ -51,6 +52,29 @@ def test_turned_by_exif_unless_the_annotations_say_otherwise():
     assert read_image(data, size_hw=(12, 20)).shape == (12, 20, 3)
     with pytest.raises(ImageError, match=r"photo.*\(20, 12\).*\(5, 5\)"):
         read_image(data, "photo", size_hw=(5, 5))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "F"])
+def test_strips_change_nothing(mode, monkeypatch):
+    image = gradient(mode)
+    data = encode(image, format="TIFF")
+    whole = read_image(data)
+    if mode in ("L", "RGB"):
+        np.testing.assert_array_equal(whole, np.asarray(image.convert("RGB")))
+    elif mode == "I;16":
+        expected = (np.asarray(image, "float64") / 65535 * 255).astype("uint8")
+        np.testing.assert_array_equal(whole[..., 0], expected)
+    monkeypatch.setattr(images, "_STRIP", 40)  # two rows
+    np.testing.assert_array_equal(read_image(data), whole)
+
+
+def test_images_that_pillow_takes_for_bombs(monkeypatch):
+    data = encode(Image.new("RGB", (40, 40)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(ImageError, match=r"photo: .*1600 pixels.*MAX_IMAGE_PIXELS = None"):
+        read_image(data, "photo")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert read_image(data).shape == (40, 40, 3)
 
 
 def test_one_pixel():

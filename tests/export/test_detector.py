@@ -1,7 +1,9 @@
 """Detectors as TFLite files: builtin operators, the boxes of Keras, and 8 bits that hold."""
 
 import dataclasses
+import json
 import logging
+import zipfile
 
 import keras
 import numpy as np
@@ -87,6 +89,10 @@ def test_what_is_in_the_file(tmp_path, images, caplog):
     record = read_metadata(path.read_bytes())
     assert record["class_names"] == ["RBC", "WBC", "Platelets"]
     assert record["image_size"] == list(SIZE) and record["confidence_threshold"] == 0.02
+
+    with zipfile.ZipFile(path) as archive:  # as a device reads it
+        assert archive.read("labels.txt").decode().splitlines() == record["class_names"]
+        assert json.loads(archive.read("keras_spd.json")) == record
 
     comparison = verify_tflite(path, model, images)
     assert comparison.agreement == 1.0 and comparison.max_difference < 1e-3

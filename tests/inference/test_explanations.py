@@ -166,11 +166,10 @@ def test_probabilities_from_any_head(pixels):
     scores.set_weights(softmax.get_weights())
     expected = np.asarray(softmax(normalised(np.asarray(pixels))))[0]
     for model in (softmax, scores):
-        ranked = inference.classify(model, pixels, top=3)
-        assert [index for index, _, _ in ranked] == np.argsort(-expected).tolist()
-        assert ranked[0][1] == "abc"[ranked[0][0]]
-        for index, _, probability in ranked:
-            assert probability == pytest.approx(expected[index], abs=1e-6)
+        [ranked] = inference.Classifier(model, 32)([np.asarray(pixels)])
+        assert ranked.classes.tolist() == np.argsort(-expected).tolist()
+        assert ranked.name(ranked.classes[0]) == "abc"[ranked.classes[0]]
+        np.testing.assert_allclose(ranked.confidence, expected[ranked.classes], atol=1e-5)
 
 
 def test_images_are_resized_to_the_models_size(rng):

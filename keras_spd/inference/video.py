@@ -1,0 +1,162 @@
+"""Videos and webcams, frame by frame, with PyAV: reading them, and writing an annotated one."""
+
+import contextlib
+import dataclasses
+import fractions
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
+# What FFmpeg opens for camera number N.
+_CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
+_TICKS = 90_000  # of a second; the usual clock of MPEG
+
+
+class VideoError(ValueError):
+    """A video that cannot be read. The message names the file."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frame:
+    """One image of a video.
+
+    Args:
+        index: Integer, counted from 0.
+        time: Seconds since the first frame.
+        pixels: uint8 array of shape `(height, width, 3)`, RGB, upright.
+    """
+
+    index: int
+    time: float
+    pixels: np.ndarray
+
+
+def is_video(path):
+    """Tells by the end of its name whether a file is a video."""
+    return pathlib.Path(path).suffix.lower() in SUFFIXES
+
+
+def _av():
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('Videos need PyAV: `pip install "keras_spd[video]"`.') from error
+    return av
+
+
+def read_video(path):
+    """Yields the frames of a video file, one at a time; memory does not grow with its length.
+
+    Args:
+        path: Path of the file.
+
+    Yields:
+        `Frame`.
+
+    Raises:
+        ImportError: If PyAV is not installed.
+        VideoError: If there is no such file, or it is no video, or breaks off; frames before
+            that have been yielded.
+
+    Example:
+
+    >>> for frame in read_video("street.mp4"):
+    ...     print(frame.index, frame.time, frame.pixels.shape)
+    """
+    return _frames(str(path), str(path), None)
+
+
+def read_webcam(number):
+    """Yields what a webcam shows, until the caller stops.
+
+    Args:
+        number: Integer, 0 for the first camera.
+
+    Yields:
+        `Frame`.
+
+    Raises:
+        ImportError: If PyAV is not installed.
+        VideoError: If there is no such camera.
+    """
+    if sys.platform not in _CAMERAS:
+        raise VideoError(f"Webcams are read on Linux and macOS, and not on {sys.platform}.")
+    format, device = _CAMERAS[sys.platform]
+    return _frames(device.format(number), f"webcam {number}", format)
+
+
+def _frames(file, name, format):
+    av = _av()
+    try:
+        container = av.open(file, format=format)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"{name}: cannot be opened as a video ({error.strerror}).") from error
+    with container:
+        if not container.streams.video:
+            raise VideoError(f"{name}: there is no video in it.")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        start, index = None, 0
+        try:
+            for index, frame in enumerate(container.decode(stream)):
+                time = frame.time
+                if time is None:  # some files have no clock
+                    time = index / float(stream.average_rate or 25)
+                start = time if start is None else start
+                pixels = frame.to_ndarray(format="rgb24")
+                turns = round(frame.rotation / 90) % 4  # counterclockwise; phones store it
+                yield Frame(index, time - start, np.ascontiguousarray(np.rot90(pixels, turns)))
+        except av.FFmpegError as error:
+            raise VideoError(f"{name}: broken behind frame {index} ({error.strerror}).") from error
+        if start is None:
+            raise VideoError(f"{name}: there are no frames in it.")
+
+
+class VideoWriter(contextlib.AbstractContextManager):
+    """Writes an .mp4 file (H.264), frame by frame, each with its time.
+
+    Args:
+        path: Path of the file.
+
+    Example:
+
+    >>> with VideoWriter("annotated.mp4") as video:
+    ...     for frame in read_video("street.mp4"):
+    ...         video.write(frame.pixels, frame.time)
+    """
+
+    def __init__(self, path):
+        self._av = _av()
+        self._path = str(path)
+        self._container: Any = None  # until the first frame
+        self._stream: Any = None
+        self._last = -1
+
+    def write(self, pixels, time):
+        """Adds a frame.
+
+        Args:
+            pixels: uint8 array of shape `(height, width, 3)`, all frames of one shape.
+            time: Seconds since the first frame.
+        """
+        height, width = pixels.shape[:2]
+        if self._stream is None:
+            self._container = self._av.open(self._path, "w", format="mp4")
+            self._stream = self._container.add_stream("libx264", rate=30)
+            # H.264 as players know it takes even sides only.
+            self._stream.width, self._stream.height = width + width % 2, height + height % 2
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = fractions.Fraction(1, _TICKS)
+        pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+        frame = self._av.VideoFrame.from_ndarray(pixels, format="rgb24")
+        self._last = max(round(time * _TICKS), self._last + 1)
+        frame.pts, frame.time_base = self._last, fractions.Fraction(1, _TICKS)
+        self._container.mux(self._stream.encode(frame))
+
+    def __exit__(self, *error):
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+            self._container.close()

@@ -1,0 +1,172 @@
+"""What all commands have in common: help, names of options, exit codes, completion."""
+
+import os
+import signal
+import subprocess
+import sys
+import typing
+
+import pytest
+import typer
+from typer.models import OptionInfo
+
+import keras_spd
+from keras_spd import applications, training
+from keras_spd.cli import completion, main
+from keras_spd.cli.main import app
+
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def run(monkeypatch, *arguments):
+    """Runs the command in this process, and returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["keras-spd", *map(str, arguments)])
+    with pytest.raises(SystemExit) as error:
+        main()
+    return error.value.code or 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example(monkeypatch, capsys, name):
+    assert run(monkeypatch, name, "--help") == 0
+    assert f"Example: keras-spd {name}" in capsys.readouterr().out
+
+
+def test_an_option_is_the_same_in_all_commands():
+    kinds: dict[str, set] = {}
+    for command in app.registered_commands:
+        for name, hint in typing.get_type_hints(command.callback, include_extras=True).items():
+            if any(isinstance(entry, OptionInfo) for entry in getattr(hint, "__metadata__", ())):
+                given = set(typing.get_args(hint.__origin__)) or {hint.__origin__}
+                kinds.setdefault(name, set()).add(frozenset(given - {type(None)}))
+    assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
+    assert {"weights", "image_size", "batch_size", "output", "confidence"} <= set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["list"], 0),
+        (["predict", "missing.jpg", "--weights", "bccd"], 1),
+        (["check-data", "missing.json"], 1),
+        (["benchmark", "missing.keras"], 1),
+        (["convert", "missing.pt", "out.keras"], 1),
+        (["evaluate", "missing.json", "--weights", "bccd"], 1),
+        (["export", "missing.keras"], 1),
+        (["train", "resnet20_spd"], 1),
+        (["fly"], 2),
+        (["list", "--colour"], 2),
+        (["predict", "a.jpg"], 2),  # --weights is missing
+        (["predict", "a.jpg", "--weights", "bccd", "--batch-size", "0"], 2),
+        (["export", "bccd", "--format", "coreml"], 2),
+        (["export", "bccd", "--quantize", "int4"], 2),
+        (["evaluate", "a.json", "--weights", "bccd", "--on-problem", "cry"], 2),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, tmp_path, arguments, code):
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == code
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    if code == 1:
+        [line] = [line for line in error.splitlines() if line.startswith("keras-spd: ")]
+        assert any(part in line for part in ("missing", "resnet20_spd"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "a.png").touch()
+    arguments = ["a.png", "--weights", "bccd", "--image-size", "64", "--output", "file"]
+    assert run(monkeypatch, "predict", *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("keras-spd: ") and "'file'" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("where", "name"), [(keras_spd, "list_models"), (sys.modules[main.__module__], "app")]
+)
+def test_interruption(monkeypatch, capsys, where, name):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, name, interrupt)
+    assert run(monkeypatch, "list") == 130
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+def test_ctrl_c_keeps_what_was_found(tmp_path):
+    import json
+
+    from PIL import Image
+
+    for index in range(200):
+        Image.effect_noise((64, 64), 60).convert("RGB").save(tmp_path / f"{index}.png")
+    command = [sys.executable, "-m", "keras_spd", "predict", tmp_path, "--weights", "bccd"]
+    options = ["--image-size", "64", "--batch-size", "1", "--output", tmp_path / "out"]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in error
+    found = json.loads((tmp_path / "out" / "detections.json").read_text())
+    assert 0 < len(found) < 200
+
+
+def test_completed_names_are_the_real_ones():
+    assert completion.networks("") == [*applications.CLASSIFIERS, *applications.DETECTORS]
+    assert completion.recipes("") == training.list_recipes()
+    assert completion.weights("") == sorted(preset.name for preset in keras_spd.list_models())
+
+
+COMPLETE = """
+import sys
+sys.argv = ["keras-spd"]
+from keras_spd.cli import main
+try:
+    main()
+finally:
+    loaded = {"keras", "tensorflow", "numpy"} & set(sys.modules)
+    print(sorted(loaded), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("keras-spd pre", ["predict"]),
+        ("keras-spd train yolov5_spd_", [f"yolov5_spd_{size}" for size in "nsml"]),
+        ("keras-spd train --recipe short", ["short", "short_detection"]),
+        ("keras-spd predict --weights b", ["bccd"]),
+        ("keras-spd export cif", ["cifar10"]),
+        ("keras-spd predict --webc", ["--webcam"]),
+        ("keras-spd export --format sav", ["saved_model"]),
+    ],
+)
+def test_completion(line, expected):
+    variables = {
+        "_KERAS_SPD_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", COMPLETE],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+    )
+    assert result.stdout.split() == expected, result.stderr
+    assert result.stderr == "[]\n"  # so that a Tab is answered at once
+
+
+def test_completion_can_be_installed(monkeypatch, capsys):
+    monkeypatch.setenv(
+        "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1"
+    )  # or it may not be asked
+    assert run(monkeypatch, "--show-completion", "bash") == 0
+    assert "_KERAS_SPD_COMPLETE=complete_bash" in capsys.readouterr().out
