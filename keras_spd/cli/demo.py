@@ -15,7 +15,7 @@ def demo(
         bool, typer.Option("--web", help="Serve a page to try models on, and train nothing.")
     ] = False,
     weights: Annotated[
-        list[str] | None,
+        list[pathlib.Path] | None,
         typer.Option(
             help="With --web: a .keras file or a name of `keras-spd list`; give several to see "
             "them side by side. Default: those of the package, and FOLDER's model.keras."

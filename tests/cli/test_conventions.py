@@ -38,6 +38,8 @@ def test_an_option_is_the_same_in_all_commands():
         for name, hint in typing.get_type_hints(command.callback, include_extras=True).items():
             if any(isinstance(entry, OptionInfo) for entry in getattr(hint, "__metadata__", ())):
                 given = set(typing.get_args(hint.__origin__)) or {hint.__origin__}
+                # An option that may be given several times is of the same kind.
+                given = {kind for hint in given for kind in typing.get_args(hint) or [hint]}
                 kinds.setdefault(name, set()).add(frozenset(given - {type(None)}))
     assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
     assert {"weights", "image_size", "batch_size", "output", "confidence"} <= set(kinds)

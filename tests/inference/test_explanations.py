@@ -166,7 +166,7 @@ def test_probabilities_from_any_head(pixels):
     scores.set_weights(softmax.get_weights())
     expected = np.asarray(softmax(normalised(np.asarray(pixels))))[0]
     for model in (softmax, scores):
-        [ranked] = inference.Classifier(model, 32)([np.asarray(pixels)])
+        [ranked] = inference.Classifier(model, pixels.shape[:2])([np.asarray(pixels)])
         assert ranked.classes.tolist() == np.argsort(-expected).tolist()
         assert ranked.name(ranked.classes[0]) == "abc"[ranked.classes[0]]
         np.testing.assert_allclose(ranked.confidence, expected[ranked.classes], atol=1e-5)

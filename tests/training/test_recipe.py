@@ -33,6 +33,9 @@ def test_the_authors_recipe_for_cifar10():
         "horizontal_flip": True,
         "vertical_flip": False,
         "rotation_degrees": 15,
+        "rand_augment": 0,
+        "mixup": 0,
+        "cutmix": 0,
     }
 
 
