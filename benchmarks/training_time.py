@@ -12,8 +12,8 @@ import numpy as np
 
 import keras_spd
 from keras_spd.applications import ResNet18SPD, blocks
-from keras_spd.batch_norm import BatchNormalization
 from keras_spd.data import Augmentation
+from keras_spd.fast_layers import BatchNormalization
 from keras_spd.training import load_recipe
 from keras_spd.training.fit import make_optimizer
 

@@ -6,7 +6,7 @@ Layer names are paths (`stage2_block1_conv2`); weights, surgery and users find l
 import keras
 from keras import layers
 
-from keras_spd.batch_norm import BatchNormalization
+from keras_spd.fast_layers import BatchNormalization, Conv2D
 from keras_spd.layers import SpaceToDepth, SPDConv
 
 
@@ -22,7 +22,7 @@ def conv(x, filters, kernel_size, name, *, strides=1):
         # Keras pads an even side only at the bottom and right when the convolution is strided.
         x = layers.ZeroPadding2D((kernel_size - 1) // 2, name=f"{name}_pad")(x)
         padding = "valid"
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         kernel_size,
         strides=strides,

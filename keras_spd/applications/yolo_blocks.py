@@ -10,7 +10,7 @@ import keras
 from keras import layers, ops
 
 from keras_spd.applications import blocks
-from keras_spd.batch_norm import BatchNormalization
+from keras_spd.fast_layers import BatchNormalization
 from keras_spd.layers import SpaceToDepth, SPDConv
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_spd import fast_layers
 from keras_spd.algebra import spd_to_strided
 from keras_spd.applications.detector import Detector
 from keras_spd.layers import SpaceToDepth, SPDConv
@@ -12,6 +13,8 @@ from keras_spd.surgery import graph
 from keras_spd.surgery.layers import Channels, PhaseAlignment, PhasePooling, SPDDepthwiseConv
 from keras_spd.surgery.to_spd import with_network
 from keras_spd.surgery.trimming import cut, original_offset, trim
+
+_CONVOLUTIONS = (keras.layers.Conv2D, fast_layers.Conv2D)
 
 
 def fold(model):
@@ -243,7 +246,7 @@ class _Folding:
 
 def _read(layer):
     """Returns the `_Convolution` that a layer is; `None` for others."""
-    if type(layer) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
+    if type(layer) in (*_CONVOLUTIONS, keras.layers.DepthwiseConv2D):
         depthwise, conv = isinstance(layer, keras.layers.DepthwiseConv2D), layer
     elif type(layer) in (SPDConv, SPDDepthwiseConv):
         depthwise, conv = isinstance(layer, SPDDepthwiseConv), layer.conv
@@ -279,7 +282,7 @@ def _strided_pooling(layer):
 def _can_absorb(layer):
     """Tells whether a space-to-depth in front of a layer can become its stride."""
     return (
-        type(layer) is keras.layers.Conv2D
+        type(layer) in _CONVOLUTIONS
         and layer.groups == 1
         and tuple(layer.strides) == tuple(layer.dilation_rate) == (1, 1)
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from keras_spd import fast_layers
 from keras_spd.algebra import same_padding, strided_to_spd
 from keras_spd.layers import SPDConv
 from keras_spd.surgery.layers import PhaseAlignment, PhasePooling, SPDDepthwiseConv, alignment
@@ -254,6 +255,7 @@ def _pooling(layer, input_shapes, options):
 
 _RULES = {
     keras.layers.Conv2D: _conv,
+    fast_layers.Conv2D: _conv,
     keras.layers.DepthwiseConv2D: _depthwise,
     keras.layers.SeparableConv2D: _separable,
     keras.layers.AveragePooling2D: _pooling,

@@ -1,0 +1,143 @@
+"""Keras' layers, faster in training on TensorFlow: they compute the same, by other operators.
+
+`benchmarks/training_time.py` measures what they gain.
+"""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch norm, which in training on TensorFlow runs as one fused operator.
+
+    Keras computes moments, normalisation and their gradients from elementary operators. One
+    operator makes a training step on a CPU faster; what is computed is the same. The operator
+    returns the unbiased variance; the moving variance is kept as Keras keeps it, biased.
+
+    The fused operator is used for channels-last images, without mask, renormalisation and
+    synchronisation. In all other cases, at inference and on other backends this is Keras' layer.
+
+    Args, input and output are those of `keras.layers.BatchNormalization`.
+
+    Example:
+
+    >>> y = keras_spd.fast_layers.BatchNormalization(momentum=0.9)(x, training=True)
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable and mask is None and self._can_fuse(inputs)):
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        channels = inputs.shape[-1]
+        outputs, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma if self.scale else ops.ones((channels,)),
+            offset=self.beta if self.center else ops.zeros((channels,)),
+            mean=ops.zeros((0,)),
+            variance=ops.zeros((0,)),
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        pixels = ops.cast(ops.size(inputs) // channels, unbiased.dtype)
+        variance = unbiased * (ops.maximum(pixels - 1, 1) / pixels)
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1 - self.momentum))
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _can_fuse(self, inputs):
+        return (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and self.axis in (-1, 3)
+            and keras.backend.standardize_dtype(inputs.dtype) in ("float32", "bfloat16", "float16")
+            and self.variable_dtype == "float32"
+            and not self.renorm
+            and not self.synchronized
+        )
+
+
+# The largest maps, in pixels, for which matrix products beat the operator of the kernel's gradient
+# (128 images, TensorFlow 2.21 on a CPU with AVX-512).
+_LARGEST = {"bfloat16": 64, "float32": 4}
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class Conv2D(keras.layers.Conv2D):
+    """Keras' convolution, with a faster gradient for small feature maps on TensorFlow and a CPU.
+
+    The gradient of a kernel is a matrix product for each of its taps. TensorFlow's operator for it
+    is up to ten times slower than these where the map is small and has many channels, as in the
+    last stages of networks for low-resolution images. They are used in training, for maps of known
+    size up to 8x8 pixels in bfloat16 and 2x2 in float32. In all other cases this is Keras' layer.
+
+    Args, input and output are those of `keras.layers.Conv2D`.
+
+    Example:
+
+    >>> y = keras_spd.fast_layers.Conv2D(512, 3, padding="same")(x, training=True)
+    """
+
+    def call(self, inputs, training=None):
+        if not (training and self.trainable and self._has_fast_gradient(inputs)):
+            return super().call(inputs)
+        outputs = _convolve(inputs, ops.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            outputs = ops.add(outputs, ops.reshape(self.bias, (1, 1, 1, -1)))
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _has_fast_gradient(self, inputs):
+        if (
+            keras.backend.backend() != "tensorflow"
+            or self.data_format != "channels_last"
+            or self.padding != "same"
+            or self.groups != 1
+            or any(side % 2 == 0 for side in self.kernel_size)
+            or {*self.strides, *self.dilation_rate} != {1}
+            or None in inputs.shape[1:3]
+        ):
+            return False
+        import tensorflow as tf
+
+        pixels = inputs.shape[1] * inputs.shape[2]
+        largest = _LARGEST.get(keras.backend.standardize_dtype(inputs.dtype), 0)
+        return pixels <= largest and not tf.config.list_logical_devices("GPU")
+
+
+def _convolve(images, kernel):
+    """A "same" convolution, whose kernel's gradient is a matrix product for each tap."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def convolution(images, kernel):
+        def gradient(upstream):
+            rows, columns, channels, filters = kernel.shape
+            height, width = images.shape[1:3]
+            tops, lefts = (((side - 1) // 2,) * 2 for side in (rows, columns))
+            padded = tf.pad(images, [(0, 0), tops, lefts, (0, 0)])
+            flat = tf.reshape(upstream, (-1, filters))
+            taps = [
+                tf.matmul(
+                    tf.reshape(
+                        padded[:, row : row + height, column : column + width], (-1, channels)
+                    ),
+                    flat,
+                    transpose_a=True,
+                )
+                for row in range(rows)
+                for column in range(columns)
+            ]
+            of_images = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(images),
+                filter=kernel,
+                out_backprop=upstream,
+                strides=[1] * 4,
+                padding="SAME",
+            )
+            return of_images, tf.reshape(tf.stack(taps), kernel.shape)
+
+        return tf.nn.conv2d(images, kernel, 1, "SAME"), gradient
+
+    # Not the variable, of which `custom_gradient` would ask how it is used.
+    return convolution(images, tf.identity(kernel))
