@@ -1,4 +1,4 @@
-"""Time of training ResNet18-SPD on CIFAR-10: batch norm fused or not, real data or one kept batch.
+"""Time of training ResNet18-SPD on CIFAR-10: fast layers or Keras', real data or one batch.
 
 python benchmarks/training_time.py --data-dir DIR
 """
@@ -11,9 +11,9 @@ import keras
 import numpy as np
 
 import keras_spd
+from keras_spd import fast_layers
 from keras_spd.applications import ResNet18SPD, blocks
 from keras_spd.data import Augmentation
-from keras_spd.fast_layers import BatchNormalization
 from keras_spd.training import load_recipe
 from keras_spd.training.fit import make_optimizer
 
@@ -21,11 +21,10 @@ BATCH_SIZE = 128
 STEPS = 5  # of `fit` in one turn
 
 
-def build(precision, batch_norm):
+def build(precision, layers):
     keras.config.set_dtype_policy(precision)
-    blocks.BatchNormalization = batch_norm
+    blocks.BatchNormalization, blocks.Conv2D = layers.BatchNormalization, layers.Conv2D
     model = ResNet18SPD(weights=None, classes=10, input_shape=(32, 32, 3))
-    blocks.BatchNormalization = BatchNormalization
     keras.config.set_dtype_policy("float32")
     optimizer = make_optimizer(load_recipe("short"), 390)
     model.compile(optimizer, keras.losses.CategoricalCrossentropy())
@@ -63,10 +62,10 @@ def main():
 
     runs = {}
     for precision in arguments.precisions:
-        fused = build(precision, BatchNormalization)
-        runs[precision, "one kept batch"] = training(fused, kept())
-        plain = build(precision, keras.layers.BatchNormalization)
-        runs[precision, "one kept batch, Keras' batch norm"] = training(plain, kept())
+        fast = build(precision, fast_layers)
+        runs[precision, "one kept batch"] = training(fast, kept())
+        plain = build(precision, keras.layers)
+        runs[precision, "one kept batch, Keras' layers"] = training(plain, kept())
         if arguments.data_dir:
             train = keras_spd.data.from_tfds("cifar10", "train", data_dir=arguments.data_dir)
             for name in ("short", "modern"):
@@ -74,7 +73,7 @@ def main():
                 batches = train.batches(
                     BATCH_SIZE, shuffle=True, augmentation=augmentation, epochs=9, soft_labels=True
                 )
-                runs[precision, f"CIFAR-10, recipe {name}"] = training(fused, batches)
+                runs[precision, f"CIFAR-10, recipe {name}"] = training(fast, batches)
 
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
     for turn in range(arguments.turns + 1):
