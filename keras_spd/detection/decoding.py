@@ -36,7 +36,7 @@ def decode(raw, anchors):
         )[None, :, :, None]
         sides = ops.convert_to_tensor(np.array(anchors[level], "float32"))
         centres = (2 * x[..., :2] - 0.5 + grid) * level_stride(level)
-        sides = (2 * x[..., 2:4]) ** 2 * sides
+        sides = ops.square(2 * x[..., 2:4]) * sides
         x = ops.concatenate([centres, sides, x[..., 4:]], axis=-1)
         decoded.append(ops.reshape(x, (images, rows * columns * num_anchors, outputs)))
     return ops.concatenate(decoded, axis=1)
