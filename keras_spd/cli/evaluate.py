@@ -11,12 +11,16 @@ from keras_spd.cli import completion, options
 
 def evaluate(
     data: Annotated[
-        str, typer.Argument(help="COCO .json, YOLO data.yaml[:split] or folder, VOC folder.")
+        str,
+        typer.Argument(
+            help="COCO .json, YOLO data.yaml[:split] or folder, VOC folder; for a classifier a "
+            "folder with a folder of images for each class."
+        ),
     ],
     weights: Annotated[
         pathlib.Path,
         typer.Option(
-            help="Trained detector: .keras, .tflite, or a name of `keras-spd list`.",
+            help="Trained model: .keras, .tflite, or a name of `keras-spd list`.",
             autocompletion=completion.weights,
         ),
     ],
@@ -25,43 +29,87 @@ def evaluate(
     data_dir: options.DataDir = None,
     image_size: options.ImageSize = None,
     on_problem: options.OnProblem = options.Reaction.ERROR,
-    confidence: Annotated[float, typer.Option(help="Smallest confidence.")] = 0.001,
-    iou: Annotated[float, typer.Option(help="Overlap above which a box is suppressed.")] = 0.65,
+    confidence: Annotated[
+        float | None, typer.Option(help="Detectors: smallest confidence; default 0.001.")
+    ] = None,
+    iou: Annotated[
+        float | None,
+        typer.Option(help="Detectors: overlap above which a box is suppressed; default 0.65."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     output: Annotated[
         pathlib.Path, typer.Option(help="Folder for scores, detections and pictures.")
     ] = pathlib.Path("evaluation"),
 ) -> None:
-    """Score a detector with COCO's metrics (pycocotools).
+    """Score a detector with COCO's metrics (pycocotools), or a classifier by its accuracy.
 
-    The output folder gets scores.json, detections.json (COCO results), precision_recall.png and
-    confusion_matrix.png.
+    The output folder gets scores.json and confusion_matrix.png, for a detector detections.json
+    (COCO results) and precision_recall.png too.
 
     Example: keras-spd evaluate boards/test.json --weights runs/boards/model.keras
     """
-    from keras_spd import inference, metrics
+    from keras_spd import inference
 
-    model = inference.load_detector(weights)
-    found = options.read_detection(
-        data, dataset, images, data_dir, on_problem, class_names=model.info.class_names
-    )
-    detections, scales = inference.predict_coco(
-        model,
-        found,
+    predictor = inference.load_predictor(
+        weights,
         options.parse_image_size(image_size),
         batch_size=batch_size,
         confidence_threshold=confidence,
         iou_threshold=iou,
     )
-    truth = found.to_coco()
-    scores = metrics.evaluate_coco(truth, detections, scales=scales)
     output.mkdir(parents=True, exist_ok=True)
+    if isinstance(predictor, inference.Classifier):
+        scores = _score_classifier(predictor, data, dataset, data_dir, on_problem, output)
+    else:
+        model = predictor.model
+        found = options.read_detection(
+            data, dataset, images, data_dir, on_problem, class_names=model.info.class_names
+        )
+        thresholds = {
+            "confidence_threshold": 0.001 if confidence is None else confidence,
+            "iou_threshold": 0.65 if iou is None else iou,
+        }
+        size = options.parse_image_size(image_size)
+        scores = _score_detector(model, found, size, batch_size, thresholds, output)
     (output / "scores.json").write_text(json.dumps(scores.to_json(), indent=2) + "\n")
+    typer.echo(scores.summary())
+    typer.echo(f"\nScores and pictures are in {output}/")
+
+
+def _score_detector(model, found, image_size, batch_size, thresholds, output):
+    from keras_spd import inference, metrics
+
+    detections, scales = inference.predict_coco(
+        model, found, image_size, batch_size=batch_size, **thresholds
+    )
+    truth = found.to_coco()
     (output / "detections.json").write_text(json.dumps(detections) + "\n")
     metrics.draw_precision_recall(
         metrics.precision_recall(truth, detections), output / "precision_recall.png"
     )
     matrix, names = metrics.confusion_matrix(truth, detections)
     metrics.draw_confusion_matrix(matrix, names, output / "confusion_matrix.png")
-    typer.echo(scores.summary())
-    typer.echo(f"\nScores, detections and pictures are in {output}/")
+    return metrics.evaluate_coco(truth, detections, scales=scales)
+
+
+def _score_classifier(classifier, data, dataset, data_dir, on_problem, output):
+    import numpy as np
+
+    from keras_spd import metrics
+    from keras_spd.data import from_folder, from_tfds
+
+    names, size = classifier.info.class_names, classifier.image_size
+    if dataset is None:
+        read = from_folder(data, image_size=size, class_names=names, on_problem=on_problem)
+    else:
+        read = from_tfds(dataset, data, data_dir=data_dir, image_size=size)
+    if names is not None and tuple(names) != read.class_names:
+        raise ValueError(f"The model has the classes {names}, the data {read.class_names}.")
+    labels, ranked = [], []
+    for images, batch_labels in read.batches(classifier.batch_size):
+        pixels = [np.asarray(image, "uint8") for image in images]
+        labels.append(np.asarray(batch_labels))
+        ranked += [found.classes for found in classifier(pixels)]
+    scores = metrics.evaluate_classification(np.concatenate(labels), ranked, read.class_names)
+    metrics.draw_confusion_matrix(scores.matrix, read.class_names, output / "confusion_matrix.png")
+    return scores

@@ -1,5 +1,7 @@
-"""Scores of detections, as numbers and as pictures; knows no model."""
+"""Scores of predictions, as numbers and as pictures; knows no model."""
 
+from keras_spd.metrics.classification import ClassificationScores as ClassificationScores
+from keras_spd.metrics.classification import evaluate_classification as evaluate_classification
 from keras_spd.metrics.coco import COCOScores as COCOScores
 from keras_spd.metrics.coco import evaluate_coco as evaluate_coco
 from keras_spd.metrics.curves import confusion_matrix as confusion_matrix

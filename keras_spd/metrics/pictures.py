@@ -28,14 +28,15 @@ def draw_precision_recall(curves, path, *, iou=0.5):
 
 
 def draw_confusion_matrix(matrix, names, path):
-    """Draws which share of each true class was detected as which class, or missed.
+    """Draws which share of each true class was taken for which class, or missed.
 
     Args:
-        matrix: Array of shape `(classes + 1, classes + 1)`, as `confusion_matrix` returns it.
+        matrix: Array of shape `(classes + 1, classes + 1)`, as `confusion_matrix` returns it for
+            detections; or `(classes, classes)` for classes of images.
         names: The class names.
         path: Path of the PNG file to write.
     """
-    names = [*names, "background"]
+    names = [*names, "background"][: len(matrix)]
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = np.clip(1.5 + 0.55 * len(names), 4.5, 16)
     figure = _figure((side + 1, side))
@@ -45,7 +46,7 @@ def draw_confusion_matrix(matrix, names, path):
     size = 9 if len(names) <= 20 else 6
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=size)
     axes.set_yticks(range(len(names)), names, fontsize=size)
-    axes.set(xlabel="detected as", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title("Share of each true class, and counts", fontsize=10)
     if len(names) <= 20:
         for row, column in zip(*np.nonzero(matrix), strict=True):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -142,6 +143,33 @@ def test_detector_from_data_to_pictures(tmp_path):
     assert "Traceback" not in stopped.stderr
     skipped = keras_spd("evaluate", labels, *weights, "--on-problem", "skip", cwd=tmp_path)
     assert skipped.returncode == 0 and "3.png" in skipped.stderr
+
+
+@pytest.mark.slow
+def test_classifier_from_folders_to_scores(tmp_path):
+    """Cells that the shipped images come from, as files: trained on and scored as one would."""
+    from PIL import Image
+
+    from keras_spd import data
+
+    images, labels = data.load_blood_cells("train").batches(60)[0]
+    names = ("RBC", "WBC", "Platelets")
+    for index, (pixels, label) in enumerate(zip(images.astype("uint8"), labels, strict=True)):
+        folder = tmp_path / ("train" if index < 40 else "test") / names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((16, 16)).save(folder / f"{index} ü.png")
+    options = ["--train", "train", "--test", "test", "--epochs", 1, "--set", "batch_size=20"]
+    trained = keras_spd("train", "resnet18_spd", *options, "--run", "run", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    [accuracy] = re.findall(r"Test accuracy (\d\.\d+)", trained.stdout)
+
+    weights = ["--weights", "run/model.keras", "--output", "scores"]
+    scored = keras_spd("evaluate", "test", *weights, cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr
+    assert f"Accuracy {accuracy} on 20 images" in scored.stdout
+    scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
+    assert set(scores["accuracy_by_class"]) <= set(names)
+    assert (tmp_path / "scores" / "confusion_matrix.png").stat().st_size > 1000
 
 
 @pytest.mark.slow

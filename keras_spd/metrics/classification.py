@@ -1,0 +1,83 @@
+"""Scores of a classifier."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ClassificationScores:
+    """How often a classifier is right.
+
+    Args:
+        class_names: Tuple of strings.
+        matrix: Integer array `(classes, classes)`, rows for the true and columns for the predicted
+            class.
+        top5: Share of the images whose class is among the five most probable; `None` if there are
+            five classes or fewer.
+    """
+
+    class_names: tuple[str, ...]
+    matrix: np.ndarray
+    top5: float | None
+
+    @property
+    def accuracy(self):
+        """Share of the images whose class is the most probable."""
+        return float(np.trace(self.matrix) / self.matrix.sum())
+
+    @property
+    def by_class(self):
+        """`{class name: share of its images that are recognised}`, of classes with images."""
+        counts = self.matrix.sum(axis=1)
+        return {
+            name: float(self.matrix[index, index] / counts[index])
+            for index, name in enumerate(self.class_names)
+            if counts[index]
+        }
+
+    def to_json(self):
+        """Returns everything as numbers, lists and dictionaries."""
+        return {
+            "images": int(self.matrix.sum()),
+            "accuracy": self.accuracy,
+            "top5_accuracy": self.top5,
+            "accuracy_by_class": self.by_class,
+            "confusion_matrix": self.matrix.tolist(),
+            "class_names": list(self.class_names),
+        }
+
+    def summary(self):
+        """Returns the scores as lines of text."""
+        top5 = "" if self.top5 is None else f", top 5 {self.top5:.4f}"
+        lines = [f"Accuracy {self.accuracy:.4f}{top5} on {self.matrix.sum()} images"]
+        width = max(map(len, self.by_class))
+        for name, share in self.by_class.items():
+            count = self.matrix[self.class_names.index(name)].sum()
+            lines.append(f"  {name:{width}}  {share:.4f} of {count}")
+        return "\n".join(lines)
+
+
+def evaluate_classification(labels, ranked, class_names):
+    """Scores predicted classes.
+
+    Args:
+        labels: Integer array `(images,)`, the true classes.
+        ranked: Integer array `(images, ranks)`, the most probable classes, the best first.
+        class_names: The names of the classes.
+
+    Returns:
+        `ClassificationScores`.
+
+    Example:
+
+    >>> evaluate_classification([0, 1, 1], [[0], [1], [0]], ("cat", "dog")).accuracy
+    0.6666666666666666
+    """
+    labels, ranked = np.asarray(labels), np.asarray(ranked)
+    matrix = np.zeros((len(class_names),) * 2, int)
+    np.add.at(matrix, (labels, ranked[:, 0]), 1)
+    top5 = None
+    if len(class_names) > 5 and ranked.shape[1] >= 5:
+        top5 = float((ranked[:, :5] == labels[:, None]).any(axis=1).mean())
+    return ClassificationScores(tuple(class_names), matrix, top5)
