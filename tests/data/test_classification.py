@@ -1,5 +1,7 @@
 """Batches from arrays and from TFDS: complete, in an order that only seed and epoch decide."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -123,6 +125,8 @@ def test_grayscale_images_of_different_sizes(tmp_path):
 
     class GrayShades(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
+        # Else it is looked for by the name of this module, and other packages have a `tests` too.
+        pkg_dir_path = pathlib.Path(__file__).parent
 
         def _info(self):
             features = tfds.features.FeaturesDict(
