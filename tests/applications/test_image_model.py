@@ -24,6 +24,7 @@ def model():
     return model
 
 
+@pytest.mark.slow
 def test_survives_saving_in_a_fresh_process(model, tmp_path, rng):
     images = rng.normal(size=(3, 16, 16, 3)).astype("float32")
     model.save(tmp_path / "model.keras")

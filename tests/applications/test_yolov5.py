@@ -111,6 +111,7 @@ np.savez(sys.argv[1] + "/found.npz", **model.predict(images, verbose=0))
 """
 
 
+@pytest.mark.slow
 def test_survives_saving_in_a_fresh_process(tmp_path, rng):
     levels = ("P2", "P3", "P4", "P5")
     anchors = {level: ((3 * i, 4 * i), (5 * i, 5 * i)) for i, level in enumerate(levels, start=1)}
@@ -134,6 +135,7 @@ def test_survives_saving_in_a_fresh_process(tmp_path, rng):
     assert clone.decoder == model.decoder and clone.anchors == model.anchors
 
 
+@pytest.mark.slow
 def test_losses_are_shown_by_name_and_their_sum_is_minimised():
     model = make_model()
     model.compile()
@@ -162,6 +164,7 @@ def test_thresholds_can_be_changed_after_a_prediction(rng):
     assert model.predict(images, verbose=0)["num_detections"].tolist() == [0]
 
 
+@pytest.mark.slow
 def test_mixed_precision_trains():
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = make_model()

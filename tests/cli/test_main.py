@@ -31,6 +31,7 @@ def test_help_shows_an_example(command):
         assert f"Example: keras-spd {command[0]}" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -196,6 +197,7 @@ def test_list():
     assert "yolov5_spd_n" in result.stdout and "YOLOV5SPD(weights='bccd'" in result.stdout
 
 
+@pytest.mark.slow
 def test_convert_refuses_what_it_cannot_read(tmp_path):
     (tmp_path / "bad.pt").write_bytes(b"nothing")
     refused = keras_spd("convert", "bad.pt", "out.keras", cwd=tmp_path)

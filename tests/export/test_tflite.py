@@ -59,6 +59,7 @@ def test_resnet_is_one_operator_for_each_spd(model, tmp_path, rng):
         verify_tflite(path, model, images)
 
 
+@pytest.mark.slow
 def test_layers_with_and_without_padding(tmp_path, rng):
     for sides, pads in (((8, 6), 0), ((7, 5), 1)):
         inputs = keras.Input((*sides, 4))

@@ -201,6 +201,7 @@ def test_labels_do_not_cover_each_other(rng):
     assert len(crowd) == 9 and set(crowd) <= {(0, top) for top in range(3)}
 
 
+@pytest.mark.slow
 def test_callback_adds_scores_to_the_logs(boards):
     model = tiny()
     model.compile()

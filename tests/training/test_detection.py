@@ -57,6 +57,7 @@ def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
             assert row[name] == pytest.approx(expected[name], rel=1e-3), name
 
 
+@pytest.mark.slow
 def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, monkeypatch):
     """Its score is NaN, than which nothing is greater."""
     scores = iter([0.25, 0.5, 0.5])  # after the second and the fourth epoch, and of the result
