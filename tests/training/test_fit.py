@@ -104,7 +104,8 @@ def test_killed_at_any_moment_a_run_resumes_as_if_unbroken(tmp_path):
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
         if process.wait() == 0:
-            break  # it was faster
+            assert attempt, "the run ended before it was killed even once"
+            break
         assert not (killed / "results.json").exists(), attempt
     assert start(killed, "--resume").wait() == 0
     assert [row["epoch"] for row in log(killed)] == list(range(12))
@@ -136,11 +137,11 @@ def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe):
 
 @pytest.mark.slow
 def test_the_modern_recipe_learns(tmp_path, cells):
-    few = {"epochs": 9, "batch_size": 16, "optimizer.average": 0.5, "schedule.warmup_epochs": 1}
+    few = {"epochs": 16, "batch_size": 16, "optimizer.average": 0.5, "schedule.warmup_epochs": 1}
     recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.005})
     train(recipe, tmp_path, **cells)
     losses = [row["val_loss"] for row in log(tmp_path)]
-    assert min(losses[1:]) < 0.9 * max(losses)
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.slow
