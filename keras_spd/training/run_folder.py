@@ -23,6 +23,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 
 import keras
 
@@ -41,8 +42,8 @@ class RunFolder:
         self.path = pathlib.Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / ".writable").touch()
-            (self.path / ".writable").unlink()
+            # A file without a name: workers look at the same folder in the same instant.
+            tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise ValueError(f"Cannot write to the run folder {self.path}: {error}.") from error
         self.recipe = self.path / "recipe.toml"
@@ -57,7 +58,9 @@ class RunFolder:
 
     def start(self, recipe):
         """Writes what describes a new run."""
-        self.recipe.write_text(recipe.to_toml(), encoding="utf-8")
+        unfinished = self.path / "unfinished.toml"
+        unfinished.write_text(recipe.to_toml(), encoding="utf-8")
+        os.replace(unfinished, self.recipe)  # another worker may be reading it
         write_json(self.path / "environment.json", describe_environment())
 
     def read_log(self):

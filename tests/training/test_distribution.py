@@ -41,9 +41,8 @@ def start(task, folder, *options, **environment):
 
 
 def finish(*processes):
-    for process in processes:
-        output, _ = process.communicate(timeout=600)
-        assert process.returncode == 0, output[-3000:]
+    outputs = [process.communicate(timeout=600)[0][-3000:] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(outputs), "\n".join(outputs)
 
 
 def options(task, drawings, *more):

@@ -1,5 +1,6 @@
 """The fit path: it learns, it resumes exactly, and it says what is wrong."""
 
+import concurrent.futures
 import errno
 import json
 import os
@@ -190,6 +191,14 @@ def test_unwritable_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="Cannot write to the run folder"):
         RunFolder(tmp_path / "file" / "run")
+
+
+def test_workers_share_a_folder(tmp_path):
+    """They meet first and then look at it in the same instant."""
+    with concurrent.futures.ThreadPoolExecutor(4) as workers:
+        folders = list(workers.map(RunFolder, [tmp_path / "run"] * 400))
+    assert len(folders) == 400
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_bad_model_option(tmp_path, cells):
