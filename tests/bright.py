@@ -9,7 +9,7 @@ class BrightBox:
     """Finds one object, the rectangle around all pixels above 128; has what `Predictor` needs."""
 
     stride = 32
-    fixed_image_size = None
+    image_sizes = None
     info = keras_spd.applications.ModelInfo(class_names=("bright",))
     decoder = keras_spd.detection.Decoder()
     bounding_box_format = "xyxy"

@@ -62,10 +62,10 @@ class Detector(keras.Model):
         return self.network.output[self.levels[0]].shape[-1] - 5
 
     @property
-    def fixed_image_size(self):
-        """`(height, width)` if the network takes only images of that size, else `None`."""
+    def image_sizes(self):
+        """Tuple of the one `(height, width)` that the network takes; `None` if it takes any."""
         size = self.network.input_shape[1:3]
-        return None if None in size else size
+        return None if None in size else (size,)
 
     @property
     def stride(self):

@@ -65,10 +65,22 @@ def export(
     dataset: options.Dataset = None,
     images: options.Images = None,
     data_dir: options.DataDir = None,
-    image_size: options.ImageSize = None,
+    image_size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Input of the network, such as 640 or 480x640 (HxW). Several times, for tflite: "
+            "a signature of the file for each.",
+        ),
+    ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="tflite, onnx: images the file takes at once.")
-    ] = 1,
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="tflite, onnx: images the file takes at once; default 1. Several times, for "
+            "tflite: a signature of the file for each.",
+        ),
+    ] = None,
     fold: Annotated[
         bool | None,
         typer.Option(
@@ -108,35 +120,39 @@ def export(
         raise ValueError("`--quantize` is for `--format tflite`.")
     model = inference.load_model(weights)
     is_detector = hasattr(model, "decoder")
-    sides = options.parse_image_size(image_size)
+    sides = [options.parse_image_size(size) for size in image_size or [None]]
+    counts = batch_size or [1]
+    if len(sides) * len(counts) > 1 and format is not Format.TFLITE:
+        raise ValueError("Several sizes in one file are for `--format tflite`.")
     if is_detector:
         given = {"confidence_threshold": confidence, "iou_threshold": iou}
         given = {name: value for name, value in given.items() if value is not None}
         model.decoder = dataclasses.replace(model.decoder, **given)
-        size = standardize_image_size(sides, model)
+        sizes = [standardize_image_size(size, model) for size in sides]
     elif confidence is not None or iou is not None:
         raise ValueError(f"`--confidence` and `--iou` are for detectors. {weights} is none.")
     else:
-        size = image_sides(model, sides)
+        sizes = [image_sides(model, size) for size in sides]
 
     if data is None:
-        pixels = np.random.default_rng(0).uniform(0, 255, (_VERIFICATION, *size, 3))
+        rng = np.random.default_rng(0)
+        pixels = {size: rng.uniform(0, 255, (_VERIFICATION, *size, 3)) for size in sizes}
         source = "images of noise; give real ones with `--data`"
     else:
         read = _read_for_detector if is_detector else _read_for_classifier
-        pixels = read(data, dataset, images, data_dir, size)
+        pixels = {size: read(data, dataset, images, data_dir, size) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     if fold is None:
         fold = format is Format.SAVED_MODEL
     exported = keras_spd.fold(model) if fold else model
     if format is Format.SAVED_MODEL:
         output = output or weights.with_suffix("")
-        exporting.export_saved_model(exported, output, image_size=size)
+        exporting.export_saved_model(exported, output, image_size=sizes[0])
         verify, written = exporting.verify_saved_model, f"{output}/"
         bytes_written = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     elif format is Format.ONNX:
         output = output or weights.with_suffix(".onnx")
-        exporting.export_onnx(exported, output, image_size=size, batch_size=batch_size)
+        exporting.export_onnx(exported, output, image_size=sizes[0], batch_size=counts[0])
         verify, written, bytes_written = exporting.verify_onnx, str(output), output.stat().st_size
     else:
         suffix = f"_{quantize}.tflite" if quantize else ".tflite"
@@ -145,25 +161,27 @@ def export(
             exported,
             output,
             quantization=quantize,
-            representative_data=pixels,
-            image_size=size,
-            batch_size=batch_size,
+            representative_data=pixels[sizes[0]],
+            image_size=sizes,
+            batch_size=counts,
         )
         verify, written, bytes_written = exporting.verify_tflite, str(output), output.stat().st_size
-    typer.echo(f"{written}: {bytes_written / 1e6:.1f} MB, images of {size[0]}x{size[1]}")
+    shapes = " or ".join(f"{height}x{width}" for height, width in sizes)
+    typer.echo(f"{written}: {bytes_written / 1e6:.1f} MB, images of {shapes}")
     tolerance, agreement = (_DETECTOR if is_detector else _CLASSIFIER)[quantize]
-    comparison = verify(
-        output, model, pixels[:_VERIFICATION], tolerance=tolerance, agreement=agreement
-    )
     same, differ = (
         ("boxes are the same", "their coordinates differ by at most {:.3g} pixels")
         if is_detector
         else ("images get the same class", "probabilities differ by at most {:.2g}")
     )
-    typer.echo(
-        f"Beside the Keras model, on {comparison.images} {source}: {comparison.agreement:.1%} of "
-        f"the {same}, and {differ.format(comparison.max_difference)}."
-    )
+    for size in sizes:
+        compared = pixels[size][:_VERIFICATION]
+        found = verify(output, model, compared, tolerance=tolerance, agreement=agreement)
+        at_size = f", {size[0]}x{size[1]}" if len(sizes) > 1 else ""
+        typer.echo(
+            f"Beside the Keras model, on {found.images} {source}{at_size}: {found.agreement:.1%} "
+            f"of the {same}, and {differ.format(found.max_difference)}."
+        )
 
 
 def _read_for_detector(data, dataset, images, data_dir, size):

@@ -15,26 +15,35 @@ def _schema():
     return schema_py_generated
 
 
-def _read(content):
+def read_flatbuffer(content):
+    """Returns the bytes of a file as an object of TFLite's schema, `ModelT`."""
     schema = _schema()
-    return schema, schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+
+
+def write_flatbuffer(model):
+    """Returns the bytes of a file from a `ModelT`."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(4096)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def foreign_operators(content):
     """Returns the names of the operators that the stock runtime has not."""
-    schema, model = _read(content)
-    custom = schema.BuiltinOperator.CUSTOM
+    custom = _schema().BuiltinOperator.CUSTOM
     return [
         (code.customCode or b"?").decode()
-        for code in model.operatorCodes
+        for code in read_flatbuffer(content).operatorCodes
         if max(code.builtinCode, code.deprecatedBuiltinCode) == custom
     ]
 
 
 def tensor_names(content):
     """Returns the names of all tensors."""
-    _, model = _read(content)
-    return [tensor.name.decode() for graph in model.subgraphs for tensor in graph.tensors]
+    graphs = read_flatbuffer(content).subgraphs
+    return [tensor.name.decode() for graph in graphs for tensor in graph.tensors]
 
 
 def add_metadata(content, record):
@@ -43,18 +52,14 @@ def add_metadata(content, record):
     The file is a ZIP archive too, in the way of TFLite's associated files, so that a device reads
     `labels.txt`, a class name a line, and `keras_spd.json`, the record, with what it has.
     """
-    import flatbuffers
-
-    schema, model = _read(content)
+    schema, model = _schema(), read_flatbuffer(content)
     buffer = schema.BufferT()
     buffer.data = list(json.dumps(record).encode())
     entry = schema.MetadataT()
     entry.name, entry.buffer = _KEY, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
-    builder = flatbuffers.Builder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), b"TFL3")
-    file = io.BytesIO(bytes(builder.Output()))
+    file = io.BytesIO(write_flatbuffer(model))
     with zipfile.ZipFile(file, "a") as archive:
         if record.get("class_names"):
             archive.writestr(zipfile.ZipInfo("labels.txt"), "\n".join(record["class_names"]) + "\n")
@@ -64,7 +69,7 @@ def add_metadata(content, record):
 
 def read_metadata(content):
     """Returns the record that `export_tflite` wrote into a file, or `None`."""
-    _, model = _read(content)
+    model = read_flatbuffer(content)
     for entry in model.metadata or []:
         if entry.name == _KEY:
             return json.loads(bytes(model.buffers[entry.buffer].data))

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_spd.export import serving
 from keras_spd.export.verify import verify_classifier, verify_detector
+from keras_spd.inference.batches import run_in_batches
 
 
 def export_onnx(model, path, *, image_size=None, batch_size=1):
@@ -64,14 +65,14 @@ def verify_onnx(path, model, images, *, tolerance=None, agreement=None):
     [taken] = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
 
-    def run(batch):
+    def run_batch(batch):
         outputs = session.run(None, {taken.name: np.asarray(batch, "float32")})
         return dict(zip(names, outputs, strict=True))
 
+    def run(images):
+        return run_in_batches(run_batch, np.asarray(images), [taken.shape[0]])
+
     if hasattr(model, "decoder"):
         return verify_detector(path, model, images, run, tolerance, agreement)
-    count = taken.shape[0]
-    images = images[: len(images) // count * count]
-    parts = [images[start : start + count] for start in range(0, len(images), count)]
-    received = np.concatenate([next(iter(run(part).values())) for part in parts])
+    [received] = run(images).values()
     return verify_classifier(path, model, images, received, tolerance, agreement)

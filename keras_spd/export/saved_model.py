@@ -10,8 +10,10 @@ import numpy as np
 
 from keras_spd.export import serving
 from keras_spd.export.verify import verify_classifier, verify_detector
+from keras_spd.inference.batches import run_in_batches
 
 _METADATA = pathlib.Path("assets.extra", "keras_spd.json")
+_VERIFIED_AT_ONCE = 8  # images
 _GRAY = 114.0  # as the canvas of `keras_spd.data.letterbox`
 
 
@@ -83,9 +85,12 @@ def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
 
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
 
-    def run(batch):
+    def run_batch(batch):
         outputs = serve(images=tf.constant(batch, tf.float32))
         return {key: value.numpy() for key, value in outputs.items()}
+
+    def run(images):
+        return run_in_batches(run_batch, np.asarray(images), [_VERIFIED_AT_ONCE])
 
     if hasattr(model, "decoder"):
         return verify_detector(path, model, images, run, tolerance, agreement)
@@ -95,8 +100,9 @@ def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
 
 def _sides(model):
     """Sides that `serving_default` takes: any, where the model takes any."""
-    fixed = model.fixed_image_size if hasattr(model, "decoder") else model.input_shape[1:3]
-    return fixed or (None, None)
+    if hasattr(model, "decoder"):
+        return model.image_sizes[0] if model.image_sizes else (None, None)
+    return model.input_shape[1:3]
 
 
 def _serving(model, image_size):

@@ -7,11 +7,12 @@ import tempfile
 import warnings
 
 import keras
-import numpy as np
 
 from keras_spd.export import serving
+from keras_spd.export.calibration import calibration_batches, check_calibration
 from keras_spd.export.detections import LAYER
 from keras_spd.export.metadata import add_metadata, foreign_operators
+from keras_spd.export.signatures import merge_signatures
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 # Layers of a detector that stay in float: coordinates and scores that share a tensor, and with it
@@ -45,8 +46,9 @@ def export_tflite(
         representative_data: For `"int8"`: iterable of 100 to 300 typical inputs, arrays of shape
             `(height, width, 3)` or batches of them, which the ranges of values are taken from.
         image_size: `(height, width)` of the images; defaults to the size the model was built for,
-            or a detector was trained at.
-        batch_size: Integer. A TFLite file is made for one.
+            or a detector was trained at. A TFLite file is made for fixed sizes: a list of several
+            makes as many signatures, which share the weights.
+        batch_size: Integer, or a list of several, for as many signatures.
 
     Returns:
         The path.
@@ -59,6 +61,7 @@ def export_tflite(
     Example:
 
     >>> keras_spd.export.export_tflite(model, "model.tflite")
+    >>> keras_spd.export.export_tflite(model, "several.tflite", batch_size=[1, 8])
     """
     path = pathlib.Path(path)
     tf = tensorflow("TFLite files")
@@ -69,21 +72,20 @@ def export_tflite(
             f"`quantization` must be one of {', '.join(map(repr, QUANTIZATIONS))}. "
             f"Received: quantization={quantization!r}."
         )
-    serve = serving.serving_model(model, image_size, batch_size)
-    samples = None
+    sizes = image_size if isinstance(image_size, list) else [image_size]
+    counts = batch_size if isinstance(batch_size, list) else [batch_size]
+    images = None
     if quantization == "int8":
-        samples = _samples(representative_data, serve.input_shape, serving.takes_pixels(model))
-    with tempfile.TemporaryDirectory() as folder:
-        archive = keras.export.ExportArchive()
-        archive.track(serve)
-        archive.add_endpoint(
-            "serve",
-            lambda images: serve(images, training=False),
-            input_signature=[keras.InputSpec(shape=serve.input_shape, dtype="float32")],
-        )
-        archive.write_out(folder, verbose=False)
-        content = _convert(tf, folder, quantization, samples, model)
-    record = serving.describe(model, serve.input_shape[1:3], quantization)
+        images = check_calibration(representative_data, serving.takes_pixels(model))
+    serves = [serving.serving_model(model, size, count) for size in sizes for count in counts]
+    contents = {}
+    for serve in serves:
+        shape = serve.input_shape
+        samples = images and calibration_batches(images, shape, resize=len(sizes) > 1)
+        name = f"{shape[1]}x{shape[2]}_batch{shape[0]}"
+        contents[name] = _tflite(tf, serve, quantization, samples, model)
+    content = merge_signatures(contents) if len(contents) > 1 else contents[name]
+    record = serving.describe(model, serves[0].input_shape[1:3], quantization)
     content = add_metadata(content, record)
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
@@ -109,35 +111,18 @@ def tensorflow(what):
     return tf
 
 
-def _samples(data, shape, are_pixels):
-    """Returns calibration batches of the file's input shape."""
-    if data is None:
-        raise ValueError(
-            '`quantization="int8"` needs `representative_data`: 100 to 300 typical images.'
+def _tflite(tf, serve, quantization, samples, model):
+    """Returns the bytes of a file with one signature."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = keras.export.ExportArchive()
+        archive.track(serve)
+        archive.add_endpoint(
+            "serve",
+            lambda images: serve(images, training=False),
+            input_signature=[keras.InputSpec(shape=serve.input_shape, dtype="float32")],
         )
-    images = []
-    for array in data:
-        array = np.asarray(array, "float32")
-        images += list(array) if array.ndim == 4 else [array]
-    wrong = next((image.shape for image in images if image.shape != shape[1:]), None)
-    if not images or wrong:
-        raise ValueError(
-            f"`representative_data` must hold images of shape {shape[1:]}, the network's input. "
-            f"Received: {wrong or 'none'}."
-        )
-    if are_pixels:
-        highest = max(float(image.max()) for image in images)
-        if not 1 < highest <= 255 or min(float(image.min()) for image in images) < 0:
-            raise ValueError(
-                "`representative_data` must have pixels from 0 to 255. "
-                f"Received: values up to {highest:g}."
-            )
-        # With both ends among them, the input's scale is that of pixels.
-        images[0] = images[0].copy()
-        images[0][0, 0], images[0][-1, -1] = 0, 255
-    count = shape[0]
-    images += [images[-1]] * (-len(images) % count)
-    return [np.stack(images[start : start + count]) for start in range(0, len(images), count)]
+        archive.write_out(folder, verbose=False)
+        return _convert(tf, folder, quantization, samples, model)
 
 
 def _convert(tf, folder, quantization, samples, model):

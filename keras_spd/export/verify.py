@@ -1,12 +1,13 @@
 """Runs an exported file beside the Keras model it was made from."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
 from keras_spd.boxes import convert_boxes, intersection_over_union
 from keras_spd.export.serving import to_network
-from keras_spd.inference.tflite_detector import TFLiteDetector
+from keras_spd.inference.tflite_file import TFLiteFile
 
 # Files look at 1,000 candidates of an image and `Decoder` at 30,000: with thresholds as low as
 # scores need them, they differ in boxes that nobody would look at. These are not compared.
@@ -57,7 +58,8 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
         path: Path of the TFLite file.
         model: The model it was made from.
         images: Array `(images, height, width, channels)` of what the file takes: pixels from 0 to
-            255 for a detector and a classifier that knows its statistics.
+            255 for a detector and a classifier that knows its statistics. All signatures of the
+            file that take images of this size are run.
         tolerance: Largest absolute difference of an output that is accepted; by default 1e-4, or
             0.5 pixels for a detector.
         agreement: Smallest agreement that is accepted; by default 0, or 0.99 for a detector.
@@ -69,12 +71,20 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
         ImportError: If the LiteRT interpreter is not installed.
         ValueError: If the two differ by more.
     """
-    if hasattr(model, "decoder"):
-        return verify_detector(
-            path, model, images, TFLiteDetector(path).predict_on_batch, tolerance, agreement
-        )
-    received = run_tflite(path, images)
-    return verify_classifier(path, model, images, received, tolerance, agreement)
+    file = TFLiteFile(path)
+    found = []
+    for count in file.batch_sizes(np.shape(images)[1:3]):
+        run = functools.partial(file, batch_sizes=[count])
+        if hasattr(model, "decoder"):
+            found.append(verify_detector(path, model, images, run, tolerance, agreement))
+        else:
+            [received] = run(images).values()
+            found.append(verify_classifier(path, model, images, received, tolerance, agreement))
+    return Comparison(
+        len(images),
+        max(comparison.max_difference for comparison in found),
+        min(comparison.agreement for comparison in found),
+    )
 
 
 def verify_detector(path, model, images, run, tolerance, agreement):
@@ -94,15 +104,17 @@ def verify_classifier(path, model, images, received, tolerance, agreement):
 
 def _compare_detections(run, model, images):
     """Compares what a function from a batch of pixels to detections finds with a `Detector`."""
+    images = np.asarray(images, "float32")
     found = matched = 0
     difference = 0.0
-    for image in images:
-        batch = np.asarray(image, "float32")[None]
-        ours = model.predict_on_batch(to_network(model, batch))
-        theirs = run(batch)
+    outputs = run(images)
+    for index, image in enumerate(images):
         ours, theirs = (
-            _rows(outputs, model.bounding_box_format, batch.shape[1:3])
-            for outputs in (ours, theirs)
+            _rows(detections, row, model.bounding_box_format, image.shape[:2])
+            for detections, row in (
+                (model.predict_on_batch(to_network(model, image[None])), 0),
+                (outputs, index),
+            )
         )
         found += int(ours[2].sum() + theirs[2].sum())
         if not len(ours[0]) or not len(theirs[0]):
@@ -120,33 +132,16 @@ def _compare_detections(run, model, images):
     return Comparison(len(images), difference, matched / found if found else 1.0)
 
 
-def _rows(outputs, bounding_box_format, image_size):
-    """Returns xyxy boxes in pixels and classes of the only image, and which boxes count."""
-    count = int(outputs["num_detections"][0])
-    boxes = convert_boxes(outputs["boxes"][0][:count], bounding_box_format, "xyxy", image_size)
-    confident = np.array(outputs["confidence"][0][:count]) >= _DOUBTFUL
-    return np.array(boxes), np.array(outputs["classes"][0][:count]), confident
+def _rows(outputs, row, bounding_box_format, image_size):
+    """Returns xyxy boxes in pixels and classes of one image, and which boxes count."""
+    count = int(outputs["num_detections"][row])
+    boxes, confidence, classes = (
+        np.array(outputs[name][row][:count]) for name in ("boxes", "confidence", "classes")
+    )
+    boxes = convert_boxes(boxes, bounding_box_format, "xyxy", image_size)
+    return np.array(boxes), classes, confidence >= _DOUBTFUL
 
 
 def run_tflite(path, images):
     """Returns the first output of a TFLite file for all images, batch by batch."""
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise ImportError("Running a TFLite file needs `pip install ai-edge-litert`.") from error
-    interpreter = Interpreter(model_path=str(path))
-    interpreter.allocate_tensors()
-    (input_details,) = interpreter.get_input_details()
-    output_index = interpreter.get_output_details()[0]["index"]
-    batch_size = input_details["shape"][0]
-    outputs = []
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size], "float32")
-        missing = batch_size - len(batch)
-        batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        if input_details["dtype"] == np.uint8:  # pixels, with a scale of 1
-            batch = np.clip(np.round(batch), 0, 255).astype("uint8")
-        interpreter.set_tensor(input_details["index"], batch)
-        interpreter.invoke()
-        outputs.append(interpreter.get_tensor(output_index)[: batch_size - missing])
-    return np.concatenate(outputs)
+    return next(iter(TFLiteFile(path)(images).values()))

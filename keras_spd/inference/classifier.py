@@ -7,6 +7,7 @@ from PIL import Image
 from keras_spd.applications import preprocess_input
 from keras_spd.applications.image_model import ModelInfo
 from keras_spd.data.images import read_picture
+from keras_spd.inference.batches import BatchSizes, in_batches
 from keras_spd.inference.detections import Classes
 from keras_spd.inference.loading import load_model
 from keras_spd.inference.taps import gives_scores
@@ -49,6 +50,7 @@ class Classifier:
         self.info = getattr(model, "info", None) or ModelInfo()
         self.image_size = self._check_size(image_size)
         self.batch_size = batch_size
+        self._batch_sizes = BatchSizes(model)
         self.top = min(top, shapes[1][-1])
 
     def _check_size(self, image_size):
@@ -81,13 +83,11 @@ class Classifier:
         Raises:
             ValueError: If an image cannot be read; it names the file.
         """
-        found, batch = [], []
-        for image in images:
-            batch.append(self._resize(image))
-            if len(batch) == self.batch_size:
-                found += self._predict(batch)
-                batch = []
-        return found + (self._predict(batch) if batch else [])
+        return [
+            found
+            for batch in in_batches(map(self._resize, images), self.batch_size)
+            for found in self._predict(batch)
+        ]
 
     def _resize(self, image):
         if isinstance(image, np.ndarray):
@@ -97,9 +97,7 @@ class Classifier:
         return np.asarray(image.resize(self.image_size[::-1], Image.Resampling.BILINEAR))
 
     def _predict(self, pixels):
-        # A short last batch is filled up, so that the network is compiled for one shape.
-        batch = np.zeros((self.batch_size, *self.image_size, 3), "float32")
-        batch[: len(pixels)] = pixels
+        batch = self._batch_sizes.fill(np.stack(pixels).astype("float32"))
         statistics = self.info.statistics
         if statistics is not None:
             batch = preprocess_input(batch, statistics)

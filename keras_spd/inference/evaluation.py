@@ -90,7 +90,7 @@ def _batches(data, size, batch_size, model):
     for start in range(0, len(ordered), batch_size):
         images = ordered[start : start + batch_size]
         canvas = size
-        if model.fixed_image_size is None:
+        if model.image_sizes is None:
             canvas = Letterbox.canvas([image.size_hw for image in images], size, model.stride)
         boxed = [letterbox(image.read(), canvas) for image in images]
         canvases = [canvas for canvas, _ in boxed]

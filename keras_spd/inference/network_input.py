@@ -69,7 +69,7 @@ def prepare(model, image):
         )
     if isinstance(model, Detector):
         size = standardize_image_size(None, model)
-        if model.fixed_image_size is None:  # without margins that it does not need
+        if model.image_sizes is None:  # without margins that it does not need
             size = Letterbox.canvas([image.shape[:2]], size, model.stride)
         pixels, _ = letterbox(image, size)
     else:

@@ -9,6 +9,7 @@ from keras_spd.boxes import convert_boxes
 from keras_spd.data import letterbox
 from keras_spd.data.images import read_picture
 from keras_spd.inference import tiles
+from keras_spd.inference.batches import BatchSizes, in_batches
 from keras_spd.inference.detections import Detections
 from keras_spd.inference.loading import load_detector
 
@@ -60,6 +61,7 @@ class Predictor:
         self.overlap = tiles.check_overlap(overlap)
         self.image_size = standardize_image_size(image_size or self.tile, model)
         self.batch_size = batch_size
+        self._batch_sizes = BatchSizes(model)
         options = {
             "confidence_threshold": confidence_threshold,
             "iou_threshold": iou_threshold,
@@ -86,13 +88,14 @@ class Predictor:
             raise ValueError(f"`images` must be a list. Received: {images!r}. Pass `[{images!r}]`.")
         if self.tile is not None:
             return [self._predict_tiles(self._read(image), self.tile) for image in images]
-        found, batch = [], []
-        for image in images:
-            batch.append(letterbox(self._read(image), self.image_size))
-            if len(batch) == self.batch_size:
-                found += self._predict(batch)
-                batch = []
-        return found + (self._predict(batch) if batch else [])
+        return [
+            found
+            for batch in in_batches(map(self._prepare, images), self.batch_size)
+            for found in self._predict(batch)
+        ]
+
+    def _prepare(self, image):
+        return letterbox(self._read(image), self.image_size)
 
     @staticmethod
     def _read(image):
@@ -118,8 +121,7 @@ class Predictor:
         large = (sides > self.overlap * np.array(tile[::-1])).any(axis=1)
         found = [found[0].select(large)]
         seen = [np.full(len(found[0]), tiles.IN_IMAGE)]
-        for start in range(0, len(corners), self.batch_size):
-            batch = corners[start : start + self.batch_size]
+        for batch in in_batches(corners, self.batch_size):
             parts = [
                 letterbox(_cut(pixels, corner, tile, size), self.image_size) for corner in batch
             ]
@@ -141,10 +143,8 @@ class Predictor:
         return everything.select(kept)
 
     def _predict(self, boxed):
-        # A short last batch is filled up, so that the network is compiled for one shape.
-        canvases = [canvas for canvas, _ in boxed]
-        canvases += [np.zeros_like(canvases[0])] * (self.batch_size - len(canvases))
-        return detect(self.model, np.stack(canvases), [fit for _, fit in boxed], self.decoder)
+        canvases = self._batch_sizes.fill(np.stack([canvas for canvas, _ in boxed]))
+        return detect(self.model, canvases, [fit for _, fit in boxed], self.decoder)
 
 
 def detect(model, images, letterboxes, decoder):
@@ -185,7 +185,7 @@ def detect(model, images, letterboxes, decoder):
 def standardize_image_size(image_size, model):
     """Returns `(height, width)`, or raises a `ValueError` unless the stride divides both."""
     if image_size is None:
-        image_size = model.fixed_image_size or model.info.image_size or 640
+        image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
     stride = model.stride
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
@@ -193,10 +193,10 @@ def standardize_image_size(image_size, model):
             f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
             f"detector, such as {10 * stride}. Received: image_size={image_size!r}."
         )
-    if model.fixed_image_size not in (None, size):
+    if model.image_sizes and size not in model.image_sizes:
         raise ValueError(
-            f"The detector takes images of {model.fixed_image_size} only (height, width). "
-            f"Received: image_size={image_size!r}."
+            f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
+            f"(height, width). Received: image_size={image_size!r}."
         )
     return size
 

@@ -1,86 +1,37 @@
 """TFLite files of `keras-spd export`, with the interface of models that prediction needs."""
 
 import logging
-import pathlib
 
 import numpy as np
 
 from keras_spd.applications.image_model import ModelInfo
 from keras_spd.detection import Decoder
+from keras_spd.inference.tflite_file import TFLiteFile
 
 _log = logging.getLogger(__name__)
 
 
-def open_tflite(path, threads):
-    """Returns the record in a TFLite file, and the runner of its signature.
-
-    Raises:
-        ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If it is not a TFLite file.
-    """
-    from keras_spd.export.metadata import read_metadata
-
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError as error:
-        raise ImportError("Running a TFLite file needs `pip install ai-edge-litert`.") from error
-    try:
-        content = pathlib.Path(path).read_bytes()
-        record = read_metadata(content) or {}
-        interpreter = Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
-        return record, interpreter.get_signature_runner()
-    except Exception as error:  # flatbuffers raise what struct and numpy raise
-        raise ValueError(f"Cannot load a TFLite model from {path}: {error}") from error
-
-
-def run_batches(run, images):
-    """Runs as many images as there are on a file that takes a fixed number at once.
-
-    Args:
-        run: Runner of `open_tflite`.
-        images: Array of shape `(batch, height, width, 3)`, pixels 0..255.
-
-    Returns:
-        Dictionary of arrays, the file's outputs.
-    """
-    ((name, details),) = run.get_input_details().items()
-    size = details["shape"][0]
-    found = []
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        batch = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]))])
-        if details["dtype"] == np.uint8:
-            batch = np.clip(np.round(batch), 0, 255)
-        found.append(run(**{name: batch.astype(details["dtype"])}))
-    return {key: np.concatenate([part[key] for part in found])[: len(images)] for key in found[0]}
-
-
 class TFLiteDetector:
-    """Runs a file of `keras_spd.export.export_tflite` with the LiteRT interpreter.
+    """A detector's file of `keras_spd.export.export_tflite`.
 
     Args:
-        path: Path of the file.
-        threads: Integer, CPU threads.
+        file: `TFLiteFile`, or its path.
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
         ValueError: If the file is not a TFLite file of a detector of this library.
     """
 
-    def __init__(self, path, threads=2):
-        record, self._run = open_tflite(path, threads)
+    def __init__(self, file):
+        self.file, record = _open(file)
         if "confidence_threshold" not in record:
-            raise ValueError(f"{path} is not a detector that keras_spd exported.")
+            raise ValueError(f"{self.file.path} is not a detector that keras_spd exported.")
         self.name = record["name"]
         self.num_classes = record["num_classes"]
         self.bounding_box_format = record["bounding_box_format"]
-        self.fixed_image_size = tuple(record["image_size"])
-        self.stride = 1  # the file has one size
-        names = record["class_names"]
-        self.info = ModelInfo(
-            class_names=tuple(names) if names else None, image_size=self.fixed_image_size
-        )
+        self.image_sizes = self.file.image_sizes
+        self.stride = 1  # the file knows its sizes
+        self.info = ModelInfo(class_names=_class_names(record), image_size=self.image_sizes[0])
         self._inside = self._decoder = Decoder(
             record["confidence_threshold"], record["iou_threshold"], record["max_detections"]
         )
@@ -109,49 +60,55 @@ class TFLiteDetector:
 
     def predict_on_batch(self, images):
         """Returns the detection dictionary of `Detector.predict`, as arrays."""
-        detections = run_batches(self._run, images)
+        detections = self.file(images)
         confident = detections["confidence"] > self._decoder.confidence_threshold
         count = np.minimum(confident.sum(axis=1), self._decoder.max_detections)
         return detections | {"num_detections": count}
 
 
 class TFLiteClassifier:
-    """Runs a classifier's file of `keras_spd.export.export_tflite` with the LiteRT interpreter.
+    """A classifier's file of `keras_spd.export.export_tflite`.
 
     Args:
-        path: Path of the file.
-        threads: Integer, CPU threads.
+        file: `TFLiteFile`, or its path.
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
         ValueError: If the file is not a TFLite file of a classifier that takes pixels.
     """
 
-    def __init__(self, path, threads=2):
-        record, self._run = open_tflite(path, threads)
+    def __init__(self, file):
+        self.file, record = _open(file)
         if not record.get("takes_pixels") or "confidence_threshold" in record:
             raise ValueError(
-                f"{path} is not a classifier that keras_spd exported, or does not know how its "
-                "inputs are normalised."
+                f"{self.file.path} is not a classifier that keras_spd exported, or does not know "
+                "how its inputs are normalised."
             )
         self.name = record["name"]
-        ((_, details),) = self._run.get_input_details().items()
-        _, height, width, channels = map(int, details["shape"])
-        self.input_shape = (None, height, width, channels)
-        ((self._output, details),) = self._run.get_output_details().items()
+        self.image_sizes = self.file.image_sizes
+        sides = self.image_sizes[0] if len(self.image_sizes) == 1 else (None, None)
+        self.input_shape = (None, *sides, 3)
+        runner = next(iter(self.file.runners.values()))
+        ((self._output, details),) = runner.get_output_details().items()
         self.output_shape = (None, *map(int, details["shape"][1:]))
-        names = record.get("class_names")
         # Pixels are what it takes, so that there are no statistics to normalise with.
-        self.info = ModelInfo(
-            class_names=tuple(names) if names else None, image_size=(height, width)
-        )
+        self.info = ModelInfo(class_names=_class_names(record), image_size=self.image_sizes[0])
 
     def predict_on_batch(self, images):
         """Returns an array of shape `(batch, classes)`."""
-        return run_batches(self._run, images)[self._output]
+        return self.file(images)[self._output]
 
 
 def load_tflite(path):
     """Returns the `TFLiteDetector` or the `TFLiteClassifier` of a file, by what is noted in it."""
-    record, _ = open_tflite(path, threads=1)
-    return (TFLiteDetector if "confidence_threshold" in record else TFLiteClassifier)(path)
+    file = TFLiteFile(path)
+    return (TFLiteDetector if "confidence_threshold" in file.record else TFLiteClassifier)(file)
+
+
+def _open(file):
+    file = file if isinstance(file, TFLiteFile) else TFLiteFile(file)
+    return file, file.record
+
+
+def _class_names(record):
+    return tuple(record["class_names"]) if record.get("class_names") else None

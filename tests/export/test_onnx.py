@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.slow
 def test_detector_with_its_boxes(tmp_path):
     model = YOLOV5SPD("n", weights="bccd")
-    path = export_onnx(model, tmp_path / "cells.onnx", image_size=(128, 128))
+    path = export_onnx(model, tmp_path / "cells.onnx", image_size=(128, 128), batch_size=2)
     cells, _ = keras_spd.data.load_blood_cells("test").batches(16)[0]
     rows = [np.concatenate(list(cells[start : start + 4]), axis=1) for start in range(0, 16, 4)]
     comparison = verify_onnx(path, model, np.concatenate(rows)[None].astype("float32"))
@@ -30,6 +30,6 @@ def test_another_model_computes_what_it_computes(tmp_path, rng):
     model = keras.Sequential(layers)
     images = rng.normal(size=(5, 16, 16, 3)).astype("float32")
     path = export_onnx(model, tmp_path / "model.onnx", batch_size=2)
-    assert verify_onnx(path, model, images).images == 4
+    assert verify_onnx(path, model, images).images == 5
     with pytest.raises(ValueError, match="ends in `.onnx`"):
         export_onnx(model, tmp_path / "model.tflite")

@@ -52,7 +52,7 @@ class BrightSpots:
     """Finds white rectangles on black, and cuts them at the edge of what it is shown."""
 
     stride = 32
-    fixed_image_size = None
+    image_sizes = None
     info = keras_spd.applications.ModelInfo()
     decoder = keras_spd.detection.Decoder()
     bounding_box_format = "xyxy"

@@ -1,0 +1,62 @@
+"""Images in batches, of sizes that a network or a file is made for."""
+
+import itertools
+
+import keras
+import numpy as np
+
+
+def in_batches(images, size):
+    """Yields lists of `size` images; the last one may be shorter."""
+    images = iter(images)
+    while batch := list(itertools.islice(images, size)):
+        yield batch
+
+
+def run_in_batches(run, images, sizes):
+    """Runs as many images as there are on a file that takes a fixed number at once, or several.
+
+    Args:
+        run: Function from an array of as many images as one of `sizes` to a dictionary of arrays.
+        images: Array of shape `(images, height, width, channels)`.
+        sizes: Integers. The largest that is not too large is taken; images of zeros make up for
+            missing ones.
+
+    Returns:
+        Dictionary of arrays, the outputs for all images.
+    """
+    found, start = [], 0
+    while start < len(images):
+        left = len(images) - start
+        size = max((size for size in sizes if size <= left), default=min(sizes))
+        batch = images[start : start + size]
+        outputs = run(fill(batch, size))
+        found.append({name: array[: len(batch)] for name, array in outputs.items()})
+        start += size
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def fill(batch, size):
+    """Returns an array of `size` images, those behind the last one of zeros."""
+    missing = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
+    return np.concatenate([batch, missing]) if len(missing) else batch
+
+
+class BatchSizes:
+    """Keeps the number of batch sizes small that Keras compiles a network for.
+
+    Args:
+        model: Keras model; or one that is not compiled, for which any size will do.
+    """
+
+    def __init__(self, model):
+        self.compiles = isinstance(model, keras.Model)
+        self.seen = set()
+
+    def fill(self, batch):
+        """Returns a batch as large as one before it, if that is possible."""
+        size = min((size for size in self.seen if size >= len(batch)), default=len(batch))
+        if self.compiles:
+            self.seen.add(size)
+            batch = fill(batch, size)
+        return batch
