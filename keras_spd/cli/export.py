@@ -120,7 +120,7 @@ def export(
         raise ValueError("`--quantize` is for `--format tflite`.")
     model = inference.load_model(weights)
     is_detector = hasattr(model, "decoder")
-    sides = [options.parse_image_size(size) for size in image_size or [None]]
+    sides = [options.parse_image_size(size) for size in image_size or ()] or [None]
     counts = batch_size or [1]
     if len(sides) * len(counts) > 1 and format is not Format.TFLITE:
         raise ValueError("Several sizes in one file are for `--format tflite`.")

@@ -1,5 +1,7 @@
 """Several TFLite models as signatures of one file."""
 
+from typing import Any
+
 from keras_spd.export.metadata import read_flatbuffer, write_flatbuffer
 
 
@@ -19,7 +21,8 @@ def merge_signatures(contents):
     merged = next(iter(models.values()))
     codes, buffers = _Unique(), _Unique()
     buffers.add(b"", merged.buffers[0])  # by convention the first buffer is empty
-    subgraphs, signatures = [], []
+    subgraphs: list[Any] = []
+    signatures = []
     for name, model in models.items():
         first = len(subgraphs)
         for graph in model.subgraphs:
