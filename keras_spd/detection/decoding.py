@@ -35,11 +35,25 @@ def decode(raw, anchors):
             axis=-1,
         )[None, :, :, None]
         sides = ops.convert_to_tensor(np.array(anchors[level], "float32"))
-        centres = (2 * x[..., :2] - 0.5 + grid) * level_stride(level)
-        sides = ops.square(2 * x[..., 2:4]) * sides
-        x = ops.concatenate([centres, sides, x[..., 4:]], axis=-1)
+        boxes = decode_boxes(x, grid, level_stride(level), sides)
+        x = ops.concatenate([*boxes, x[..., 4:]], axis=-1)
         decoded.append(ops.reshape(x, (images, rows * columns * num_anchors, outputs)))
     return ops.concatenate(decoded, axis=1)
+
+
+def decode_boxes(x, grid, stride, anchors):
+    """Decodes coordinates.
+
+    Args:
+        x: Tensor of raw predictions after the sigmoid, coordinates first along the last axis.
+        grid: Column and row of each prediction's cell, along the last axis.
+        stride: Side of a cell in pixels.
+        anchors: Width and height of each prediction's anchor in pixels, along the last axis.
+
+    Returns:
+        Centres (x, y) and sides (width, height) in pixels.
+    """
+    return (2 * x[..., :2] - 0.5 + grid) * stride, ops.square(2 * x[..., 2:4]) * anchors
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ def check_calibration(data, are_pixels):
     """
     if data is None:
         raise ValueError(
-            "Quantised activations need `representative_data`: 100 to 300 typical images."
+            '`quantization="int8"` needs `representative_data`: 100 to 300 typical images.'
         )
     images = []
     for array in data:

@@ -1,11 +1,15 @@
 """Decoding and suppression as operators that TFLite has."""
 
+import dataclasses
+import itertools
+
 import keras
+import numpy as np
 from keras import ops
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.anchors import level_stride
-from keras_spd.detection.decoding import decode
+from keras_spd.detection.decoding import decode_boxes
 
 _CANDIDATES = 1000
 
@@ -34,51 +38,68 @@ class BuiltinDetections(keras.layers.Layer):
     def call(self, raw):
         import tensorflow as tf
 
-        finest = min(raw, key=level_stride)
-        stride = level_stride(finest)
-        image_size = tuple(side * stride for side in ops.shape(raw[finest])[1:3])
-        decoded = decode(raw, self.anchors)
-        if decoded.shape[0] is None:
-            count = self.decoder.max_detections
+        levels = sorted(raw, key=level_stride)
+        maps = [ops.cast(raw[level], "float32") for level in levels]
+        count, outputs = maps[0].shape[0], maps[0].shape[-1]
+        places = _Places(
+            sizes=[ops.shape(x)[1:3] for x in maps],
+            strides=[level_stride(level) for level in levels],
+            anchors=np.array([self.anchors[level] for level in levels], "float32"),
+        )
+
+        def suppress(one):
+            return self._suppress([tf.reshape(x, (-1, outputs)) for x in one], places)
+
+        if count is None:
+            boxes = self.decoder.max_detections
             return tf.map_fn(
-                lambda image: self._suppress(image, image_size),
-                decoded,
+                suppress,
+                maps,
                 fn_output_signature={
-                    "boxes": tf.TensorSpec((count, 4)),
-                    "confidence": tf.TensorSpec((count,)),
-                    "classes": tf.TensorSpec((count,), tf.int32),
+                    "boxes": tf.TensorSpec((boxes, 4)),
+                    "confidence": tf.TensorSpec((boxes,)),
+                    "classes": tf.TensorSpec((boxes,), tf.int32),
                     "num_detections": tf.TensorSpec((), tf.int32),
                 },
             )
-        images = [
-            self._suppress(image, image_size) for image in ops.unstack(decoded, decoded.shape[0])
-        ]
-        return {key: ops.stack([image[key] for image in images]) for key in images[0]}
+        images = zip(*(tf.split(x, count) if count > 1 else [x] for x in maps), strict=True)
+        found = [suppress(one) for one in images]
+        return {key: tf.stack([image[key] for image in found]) for key in found[0]}
 
-    def _suppress(self, decoded, image_size):
-        """Detections of one image from its predictions, `(predictions, 5 + classes)`."""
+    def _suppress(self, predictions, places):
+        """Detections of one image from raw predictions, `(predictions, 5 + classes)` a level."""
         import tensorflow as tf
 
         decoder = self.decoder
-        boxes = convert_boxes(decoded[:, :4], "center_xywh", "xyxy", image_size)
-        scores = decoded[:, 5:] * decoded[:, 4:5]
+        # The best predictions. Only they are decoded; looking for them is most of the work.
+        best = tf.concat(
+            [
+                tf.sigmoid(tf.reduce_max(x[:, 5:], axis=1, keepdims=True)) * tf.sigmoid(x[:, 4:5])
+                for x in predictions
+            ],
+            axis=0,
+        )
+        best = tf.reshape(best, (-1,))
+        chosen = self._choose(best)
+        x = tf.sigmoid(places.gather(predictions, chosen))
+        boxes = tf.concat(decode_boxes(x, *places.of(chosen)), axis=-1)
+        boxes = convert_boxes(boxes, "center_xywh", "xyxy", places.image_size)
+        scores = x[:, 5:] * x[:, 4:5]
         num_classes = scores.shape[1]
-        # The best predictions, and of these the best pairs of prediction and class.
-        count = _at_most(_CANDIDATES, scores)
-        best, prediction = ops.top_k(ops.max(scores, axis=1), count, sorted=True)
-        boxes, scores = ops.take(boxes, prediction, axis=0), ops.take(scores, prediction, axis=0)
+        # Of these, the best pairs of prediction and class.
         if decoder.multi_label and num_classes > 1:
-            flat = ops.reshape(scores, (-1,))
-            best, index = ops.top_k(flat, _at_most(_CANDIDATES, flat), sorted=True)
-            boxes = ops.take(boxes, index // num_classes, axis=0)
+            pairs = tf.reshape(scores, (-1,))
+            index = self._choose(pairs)
+            best, boxes = tf.gather(pairs, index), tf.gather(boxes, index // num_classes)
             classes = index % num_classes
         else:
-            classes = ops.top_k(scores, 1)[1][:, 0]  # `argmax` of Keras is no builtin of TFLite
-        classes = ops.cast(classes, "float32")
+            best, classes = tf.gather(best, chosen), tf.argmax(scores, axis=1)
+        classes = tf.cast(classes, "float32")
         # Boxes of different classes are moved apart, so that they do not overlap.
-        apart = 0.0 if decoder.class_agnostic else 4.0 * ops.cast(ops.max(image_size), "float32")
+        side = tf.cast(tf.reduce_max(places.image_size), "float32")
+        apart = 0.0 if decoder.class_agnostic else 4.0 * side
         kept, _, count = tf.raw_ops.NonMaxSuppressionV5(
-            boxes=boxes + apart * classes[:, None],
+            boxes=boxes + apart * tf.expand_dims(classes, 1),
             scores=best,
             max_output_size=decoder.max_detections,
             iou_threshold=decoder.iou_threshold,
@@ -86,14 +107,78 @@ class BuiltinDetections(keras.layers.Layer):
             soft_nms_sigma=0.0,
             pad_to_max_output_size=True,
         )
-        there = ops.arange(decoder.max_detections, dtype="int32") < count
-        boxes = convert_boxes(boxes, "xyxy", self.bounding_box_format, image_size)
+        there = tf.range(decoder.max_detections) < count
+        boxes = convert_boxes(boxes, "xyxy", self.bounding_box_format, places.image_size)
         return {
-            "boxes": ops.where(there[:, None], ops.take(boxes, kept, axis=0), -1.0),
-            "confidence": ops.where(there, ops.take(best, kept, axis=0), -1.0),
-            "classes": ops.cast(ops.where(there, ops.take(classes, kept, axis=0), -1.0), "int32"),
+            "boxes": tf.where(tf.expand_dims(there, 1), tf.gather(boxes, kept), -1.0),
+            "confidence": tf.where(there, tf.gather(best, kept), -1.0),
+            "classes": tf.cast(tf.where(there, tf.gather(classes, kept), -1.0), "int32"),
             "num_detections": count,
         }
+
+    def _choose(self, scores):
+        """Returns the numbers of the 1,000 best scores, or of fewer above the threshold first.
+
+        Scores below it are all 0 here, which spares the runtime to sort them.
+        """
+        import tensorflow as tf
+
+        above = tf.nn.relu(scores - self.decoder.confidence_threshold)
+        return tf.math.top_k(above, _at_most(_CANDIDATES, above))[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Places:
+    """Where predictions are that are numbered through all levels, the finest first.
+
+    Args:
+        sizes: Rows and columns of each level; integers, or tensors where they are not known.
+        strides: Integers.
+        anchors: Array of shape `(levels, anchors, 2)`, in pixels.
+    """
+
+    sizes: list
+    strides: list
+    anchors: np.ndarray
+
+    @property
+    def image_size(self):
+        """Height and width in pixels."""
+        return tuple(side * self.strides[0] for side in self.sizes[0])
+
+    @property
+    def starts(self):
+        """Number of each level's first prediction, and that of all predictions."""
+        num_anchors = self.anchors.shape[1]
+        counts = [rows * columns * num_anchors for rows, columns in self.sizes]
+        return [0, *itertools.accumulate(counts)]
+
+    def of(self, chosen):
+        """Returns the cells (column, row), strides and anchors of predictions."""
+        import tensorflow as tf
+
+        num_anchors = self.anchors.shape[1]
+        level = sum(tf.cast(chosen >= start, "int32") for start in self.starts[:-1]) - 1
+        columns = [columns for _, columns in self.sizes]
+        start, columns = (
+            tf.gather(tf.stack(numbers), level) for numbers in (self.starts[:-1], columns)
+        )
+        cell, anchor = (chosen - start) // num_anchors, (chosen - start) % num_anchors
+        grid = tf.stack([cell % columns, cell // columns], axis=-1)
+        stride = tf.gather(tf.constant(self.strides, "float32"), level)
+        anchors = tf.gather(self.anchors.reshape(-1, 2), level * num_anchors + anchor)
+        return tf.cast(grid, "float32"), tf.expand_dims(stride, 1), anchors
+
+    def gather(self, predictions, chosen):
+        """Returns the rows of several levels' predictions."""
+        import tensorflow as tf
+
+        rows = None
+        for x, start, end in zip(predictions, self.starts[:-1], self.starts[1:], strict=True):
+            found = tf.gather(x, tf.clip_by_value(chosen - start, 0, end - start - 1))
+            mine = tf.expand_dims(chosen >= start, 1)
+            rows = found if rows is None else tf.where(mine, found, rows)
+        return rows
 
 
 def _at_most(count, x):

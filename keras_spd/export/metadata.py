@@ -7,7 +7,8 @@ import zipfile
 _KEY = b"keras_spd"
 
 
-def _schema():
+def schema():
+    """Returns the module that reads and writes TFLite's format."""
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError as error:
@@ -17,8 +18,8 @@ def _schema():
 
 def read_flatbuffer(content):
     """Returns the bytes of a file as an object of TFLite's schema, `ModelT`."""
-    schema = _schema()
-    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    module = schema()
+    return module.ModelT.InitFromObj(module.Model.GetRootAs(content, 0))
 
 
 def write_flatbuffer(model):
@@ -32,7 +33,7 @@ def write_flatbuffer(model):
 
 def foreign_operators(content):
     """Returns the names of the operators that the stock runtime has not."""
-    custom = _schema().BuiltinOperator.CUSTOM
+    custom = schema().BuiltinOperator.CUSTOM
     return [
         (code.customCode or b"?").decode()
         for code in read_flatbuffer(content).operatorCodes
@@ -52,10 +53,10 @@ def add_metadata(content, record):
     The file is a ZIP archive too, in the way of TFLite's associated files, so that a device reads
     `labels.txt`, a class name a line, and `keras_spd.json`, the record, with what it has.
     """
-    schema, model = _schema(), read_flatbuffer(content)
-    buffer = schema.BufferT()
+    model = read_flatbuffer(content)
+    buffer = schema().BufferT()
     buffer.data = list(json.dumps(record).encode())
-    entry = schema.MetadataT()
+    entry = schema().MetadataT()
     entry.name, entry.buffer = _KEY, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]

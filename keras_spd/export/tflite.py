@@ -12,6 +12,7 @@ from keras_spd.export import serving
 from keras_spd.export.calibration import calibration_batches, check_calibration
 from keras_spd.export.detections import LAYER
 from keras_spd.export.metadata import add_metadata, foreign_operators
+from keras_spd.export.rewrite import shorten_float_kernels, take_pixels
 from keras_spd.export.signatures import merge_signatures
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
@@ -132,10 +133,9 @@ def _convert(tf, folder, quantization, samples, model):
         if quantization == "int8" and hasattr(model, "decoder"):
             content = _convert_detector_to_int8(tf, folder, samples)
         else:
-            converter = _converter(tf, folder, quantization, samples)
-            if quantization == "int8" and serving.takes_pixels(model):
-                converter.inference_input_type = tf.uint8
-            content = converter.convert()
+            content = _converter(tf, folder, quantization, samples).convert()
+        if quantization == "int8" and serving.takes_pixels(model):
+            content = take_pixels(content)
         foreign = foreign_operators(content)
     except ConverterError as error:
         foreign = re.findall(r"(?:Select|Custom) ops: (.+)", str(error)) or [str(error)[-500:]]
@@ -149,8 +149,6 @@ def _convert(tf, folder, quantization, samples, model):
 
 def _convert_detector_to_int8(tf, folder, samples):
     # The operators behind the network's outputs are named in a float32 file, and left as they are.
-    from tensorflow.lite.python.util import modify_model_io_type
-
     from keras_spd.export.metadata import tensor_names
 
     names = tensor_names(_converter(tf, folder, None, None).convert())
@@ -158,8 +156,7 @@ def _convert_detector_to_int8(tf, folder, samples):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
         debugger = _debugger(tf, converter, names)
-    content = debugger.get_nondebug_quantized_model()
-    return modify_model_io_type(content, tf.uint8, tf.float32)
+    return shorten_float_kernels(debugger.get_nondebug_quantized_model())
 
 
 def _debugger(tf, converter, names):

@@ -130,7 +130,7 @@ def test_8_bits_hold(tmp_path):
     export_tflite(model, path, quantization="int8", representative_data=typical)
     assert path.stat().st_size < 3e6
     exported = load_detector(path)
-    ((_, details),) = exported._run.get_input_details().items()
+    ((_, details),) = exported.file.runners[1, 320, 320, 3].get_input_details().items()
     assert details["dtype"] == np.uint8
     assert tuple(details["quantization"]) == (1.0, 0)  # pixels as they are
     test = keras_spd.data.load_detection(folder / "instances_test.json")
