@@ -71,6 +71,9 @@ def measure_files(files, *, image_size=None, batch_size=1, repeats=30, threads=2
     >>> for row in keras_spd.benchmark.measure_files(["model.keras", "model.tflite"]):
     ...     print(row.file, row.median)
     """
+    for file in files:
+        if not pathlib.Path(file).exists():
+            raise ValueError(f"There is no file or folder {file}.")
     context = multiprocessing.get_context("spawn")
     workers = []
     try:
@@ -211,15 +214,17 @@ def _load_tflite(path, image_size, batch_size, threads):
 
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
-    [details] = interpreter.get_input_details()
-    results = [output["index"] for output in interpreter.get_output_details()]
-
-    def run(images):
-        interpreter.set_tensor(details["index"], images.astype(details["dtype"]))
-        interpreter.invoke()
-        return [interpreter.get_tensor(index) for index in results]
-
-    return run, tuple(int(side) for side in details["shape"]), {}
+    signatures = {}
+    for name in interpreter.get_signature_list():
+        runner = interpreter.get_signature_runner(name)
+        ((argument, details),) = runner.get_input_details().items()
+        shape = tuple(int(side) for side in details["shape"])
+        signatures[shape] = runner, argument, details["dtype"]
+    # The file's sizes are fixed: the one that comes closest to what was asked for.
+    asked = (batch_size, *(image_size or next(iter(signatures))[1:3]))
+    shape = max(signatures, key=lambda shape: (shape[1:3] == asked[1:], shape[0] == asked[0]))
+    runner, argument, dtype = signatures[shape]
+    return lambda images: runner(**{argument: images.astype(dtype)}), shape, {}
 
 
 def _load_onnx(path, image_size, batch_size, threads):

@@ -177,11 +177,19 @@ def export(
     for size in sizes:
         compared = pixels[size][:_VERIFICATION]
         found = verify(output, model, compared, tolerance=tolerance, agreement=agreement)
-        at_size = f", {size[0]}x{size[1]}" if len(sizes) > 1 else ""
-        typer.echo(
-            f"Beside the Keras model, on {found.images} {source}{at_size}: {found.agreement:.1%} "
-            f"of the {same}, and {differ.format(found.max_difference)}."
-        )
+        shown = f"{found.images} {source}"
+        if len(sizes) > 1:
+            shown += f", {size[0]}x{size[1]}"
+        if found.compared:
+            typer.echo(
+                f"Beside the Keras model, on {shown}: {found.agreement:.1%} of the {same}, and "
+                f"{differ.format(found.max_difference)}."
+            )
+        else:
+            typer.echo(
+                f"Not compared with the Keras model: neither finds anything in {shown}. Compare "
+                "it on images with objects: `--data`."
+            )
 
 
 def _read_for_detector(data, dataset, images, data_dir, size):

@@ -17,6 +17,7 @@ from keras_spd.cli import (
     predict,
     train,
 )
+from keras_spd.version import __version__
 
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
@@ -36,11 +37,20 @@ app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"keras_spd {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     verbose: bool = typer.Option(False, "--verbose", help="Show the traceback of an error."),
+    version: bool = typer.Option(
+        False, "--version", help="Show the version.", callback=_print_version, is_eager=True
+    ),
 ) -> None:
-    del verbose  # `main` reads it, at any place of the command line
+    del verbose, version  # `main` reads the first, at any place of the command line
 
 
 def main() -> None:

@@ -9,6 +9,8 @@ import typer
 
 from keras_spd.cli import completion, options
 
+_RECIPE = "short"
+
 
 def train(
     model: Annotated[
@@ -38,7 +40,7 @@ def train(
             help="Recipe of the package (paper, short, ...) or a .toml file.",
             autocompletion=completion.recipes,
         ),
-    ] = "short",
+    ] = _RECIPE,
     data_dir: Annotated[
         pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")
     ] = None,
@@ -53,6 +55,7 @@ def train(
         typer.Option(help='"all" to share each batch among all devices; default: one device.'),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -85,6 +88,7 @@ def train(
     named = {
         "model.name": model,
         "epochs": epochs,
+        "batch_size": batch_size,
         "seed": seed,
         "data.data_dir": str(data_dir) if data_dir else None,
         "data.train": train_,
@@ -106,6 +110,12 @@ def train(
     if resume:
         if run is None:
             raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
+        given = [f"{field}={value}" for field, value in overrides.items() if field != "data.name"]
+        if given or dataset or recipe != _RECIPE:
+            raise ValueError(
+                f"`--resume` goes on with the recipe in {run}, and takes no other options than "
+                f"`--run` and `--devices`. Received: {', '.join(given) or dataset or recipe}."
+            )
         resolved = None
     else:
         task = "detection" if detects else None

@@ -25,11 +25,13 @@ class Comparison:
         agreement: Share of images, 0 to 1, for which both put the same class first; of a detector,
             of boxes of confidence 0.1 and more that both found: of the same class, with an IoU
             of 0.5 or more.
+        compared: Number of images, or of boxes. With 0 boxes nothing has been shown.
     """
 
     images: int
     max_difference: float
     agreement: float
+    compared: int
 
     @classmethod
     def of_classes(cls, expected, received):
@@ -38,6 +40,7 @@ class Comparison:
             images=len(expected),
             max_difference=float(np.abs(received - expected).max()),
             agreement=float((received.argmax(-1) == expected.argmax(-1)).mean()),
+            compared=len(expected),
         )
 
     def check(self, path, model, tolerance, agreement):
@@ -84,6 +87,7 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
         len(images),
         max(comparison.max_difference for comparison in found),
         min(comparison.agreement for comparison in found),
+        min(comparison.compared for comparison in found),
     )
 
 
@@ -129,7 +133,7 @@ def _compare_detections(run, model, images):
             if count:
                 apart = float(np.abs(ours[0][row] - theirs[0][column]).max())
                 difference = max(difference, apart)
-    return Comparison(len(images), difference, matched / found if found else 1.0)
+    return Comparison(len(images), difference, matched / found if found else 1.0, found)
 
 
 def _rows(outputs, row, bounding_box_format, image_size):

@@ -2,11 +2,15 @@
 
 import dataclasses
 import functools
+import logging
 
 import keras
 
 from keras_spd import applications, data
 from keras_spd.training.distribution import on_one_device
+
+_log = logging.getLogger(__name__)
+_ENOUGH_STEPS = 200
 
 
 class ClassificationTask:
@@ -29,6 +33,7 @@ class ClassificationTask:
         self.recipe = recipe
         self.train_data = train_data or self._read(recipe.data.train)
         self.test_data = test_data or self._read(recipe.data.test, self.train_data)
+        self._warn_of_few_steps()
         self._preprocess = functools.partial(
             applications.preprocess_input, statistics=recipe.data.statistics
         )
@@ -49,6 +54,20 @@ class ClassificationTask:
         return data.from_tfds(
             source.name, split, data_dir=source.data_dir, image_size=source.image_size
         )
+
+    def _warn_of_few_steps(self):
+        recipe, images = self.recipe, self.train_data.num_images
+        steps = recipe.epochs * self.train_data.steps_per_epoch(recipe.batch_size)
+        if steps < _ENOUGH_STEPS:
+            _log.warning(
+                "%d epochs of %d images in batches of %d are only %d steps. A network that learns "
+                "from nothing needs some hundreds: `--recipe few_images`, or smaller batches at a "
+                "lower rate (`--batch-size 32 --set optimizer.learning_rate=0.01`), or `--epochs`.",
+                recipe.epochs,
+                images,
+                recipe.batch_size,
+                steps,
+            )
 
     def build(self):
         model = applications.CLASSIFIERS[self.recipe.model.name](

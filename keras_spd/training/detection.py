@@ -175,6 +175,14 @@ class COCOScore(keras.callbacks.Callback):
         self.every = every
         self.twin = twin
 
+    def on_train_begin(self, logs=None):
+        if self.every > 1:
+            _log.warning(
+                "Test data are scored every %d epochs and after the last (`evaluate_every`); in "
+                "between, the values that begin with val_ are nan.",
+                self.every,
+            )
+
     def on_epoch_end(self, epoch, logs=None):
         names = ("AP", "AP50", "AP_small", "loss", "box_loss", "objectness_loss", "class_loss")
         metrics = dict.fromkeys(names, float("nan"))

@@ -75,7 +75,7 @@ def train(
     distribution.check_batch_size(recipe.batch_size)
     task = _TASKS[recipe.task](recipe, train_data, test_data)
     if distribution.is_chief:
-        folder.start(recipe)
+        folder.start(recipe, resumed=resume and folder.state.is_file())
 
     keras.utils.set_random_seed(recipe.seed)
     with distribution.scope():
@@ -85,7 +85,9 @@ def train(
         first_epoch = 0
         if resume and folder.state.is_file():
             first_epoch = restore_state(model, folder.state) // steps_per_epoch
-    if first_epoch < recipe.epochs:
+    if first_epoch >= recipe.epochs:
+        _log.warning("The run in %s has been through its %d epochs.", folder.path, recipe.epochs)
+    else:
         if distribution.is_chief:
             folder.forget_epochs(first_epoch)
             images, boxes = task.shown(first_epoch)
@@ -175,19 +177,21 @@ def _callbacks(task, folder, first_epoch, distribution):
     if distribution.replicas > 1:
         twin = build(task, recipe.precision)
         task.compile(twin, None)
+    best = keras.callbacks.ModelCheckpoint(
+        folder.best,
+        monitor=score,
+        mode="max",
+        save_best_only=True,
+        save_weights_only=True,
+        initial_value_threshold=max(known, default=float("-inf")),
+    )
+    best.monitor_op = keras.ops.greater_equal  # of equally good epochs the last
     return [
         stop,
         *average,
         *task.callbacks(twin),  # what they measure is logged
         keras.callbacks.CSVLogger(folder.log, append=first_epoch > 0),
-        keras.callbacks.ModelCheckpoint(
-            folder.best,
-            monitor=score,
-            mode="max",
-            save_best_only=True,
-            save_weights_only=True,
-            initial_value_threshold=max(known, default=float("-inf")),
-        ),
+        best,
         *_tensorboard(folder),
         *back,
         SaveState(folder.state),  # last: what it counts as done must be logged

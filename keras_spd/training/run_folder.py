@@ -3,7 +3,7 @@
 | file | what |
 | --- | --- |
 | `recipe.toml` | the resolved recipe; `load_recipe` reads it |
-| `environment.json` | versions, platform, command line and git state |
+| `environment.json` | versions, platform, command line and git state, of resuming too |
 | `log.csv` | losses and metrics of every epoch |
 | `training_images.png` | images of the first batch, augmented, with their boxes |
 | `learning_curves.png` | `log.csv` as a picture |
@@ -56,12 +56,16 @@ class RunFolder:
         self.model = self.path / "model.keras"
         self.results = self.path / "results.json"
 
-    def start(self, recipe):
-        """Writes what describes a new run."""
+    def start(self, recipe, resumed=False):
+        """Writes what describes a run: a new one, or one that goes on."""
         unfinished = self.path / "unfinished.toml"
         unfinished.write_text(recipe.to_toml(), encoding="utf-8")
         os.replace(unfinished, self.recipe)  # another worker may be reading it
-        write_json(self.path / "environment.json", describe_environment())
+        environment, path = describe_environment(), self.path / "environment.json"
+        if resumed and path.is_file():
+            first = json.loads(path.read_text(encoding="utf-8"))
+            environment = first | {"resumed": [*first.get("resumed", []), environment]}
+        write_json(path, environment)
 
     def read_log(self):
         """Returns the logged epochs, a dictionary of numbers each."""

@@ -12,6 +12,7 @@ import reference
 from keras_spd import applications
 from keras_spd.benchmark import count_multiply_adds
 from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.variants import RESNETS
 
 CONSTRUCTORS = list(applications.CLASSIFIERS.values())
 ResNet18SPD, ResNet50SPD = applications.ResNet18SPD, applications.ResNet50SPD
@@ -211,7 +212,7 @@ def test_channels_first_is_refused_in_words():
 
 
 def test_bad_depth():
-    with pytest.raises(ValueError, match="`depth` must be one of 18, 34, 50, 101, 152"):
+    with pytest.raises(ValueError, match=f"`depth` must be one of {', '.join(map(str, RESNETS))}"):
         applications.ResNetSPDBackbone(20)
 
 

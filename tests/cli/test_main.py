@@ -47,6 +47,10 @@ def test_help_shows_an_example(command):
         (["demo", "--port", "7870"], "`--weights` and `--port` are for `keras-spd demo --web`"),
         (["train", "--resume"], "`--resume` needs the run folder"),
         (["train", "--resume", "--run", "none"], "no run to resume in none"),
+        (
+            ["train", "--resume", "--run", "none", "--epochs", "9"],
+            "takes no other options than `--run` and `--devices`. Received: epochs=9.",
+        ),
     ],
 )
 def test_errors_are_words_and_not_tracebacks(tmp_path, arguments, message):
@@ -56,7 +60,11 @@ def test_errors_are_words_and_not_tracebacks(tmp_path, arguments, message):
     assert len(lines) == 1
     assert message in result.stderr
     assert "Traceback" not in result.stderr
-    assert "Traceback" in keras_spd(*arguments, "--verbose", cwd=tmp_path).stderr
+
+
+@pytest.mark.slow
+def test_verbose_shows_the_traceback(tmp_path):
+    assert "Traceback" in keras_spd("train", "--recipe", "long", "--verbose", cwd=tmp_path).stderr
 
 
 @pytest.mark.slow
@@ -72,6 +80,10 @@ def test_train_and_resume(tmp_path):
     assert again.returncode == 1 and "already holds a run" in again.stderr
     resumed = keras_spd("train", "--resume", "--run", "run", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
+    assert "The run in run has been through its 1 epochs." in resumed.stderr
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert "--epochs" in environment["command"]
+    assert "--resume" in environment["resumed"][0]["command"]
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import concurrent.futures
 import errno
 import json
+import logging
 import os
 import pathlib
 import signal
@@ -173,6 +174,31 @@ def test_a_broken_state_is_named(tmp_path, cells, recipe):
     folder.state.write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"Cannot resume from .*state.weights.h5"):
         train(None, tmp_path, resume=True, **cells)
+
+
+def test_of_equally_good_epochs_the_last_is_the_best(tmp_path, cells, recipe):
+    del cells["verbose"]
+    task, folder = fit_module.ClassificationTask(recipe, **cells), RunFolder(tmp_path)
+    callbacks = fit_module._callbacks(task, folder, 0, fit_module.distribute())
+    [checkpoint] = [c for c in callbacks if isinstance(c, keras.callbacks.ModelCheckpoint)]
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
+    checkpoint.set_model(model)
+    for epoch, accuracy in enumerate((0.5, 0.5, 0.4, float("nan"))):
+        model.get_layer("dense").bias.assign([epoch])
+        checkpoint.on_epoch_end(epoch, {"val_accuracy": accuracy})
+    model.load_weights(folder.best)
+    assert float(model.get_layer("dense").bias[0]) == 1
+
+
+def test_few_steps_are_warned_of(cells, recipe, caplog):
+    del cells["verbose"]
+    with caplog.at_level(logging.WARNING):
+        fit_module.ClassificationTask(recipe, **cells)
+    assert "4 epochs of 160 images in batches of 16 are only 40 steps" in caplog.text
+    assert "`--recipe few_images`" in caplog.text
+    caplog.clear()
+    fit_module.ClassificationTask(recipe.model_copy(update={"epochs": 20}), **cells)
+    assert not caplog.text
 
 
 @pytest.mark.slow
