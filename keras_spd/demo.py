@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw
 
 from keras_spd import applications, data, export, training
 
+_MARK = ".demo"  # what `run_demo` may replace: a run of `train` has all its other files
+
 
 def run_demo(folder, *, epochs=None, say):
     """Trains ResNet18-SPD on the package's blood cells and exports it to TFLite.
@@ -30,14 +32,18 @@ def run_demo(folder, *, epochs=None, say):
     """
     folder = pathlib.Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / "recipe.toml").is_file():
+        if not (folder / _MARK).is_file():
             raise ValueError(f"{folder} is not empty and holds no demo. Choose another folder.")
         shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARK).touch()
     recipe = training.load_recipe("demo", overrides={"epochs": epochs} if epochs else None)
     test = data.load_blood_cells("test")
 
     say(f"1. Train {recipe.model.name} on 32x32 images of blood cells: {folder}/")
     model = training.train(recipe, folder, test_data=test)
+    for checkpoint in ("state.weights.h5", "best.weights.h5"):
+        (folder / checkpoint).unlink()  # a third of a gigabyte that only an unfinished run needs
     results = json.loads((folder / "results.json").read_text())
     say(f"2. Test accuracy on {test.num_images} cells: {results['test_accuracy']:.4f}")
 

@@ -144,6 +144,7 @@ def export(
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     if fold is None:
         fold = format is Format.SAVED_MODEL
+    typer.echo(f"Converting {weights}: up to a minute.", err=True)
     exported = keras_spd.fold(model) if fold else model
     if format is Format.SAVED_MODEL:
         output = output or weights.with_suffix("")

@@ -94,10 +94,10 @@ def test_demo(tmp_path):
     for name in ("model.keras", "model.tflite", "predictions.png", "results.json"):
         assert (tmp_path / "out" / name).stat().st_size > 100
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").touch()
+    (tmp_path / "mine" / "recipe.toml").touch()  # as a run of `train` has it
     refused = keras_spd("demo", "mine", cwd=tmp_path)
     assert refused.returncode == 1 and "is not empty and holds no demo" in refused.stderr
-    assert (tmp_path / "mine" / "thesis.tex").exists()
+    assert (tmp_path / "mine" / "recipe.toml").exists()
 
 
 @pytest.mark.slow
