@@ -20,13 +20,22 @@ def load_model(path):
         return getattr(applications, presets[0].architecture)(
             weights=presets[0].name, **presets[0].options
         )
-    if pathlib.Path(path).suffix != ".keras":
+    path = pathlib.Path(path)
+    if path.name.endswith(".weights.h5"):
+        raise ValueError(
+            f"Cannot load a model from {path}: it holds weights alone. The model is `model.keras` "
+            f"in a run folder, which is written when the run ends: "
+            f"`keras-spd train --resume --run {path.parent}`."
+        )
+    if path.suffix != ".keras":
         names = ", ".join(sorted({preset.name for preset in list_models()}))
         raise ValueError(
             f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
             f"the run folder of `keras-spd train`, or one of the weights that come with the "
             f"package ({names})."
         )
+    if not path.exists():
+        raise ValueError(f"Cannot load a model from {path}: there is no such file.")
     try:
         return keras.saving.load_model(path)
     except (ValueError, OSError, TypeError, KeyError) as error:

@@ -226,3 +226,11 @@ def test_trained_weights_by_their_name():
         keras_spd.inference.load_model("cifar")
     with pytest.raises(ValueError, match="cifar10 is not a detector"):
         keras_spd.Predictor("cifar10")
+
+
+def test_files_that_are_no_models(tmp_path):
+    with pytest.raises(ValueError, match="none.keras: there is no such file"):
+        inference.load_model(tmp_path / "none.keras")
+    weights = tmp_path / "run" / "best.weights.h5"
+    with pytest.raises(ValueError, match=r"weights alone.*train --resume --run .*run`"):
+        inference.load_model(weights)
