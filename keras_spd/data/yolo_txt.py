@@ -4,21 +4,23 @@ import pathlib
 
 from keras_spd.data.detection import DetectionData, Problems, boxed_image
 from keras_spd.data.images import SUFFIXES, ImageError, find_images, image_size
+from keras_spd.data.yolo_labels import find_labels
 
 
 def read_yolo(source, split=None, images=None, *, on_problem="error"):
     """Reads a data set in YOLO's format.
 
     A line of a text file is `class x y width height`: the class counted from 0, then the box's
-    centre and sides as shares of the image's. The text file of `.../images/a.jpg` is
-    `.../labels/a.txt`, or `a.txt` beside the image. An image without one has no boxes.
+    centre and sides as shares of the image's. The text file of `.../images/train/a.jpg` is
+    `.../labels/train/a.txt`, or `a.txt` beside the image. An image without one has no boxes.
 
     Args:
         source: Path of a `data.yaml` with `names` and the splits' folders or lists of images, or
             of a folder of images or labels; a folder's classes are named by its `data.yaml` or
             `classes.txt`, in it or above it, else by their numbers.
         split: Which split of a `data.yaml`: `"train"`, `"val"`, `"test"`. Defaults to `"train"`.
-        images: Folder of the images, if `source` is a folder of labels only.
+        images: Folder of the images, if `source` is a folder of labels only: the text file of
+            `images/train/a.jpg` is then `source/train/a.txt`.
         on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
 
     Returns:
@@ -41,9 +43,8 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
     if not files:
         raise ValueError(f"There are no images in {path}. Pass their folder: `--images ...`.")
 
-    folders = {}
-    if path.is_dir():
-        folders = {label.stem: label for label in path.rglob("*.txt")}
+    folder = path if path.is_dir() else None
+    label_files = find_labels(files, folder, images and pathlib.Path(images))
     labelled = []
     for number, file in enumerate(files, start=1):
         try:
@@ -51,8 +52,7 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
         except ImageError as error:
             problems.lines.append(str(error))
             continue
-        label_file = _label_file(file) or folders.get(file.stem)
-        boxes, classes = _read_labels(label_file, size, names, problems)
+        boxes, classes = _read_labels(label_files.get(file), size, names, problems)
         labelled.append((number, file, size, boxes, classes))
     if names is None:
         highest = max((max(classes, default=-1) for *_, classes in labelled), default=-1)
@@ -115,19 +115,6 @@ def _read_labels(file, size_hw, names, problems):
         )
         classes.append(int(label))
     return boxes, classes
-
-
-def _label_file(image):
-    """Returns the text file of an image, or `None`."""
-    candidates = [image.with_suffix(".txt")]
-    parts = list(image.parts)
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        candidates.insert(0, pathlib.Path(*parts[:last], "labels", *parts[last + 1 :]))
-    for candidate in candidates:
-        if candidate.with_suffix(".txt").is_file():
-            return candidate.with_suffix(".txt")
-    return None
 
 
 def _files_of_split(content, split, path, problems):

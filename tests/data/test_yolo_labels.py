@@ -1,0 +1,80 @@
+"""Which text file an image of YOLO's layout gets: its own, never that of a namesake."""
+
+from PIL import Image
+
+from keras_spd.data import load_detection
+
+
+def write(root, images=(), labels=()):
+    """Writes images, and text files with one box of the class given behind each path."""
+    for place in images:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 32)).save(root / place)
+    for place, label in labels:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).write_text(f"{label} 0.5 0.5 0.25 0.5\n")
+
+
+def classes(source, **options):
+    """Returns the classes of each image's boxes, by its path's last two parts."""
+    data = load_detection(source, **options)
+    return {
+        "/".join(image.name.replace("\\", "/").split("/")[-2:]): image.classes.tolist()
+        for image in data.images
+    }
+
+
+def write_splits(root):
+    write(
+        root,
+        [f"images/{split}/{name}.jpg" for split in ("train", "val") for name in "xy"],
+        [("labels/train/y.txt", 1), ("labels/val/x.txt", 2), ("labels/val/y.txt", 3)],
+    )
+
+
+SPLITS = {"train/x.jpg": [], "train/y.jpg": [1], "val/x.jpg": [2], "val/y.jpg": [3]}
+
+
+def test_labels_of_another_split_are_not_taken(tmp_path):
+    write_splits(tmp_path)
+    assert classes(tmp_path) == SPLITS
+    train = {name: found for name, found in SPLITS.items() if name.startswith("train")}
+    assert classes(tmp_path / "images" / "train") == train
+    assert classes(tmp_path / "labels") == SPLITS
+    images = tmp_path / "images"
+    assert classes(tmp_path / "labels", images=images) == SPLITS
+    assert classes(tmp_path / "labels", images=images / "train") == train
+    assert classes(tmp_path / "labels" / "train", images=images / "train") == train
+    (tmp_path / "data.yaml").write_text("names: [a, b, c, d]\ntrain: images/train\n")
+    assert classes(tmp_path / "data.yaml") == train
+
+
+def test_labels_beside_relative_and_with_dots(tmp_path, monkeypatch):
+    write(
+        tmp_path, ["images/a.b.jpg", "images/a.jpg"], [("labels/a.b.txt", 1), ("images/a.txt", 2)]
+    )
+    expected = {"images/a.b.jpg": [1], "images/a.jpg": [2]}
+    assert classes(tmp_path) == expected
+    monkeypatch.chdir(tmp_path)
+    assert classes("images") == expected
+    monkeypatch.chdir(tmp_path / "images")
+    assert classes(".") == {"a.b.jpg": [1], "a.jpg": [2]}
+
+
+def test_the_last_folder_named_images_counts(tmp_path):
+    write(
+        tmp_path, ["images/images/x.jpg"], [("images/labels/x.txt", 1), ("labels/images/x.txt", 2)]
+    )
+    assert classes(tmp_path) == {"images/x.jpg": [1]}
+
+
+def test_given_labels_come_before_those_beside_the_images(tmp_path):
+    write(tmp_path, ["images/x.jpg"], [("labels/x.txt", 1), ("again/x.txt", 2)])
+    assert classes(tmp_path / "again", images=tmp_path / "images") == {"images/x.jpg": [2]}
+
+
+def test_names_alone_decide_only_where_they_are_unique(tmp_path):
+    write(tmp_path, ["pics/x.jpg", "pics/y.jpg"], [("text/x.txt", 1), ("text/deep/y.txt", 2)])
+    assert classes(tmp_path) == {"pics/x.jpg": [1], "pics/y.jpg": [2]}
+    write(tmp_path, [], [("more/x.txt", 3)])
+    assert classes(tmp_path) == {"pics/x.jpg": [], "pics/y.jpg": []}
