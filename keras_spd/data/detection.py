@@ -222,6 +222,11 @@ class Problems:
         return tuple(self.lines)
 
 
+def plural(count, noun):
+    """Returns `1 image`, `2 images`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def clean_boxes(boxes, size_hw):
     """Clips boxes to the image.
 

@@ -1,7 +1,12 @@
 """Which text file of boxes belongs to which image, in YOLO's layout of folders."""
 
 import collections
+import difflib
 import pathlib
+
+from keras_spd.data.detection import plural
+
+_SPLITS = ("images", "train", "val", "valid", "validation", "test")
 
 
 def find_labels(images, folder=None, images_folder=None):
@@ -40,6 +45,50 @@ def expected_label(image):
     """Returns where the text file of an image belongs."""
     root, rest = _at_images(image)
     return (root / "labels" / rest if root else image).with_suffix(".txt")
+
+
+def explain_missing(images, source, folder=None, images_folder=None):
+    """Returns what to say of images none of which has a text file.
+
+    Args:
+        images: List of paths, at least one.
+        source: What was given to be read.
+        folder, images_folder: As in `find_labels`.
+    """
+    image = images[0]
+    if images_folder is not None:
+        places = [folder / image.relative_to(images_folder).with_suffix(".txt")]
+    else:
+        places = list(dict.fromkeys([expected_label(image), image.with_suffix(".txt")]))
+    lines = [
+        f"None of the {plural(len(images), 'image')} in {source} has a label file. Looked for "
+        f"{' and '.join(map(str, places))}, and so on. YOLO's labels lie in `labels/` beside "
+        "`images/`, one .txt for an image, in the same sub-folders: images/train/a.jpg has "
+        "labels/train/a.txt."
+    ]
+    root, _ = _at_images(image)
+    if root is not None and not (root / "labels").is_dir():
+        names = [path.name for path in root.iterdir() if path.is_dir()]
+        for name in difflib.get_close_matches("labels", names, n=1):
+            lines.append(f"Is {root / name} misspelt?")
+    if classes := _folders_of_classes(images, folder):
+        lines.append(
+            f"A folder for each class ({', '.join(classes[:5])}"
+            f"{', ...' if len(classes) > 5 else ''}) is data for a classifier, such as "
+            "`resnet18_spd`; a detector needs boxes."
+        )
+    return " ".join(lines)
+
+
+def _folders_of_classes(images, folder):
+    """Returns the names of the folders of images, if they look like classes."""
+    if folder is None or not all(image.is_relative_to(folder) for image in images):
+        return []
+    places = {image.relative_to(folder).parent for image in images}
+    names = {place.name for place in places}
+    if len(names) < 2 or names & {"", *_SPLITS} or any("images" in p.parts for p in places):
+        return []
+    return sorted(names)
 
 
 def _at_images(image):

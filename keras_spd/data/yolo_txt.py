@@ -4,7 +4,7 @@ import pathlib
 
 from keras_spd.data.detection import DetectionData, Problems, boxed_image
 from keras_spd.data.images import SUFFIXES, ImageError, find_images, image_size
-from keras_spd.data.yolo_labels import find_labels
+from keras_spd.data.yolo_labels import explain_missing, find_labels
 
 
 def read_yolo(source, split=None, images=None, *, on_problem="error"):
@@ -27,7 +27,8 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
         `DetectionData`. Image ids are numbers from 1, in the order of the file names.
 
     Raises:
-        ValueError: If the source is not YOLO's, or has problems and `on_problem` is `"error"`.
+        ValueError: If the source is not YOLO's, none of its images has a text file, or it has
+            problems and `on_problem` is `"error"`.
     """
     path = pathlib.Path(source)
     problems = Problems(path, on_problem)
@@ -43,8 +44,10 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
     if not files:
         raise ValueError(f"There are no images in {path}. Pass their folder: `--images ...`.")
 
-    folder = path if path.is_dir() else None
-    label_files = find_labels(files, folder, images and pathlib.Path(images))
+    folders = (path if path.is_dir() else None, images and pathlib.Path(images))
+    label_files = find_labels(files, *folders)
+    if not label_files:
+        raise ValueError(explain_missing(files, path, *folders))
     labelled = []
     for number, file in enumerate(files, start=1):
         try:

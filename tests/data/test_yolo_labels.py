@@ -1,5 +1,6 @@
 """Which text file an image of YOLO's layout gets: its own, never that of a namesake."""
 
+import pytest
 from PIL import Image
 
 from keras_spd.data import load_detection
@@ -77,4 +78,33 @@ def test_names_alone_decide_only_where_they_are_unique(tmp_path):
     write(tmp_path, ["pics/x.jpg", "pics/y.jpg"], [("text/x.txt", 1), ("text/deep/y.txt", 2)])
     assert classes(tmp_path) == {"pics/x.jpg": [1], "pics/y.jpg": [2]}
     write(tmp_path, [], [("more/x.txt", 3)])
-    assert classes(tmp_path) == {"pics/x.jpg": [], "pics/y.jpg": []}
+    with pytest.raises(ValueError, match="None of the 2 images"):
+        load_detection(tmp_path)
+
+
+def message(source, **options):
+    with pytest.raises(ValueError) as error:
+        load_detection(source, on_problem="skip", **options)
+    return str(error.value)
+
+
+def test_no_label_at_all_says_what_was_looked_for(tmp_path):
+    write(tmp_path, ["images/train/x.jpg", "images/val/y.jpg"], [("lables/train/x.txt", 0)])
+    (tmp_path / "data.yaml").write_text("names: [a]\ntrain: images/train\n")
+    expected = str(tmp_path / "labels" / "train" / "x.txt")
+    for source in (tmp_path, tmp_path / "data.yaml", tmp_path / "images" / "train"):
+        said = message(source)
+        assert expected in said and f"Is {tmp_path / 'lables'} misspelt?" in said
+        assert "`labels/` beside `images/`" in said and "classifier" not in said
+    said = message(tmp_path / "lables", images=tmp_path / "images" / "val")
+    assert str(tmp_path / "lables" / "y.txt") in said and "None of the 1 image " in said
+    (tmp_path / "lables").rename(tmp_path / "labels")
+    assert classes(tmp_path) == {"train/x.jpg": [0], "val/y.jpg": []}
+
+
+def test_a_folder_for_each_class_is_data_for_a_classifier(tmp_path):
+    write(tmp_path, ["leaves/train/oak/x.jpg", "leaves/train/ash/x.jpg", "leaves/test/oak/y.jpg"])
+    for source in ("leaves", "leaves/train"):
+        assert "(ash, oak) is data for a classifier" in message(tmp_path / source)
+    write(tmp_path, ["splits/train/x.jpg", "splits/val/x.jpg"])
+    assert "classifier" not in message(tmp_path / "splits")
