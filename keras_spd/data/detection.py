@@ -222,6 +222,22 @@ class Problems:
         return tuple(self.lines)
 
 
+def require_boxes(data, what):
+    """Raises a `ValueError` if data have no box to learn from or to be compared with.
+
+    Args:
+        data: `DetectionData`. Crowd regions do not count.
+        what: What the error calls the data, such as `"test data"`.
+    """
+    if any((~image.crowd).any() for image in data.images):
+        return
+    such_as = f", such as {data.images[0].name}" if data.images else ""
+    raise ValueError(
+        f"There is not a single box in the {what} ({plural(data.num_images, 'image')}{such_as}). "
+        "Look whether the right annotations are read: `keras-spd check-data`."
+    )
+
+
 def plural(count, noun):
     """Returns `1 image`, `2 images`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,5 +1,6 @@
 """What all commands have in common: help, names of options, exit codes, completion."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import typing
 
 import pytest
 import typer
+from drawings import write_drawings
 from typer.models import OptionInfo
 
 import keras_spd
@@ -73,6 +75,19 @@ def test_exit_codes(monkeypatch, capsys, tmp_path, arguments, code):
     if code == 1:
         [line] = [line for line in error.splitlines() if line.startswith("keras-spd: ")]
         assert any(part in line for part in ("missing", "resnet20_spd"))
+
+
+def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_path):
+    file = write_drawings(tmp_path / "drawings", count=2)
+    content = json.loads(file.read_text()) | {"annotations": []}
+    content["categories"] = [
+        {"id": i, "name": n} for i, n in enumerate(("RBC", "WBC", "Platelets"))
+    ]
+    file.write_text(json.dumps(content))
+    output = tmp_path / "out"
+    assert run(monkeypatch, "evaluate", file, "--weights", "bccd", "--output", output) == 1
+    assert "not a single box in the data to score on (2 images" in capsys.readouterr().err
+    assert not list(output.glob("*.json"))
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path):
