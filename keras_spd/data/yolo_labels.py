@@ -9,6 +9,10 @@ from keras_spd.data.detection import plural
 _SPLITS = ("images", "train", "val", "valid", "validation", "test")
 
 
+class NoLabelsError(ValueError):
+    """Images none of which has a text file."""
+
+
 def find_labels(images, folder=None, images_folder=None):
     """Finds the text file of each image.
 

@@ -4,7 +4,7 @@ import pathlib
 
 from keras_spd.data.detection import DetectionData, Problems, boxed_image
 from keras_spd.data.images import SUFFIXES, ImageError, find_images, image_size
-from keras_spd.data.yolo_labels import explain_missing, find_labels
+from keras_spd.data.yolo_labels import NoLabelsError, explain_missing, find_labels
 
 
 def read_yolo(source, split=None, images=None, *, on_problem="error"):
@@ -47,7 +47,7 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
     folders = (path if path.is_dir() else None, images and pathlib.Path(images))
     label_files = find_labels(files, *folders)
     if not label_files:
-        raise ValueError(explain_missing(files, path, *folders))
+        raise NoLabelsError(explain_missing(files, path, *folders))
     labelled = []
     for number, file in enumerate(files, start=1):
         try:

@@ -7,14 +7,16 @@ import subprocess
 import sys
 import typing
 
+import numpy as np
 import pytest
 import typer
 from drawings import write_drawings
+from PIL import Image
 from typer.models import OptionInfo
 
 import keras_spd
 from keras_spd import applications, training
-from keras_spd.cli import completion, main
+from keras_spd.cli import completion, export, main
 from keras_spd.cli.main import app
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -65,6 +67,8 @@ def test_an_option_is_the_same_in_all_commands():
         (["export", "bccd", "--format", "coreml"], 2),
         (["export", "bccd", "--quantize", "int4"], 2),
         (["evaluate", "a.json", "--weights", "bccd", "--on-problem", "cry"], 2),
+        (["export", "bccd", "--on-problem", "cry"], 2),
+        (["train", "--on-problem", "cry"], 2),
     ],
 )
 def test_exit_codes(monkeypatch, capsys, tmp_path, arguments, code):
@@ -88,6 +92,51 @@ def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_pa
     assert run(monkeypatch, "evaluate", file, "--weights", "bccd", "--output", output) == 1
     assert "not a single box in the data to score on (2 images" in capsys.readouterr().err
     assert not list(output.glob("*.json"))
+
+
+@pytest.mark.parametrize("given", [None, "skip", "error"])
+@pytest.mark.parametrize("model", ["yolov5_spd_n", "resnet18_spd"])
+def test_training_is_told_what_to_do_about_problems(monkeypatch, tmp_path, model, given):
+    recipes = []
+    monkeypatch.setattr(training, "train", lambda recipe, *_, **__: recipes.append(recipe))
+    file = tmp_path / "mine.toml"
+    task = "detection" if model.startswith("yolo") else "classification"
+    file.write_text(f'task = "{task}"\n[data]\non_problem = "skip"\n')
+    options = ["--on-problem", given] if given else []
+    arguments = ["train", model, "--train", "a", "--test", "b", "--recipe", file, *options]
+    assert run(monkeypatch, *arguments) == 0
+    assert [recipe.data.on_problem for recipe in recipes] == [given or "skip"]
+
+
+def write_noise(rng, file, size=(32, 64)):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), dtype="uint8")).save(file)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_export_leaves_out_broken_images_if_told_so(rng, capsys, tmp_path, labelled):
+    """A detector's images need no boxes there."""
+    for name in ("a.png", "b.png", "c.png"):
+        write_noise(rng, tmp_path / "images" / name)
+    if labelled:
+        write_yolo_label(tmp_path / "labels" / "c.txt")
+    read = (str(tmp_path), None, None, None)
+    whole = export._read_for_detector(*read, "error", (64, 64))
+    assert whole.shape == (3, 64, 64, 3)
+    (tmp_path / "images" / "b.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"b.png[\s\S]*--on-problem skip"):
+        export._read_for_detector(*read, "error", (64, 64))
+    with pytest.raises(ValueError, match="b.png.*--on-problem skip"):
+        export._read_for_classifier(*read, "error", (32, 32))
+    rest = export._read_for_detector(*read, "skip", (64, 64))
+    np.testing.assert_array_equal(rest, whole[[0, 2]])
+    assert len(export._read_for_classifier(*read, "skip", (32, 32))) == 2
+    assert "b.png" in capsys.readouterr().err
+
+
+def write_yolo_label(file):
+    file.parent.mkdir()
+    file.write_text("0 0.5 0.5 0.5 0.5\n")
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path):
