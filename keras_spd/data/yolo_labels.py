@@ -4,7 +4,7 @@ import collections
 import difflib
 import pathlib
 
-from keras_spd.data.detection import plural
+from keras_spd.data.problems import plural
 
 _SPLITS = ("images", "train", "val", "valid", "validation", "test")
 

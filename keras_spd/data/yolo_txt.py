@@ -2,8 +2,9 @@
 
 import pathlib
 
-from keras_spd.data.detection import DetectionData, Problems, boxed_image
+from keras_spd.data.detection import DetectionData, boxed_image
 from keras_spd.data.images import SUFFIXES, ImageError, find_images, image_size
+from keras_spd.data.problems import Problems
 from keras_spd.data.yolo_labels import NoLabelsError, explain_missing, find_labels
 
 
@@ -55,10 +56,10 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
         except ImageError as error:
             problems.lines.append(str(error))
             continue
-        boxes, classes = _read_labels(label_files.get(file), size, names, problems)
-        labelled.append((number, file, size, boxes, classes))
+        lines = _read_labels(label_files.get(file), size, names, problems)
+        labelled.append((number, file, size, *lines))
     if names is None:
-        highest = max((max(classes, default=-1) for *_, classes in labelled), default=-1)
+        highest = max((max(classes, default=-1) for *_, classes, _ in labelled), default=-1)
         names = tuple(str(number) for number in range(highest + 1))
     found = [
         boxed_image(
@@ -69,24 +70,26 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
             size_hw=size,
             boxes=boxes,
             classes=classes,
+            places=places,
         )
-        for number, file, size, boxes, classes in labelled
+        for number, file, size, boxes, classes, places in labelled
     ]
     found = problems.drop_broken(found)
     ids = tuple(range(len(names)))
-    return DetectionData(tuple(found), names, ids, problems=problems.settle())
+    return DetectionData(tuple(found), names, ids, **problems.settle())
 
 
 def _read_labels(file, size_hw, names, problems):
+    """Returns boxes, classes, and where they are written."""
     if file is None:
-        return [], []
+        return [], [], []
     height, width = size_hw
-    boxes, classes = [], []
+    boxes, classes, places = [], [], []
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         problems.add(file, f"cannot be read ({error})")
-        return [], []
+        return [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -117,7 +120,8 @@ def _read_labels(file, size_hw, names, problems):
             )
         )
         classes.append(int(label))
-    return boxes, classes
+        places.append(f"{file}: line {number}")
+    return boxes, classes, places
 
 
 def _files_of_split(content, split, path, problems):

@@ -134,9 +134,38 @@ def test_export_leaves_out_broken_images_if_told_so(rng, capsys, tmp_path, label
     assert "b.png" in capsys.readouterr().err
 
 
-def write_yolo_label(file):
-    file.parent.mkdir()
-    file.write_text("0 0.5 0.5 0.5 0.5\n")
+def write_yolo_label(file, *boxes):
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join(boxes or ["0 0.5 0.5 0.5 0.5"]))
+
+
+def test_check_data_refuses_sizes_that_no_detector_takes(monkeypatch, capsys, tmp_path):
+    file = write_drawings(tmp_path / "drawings", count=2)
+    assert run(monkeypatch, "check-data", file, "--image-size", "64x96") == 0
+    assert run(monkeypatch, "check-data", file, "--image-size", "300") == 1
+    assert "must be one or two multiples of 32" in capsys.readouterr().err
+
+
+def test_check_data_says_each_thing_once(rng, monkeypatch, capsys, caplog, tmp_path):
+    for index in range(8):
+        write_noise(rng, tmp_path / "images" / f"{index}.png")
+    clipped = "0 0.9 0.5 0.28 0.5"  # to 1.04
+    write_yolo_label(tmp_path / "labels" / "0.txt", "0 0.5 0.5 0.4 0.4", clipped)
+    assert run(monkeypatch, "check-data", tmp_path) == 0
+    shown = capsys.readouterr().out
+    names = ", ".join(str(tmp_path / "images" / f"{index}.png") for index in range(1, 6))
+    assert "8 images, 7 of them without a box; 2 boxes, 0 crowd regions." in shown
+    assert f"Without a box: {names}, ...\n" in shown and "0 problems." in shown
+    assert "Note: 1 box reaches" in shown and "up to 4.0%" in shown
+    assert shown.count("0.txt: line 2") == 1 and not caplog.records
+
+    write_yolo_label(tmp_path / "labels" / "1.txt", "0 0.5 0.5 -0.4 0.4")
+    assert run(monkeypatch, "check-data", tmp_path) == 1
+    shown = capsys.readouterr().out
+    assert "1 problem:\n" in shown and shown.count("1.txt: line 1") == 1 and not caplog.records
+    write_yolo_label(tmp_path / "labels" / "0.txt", "")
+    assert run(monkeypatch, "check-data", tmp_path) == 1
+    assert "not a single box in the data (8 images" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path):
