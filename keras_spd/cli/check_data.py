@@ -1,6 +1,8 @@
 """`keras-spd check-data`."""
 
+import contextlib
 import json
+import logging
 import pathlib
 from typing import Annotated
 
@@ -23,17 +25,33 @@ def check_data(
 ) -> None:
     """Show what is in a detection data set: counts, box sizes, advice, problems.
 
-    Every image is decoded. The exit code is 1 if there are problems.
+    Every image is decoded. The exit code is 1 if there are problems, or no box at all.
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
     from keras_spd.data.check import describe_detection, format_description
+    from keras_spd.data.detection import require_boxes
+    from keras_spd.inference.predictor import check_multiples
 
-    found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
-    size = options.parse_image_size(image_size) or (320, 320)  # what `train` takes by default
+    # What `train` takes by default.
+    size = check_multiples(options.parse_image_size(image_size) or (320, 320))
+    with _quiet():  # the report has it all
+        found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
     report = describe_detection(found, size)
     if output is not None:
         output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     typer.echo(format_description(report))
+    require_boxes(found, "data")
     if report["problems"]:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps what is wrong with the data out of the log."""
+    log = logging.getLogger("keras_spd.data.problems")
+    former, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = former

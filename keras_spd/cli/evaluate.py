@@ -78,7 +78,9 @@ def evaluate(
 
 def _score_detector(model, found, image_size, batch_size, thresholds, output):
     from keras_spd import inference, metrics
+    from keras_spd.data.detection import require_boxes
 
+    require_boxes(found, "data to score on")
     detections, scales = inference.predict_coco(
         model, found, image_size, batch_size=batch_size, **thresholds
     )

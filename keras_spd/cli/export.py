@@ -65,6 +65,7 @@ def export(
     dataset: options.Dataset = None,
     images: options.Images = None,
     data_dir: options.DataDir = None,
+    on_problem: options.OnProblem = options.Reaction.ERROR,
     image_size: Annotated[
         list[str] | None,
         typer.Option(
@@ -140,7 +141,7 @@ def export(
         source = "images of noise; give real ones with `--data`"
     else:
         read = _read_for_detector if is_detector else _read_for_classifier
-        pixels = {size: read(data, dataset, images, data_dir, size) for size in sizes}
+        pixels = {size: read(data, dataset, images, data_dir, on_problem, size) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     if fold is None:
         fold = format is Format.SAVED_MODEL
@@ -193,25 +194,45 @@ def export(
             )
 
 
-def _read_for_detector(data, dataset, images, data_dir, size):
-    import dataclasses
-
+def _read_for_detector(data, dataset, images, data_dir, on_problem, size):
     import numpy as np
 
     from keras_spd.data import letterbox
+    from keras_spd.data.images import find_images
+    from keras_spd.data.yolo_labels import NoLabelsError
 
-    found = options.read_detection(data, dataset, images, data_dir, "error")
-    step = max(found.num_images // _CALIBRATION, 1)
-    chosen = dataclasses.replace(found, images=found.images[::step][:_CALIBRATION])
-    return np.concatenate([letterbox(image.read(), size)[0][None] for image in chosen.images])
+    try:
+        found = options.read_detection(data, dataset, images, data_dir, on_problem).images
+        pictures = (image.read() for image in _some_of(found))
+    except NoLabelsError:  # images will do
+        if not pathlib.Path(data).is_dir():
+            raise
+        pictures = _read_files(find_images(images or data), on_problem)
+    return np.stack([letterbox(pixels, size)[0] for pixels in pictures])
 
 
-def _read_for_classifier(data, dataset, images, data_dir, size):
+def _some_of(found):
+    return found[:: max(len(found) // _CALIBRATION, 1)][:_CALIBRATION]
+
+
+def _read_files(files, on_problem):
+    from keras_spd.data.images import ImageError, read_image
+
+    for file in _some_of(files):
+        try:
+            yield read_image(file)
+        except ImageError as error:
+            if on_problem == "error":
+                raise ValueError(f"{error} Leave it out with `--on-problem skip`.") from error
+            typer.echo(str(error), err=True)
+
+
+def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
     import numpy as np
     from PIL import Image
 
     from keras_spd.data import from_tfds, load_blood_cells
-    from keras_spd.data.images import find_images, read_image
+    from keras_spd.data.images import find_images
 
     if dataset is None:
         folder = pathlib.Path(data)
@@ -221,9 +242,9 @@ def _read_for_classifier(data, dataset, images, data_dir, size):
                 f"`--data` must be a folder of images, or with `--dataset NAME` a split of it. "
                 f"Received: {data}."
             )
-        files = files[:: max(len(files) // _CALIBRATION, 1)][:_CALIBRATION]
-        pictures = [Image.fromarray(read_image(file)).resize(size[::-1]) for file in files]
-        return np.stack([np.asarray(picture) for picture in pictures])
+        pictures = _read_files(files, on_problem)
+        resized = [Image.fromarray(pixels).resize(size[::-1]) for pixels in pictures]
+        return np.stack([np.asarray(picture) for picture in resized])
     if dataset == "blood_cells":
         source = load_blood_cells(data)
     else:

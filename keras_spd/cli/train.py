@@ -57,6 +57,10 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    on_problem: Annotated[
+        options.Reaction | None,
+        typer.Option(help="What to do about broken images and annotations."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -95,6 +99,7 @@ def train(
         "data.test": test,
         "data.images": str(images) if images else None,
         "data.image_size": options.parse_image_size(image_size),
+        "data.on_problem": on_problem.value if on_problem else None,
     }
     if detects and not (dataset or train_ or resume or recipe.endswith(".toml")):
         raise ValueError(

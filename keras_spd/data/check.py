@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from keras_spd.data.problems import plural
 from keras_spd.detection import best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
 
 _SIZES = (320, 416, 512, 640, 800, 960, 1280)
 _LEVELS = ("P3", "P4", "P5")
+_NAMED = 5  # images, as examples
 
 
 def describe_detection(data, image_size=(640, 640)):
@@ -18,10 +20,12 @@ def describe_detection(data, image_size=(640, 640)):
 
     Returns:
         Dictionary with `images`, `boxes`, `boxes_by_class`, `images_without_boxes`,
-        `crowd_regions`, `boxes_by_side` (square root of width times height, in network pixels),
-        `side_percentiles` (10, 50 and 90 %), `best_possible_recall` of the default anchors,
-        `suggested_anchors`, `suggested_image_size` and `problems`.
+        `examples_without_boxes` (names of up to 5 of them), `crowd_regions`, `boxes_by_side`
+        (square root of width times height, in network pixels), `side_percentiles` (10, 50 and
+        90 %), `best_possible_recall` of the default anchors, `suggested_anchors`,
+        `suggested_image_size`, `problems` and `notes`.
     """
+    without = [image.name for image in data.images if not len(image.boxes)]
     labels = np.concatenate([image.classes[~image.crowd] for image in data.images] or [[]])
     counts = np.bincount(labels.astype(int), minlength=len(data.class_names))
     sides = data.box_sides(image_size)
@@ -31,13 +35,15 @@ def describe_detection(data, image_size=(640, 640)):
         "images": data.num_images,
         "boxes": len(sides),
         "boxes_by_class": dict(zip(data.class_names, counts.tolist(), strict=True)),
-        "images_without_boxes": sum(not len(image.boxes) for image in data.images),
+        "images_without_boxes": len(without),
+        "examples_without_boxes": without[:_NAMED],
         "crowd_regions": int(sum(image.crowd.sum() for image in data.images)),
         "image_size": list(image_size),
         "boxes_by_side": dict(
             zip(("<8", "8-16", "16-32", ">=32"), np.histogram(side, edges)[0].tolist(), strict=True)
         ),
         "problems": list(data.problems),
+        "notes": list(data.notes),
     }
     if len(sides):
         report["side_percentiles"] = np.percentile(side, (10, 50, 90)).round(1).tolist()
@@ -53,8 +59,10 @@ def format_description(report):
     """Returns the report of `describe_detection` as lines of text."""
     size = "x".join(map(str, report["image_size"]))
     lines = [
-        f"{report['images']} images, {report['images_without_boxes']} of them without a box; "
-        f"{report['boxes']} boxes, {report['crowd_regions']} crowd regions.",
+        f"{plural(report['images'], 'image')}, {report['images_without_boxes']} of them without "
+        f"a box; {plural(report['boxes'], 'box')}, "
+        f"{plural(report['crowd_regions'], 'crowd region')}.",
+        *_name_images_without_boxes(report),
         "Boxes by class: "
         + ", ".join(f"{name} {count}" for name, count in report["boxes_by_class"].items()),
         f"Boxes by side in network pixels at {size}: "
@@ -85,8 +93,16 @@ def format_description(report):
                 "Half of the boxes are below 16 pixels: consider the head P2 too, "
                 """`--set 'model.options={"levels": ["P2", "P3", "P4", "P5"]}'`."""
             )
-    lines.append(f"{len(report['problems'])} problems" + (":" if report["problems"] else "."))
+    lines += [f"Note: {note}" for note in report["notes"]]
+    count = plural(len(report["problems"]), "problem")
+    lines.append(count + (":" if report["problems"] else "."))
     return "\n".join(lines + [f"  {problem}" for problem in report["problems"]])
+
+
+def _name_images_without_boxes(report):
+    names = report["examples_without_boxes"]
+    more = ["..."] if report["images_without_boxes"] > len(names) else []
+    return [f"Without a box: {', '.join(names + more)}"] if names else []
 
 
 def _suggest_size(data):

@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_spd.data.arrays import ArrayBatches
 from keras_spd.data.augmentation import Augmentation
+from keras_spd.data.problems import name_classes, plural
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class ClassificationData:
     """Images with labels, ready to be batched.
 
@@ -26,7 +27,14 @@ class ClassificationData:
     num_images: int
     image_shape: tuple[int | None, int | None, int]
     class_names: tuple[str, ...]
-    make_batches: Callable[..., Any] = dataclasses.field(repr=False)
+    make_batches: Callable[..., Any]
+
+    def __repr__(self):
+        shape = "x".join(map(str, self.image_shape))
+        return (
+            f"<ClassificationData: {plural(self.num_images, 'image')} of {shape}, "
+            f"{name_classes(self.class_names)}>"
+        )
 
     def batches(
         self,

@@ -3,8 +3,9 @@
 import json
 import pathlib
 
-from keras_spd.data.detection import DetectionData, Problems, boxed_image
+from keras_spd.data.detection import DetectionData, boxed_image
 from keras_spd.data.images import ImageError, image_size
+from keras_spd.data.problems import Problems
 
 
 def read_coco(annotations, images=None, *, on_problem="error"):
@@ -63,13 +64,11 @@ def read_coco(annotations, images=None, *, on_problem="error"):
             )
         )
     found = problems.drop_broken(found)
-    return DetectionData(
-        tuple(found), names, tuple(labels), coco=content, problems=problems.settle()
-    )
+    return DetectionData(tuple(found), names, tuple(labels), coco=content, **problems.settle())
 
 
 def _boxes_by_image(annotations, records, files, labels, problems):
-    boxes: dict = {id_: {"boxes": [], "classes": [], "crowd": []} for id_ in records}
+    boxes: dict = {id_: {"boxes": [], "classes": [], "crowd": [], "places": []} for id_ in records}
     for annotation in annotations:
         name = f"annotation {annotation.get('id')}"
         image, category = annotation.get("image_id"), annotation.get("category_id")
@@ -88,6 +87,7 @@ def _boxes_by_image(annotations, records, files, labels, problems):
         boxes[image]["boxes"].append((x, y, x + width, y + height))
         boxes[image]["classes"].append(labels[category])
         boxes[image]["crowd"].append(bool(annotation.get("iscrowd", 0)))
+        boxes[image]["places"].append(name)
     return boxes
 
 

@@ -1,14 +1,14 @@
 """Detection data sets: images with boxes, from files or TFDS, with one interface."""
 
 import dataclasses
-import logging
 from typing import Any
 
 import numpy as np
 
-from keras_spd.data.images import ImageError, read_image
+from keras_spd.data.images import read_image
+from keras_spd.data.problems import name_classes, plural
 
-_log = logging.getLogger(__name__)
+_ROUNDING = 0.5  # pixels that a box may reach beyond the image without a word
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class BoxedImage:
         return read_image(source, self.name, self.size_hw)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class DetectionData:
     """Images with boxes, ready to be batched.
 
@@ -52,18 +52,28 @@ class DetectionData:
         category_ids: The classes' ids in the annotations.
         coco: COCO's annotation dictionary, where the data set was read from one.
         problems: What was wrong with files and annotations, one line each.
+        notes: What is not as it should be, but was used: boxes that were clipped to the image.
     """
 
     images: tuple[BoxedImage, ...]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    coco: dict | None = dataclasses.field(default=None, repr=False)
+    coco: dict | None = None
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def num_images(self):
         """Integer, the number of images."""
         return len(self.images)
+
+    def __repr__(self):
+        boxes = sum(len(image.boxes) for image in self.images)
+        problems = f", {plural(len(self.problems), 'problem')}" if self.problems else ""
+        return (
+            f"<DetectionData: {plural(self.num_images, 'image')}, {plural(boxes, 'box')}, "
+            f"{name_classes(self.class_names)}{problems}>"
+        )
 
     def batches(
         self,
@@ -175,51 +185,20 @@ class DetectionData:
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
-class Problems:
-    """Collects what is wrong with a data set, and ends in an error or a warning.
+def require_boxes(data, what):
+    """Raises a `ValueError` if data have no box to learn from or to be compared with.
 
     Args:
-        source: What is read, for messages.
-        on_problem: `"error"` or `"skip"`.
+        data: `DetectionData`. Crowd regions do not count.
+        what: What the error calls the data, such as `"test data"`.
     """
-
-    def __init__(self, source, on_problem):
-        if on_problem not in ("error", "skip"):
-            raise ValueError(
-                f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
-            )
-        self.source, self.on_problem = source, on_problem
-        self.lines = []
-
-    def add(self, name, what):
-        """Notes a problem with the file `name`."""
-        self.lines.append(f"{name}: {what}")
-
-    def drop_broken(self, images):
-        """Returns the images that can be decoded, if broken ones are to be skipped."""
-        if self.on_problem == "error":
-            return images  # a broken one is an error when it is read
-        kept = []
-        for image in images:
-            try:
-                image.read()
-                kept.append(image)
-            except ImageError as error:
-                self.lines.append(str(error))
-        return kept
-
-    def settle(self):
-        """Raises or warns, and returns the problems."""
-        if self.lines:
-            shown = "\n".join(f"  {line}" for line in self.lines[:10])
-            message = f"{len(self.lines)} problems in {self.source}, such as:\n{shown}"
-            if self.on_problem == "error":
-                raise ValueError(
-                    f"{message}\nMend them, or leave out what they concern with "
-                    '`on_problem="skip"` (`--on-problem skip`).'
-                )
-            _log.warning("%s", message)
-        return tuple(self.lines)
+    if any((~image.crowd).any() for image in data.images):
+        return
+    such_as = f", such as {data.images[0].name}" if data.images else ""
+    raise ValueError(
+        f"There is not a single box in the {what} ({plural(data.num_images, 'image')}{such_as}). "
+        "Look whether the right annotations are read: `keras-spd check-data`."
+    )
 
 
 def clean_boxes(boxes, size_hw):
@@ -248,11 +227,31 @@ def clean_boxes(boxes, size_hw):
     return clipped.astype("float32"), complaints
 
 
-def boxed_image(problems, *, image_id, name, source, size_hw, boxes, classes, crowd=None):
-    """Makes a `BoxedImage`, noting and leaving out bad boxes."""
-    boxes, complaints = clean_boxes(boxes, size_hw)
-    for complaint in filter(None, complaints):
-        problems.add(name, complaint)
+def boxed_image(
+    problems, *, image_id, name, source, size_hw, boxes, classes, crowd=None, places=None
+):
+    """Makes a `BoxedImage`, noting and leaving out bad boxes.
+
+    Args:
+        problems: `Problems` to note them in.
+        image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
+        boxes: List of xyxy boxes in pixels, any numbers.
+        places: For each box where it is written, for messages; `name` by default.
+
+    Returns:
+        `BoxedImage`.
+    """
+    given = np.array(boxes, "float64").reshape(-1, 4)
+    boxes, complaints = clean_boxes(given, size_hw)
+    outside = np.abs(given - boxes)
+    shares = outside / [*size_hw[::-1], *size_hw[::-1]]
+    for index, (place, complaint) in enumerate(
+        zip(places or [name] * len(boxes), complaints, strict=True)
+    ):
+        if complaint is not None:
+            problems.add(place, complaint)
+        elif outside[index].max() > _ROUNDING:
+            problems.add_clipped(place, shares[index].max())
     good = np.array([complaint is None for complaint in complaints], bool)
     crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool)
     return BoxedImage(

@@ -6,8 +6,9 @@ import struct
 
 import numpy as np
 
-from keras_spd.data.detection import DetectionData, Problems, boxed_image
+from keras_spd.data.detection import DetectionData, boxed_image
 from keras_spd.data.images import ImageError, image_size
+from keras_spd.data.problems import Problems
 from keras_spd.data.tfds_source import open_builder
 
 
@@ -78,7 +79,7 @@ def read_tfds_detection(name, split, *, data_dir=None, download=True, on_problem
         )
     found = problems.drop_broken(found)
     ids = tuple(range(len(names)))
-    return DetectionData(tuple(found), names, ids, problems=problems.settle())
+    return DetectionData(tuple(found), names, ids, **problems.settle())
 
 
 def _object_feature(features, name, tfds):

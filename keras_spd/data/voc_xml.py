@@ -3,8 +3,9 @@
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
-from keras_spd.data.detection import DetectionData, Problems, boxed_image
+from keras_spd.data.detection import DetectionData, boxed_image
 from keras_spd.data.images import SUFFIXES, ImageError, image_size
+from keras_spd.data.problems import Problems
 
 
 def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="error"):
@@ -76,7 +77,7 @@ def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="e
         )
     found = problems.drop_broken(found)
     ids = tuple(range(len(class_names)))
-    return DetectionData(tuple(found), class_names, ids, problems=problems.settle())
+    return DetectionData(tuple(found), class_names, ids, **problems.settle())
 
 
 def _files(root, annotations, split, problems):

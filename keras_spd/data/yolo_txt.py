@@ -2,30 +2,34 @@
 
 import pathlib
 
-from keras_spd.data.detection import DetectionData, Problems, boxed_image
+from keras_spd.data.detection import DetectionData, boxed_image
 from keras_spd.data.images import SUFFIXES, ImageError, find_images, image_size
+from keras_spd.data.problems import Problems
+from keras_spd.data.yolo_labels import NoLabelsError, explain_missing, find_labels
 
 
 def read_yolo(source, split=None, images=None, *, on_problem="error"):
     """Reads a data set in YOLO's format.
 
     A line of a text file is `class x y width height`: the class counted from 0, then the box's
-    centre and sides as shares of the image's. The text file of `.../images/a.jpg` is
-    `.../labels/a.txt`, or `a.txt` beside the image. An image without one has no boxes.
+    centre and sides as shares of the image's. The text file of `.../images/train/a.jpg` is
+    `.../labels/train/a.txt`, or `a.txt` beside the image. An image without one has no boxes.
 
     Args:
         source: Path of a `data.yaml` with `names` and the splits' folders or lists of images, or
             of a folder of images or labels; a folder's classes are named by its `data.yaml` or
             `classes.txt`, in it or above it, else by their numbers.
         split: Which split of a `data.yaml`: `"train"`, `"val"`, `"test"`. Defaults to `"train"`.
-        images: Folder of the images, if `source` is a folder of labels only.
+        images: Folder of the images, if `source` is a folder of labels only: the text file of
+            `images/train/a.jpg` is then `source/train/a.txt`.
         on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
 
     Returns:
         `DetectionData`. Image ids are numbers from 1, in the order of the file names.
 
     Raises:
-        ValueError: If the source is not YOLO's, or has problems and `on_problem` is `"error"`.
+        ValueError: If the source is not YOLO's, none of its images has a text file, or it has
+            problems and `on_problem` is `"error"`.
     """
     path = pathlib.Path(source)
     problems = Problems(path, on_problem)
@@ -41,9 +45,10 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
     if not files:
         raise ValueError(f"There are no images in {path}. Pass their folder: `--images ...`.")
 
-    folders = {}
-    if path.is_dir():
-        folders = {label.stem: label for label in path.rglob("*.txt")}
+    folders = (path if path.is_dir() else None, images and pathlib.Path(images))
+    label_files = find_labels(files, *folders)
+    if not label_files:
+        raise NoLabelsError(explain_missing(files, path, *folders))
     labelled = []
     for number, file in enumerate(files, start=1):
         try:
@@ -51,11 +56,10 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
         except ImageError as error:
             problems.lines.append(str(error))
             continue
-        label_file = _label_file(file) or folders.get(file.stem)
-        boxes, classes = _read_labels(label_file, size, names, problems)
-        labelled.append((number, file, size, boxes, classes))
+        lines = _read_labels(label_files.get(file), size, names, problems)
+        labelled.append((number, file, size, *lines))
     if names is None:
-        highest = max((max(classes, default=-1) for *_, classes in labelled), default=-1)
+        highest = max((max(classes, default=-1) for *_, classes, _ in labelled), default=-1)
         names = tuple(str(number) for number in range(highest + 1))
     found = [
         boxed_image(
@@ -66,24 +70,26 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
             size_hw=size,
             boxes=boxes,
             classes=classes,
+            places=places,
         )
-        for number, file, size, boxes, classes in labelled
+        for number, file, size, boxes, classes, places in labelled
     ]
     found = problems.drop_broken(found)
     ids = tuple(range(len(names)))
-    return DetectionData(tuple(found), names, ids, problems=problems.settle())
+    return DetectionData(tuple(found), names, ids, **problems.settle())
 
 
 def _read_labels(file, size_hw, names, problems):
+    """Returns boxes, classes, and where they are written."""
     if file is None:
-        return [], []
+        return [], [], []
     height, width = size_hw
-    boxes, classes = [], []
+    boxes, classes, places = [], [], []
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         problems.add(file, f"cannot be read ({error})")
-        return [], []
+        return [], [], []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -114,20 +120,8 @@ def _read_labels(file, size_hw, names, problems):
             )
         )
         classes.append(int(label))
-    return boxes, classes
-
-
-def _label_file(image):
-    """Returns the text file of an image, or `None`."""
-    candidates = [image.with_suffix(".txt")]
-    parts = list(image.parts)
-    if "images" in parts:
-        last = len(parts) - 1 - parts[::-1].index("images")
-        candidates.insert(0, pathlib.Path(*parts[:last], "labels", *parts[last + 1 :]))
-    for candidate in candidates:
-        if candidate.with_suffix(".txt").is_file():
-            return candidate.with_suffix(".txt")
-    return None
+        places.append(f"{file}: line {number}")
+    return boxes, classes, places
 
 
 def _files_of_split(content, split, path, problems):

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_spd.boxes import Letterbox
+from keras_spd.data.detection import require_boxes
 from keras_spd.data.detection_augmentation import letterbox
 from keras_spd.inference.predictor import detect, standardize_image_size
 from keras_spd.metrics import evaluate_coco
@@ -36,13 +37,14 @@ def evaluate(
         `keras_spd.metrics.COCOScores`.
 
     Raises:
-        ValueError: If the model has other classes than the data.
+        ValueError: If the model has other classes than the data, or the data have no box.
 
     Example:
 
     >>> scores = keras_spd.evaluate(model, test_data)
     >>> scores.metrics["AP_small"]
     """
+    require_boxes(data, "data to score on")
     detections, scales = predict_coco(
         model,
         data,
@@ -56,7 +58,7 @@ def evaluate(
 
 
 def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
-    """Finds objects in all images of a data set.
+    """Finds objects in all images of a data set, which need no boxes.
 
     Args:
         model, data, image_size, batch_size: As in `evaluate`.

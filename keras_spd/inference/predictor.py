@@ -186,17 +186,22 @@ def standardize_image_size(image_size, model):
     """Returns `(height, width)`, or raises a `ValueError` unless the stride divides both."""
     if image_size is None:
         image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
-    stride = model.stride
+    size = check_multiples(image_size, model.stride)
+    if model.image_sizes and size not in model.image_sizes:
+        raise ValueError(
+            f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
+            f"(height, width). Received: image_size={image_size!r}."
+        )
+    return size
+
+
+def check_multiples(image_size, stride=32):
+    """Returns `(height, width)`, or raises a `ValueError` unless `stride` divides both."""
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
         raise ValueError(
             f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
             f"detector, such as {10 * stride}. Received: image_size={image_size!r}."
-        )
-    if model.image_sizes and size not in model.image_sizes:
-        raise ValueError(
-            f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
-            f"(height, width). Received: image_size={image_size!r}."
         )
     return size
 

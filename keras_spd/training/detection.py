@@ -6,6 +6,7 @@ import logging
 import keras
 
 from keras_spd import applications, data
+from keras_spd.data.detection import require_boxes
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.inference import evaluate
 from keras_spd.inference.predictor import standardize_image_size
@@ -35,8 +36,10 @@ class DetectionTask:
             )
         self.recipe = recipe
         self.train_data = train_data or self._read(recipe.data.train)
+        require_boxes(self.train_data, "training data")
         names = self.train_data.class_names
         self.test_data = test_data or self._read(recipe.data.test, class_names=names)
+        require_boxes(self.test_data, "test data")
         if self.train_data.class_names != self.test_data.class_names:
             raise ValueError(
                 "Training and test data must have the same classes in the same order. Received: "
@@ -59,8 +62,6 @@ class DetectionTask:
 
     def _anchors(self):
         sides = self.train_data.box_sides(self.recipe.data.image_size)
-        if not len(sides):
-            raise ValueError("There is not a single box in the training data.")
         if self.recipe.fit_anchors:
             levels = self.recipe.model.options.get("levels", ("P3", "P4", "P5"))
             boxes = keras.ops.convert_to_numpy(keras.ops.pad(sides, ((0, 0), (2, 0))))

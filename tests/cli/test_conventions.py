@@ -1,18 +1,22 @@
 """What all commands have in common: help, names of options, exit codes, completion."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import typing
 
+import numpy as np
 import pytest
 import typer
+from drawings import write_drawings
+from PIL import Image
 from typer.models import OptionInfo
 
 import keras_spd
 from keras_spd import applications, training
-from keras_spd.cli import completion, main
+from keras_spd.cli import completion, export, main
 from keras_spd.cli.main import app
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -63,6 +67,8 @@ def test_an_option_is_the_same_in_all_commands():
         (["export", "bccd", "--format", "coreml"], 2),
         (["export", "bccd", "--quantize", "int4"], 2),
         (["evaluate", "a.json", "--weights", "bccd", "--on-problem", "cry"], 2),
+        (["export", "bccd", "--on-problem", "cry"], 2),
+        (["train", "--on-problem", "cry"], 2),
     ],
 )
 def test_exit_codes(monkeypatch, capsys, tmp_path, arguments, code):
@@ -73,6 +79,93 @@ def test_exit_codes(monkeypatch, capsys, tmp_path, arguments, code):
     if code == 1:
         [line] = [line for line in error.splitlines() if line.startswith("keras-spd: ")]
         assert any(part in line for part in ("missing", "resnet20_spd"))
+
+
+def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_path):
+    file = write_drawings(tmp_path / "drawings", count=2)
+    content = json.loads(file.read_text()) | {"annotations": []}
+    content["categories"] = [
+        {"id": i, "name": n} for i, n in enumerate(("RBC", "WBC", "Platelets"))
+    ]
+    file.write_text(json.dumps(content))
+    output = tmp_path / "out"
+    assert run(monkeypatch, "evaluate", file, "--weights", "bccd", "--output", output) == 1
+    assert "not a single box in the data to score on (2 images" in capsys.readouterr().err
+    assert not list(output.glob("*.json"))
+
+
+@pytest.mark.parametrize("given", [None, "skip", "error"])
+@pytest.mark.parametrize("model", ["yolov5_spd_n", "resnet18_spd"])
+def test_training_is_told_what_to_do_about_problems(monkeypatch, tmp_path, model, given):
+    recipes = []
+    monkeypatch.setattr(training, "train", lambda recipe, *_, **__: recipes.append(recipe))
+    file = tmp_path / "mine.toml"
+    task = "detection" if model.startswith("yolo") else "classification"
+    file.write_text(f'task = "{task}"\n[data]\non_problem = "skip"\n')
+    options = ["--on-problem", given] if given else []
+    arguments = ["train", model, "--train", "a", "--test", "b", "--recipe", file, *options]
+    assert run(monkeypatch, *arguments) == 0
+    assert [recipe.data.on_problem for recipe in recipes] == [given or "skip"]
+
+
+def write_noise(rng, file, size=(32, 64)):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), dtype="uint8")).save(file)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_export_leaves_out_broken_images_if_told_so(rng, capsys, tmp_path, labelled):
+    """A detector's images need no boxes there."""
+    for name in ("a.png", "b.png", "c.png"):
+        write_noise(rng, tmp_path / "images" / name)
+    if labelled:
+        write_yolo_label(tmp_path / "labels" / "c.txt")
+    read = (str(tmp_path), None, None, None)
+    whole = export._read_for_detector(*read, "error", (64, 64))
+    assert whole.shape == (3, 64, 64, 3)
+    (tmp_path / "images" / "b.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"b.png[\s\S]*--on-problem skip"):
+        export._read_for_detector(*read, "error", (64, 64))
+    with pytest.raises(ValueError, match="b.png.*--on-problem skip"):
+        export._read_for_classifier(*read, "error", (32, 32))
+    rest = export._read_for_detector(*read, "skip", (64, 64))
+    np.testing.assert_array_equal(rest, whole[[0, 2]])
+    assert len(export._read_for_classifier(*read, "skip", (32, 32))) == 2
+    assert "b.png" in capsys.readouterr().err
+
+
+def write_yolo_label(file, *boxes):
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join(boxes or ["0 0.5 0.5 0.5 0.5"]))
+
+
+def test_check_data_refuses_sizes_that_no_detector_takes(monkeypatch, capsys, tmp_path):
+    file = write_drawings(tmp_path / "drawings", count=2)
+    assert run(monkeypatch, "check-data", file, "--image-size", "64x96") == 0
+    assert run(monkeypatch, "check-data", file, "--image-size", "300") == 1
+    assert "must be one or two multiples of 32" in capsys.readouterr().err
+
+
+def test_check_data_says_each_thing_once(rng, monkeypatch, capsys, caplog, tmp_path):
+    for index in range(8):
+        write_noise(rng, tmp_path / "images" / f"{index}.png")
+    clipped = "0 0.9 0.5 0.28 0.5"  # to 1.04
+    write_yolo_label(tmp_path / "labels" / "0.txt", "0 0.5 0.5 0.4 0.4", clipped)
+    assert run(monkeypatch, "check-data", tmp_path) == 0
+    shown = capsys.readouterr().out
+    names = ", ".join(str(tmp_path / "images" / f"{index}.png") for index in range(1, 6))
+    assert "8 images, 7 of them without a box; 2 boxes, 0 crowd regions." in shown
+    assert f"Without a box: {names}, ...\n" in shown and "0 problems." in shown
+    assert "Note: 1 box reaches" in shown and "up to 4.0%" in shown
+    assert shown.count("0.txt: line 2") == 1 and not caplog.records
+
+    write_yolo_label(tmp_path / "labels" / "1.txt", "0 0.5 0.5 -0.4 0.4")
+    assert run(monkeypatch, "check-data", tmp_path) == 1
+    shown = capsys.readouterr().out
+    assert "1 problem:\n" in shown and shown.count("1.txt: line 1") == 1 and not caplog.records
+    write_yolo_label(tmp_path / "labels" / "0.txt", "")
+    assert run(monkeypatch, "check-data", tmp_path) == 1
+    assert "not a single box in the data (8 images" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path):

@@ -191,3 +191,12 @@ def test_packaged_images():
     assert list(np.bincount(labels)) == [394, 214, 209]
     with pytest.raises(ValueError, match='must be "train" or "test"'):
         data.load_blood_cells("validation")
+
+
+def test_data_are_shown_in_one_line():
+    names = tuple(f"class {label}" for label in range(100))
+    shown = repr(data.from_arrays(np.zeros((3, 8, 4, 3)), np.array([0, 99, 1]), names))
+    assert shown == (
+        "<ClassificationData: 3 images of 8x4x3, "
+        "100 classes (class 0, class 1, class 2, class 3, class 4, ...)>"
+    )

@@ -220,6 +220,39 @@ def test_boxes_are_clipped_to_the_image(tmp_path):
     np.testing.assert_allclose(data.images[0].boxes[0], [0, 30, 60, 40])
 
 
+def test_clipped_boxes_are_noted_but_no_problem(tmp_path, caplog):
+    assert load_detection(write_coco(tmp_path)).notes == ()
+    content = coco_content()
+    for id_, bbox in ((10, [-3, 1, 9, 9]), (11, [50, 1, 16, 9]), (12, [50, 36, 10.4, 4])):
+        new = {"id": id_, "image_id": 7, "category_id": 3, "bbox": bbox, "iscrowd": 0}
+        content["annotations"].append(new)
+    data = load_detection(write_coco(tmp_path, content))
+    # a.png is 60 pixels wide: 3 and 6 of them are 5 and 10 %; 0.4 pixels are rounding.
+    [note] = data.notes
+    assert data.problems == () and note in caplog.text
+    assert note.startswith("2 boxes reach") and "up to 10.0% of its side" in note
+    assert note.endswith("cut off: a.png, annotation 11, a.png, annotation 10")
+    np.testing.assert_allclose(data.images[0].boxes[3], [50, 1, 60, 10])
+    np.testing.assert_allclose(data.images[0].boxes[4], [50, 36, 60, 40])
+
+
+def test_clipped_boxes_are_named_by_five(tmp_path):
+    source = write_yolo(tmp_path)
+    file = tmp_path / "labels" / "train" / "a.txt"
+    file.write_text("\n".join(f"0 0.9 0.5 {0.3 + side / 100} 0.5" for side in range(7)))
+    [note] = load_detection(source).notes  # the last line: to 0.9 + 0.36 / 2 = 1.08
+    assert note.startswith("7 boxes reach") and "up to 8.0% of its side" in note
+    assert f"{file}: line 7, " in note and "line 3, ..." in note and "line 2" not in note
+
+
+def test_data_are_shown_in_one_line(tmp_path):
+    data = load_detection(write_coco(tmp_path))
+    assert repr(data) == "<DetectionData: 2 images, 3 boxes, 2 classes (cat, dog)>"
+    data = load_detection(write_coco(tmp_path, change(bbox=[1, 2, 0, 4])), on_problem="skip")
+    assert repr(data).startswith("<DetectionData: 2 images, 2 boxes,")
+    assert repr(data).endswith("(cat, dog), 1 problem>")
+
+
 def test_crowd_regions_are_kept_apart(tmp_path):
     data = load_detection(write_coco(tmp_path, change(iscrowd=1)))
     assert data.images[0].crowd.tolist() == [True, False]
@@ -262,12 +295,14 @@ def test_image_of_another_size(tmp_path):
         ("2 0.5 0.5 0.1 0.1", "class 2, but there are 2"),
         ("0 30 20 10 10", "not pixels"),
         ("0 0.5 0.5 0 0.1", "no area"),
+        ("0 0.5 0.5 -0.2 0.1", "no area"),
+        ("0 1.5 0.5 0.1 0.1", "outside the image"),
     ],
 )
 def test_bad_yolo_lines(line, message, tmp_path):
     source = write_yolo(tmp_path)
-    (tmp_path / "labels" / "train" / "a.txt").write_text(line)
-    with pytest.raises(ValueError, match=message):
+    (tmp_path / "labels" / "train" / "a.txt").write_text(f"0 0.5 0.5 0.5 0.5\n\n{line}\n")
+    with pytest.raises(ValueError, match=f"1 problem in .*\n.*a.txt: line 3: .*{message}"):
         load_detection(source)
 
 

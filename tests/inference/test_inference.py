@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import find_shared
+from drawings import write_drawings
 from PIL import Image
 
 import keras_spd
@@ -216,6 +217,16 @@ def test_callback_adds_scores_to_the_logs(boards):
 def test_wrong_number_of_classes(boards):
     with pytest.raises(ValueError, match="80 classes, the data 6"):
         inference.evaluate(YOLOV5SPD((0.33, 0.125)), boards, 64)
+
+
+def test_data_without_boxes_have_no_scores(tmp_path):
+    file = write_drawings(tmp_path / "drawings")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
+    empty = data.load_detection(file)
+    model = YOLOV5SPD((0.33, 0.125), classes=2)
+    with pytest.raises(ValueError, match="not a single box in the data to score on .8 images"):
+        keras_spd.evaluate(model, empty, 64)
+    assert len(inference.predict_coco(model, empty, 64)[1]) == 8  # they can be predicted
 
 
 def test_trained_weights_by_their_name():

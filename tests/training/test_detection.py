@@ -125,3 +125,18 @@ def test_classes_must_agree(tmp_path, drawings):
     test_data = data.load_detection(tmp_path / "drawings" / "other.json")
     with pytest.raises(ValueError, match="same classes.*'rectangle', 'disc'.*'ball'"):
         DetectionTask(drawings, test_data=test_data)
+
+
+@pytest.mark.parametrize("which", ["train", "test"])
+def test_data_without_a_box_are_refused_before_training(tmp_path, drawings, which):
+    content = json.loads((tmp_path / "drawings" / "labels.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1  # of these neither is learned nor scored
+    (tmp_path / "drawings" / "crowds.json").write_text(json.dumps(content))
+    source = {which: str(tmp_path / "drawings" / "crowds.json")}
+    recipe = drawings.model_copy(update={"data": drawings.data.model_copy(update=source)})
+    names = {"train": "training", "test": "test"}
+    message = rf"not a single box in the {names[which]} data \(8 images, such as .*0.png"
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path / "run", verbose=0)
+    assert not (tmp_path / "run" / "log.csv").exists()

@@ -1,0 +1,89 @@
+"""What is wrong with a data set: collected while it is read, and said at the end."""
+
+import logging
+
+from keras_spd.data.images import ImageError
+
+_log = logging.getLogger(__name__)
+_NAMED = 5  # as examples
+
+
+class Problems:
+    """Collects what is wrong with a data set, and ends in an error or a warning.
+
+    Args:
+        source: What is read, for messages.
+        on_problem: `"error"` or `"skip"`.
+    """
+
+    def __init__(self, source, on_problem):
+        if on_problem not in ("error", "skip"):
+            raise ValueError(
+                f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
+            )
+        self.source, self.on_problem = source, on_problem
+        self.lines = []
+        self.clipped = []
+
+    def add(self, name, what):
+        """Notes a problem with the file `name`."""
+        self.lines.append(f"{name}: {what}")
+
+    def add_clipped(self, name, share):
+        """Notes a box that is clipped, and by which share of the image's side."""
+        self.clipped.append((name, share))
+
+    def drop_broken(self, images):
+        """Returns the images that can be decoded, if broken ones are to be skipped."""
+        if self.on_problem == "error":
+            return images  # a broken one is an error when it is read
+        kept = []
+        for image in images:
+            try:
+                image.read()
+                kept.append(image)
+            except ImageError as error:
+                self.lines.append(str(error))
+        return kept
+
+    def notes(self):
+        """Returns what is no problem, but not as it should be, one line each."""
+        if not self.clipped:
+            return ()
+        first = sorted(self.clipped, key=lambda box: -box[1])[:_NAMED]
+        names = ", ".join(name for name, _ in first)
+        more = ", ..." if len(self.clipped) > _NAMED else ""
+        reach = "box reaches" if len(self.clipped) == 1 else "boxes reach"
+        return (
+            f"{len(self.clipped)} {reach} beyond the edge of the image, by up to "
+            f"{first[0][1]:.1%} of its side, and what is outside was cut off: {names}{more}",
+        )
+
+    def settle(self):
+        """Raises or warns, and returns problems and notes as arguments of `DetectionData`."""
+        notes = self.notes()
+        if self.lines:
+            shown = "\n".join(f"  {line}" for line in self.lines[:10])
+            such_as = ", such as" if len(self.lines) > 10 else ""
+            message = f"{plural(len(self.lines), 'problem')} in {self.source}{such_as}:\n{shown}"
+            if self.on_problem == "error":
+                raise ValueError(
+                    f"{message}\nMend them, or leave out what they concern with "
+                    '`on_problem="skip"` (`--on-problem skip`).'
+                )
+            _log.warning("%s", message)
+        for note in notes:
+            _log.warning("%s: %s", self.source, note)
+        return {"problems": tuple(self.lines), "notes": notes}
+
+
+def plural(count, noun):
+    """Returns `1 box`, `2 boxes`."""
+    ending = "" if count == 1 else "es" if noun.endswith(("x", "s")) else "s"
+    return f"{count} {noun}{ending}"
+
+
+def name_classes(names):
+    """Returns `3 classes (cat, dog, cow)`, of many the first."""
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"{plural(len(names), 'class')} ({', '.join(names[:_NAMED])}{more})"
