@@ -11,7 +11,8 @@ from PIL import Image
 import keras_spd
 from keras_spd import data, inference
 from keras_spd.applications import YOLOV5SPD
-from keras_spd.inference.drawing import place_labels
+from keras_spd.fonts import drawable, load_font
+from keras_spd.inference.drawing import class_colour, place_labels
 from keras_spd.training.detection import COCOScore
 
 
@@ -179,8 +180,47 @@ def test_pictures_show_the_boxes():
     picture = inference.draw_detections(pixels, found)
     assert isinstance(picture, Image.Image) and picture.size == (120, 100)
     changed = np.asarray(picture) != pixels
-    assert changed[30, 10:61].any(axis=-1).all() and changed[30:81, 60].any(axis=-1).all()
-    assert not changed[40:70, 20:50].any() and (pixels == 200).all()
+    # Lines are around what is in a box.
+    assert changed[29, 9:61].any(axis=-1).all() and changed[29:81, 60].any(axis=-1).all()
+    assert not changed[30:80, 10:60].any() and (pixels == 200).all()
+    assert (np.asarray(picture)[29:81, 9] == class_colour(1)).all()
+
+
+def test_labels_leave_small_boxes_visible(rng):
+    """Defects of 3 to 40 pixels: nothing is drawn into a box, and texts fit to boxes."""
+    corners = np.stack(np.meshgrid(np.arange(100, 1800, 200), np.arange(40, 1800, 150)), -1)
+    corners = corners.reshape(-1, 2) + rng.integers(0, 60, (108, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(3, 41, (108, 2))], axis=1)
+    boxes[1::2] = boxes[::2] + [45, 0, 45, 0]  # two beside each other
+    found = inference.Detections(
+        boxes.astype("float32"), np.ones(108), np.arange(108) % 6, ("missing hole",) * 6, None
+    )
+    image = np.asarray(inference.draw_detections(np.full((1920, 1920, 3), 200, "uint8"), found))
+    untouched = (image == 200).all(axis=-1)
+    for x1, y1, x2, y2 in boxes:
+        assert untouched[y1:y2, x1:x2].all()
+        assert not untouched[y1 - 1, x1 - 1 : x2 + 1].any()
+        assert not untouched[y1 - 1 : y2 + 1, x2].any()
+    assert (~untouched).mean() < 108 * 160 * 20 / 1920**2
+
+
+def test_names_in_any_script(caplog, monkeypatch):
+    def draw(*names):
+        found = inference.Detections(
+            np.array([[10, 30, 60, 80]], "float32"), np.ones(1), np.zeros(1, int), names, None
+        )
+        return np.asarray(inference.draw_detections(np.full((100, 120, 3), 200, "uint8"), found))
+
+    for letter in "\u00d6\u00fc\u00df\u0416\u03a9":
+        font = load_font(letter, 20)
+        assert drawable(letter, 0) == letter
+        # Letters that a font lacks look all the same.
+        assert bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
+    # Without a font of its script, a name becomes the number of its class, and is named once.
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: ["/no/font.ttf"])
+    unknown = "\u77ed\u8def\U000e0f00"  # which no font of any machine has
+    assert (draw(unknown) == draw("class 0")).all() and (draw(unknown) == draw("class 0")).all()
+    assert caplog.text.count("No font") == 1 and "'class 0'" in caplog.text
 
 
 def test_labels_do_not_cover_each_other(rng):
