@@ -5,8 +5,11 @@ import json
 import keras
 import numpy as np
 import pytest
+from bright import BrightBox
 from conftest import find_shared
+from drawings import write_drawings
 from PIL import Image
+from pycocotools import mask
 
 import keras_spd
 from keras_spd import data, inference
@@ -71,7 +74,7 @@ def tiny(**options):
 def test_predictor_maps_boxes_back(rng):
     model = tiny()
     predictor = inference.Predictor(
-        model, (64, 96), confidence_threshold=0.0, max_detections=20, batch_size=2
+        model, (64, 96), confidence_threshold=0.0, max_detections=20, batch_size=2, multi_label=True
     )
     images = [rng.integers(0, 256, size, dtype="uint8") for size in [(50, 200, 3), (300, 90, 3)]]
     for image, found in zip(images, predictor(images), strict=True):
@@ -84,6 +87,56 @@ def test_predictor_maps_boxes_back(rng):
     entry = alone.to_json()[0]
     assert set(entry) == {"box", "confidence", "class", "name"}
     assert json.dumps(entry)
+
+
+class TwoClasses(BrightBox):
+    """Finds the bright box as three classes, one a little moved, and at a third of its width."""
+
+    info = keras_spd.applications.ModelInfo(class_names=("open", "short", "hole"))
+
+    def predict_on_batch(self, images):
+        found = super().predict_on_batch(images)
+        boxes = np.repeat(found["boxes"], 4, axis=1)
+        boxes[:, 2] += [0, 0, 2, 0]
+        boxes[:, 3, 2] -= (boxes[:, 3, 2] - boxes[:, 3, 0]) * 2 / 3
+        shape = boxes.shape[:2]
+        return {
+            "boxes": boxes,
+            "confidence": np.broadcast_to([0.9, 0.8, 0.7, 0.6], shape),
+            "classes": np.broadcast_to([1, 0, 2, 0], shape),
+            "num_detections": found["num_detections"] * 4,
+        }
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_an_object_comes_once(tile):
+    image = np.zeros((64, 96, 3), "uint8")
+    image[20:40, 10:30] = 255
+    model = TwoClasses()
+    [every] = inference.Predictor(model, 64, tile=tile, multi_label=True)([image])
+    [found] = inference.Predictor(model, 64, tile=tile)([image])
+    assert sorted(every.classes) == [0, 0, 1, 2] and str(found) == "2 objects"
+    # What overlaps it by a third is another object.
+    assert found.classes.tolist() == [1, 0]
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.6])
+    np.testing.assert_allclose(found.boxes[0], [10, 20, 30, 40], atol=2)
+
+
+def test_evaluation_counts_every_class(rng, tmp_path):
+    """A `Predictor` at work changes nothing of it."""
+    things = data.load_detection(write_drawings(tmp_path / "d", 1), images=tmp_path / "d/images")
+    keras.utils.set_random_seed(1)
+    model = YOLOV5SPD((0.33, 0.125), classes=2)
+    before = inference.predict_coco(model, things, 64, confidence_threshold=0.0)
+    predictor = inference.Predictor(model, 64, confidence_threshold=0.0)
+    [found] = predictor([things.images[0].read()])
+    assert inference.predict_coco(model, things, 64, confidence_threshold=0.0) == before
+    boxes = [tuple(result["bbox"]) for result in before[0]]
+    assert len(set(boxes)) < len(boxes)
+    assert 1 < len(found) < len(boxes)
+    sides = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
+    overlaps = mask.iou(sides.astype("float64"), sides.astype("float64"), [0] * len(sides))
+    assert overlaps[found.classes[:, None] != found.classes].max() <= 0.7001
 
 
 def test_other_box_formats_and_input_ranges_change_nothing(rng):
