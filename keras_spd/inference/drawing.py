@@ -34,7 +34,7 @@ def draw_detections(pixels, found):
     return image
 
 
-def draw_boxes(image, boxes, labels, texts):
+def draw_boxes(image, boxes, labels, texts=None):
     """Draws boxes into an image, in the colours of their classes, and a text at each.
 
     Lines go around a box and not over what is in it. The smaller the boxes, the thinner the lines
@@ -44,7 +44,7 @@ def draw_boxes(image, boxes, labels, texts):
         image: RGB image of Pillow, which is drawn on.
         boxes: Array of shape `(boxes, 4)`, xyxy in pixels.
         labels: List of integers, the classes.
-        texts: List of strings.
+        texts: List of strings; `None` for boxes alone.
     """
     if not len(boxes):
         return
@@ -58,6 +58,15 @@ def draw_boxes(image, boxes, labels, texts):
     # The pixels just outside of a box; at the edge of the image, its last ones.
     outlines = np.concatenate([np.floor(boxes[:, :2]) - line, np.ceil(boxes[:, 2:]) - 1 + line], 1)
     outlines = outlines.clip(0, limit)
+    if texts is not None:
+        _draw_texts(image, outlines, labels, texts, size)
+    # Last, so that no text covers the outline of a box; the most confident, the first, on top.
+    for outline, label in reversed(list(zip(outlines.tolist(), labels, strict=True))):
+        draw.rectangle(outline, outline=class_colour(label), width=line)
+
+
+def _draw_texts(image, outlines, labels, texts, size):
+    draw = ImageDraw.Draw(image)
     fonts = [load_font(text, size) for text in texts]
     ascent, descent = fonts[0].getmetrics()
     height = ascent + descent
@@ -72,9 +81,6 @@ def draw_boxes(image, boxes, labels, texts):
         draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
         ink = "black" if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else "white"
         draw.text((left + 2, top + ascent), text, fill=ink, font=font, anchor="ls")
-    # Last, so that no text covers the outline of a box; the most confident, the first, on top.
-    for outline, label in reversed(list(zip(outlines.tolist(), labels, strict=True))):
-        draw.rectangle(outline, outline=class_colour(label), width=line)
 
 
 def place_labels(boxes, sizes, image_size):
