@@ -75,7 +75,8 @@ def predict(
 
     Writes a picture of each image and an .mp4 of each video with what was found, and
     detections.json and detections.csv; for a classifier, the five most probable classes in
-    classes.json and classes.csv. Boxes are x1, y1, x2, y2 in pixels of the original image.
+    classes.json and classes.csv. Boxes are x1, y1, x2, y2 in pixels of the original image. An
+    object comes once, with its most confident class; `keras-spd evaluate` counts the others too.
 
     Small objects in large images are found with `--tile`. A file that cannot be read is named, the
     others are predicted, and the exit code is 1.

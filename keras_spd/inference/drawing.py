@@ -3,15 +3,18 @@
 import colorsys
 import math
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image, ImageDraw
+
+from keras_spd.fonts import drawable, load_font
 
 _CAPTIONED = 256  # pixels
+_SMALLEST_TEXT = 11  # pixels
+_TEXT_OVER_TEXT = 4  # how much worse than covering a box it is to cover a text
 
 
 def draw_detections(pixels, found):
-    """Draws boxes with names and confidences.
-
-    Each name stands at its box where it covers no other name, if there is such a place.
+    """Draws boxes with names and confidences, as `draw_boxes` does.
 
     Args:
         pixels: uint8 array of shape `(height, width, 3)`, the original image, which is copied; or
@@ -22,64 +25,107 @@ def draw_detections(pixels, found):
         `PIL.Image.Image` of the same size.
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    draw = ImageDraw.Draw(image)
-    line = max(1, round(max(image.size) / 500))
-    font = ImageFont.load_default(size=max(9, round(max(image.size) / 58)))
     labels = [int(label) for label in found.classes]
-    boxes = found.boxes.tolist()
-    for box, label in zip(boxes, labels, strict=True):
-        draw.rectangle(box, outline=class_colour(label), width=line)
     texts = [
-        f"{found.name(label)} {confidence:.2f}"
+        f"{drawable(found.name(label), label)} {confidence:.2f}"
         for label, confidence in zip(labels, found.confidence, strict=True)
     ]
-    _, top, _, bottom = font.getbbox("Ag0")
-    sizes = [(round(font.getlength(text)) + 3, round(bottom - top) + 2) for text in texts]
-    places = place_labels(boxes, sizes, image.size)
-    for (left, upper), size, text, label in zip(places, sizes, texts, labels, strict=True):
-        draw.rectangle(
-            (left, upper, left + size[0] - 1, upper + size[1] - 1), fill=class_colour(label)
-        )
-        draw.text((left + 2, upper + 1 - top), text, fill="white", font=font)
+    draw_boxes(image, found.boxes, labels, texts)
     return image
 
 
-def place_labels(boxes, sizes, image_size):
-    """Finds a place for the label of each box: beside it, and on no earlier label where possible.
+def draw_boxes(image, boxes, labels, texts=None):
+    """Draws boxes into an image, in the colours of their classes, and a text at each.
+
+    Lines go around a box and not over what is in it. The smaller the boxes, the thinner the lines
+    and the smaller the texts, which stand where they cover other boxes and texts least.
 
     Args:
-        boxes: List of boxes, xyxy in pixels.
+        image: RGB image of Pillow, which is drawn on.
+        boxes: Array of shape `(boxes, 4)`, xyxy in pixels.
+        labels: List of integers, the classes.
+        texts: List of strings; `None` for boxes alone.
+    """
+    if not len(boxes):
+        return
+    draw = ImageDraw.Draw(image)
+    boxes = np.asarray(boxes, "float64")
+    side = max(image.size)
+    usual = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
+    line = round(min(max(1, side / 500), max(1, usual / 16)))
+    size = round(min(max(_SMALLEST_TEXT, side / 58), max(_SMALLEST_TEXT, usual / 2)))
+    limit = np.array([*image.size, *image.size]) - 1
+    # The pixels just outside of a box; at the edge of the image, its last ones.
+    outlines = np.concatenate([np.floor(boxes[:, :2]) - line, np.ceil(boxes[:, 2:]) - 1 + line], 1)
+    outlines = outlines.clip(0, limit)
+    if texts is not None:
+        _draw_texts(image, outlines, labels, texts, size)
+    # Last, so that no text covers the outline of a box; the most confident, the first, on top.
+    for outline, label in reversed(list(zip(outlines.tolist(), labels, strict=True))):
+        draw.rectangle(outline, outline=class_colour(label), width=line)
+
+
+def _draw_texts(image, outlines, labels, texts, size):
+    draw = ImageDraw.Draw(image)
+    fonts = [load_font(text, size) for text in texts]
+    ascent, descent = fonts[0].getmetrics()
+    height = ascent + descent
+    sizes = [
+        (round(font.getlength(text)) + 4, height) for font, text in zip(fonts, texts, strict=True)
+    ]
+    places = place_labels(outlines, sizes, image.size)
+    for (left, top), (width, _), text, font, label in zip(
+        places, sizes, texts, fonts, labels, strict=True
+    ):
+        colour = class_colour(label)
+        draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
+        ink = "black" if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else "white"
+        draw.text((left + 2, top + ascent), text, fill=ink, font=font, anchor="ls")
+
+
+def place_labels(boxes, sizes, image_size):
+    """Finds a place for the label of each box: at it, where it covers others least.
+
+    Args:
+        boxes: Array of boxes, xyxy in pixels, with the last pixel inside.
         sizes: `(width, height)` of each label.
         image_size: `(width, height)` of the image.
 
     Returns:
-        List of `(left, top)`, inside of the image. Where every place at a box is taken, the one
-        where the label covers the least of others.
+        List of `(left, top)`, inside of the image. Of the places at a box, the first one where
+        the shares of the boxes and of the earlier labels that the label covers are smallest.
     """
-    taken: list = []
-    for (x1, y1, x2, y2), (width, height) in zip(boxes, sizes, strict=True):
-        rows = (y1 - height, y2 + 1, y1 + 1, y2 - height)  # above, below, inside
-        places = [(x, y) for y in rows for x in (x1, x2 - width + 1, (x1 + x2 - width) / 2)]
-        places += [(x, y) for x in (x2 + 1, x1 - width) for y in (y1, y2 - height)]
-        places = [
-            (
-                round(min(max(x, 0), max(image_size[0] - width, 0))),
-                round(min(max(y, 0), max(image_size[1] - height, 0))),
-            )
-            for x, y in places
-        ]
-        covered = [_covered(*place, width, height, taken) for place in places]
-        left, top = places[covered.index(min(covered))]
-        taken.append((left, top, left + width, top + height))
-    return [(left, top) for left, top, _, _ in taken]
+    boxes = np.asarray(boxes, "float64").reshape(-1, 4)
+    boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] + 1], axis=1)
+    taken = np.zeros_like(boxes)  # of the labels so far
+    for index, ((x1, y1, x2, y2), (width, height)) in enumerate(zip(boxes, sizes, strict=True)):
+        columns = (x1, x2 - width, (x1 + x2 - width) / 2)
+        places = [(x, y) for y in (y1 - height, y2) for x in columns]  # above and below
+        places += [(x, y) for x in (x2, x1 - width) for y in (y1, y2 - height)]  # beside
+        places += [(x, y) for y in (y1, y2 - height) for x in columns]  # inside
+        room = np.maximum(np.subtract(image_size, (width, height)), 0)
+        places = np.round(np.clip(places, 0, room))
+        # What is further away than the label is long cannot be covered.
+        reach = np.array([x1 - width, y1 - height, x2 + width, y2 + height])
+        cost = _covered_shares(places, (width, height), _near(boxes, reach))
+        cost += _TEXT_OVER_TEXT * _covered_shares(
+            places, (width, height), _near(taken[:index], reach)
+        )
+        best = places[np.argmin(np.round(cost, 6))]
+        taken[index] = *best, *(best + (width, height))
+    return [(int(left), int(top)) for left, top in taken[:, :2]]
 
 
-def _covered(left, top, width, height, others):
-    """The area of rectangles that another one covers."""
-    return sum(
-        max(min(left + width, x2) - max(left, x1), 0) * max(min(top + height, y2) - max(top, y1), 0)
-        for x1, y1, x2, y2 in others
-    )
+def _near(boxes, reach):
+    return boxes[((boxes[:, :2] < reach[2:]) & (boxes[:, 2:] > reach[:2])).all(axis=1)]
+
+
+def _covered_shares(places, size, others):
+    """Returns for each place the sum of the shares of other rectangles that a label covers."""
+    start = np.maximum(places[:, None], others[None, :, :2])
+    end = np.minimum(places[:, None] + size, others[None, :, 2:])
+    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
+    return ((end - start).clip(0).prod(axis=2) / np.maximum(areas, 1)).sum(axis=1)
 
 
 def draw_classes(pixels, found):
@@ -95,14 +141,20 @@ def draw_classes(pixels, found):
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     factor = max(1, round(_CAPTIONED / max(image.size)))
     image = image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST)
-    font = ImageFont.load_default(size=max(12, round(max(image.size) / 30)))
-    lines = [f"{entry['confidence']:.3f}  {entry['name']}" for entry in found.to_json()]
-    text = "\n".join(lines)
-    box = ImageDraw.Draw(image).multiline_textbbox((0, 0), text, font=font)
-    right, bottom = math.ceil(box[2]), math.ceil(box[3])
-    picture = Image.new("RGB", (max(image.width, right + 8), image.height + bottom + 8), "white")
+    size = max(12, round(max(image.size) / 30))
+    lines = [
+        f"{entry['confidence']:.3f}  {drawable(entry['name'], entry['class'])}"
+        for entry in found.to_json()
+    ]
+    fonts = [load_font(line, size) for line in lines]
+    widths = [font.getlength(line) for font, line in zip(fonts, lines, strict=True)]
+    step = round(1.3 * size)
+    bottom = image.height + len(lines) * step + 8
+    picture = Image.new("RGB", (max(image.width, math.ceil(max(widths)) + 8), bottom), "white")
     picture.paste(image, (0, 0))
-    ImageDraw.Draw(picture).multiline_text((4, image.height + 2), text, fill="black", font=font)
+    draw = ImageDraw.Draw(picture)
+    for place, (line, font) in enumerate(zip(lines, fonts, strict=True)):
+        draw.text((4, image.height + 2 + place * step), line, fill="black", font=font)
     return picture
 
 

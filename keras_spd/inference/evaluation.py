@@ -23,7 +23,9 @@ def evaluate(
 ):
     """Scores a detector with pycocotools. Every image counts, also one without a detection.
 
-    Images of similar shape share a batch, which is no larger than they need ("rectangular").
+    Images of similar shape share a batch, which is no larger than they need ("rectangular"). As in
+    the authors' evaluation, a box counts for each class that is confident enough for it; a
+    `Predictor` gives it the most confident one alone.
 
     Args:
         model: `Detector`.

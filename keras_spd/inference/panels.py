@@ -1,7 +1,9 @@
 """What pictures of networks are laid out with: coloured arrays, captions, columns."""
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from keras_spd.fonts import load_font
 
 TILE, CAM, LARGE = 120, 180, 240  # longest side of a picture, pixels
 _GAP, _TEXT, _ROW = 6, 14, 4  # pixels, pixels, tiles
@@ -38,7 +40,7 @@ def tile(pixels, side=TILE):
 
 def captioned(text, pictures, *, columns=_ROW, bold=False):
     """Returns pictures in rows below a line of text."""
-    font = ImageFont.load_default(size=_TEXT + 3 * bold)
+    font = load_font(text, _TEXT + 3 * bold)
     width = max((picture.width for picture in pictures), default=0) + _GAP
     height = max((picture.height for picture in pictures), default=0) + _GAP
     columns = min(columns, len(pictures)) or 1

@@ -31,6 +31,10 @@ class Predictor:
             whole in one of them.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
             `None` for the model's.
+        multi_label: Boolean, whether an object may come once for each of several classes, as in
+            the authors' evaluation and in `keras_spd.evaluate`, where it raises the scores. By
+            default it comes once: of boxes of different classes that overlap by an IoU of more
+            than 0.7, the most confident stays.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -53,6 +57,7 @@ class Predictor:
         confidence_threshold=None,
         iou_threshold=None,
         max_detections=None,
+        multi_label=False,
     ):
         if isinstance(model, str) or hasattr(model, "__fspath__"):
             model = load_detector(model)
@@ -61,6 +66,7 @@ class Predictor:
         self.overlap = tiles.check_overlap(overlap)
         self.image_size = standardize_image_size(image_size or self.tile, model)
         self.batch_size = batch_size
+        self.multi_label = multi_label
         self._batch_sizes = BatchSizes(model)
         options = {
             "confidence_threshold": confidence_threshold,
@@ -87,12 +93,11 @@ class Predictor:
         if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
             raise ValueError(f"`images` must be a list. Received: {images!r}. Pass `[{images!r}]`.")
         if self.tile is not None:
-            return [self._predict_tiles(self._read(image), self.tile) for image in images]
-        return [
-            found
-            for batch in in_batches(map(self._prepare, images), self.batch_size)
-            for found in self._predict(batch)
-        ]
+            found = [self._predict_tiles(self._read(image), self.tile) for image in images]
+        else:
+            batches = in_batches(map(self._prepare, images), self.batch_size)
+            found = [one for batch in batches for one in self._predict(batch)]
+        return found if self.multi_label else [one.with_one_class_each() for one in found]
 
     def _prepare(self, image):
         return letterbox(self._read(image), self.image_size)

@@ -5,14 +5,17 @@ import json
 import keras
 import numpy as np
 import pytest
+from bright import BrightBox
 from conftest import find_shared
 from drawings import write_drawings
 from PIL import Image
+from pycocotools import mask
 
 import keras_spd
 from keras_spd import data, inference
 from keras_spd.applications import YOLOV5SPD
-from keras_spd.inference.drawing import place_labels
+from keras_spd.fonts import drawable, load_font
+from keras_spd.inference.drawing import class_colour, place_labels
 from keras_spd.training.detection import COCOScore
 
 
@@ -71,7 +74,7 @@ def tiny(**options):
 def test_predictor_maps_boxes_back(rng):
     model = tiny()
     predictor = inference.Predictor(
-        model, (64, 96), confidence_threshold=0.0, max_detections=20, batch_size=2
+        model, (64, 96), confidence_threshold=0.0, max_detections=20, batch_size=2, multi_label=True
     )
     images = [rng.integers(0, 256, size, dtype="uint8") for size in [(50, 200, 3), (300, 90, 3)]]
     for image, found in zip(images, predictor(images), strict=True):
@@ -84,6 +87,56 @@ def test_predictor_maps_boxes_back(rng):
     entry = alone.to_json()[0]
     assert set(entry) == {"box", "confidence", "class", "name"}
     assert json.dumps(entry)
+
+
+class TwoClasses(BrightBox):
+    """Finds the bright box as three classes, one a little moved, and at a third of its width."""
+
+    info = keras_spd.applications.ModelInfo(class_names=("open", "short", "hole"))
+
+    def predict_on_batch(self, images):
+        found = super().predict_on_batch(images)
+        boxes = np.repeat(found["boxes"], 4, axis=1)
+        boxes[:, 2] += [0, 0, 2, 0]
+        boxes[:, 3, 2] -= (boxes[:, 3, 2] - boxes[:, 3, 0]) * 2 / 3
+        shape = boxes.shape[:2]
+        return {
+            "boxes": boxes,
+            "confidence": np.broadcast_to([0.9, 0.8, 0.7, 0.6], shape),
+            "classes": np.broadcast_to([1, 0, 2, 0], shape),
+            "num_detections": found["num_detections"] * 4,
+        }
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_an_object_comes_once(tile):
+    image = np.zeros((64, 96, 3), "uint8")
+    image[20:40, 10:30] = 255
+    model = TwoClasses()
+    [every] = inference.Predictor(model, 64, tile=tile, multi_label=True)([image])
+    [found] = inference.Predictor(model, 64, tile=tile)([image])
+    assert sorted(every.classes) == [0, 0, 1, 2] and str(found) == "2 objects"
+    # What overlaps it by a third is another object.
+    assert found.classes.tolist() == [1, 0]
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.6])
+    np.testing.assert_allclose(found.boxes[0], [10, 20, 30, 40], atol=2)
+
+
+def test_evaluation_counts_every_class(rng, tmp_path):
+    """A `Predictor` at work changes nothing of it."""
+    things = data.load_detection(write_drawings(tmp_path / "d", 1), images=tmp_path / "d/images")
+    keras.utils.set_random_seed(1)
+    model = YOLOV5SPD((0.33, 0.125), classes=2)
+    before = inference.predict_coco(model, things, 64, confidence_threshold=0.0)
+    predictor = inference.Predictor(model, 64, confidence_threshold=0.0)
+    [found] = predictor([things.images[0].read()])
+    assert inference.predict_coco(model, things, 64, confidence_threshold=0.0) == before
+    boxes = [tuple(result["bbox"]) for result in before[0]]
+    assert len(set(boxes)) < len(boxes)
+    assert 1 < len(found) < len(boxes)
+    sides = np.concatenate([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]], axis=1)
+    overlaps = mask.iou(sides.astype("float64"), sides.astype("float64"), [0] * len(sides))
+    assert overlaps[found.classes[:, None] != found.classes].max() <= 0.7001
 
 
 def test_other_box_formats_and_input_ranges_change_nothing(rng):
@@ -180,8 +233,47 @@ def test_pictures_show_the_boxes():
     picture = inference.draw_detections(pixels, found)
     assert isinstance(picture, Image.Image) and picture.size == (120, 100)
     changed = np.asarray(picture) != pixels
-    assert changed[30, 10:61].any(axis=-1).all() and changed[30:81, 60].any(axis=-1).all()
-    assert not changed[40:70, 20:50].any() and (pixels == 200).all()
+    # Lines are around what is in a box.
+    assert changed[29, 9:61].any(axis=-1).all() and changed[29:81, 60].any(axis=-1).all()
+    assert not changed[30:80, 10:60].any() and (pixels == 200).all()
+    assert (np.asarray(picture)[29:81, 9] == class_colour(1)).all()
+
+
+def test_labels_leave_small_boxes_visible(rng):
+    """Defects of 3 to 40 pixels: nothing is drawn into a box, and texts fit to boxes."""
+    corners = np.stack(np.meshgrid(np.arange(100, 1800, 200), np.arange(40, 1800, 150)), -1)
+    corners = corners.reshape(-1, 2) + rng.integers(0, 60, (108, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(3, 41, (108, 2))], axis=1)
+    boxes[1::2] = boxes[::2] + [45, 0, 45, 0]  # two beside each other
+    found = inference.Detections(
+        boxes.astype("float32"), np.ones(108), np.arange(108) % 6, ("missing hole",) * 6, None
+    )
+    image = np.asarray(inference.draw_detections(np.full((1920, 1920, 3), 200, "uint8"), found))
+    untouched = (image == 200).all(axis=-1)
+    for x1, y1, x2, y2 in boxes:
+        assert untouched[y1:y2, x1:x2].all()
+        assert not untouched[y1 - 1, x1 - 1 : x2 + 1].any()
+        assert not untouched[y1 - 1 : y2 + 1, x2].any()
+    assert (~untouched).mean() < 108 * 160 * 20 / 1920**2
+
+
+def test_names_in_any_script(caplog, monkeypatch):
+    def draw(*names):
+        found = inference.Detections(
+            np.array([[10, 30, 60, 80]], "float32"), np.ones(1), np.zeros(1, int), names, None
+        )
+        return np.asarray(inference.draw_detections(np.full((100, 120, 3), 200, "uint8"), found))
+
+    for letter in "\u00d6\u00fc\u00df\u0416\u03a9":
+        font = load_font(letter, 20)
+        assert drawable(letter, 0) == letter
+        # Letters that a font lacks look all the same.
+        assert bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
+    # Without a font of its script, a name becomes the number of its class, and is named once.
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: ["/no/font.ttf"])
+    unknown = "\u77ed\u8def\U000e0f00"  # which no font of any machine has
+    assert (draw(unknown) == draw("class 0")).all() and (draw(unknown) == draw("class 0")).all()
+    assert caplog.text.count("No font") == 1 and "'class 0'" in caplog.text
 
 
 def test_labels_do_not_cover_each_other(rng):
