@@ -103,7 +103,7 @@ class ClassificationTask:
         )
 
     def shown(self, first_epoch):
-        """Returns augmented pixels of one batch, and no boxes."""
+        """Returns augmented pixels of one batch, no boxes, and labels."""
         batches = self.train_data.batches(
             16,
             shuffle=True,
@@ -112,8 +112,8 @@ class ClassificationTask:
             first_epoch=first_epoch,
             soft_labels=self._soft_labels,
         )
-        images, _ = next(iter(batches))
-        return keras.ops.convert_to_numpy(images), None
+        images, labels = map(keras.ops.convert_to_numpy, next(iter(batches)))
+        return images, None, labels
 
     def validation_batches(self):
         return self.test_data.batches(

@@ -125,10 +125,10 @@ class DetectionTask:
         )
 
     def shown(self, first_epoch):
-        """Returns augmented pixels of one batch, and their boxes."""
+        """Returns augmented pixels of one batch, their boxes and the classes of these."""
         images, truth = next(iter(self.train_batches(first_epoch)))
         convert = keras.ops.convert_to_numpy
-        return convert(images), convert(truth["boxes"])
+        return convert(images), convert(truth["boxes"]), convert(truth["classes"])
 
     def callbacks(self, twin):
         return [

@@ -16,6 +16,7 @@ from keras_spd.training.run_folder import RunFolder, SaveState, restore_state, w
 from keras_spd.training.stops import explained
 
 _log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_PICTURES = 30
 _TASKS: dict[str, type[ClassificationTask] | type[DetectionTask]] = {
     "classification": ClassificationTask,
     "detection": DetectionTask,
@@ -90,8 +91,11 @@ def train(
     else:
         if distribution.is_chief:
             folder.forget_epochs(first_epoch)
-            images, boxes = task.shown(first_epoch)
-            draw_training_images(images, boxes, folder.training_images)
+            images, boxes, labels = task.shown(first_epoch)
+            names = task.train_data.class_names
+            draw_training_images(
+                images, boxes, folder.training_images, labels=labels, class_names=names
+            )
         callbacks = _callbacks(task, folder, first_epoch, distribution)
         with explained(folder, recipe.batch_size), distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch))
@@ -192,10 +196,27 @@ def _callbacks(task, folder, first_epoch, distribution):
         *task.callbacks(twin),  # what they measure is logged
         keras.callbacks.CSVLogger(folder.log, append=first_epoch > 0),
         best,
+        _DrawCurves(folder),
         *_tensorboard(folder),
         *back,
         SaveState(folder.state),  # last: what it counts as done must be logged
     ]
+
+
+class _DrawCurves(keras.callbacks.Callback):
+    """Draws the log while a run goes on, so that it is there when the run is stopped.
+
+    Not after every epoch if these are short: drawing takes about a second.
+    """
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.drawn = folder, time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self.drawn > _SECONDS_BETWEEN_PICTURES:
+            draw_learning_curves(self.folder.read_log(), self.folder.learning_curves)
+            self.drawn = time.monotonic()
 
 
 class _SwapBack(keras.callbacks.Callback):
