@@ -20,7 +20,7 @@ def explain(
 ) -> None:
     """Draw what a network sees: its feature maps, and for a classifier Grad-CAM.
 
-    Grad-CAM is for the class that each model takes the image for.
+    Grad-CAM is for the class that each model takes the image for; red is what speaks most for it.
 
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """
