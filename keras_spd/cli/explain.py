@@ -31,11 +31,11 @@ def explain(
     models = inference.load_models(paths)
     output.mkdir(parents=True, exist_ok=True)
     classifiers = {name: model for name, model in models.items() if inference.is_classifier(model)}
-    for place, file in enumerate(files):
+    for name, file in zip(inference.name_pictures(files), files, strict=True):
         pictures = {"features": inference.draw_feature_maps(models, file)}
         if classifiers:
             pictures["grad_cam"] = inference.draw_grad_cam(classifiers, file)
         for kind, picture in pictures.items():
-            path = output / f"{place:05d}_{file.stem}_{kind}.png"
+            path = output / f"{name}_{kind}.png"
             picture.save(path)
             typer.echo(path)
