@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_spd import applications, data, export, training
+from keras_spd.fonts import load_font
 
 _MARK = ".demo"  # what `run_demo` may replace: a run of `train` has all its other files
 
@@ -72,18 +73,24 @@ def run_demo(folder, *, epochs=None, say):
 
 
 def _draw(pixels, labels, predictions, class_names, *, rows=4, columns=8, zoom=4):
-    """Draws a grid of images with predicted names: green where right, red where wrong."""
+    """Draws a grid of images with the predicted names, and the true ones where they are others."""
     chosen = np.random.default_rng(0).permutation(len(pixels))[: rows * columns]
-    side, caption = pixels.shape[1] * zoom, 18
-    canvas = Image.new("RGB", (columns * side, rows * (side + caption)), "white")
+    side, line, head = pixels.shape[1] * zoom, 15, 24
+    step = side + 4, side + 2 * line + 6
+    canvas = Image.new("RGB", (columns * step[0], head + rows * step[1]), "white")
     draw = ImageDraw.Draw(canvas)
+    font = load_font("", 12)
+    legend = "Predicted class and its probability. Green: right. Red: wrong, with the true class."
+    draw.text((4, 4), legend, fill="black", font=font)
     for place, index in enumerate(chosen):
-        left, top = place % columns * side, place // columns * (side + caption)
+        left, top = place % columns * step[0], head + place // columns * step[1]
         image = Image.fromarray(pixels[index].astype("uint8"))
         canvas.paste(image.resize((side, side), Image.Resampling.NEAREST), (left, top))
         [[(label, name, score)]] = applications.decode_predictions(
             predictions[index : index + 1], class_names, top=1
         )
-        colour = "green" if label == labels[index] else "red"
-        draw.text((left + 4, top + side + 3), f"{name} {score:.2f}", fill=colour)
+        true = labels[index]
+        text = f"{name} {score:.2f}" + ("" if label == true else f"\ntrue: {class_names[true]}")
+        colour = "green" if label == true else "red"
+        draw.text((left + 3, top + side + 1), text, fill=colour, font=font, spacing=1)
     return canvas

@@ -58,19 +58,21 @@ def _open(path, size):
 
 
 @functools.cache
-def drawable(name, label):
-    """Returns the name of a class, or `"class 3"` where no font of this machine can draw it.
+def drawable(name, label=None):
+    """Returns the name of a class, or another where no font of this machine can draw it.
 
     Args:
         name: String.
-        label: Integer, the number of the class.
+        label: Integer, the number of the class, for `"class 3"`; `None` where it is not known,
+            for the codes of the letters.
     """
     if find_font(f"{name} 0.9") is not None:  # with its confidence behind it
         return name
+    shown = name.encode("ascii", "backslashreplace").decode() if label is None else f"class {label}"
     _log.warning(
-        "No font of this machine can draw the class name %r: in pictures it is 'class %d'. "
-        "Install a font of its script, such as Noto.",
+        "No font of this machine can draw the class name %r: in pictures it is %r. Install a font "
+        "of its script, such as Noto.",
         name,
-        label,
+        shown,
     )
-    return f"class {label}"
+    return shown

@@ -89,8 +89,9 @@ def _score_detector(model, found, image_size, batch_size, thresholds, output):
     metrics.draw_precision_recall(
         metrics.precision_recall(truth, detections), output / "precision_recall.png"
     )
-    matrix, names = metrics.confusion_matrix(truth, detections)
-    metrics.draw_confusion_matrix(matrix, names, output / "confusion_matrix.png")
+    at = {"confidence": 0.25, "iou": 0.45}
+    matrix, names = metrics.confusion_matrix(truth, detections, **at)
+    metrics.draw_confusion_matrix(matrix, names, output / "confusion_matrix.png", **at)
     return metrics.evaluate_coco(truth, detections, scales=scales)
 
 

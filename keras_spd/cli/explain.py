@@ -20,7 +20,7 @@ def explain(
 ) -> None:
     """Draw what a network sees: its feature maps, and for a classifier Grad-CAM.
 
-    Grad-CAM is for the class that each model takes the image for.
+    Grad-CAM is for the class that each model takes the image for; red is what speaks most for it.
 
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """
@@ -31,11 +31,11 @@ def explain(
     models = inference.load_models(paths)
     output.mkdir(parents=True, exist_ok=True)
     classifiers = {name: model for name, model in models.items() if inference.is_classifier(model)}
-    for place, file in enumerate(files):
+    for name, file in zip(inference.name_pictures(files), files, strict=True):
         pictures = {"features": inference.draw_feature_maps(models, file)}
         if classifiers:
             pictures["grad_cam"] = inference.draw_grad_cam(classifiers, file)
         for kind, picture in pictures.items():
-            path = output / f"{place:05d}_{file.stem}_{kind}.png"
+            path = output / f"{name}_{kind}.png"
             picture.save(path)
             typer.echo(path)

@@ -11,6 +11,7 @@ from keras_spd.inference.feature_maps import draw_feature_maps as draw_feature_m
 from keras_spd.inference.feature_maps import feature_maps as feature_maps
 from keras_spd.inference.files import find_sources as find_sources
 from keras_spd.inference.files import load_predictor as load_predictor
+from keras_spd.inference.files import name_pictures as name_pictures
 from keras_spd.inference.files import predict_files as predict_files
 from keras_spd.inference.grad_cam import draw_grad_cam as draw_grad_cam
 from keras_spd.inference.grad_cam import grad_cam as grad_cam

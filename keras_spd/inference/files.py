@@ -4,6 +4,7 @@ import glob
 import itertools
 import logging
 import pathlib
+import re
 import time
 
 import numpy as np
@@ -84,6 +85,39 @@ def _is_known(path):
     return (path.suffix.lower() in SUFFIXES or video.is_video(path)) and path.is_file()
 
 
+def name_pictures(sources):
+    """Returns a name for the results of each file, without an ending: `00012_spur_board`.
+
+    It is made of the file's number, its folder, if they are in several, and its own name.
+
+    Args:
+        sources: List of paths.
+    """
+    paths = [pathlib.Path(source) for source in sources]
+    several = len({path.parent for path in paths}) > 1
+    return [
+        "_".join([f"{number:05d}", *([path.parent.name] if several else []), path.stem])
+        for number, path in enumerate(paths)
+    ]
+
+
+def _warn_of_others(output, names):
+    """Warns of pictures and videos of an earlier run, which stay as they are."""
+    others = [
+        path.name
+        for path in sorted(output.iterdir())
+        if re.fullmatch(r"\d{5,}_.*\.(png|mp4)", path.name) and path.stem not in names
+    ]
+    if others:
+        _log.warning(
+            "%s holds %d pictures or videos of an earlier run, such as %s. They stay; JSON and CSV "
+            "are of this run alone. To keep runs apart, give another `--output`.",
+            output,
+            len(others),
+            others[0],
+        )
+
+
 def predict_files(predictor, sources, output, *, webcam=None, say=_log.info):
     """Predicts files, and writes pictures, a JSON and a CSV file as it goes.
 
@@ -94,7 +128,7 @@ def predict_files(predictor, sources, output, *, webcam=None, say=_log.info):
         sources: List of paths of images and videos, as `find_sources` returns them.
         output: Path of the folder to write to. It gets a picture of each image and an `.mp4` of
             each video, drawn on, and `detections.json` and `.csv` (of a classifier,
-            `classes.json` and `.csv`).
+            `classes.json` and `.csv`). Pictures of an earlier run stay there, which a warning says.
         webcam: Integer, a camera to predict after the files, until the program is interrupted.
         say: Function that takes a line of text for each image.
 
@@ -109,7 +143,8 @@ def predict_files(predictor, sources, output, *, webcam=None, say=_log.info):
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     is_detector = isinstance(predictor, Predictor)
-    numbered = [(f"{number:05d}_{path.stem}", path) for number, path in enumerate(sources)]
+    numbered = list(zip(name_pictures(sources), sources, strict=True))
+    _warn_of_others(output, {name for name, _ in numbered})
     with ResultFiles(output, "detections" if is_detector else "classes") as results:
         run = _Run(predictor, output, results, say)
         for is_video, group in itertools.groupby(

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_spd.fonts import drawable
 from keras_spd.inference import panels
 from keras_spd.inference.feature_maps import find_layer, level_layers
 from keras_spd.inference.network_input import (
@@ -102,7 +103,8 @@ def draw_grad_cam(models, image, class_index=None):
         class_index: As in `grad_cam`; `None` for what each model takes the image for.
 
     Returns:
-        `PIL.Image.Image`, with a row for each model; bright is what speaks for the class.
+        `PIL.Image.Image`, with a row for each model; red is what speaks most for the class, and
+        what speaks not at all for it keeps its colours.
 
     Raises:
         ValueError: As `grad_cam`.
@@ -131,6 +133,8 @@ def draw_grad_cam(models, image, class_index=None):
                     [panels.overlay(given.original, upsample(heat, size))],
                 )
             )
-        title = f"{name}: Grad-CAM for {class_name(model, index)} (probability {share:.2f})"
+        pictures.append(panels.captioned("scale", [panels.heat_scale()]))
+        label = drawable(class_name(model, index), index)
+        title = f"{name}: Grad-CAM for {label} (probability {share:.2f})"
         rows.append(panels.captioned(title, pictures, columns=len(pictures), bold=True))
     return panels.side_by_side([rows])

@@ -7,6 +7,7 @@ from keras_spd.fonts import load_font
 
 TILE, CAM, LARGE = 120, 180, 240  # longest side of a picture, pixels
 _GAP, _TEXT, _ROW = 6, 14, 4  # pixels, pixels, tiles
+_OVER = 0.7  # how much of an image a heat map hides at most
 
 
 def named_models(models):
@@ -74,8 +75,24 @@ def side_by_side(grid):
 
 
 def overlay(pixels, heat, side=CAM):
-    """Returns an image with a heat map over it, 0 to 1: the image shows through everywhere."""
+    """Returns an image with a heat map over it, 0 to 1: where that is 0, the image is as it was."""
     image = np.asarray(tile(pixels, side)).astype("float32")
     heat = np.asarray(Image.fromarray(heat.astype("float32")).resize(image.shape[1::-1], 2))
-    mixed = 0.5 * image + 0.5 * colour(heat.clip(0, 1), scale=False, colours="inferno")
+    heat = heat.clip(0, 1)
+    share = _OVER * (2 * heat).clip(0, 1)[..., None]
+    # From yellow to red, which is seen on black and on white.
+    mixed = (1 - share) * image + share * colour(heat, scale=False, colours="autumn_r")
     return Image.fromarray(mixed.round().astype("uint8"))
+
+
+def heat_scale(side=CAM):
+    """Returns the colours of `overlay` from 1 to 0, on white and on black."""
+    heat = np.repeat(np.linspace(1, 0, side)[:, None], 32, axis=1)
+    pixels = np.full((side, 32, 3), 255, "uint8")
+    pixels[:, 16:] = 0
+    canvas = Image.new("RGB", (60, side), "white")
+    canvas.paste(overlay(pixels, heat, side), (0, 0))
+    draw = ImageDraw.Draw(canvas)
+    for text, top in (("1", 0), ("0.5", side // 2 - _TEXT // 2), ("0", side - _TEXT - 3)):
+        draw.text((36, top), text, fill="black", font=load_font(text, _TEXT - 2))
+    return canvas

@@ -9,6 +9,7 @@ from PIL import Image
 
 from keras_spd import applications, inference
 from keras_spd.applications import STATISTICS, ImageModel, ModelInfo, ResNet18SPD
+from keras_spd.inference import panels
 from keras_spd.inference.feature_maps import varied_channels
 
 
@@ -207,3 +208,19 @@ def test_names_of_models(tmp_path):
     assert list(inference.load_models([*paths[:1], "bccd"])) == ["spd", "bccd"]
     with pytest.raises(ValueError, match="comes twice"):
         inference.load_models([paths[0], paths[0]])
+
+
+def test_what_does_not_matter_keeps_its_colours(rng):
+    pixels = rng.integers(0, 256, (8, 10, 3), dtype="uint8")
+    heat = np.zeros((8, 10), "float32")
+    heat[:, 5:] = 1
+    over = np.asarray(panels.overlay(pixels, heat, side=10))
+    assert (over[:, :4] == pixels[:, :4]).all()
+    red = 0.3 * pixels[:, 7:] + 0.7 * np.array([255, 0, 0])
+    np.testing.assert_allclose(over[:, 7:], red, atol=1)
+    scale = np.asarray(panels.heat_scale(90)).astype(int)
+    assert scale[0, 0].tolist() == over_white(1) and scale[89, 0].tolist() == [255] * 3
+
+
+def over_white(heat):
+    return [round(0.3 * 255 + 0.7 * channel) for channel in (255, 255 * (1 - heat), 0)]

@@ -13,7 +13,13 @@ from bright import BrightBox
 from PIL import Image
 
 import keras_spd
-from keras_spd.inference import Classifier, find_sources, load_predictor, predict_files
+from keras_spd.inference import (
+    Classifier,
+    find_sources,
+    load_predictor,
+    name_pictures,
+    predict_files,
+)
 
 
 def draw(path, box=(10, 20, 30, 50), size=(100, 80)):
@@ -135,7 +141,23 @@ def test_no_picture_is_written_over_another(tmp_path):
     files = [draw(tmp_path / folder / "same.png") for folder in ("a", "b")]
     predict_files(keras_spd.Predictor(BrightBox(), 64), files, tmp_path / "out")
     pictures = [path.name for path in pathlib.Path(tmp_path / "out").glob("*.png")]
-    assert sorted(pictures) == ["00000_same.png", "00001_same.png"]
+    assert sorted(pictures) == ["00000_a_same.png", "00001_b_same.png"]
+    assert name_pictures(files[:1]) == ["00000_same"]
+
+
+def test_pictures_of_an_earlier_run_are_told_of(tmp_path, caplog):
+    files = [draw(tmp_path / f"{index}.png") for index in range(3)]
+    predictor, output = keras_spd.Predictor(BrightBox(), 64), tmp_path / "out"
+    predict_files(predictor, files, output)
+    (output / "notes.png").touch()
+    predict_files(predictor, files, output)
+    assert not caplog.text
+    predict_files(predictor, files[:1], output)
+    assert (
+        f"{output} holds 2 pictures or videos of an earlier run, such as 00001_1.png" in caplog.text
+    )
+    assert len(list(output.glob("*.png"))) == 4
+    assert len(json.loads((output / "detections.json").read_text())) == 1
 
 
 MEMORY = """

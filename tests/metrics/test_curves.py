@@ -45,3 +45,21 @@ def test_pictures(classes, tmp_path, rng):
     for name in ("curves.png", "matrix.png"):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 300 and len(image.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
+    """Matplotlib warns of letters that a font lacks."""
+    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    titles = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text, **__: titles.append(text))
+    names = ["\u00d6ffnung", "\u77ed\u8def"]
+    curve = np.linspace(0, 1, 101)
+    curves = {name: (curve, 1 - curve, curve) for name in names}
+    metrics.draw_precision_recall(curves, tmp_path / "curves.png")
+    matrix = np.ones((3, 3), int)
+    metrics.draw_confusion_matrix(matrix, names, tmp_path / "a.png", confidence=0.25, iou=0.45)
+    assert not [warning for warning in recwarn if "missing" in str(warning.message)]
+    assert "confidence of at least 0.25" in titles[-1] and "IoU of 0.45" in titles[-1]
+    metrics.draw_confusion_matrix(matrix, ["first", "class 1"], tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    assert "confidence" not in titles[-1]
