@@ -49,6 +49,7 @@ def evaluate(
     Example: keras-spd evaluate boards/test.json --weights runs/boards/model.keras
     """
     from keras_spd import inference
+    from keras_spd.data.folder import NoClassFoldersError
 
     predictor = inference.load_predictor(
         weights,
@@ -59,7 +60,10 @@ def evaluate(
     )
     output.mkdir(parents=True, exist_ok=True)
     if isinstance(predictor, inference.Classifier):
-        scores = _score_classifier(predictor, data, dataset, data_dir, on_problem, output)
+        try:
+            scores = _score_classifier(predictor, data, dataset, data_dir, on_problem, output)
+        except NoClassFoldersError as error:
+            raise ValueError(f"{weights} is a classifier. {error}") from None
     else:
         model = predictor.model
         found = options.read_detection(

@@ -13,6 +13,13 @@ from keras_spd.data.images import ImageError, find_images, read_image
 
 _log = logging.getLogger(__name__)
 _CACHE_BYTES = 2 * 2**30
+_TAKES = (
+    "A classifier takes a folder with a sub-folder of images for each class, FOLDER/CLASS/image.png"
+)
+
+
+class NoClassFoldersError(ValueError):
+    """Something else than a folder with a folder of images for each class."""
 
 
 def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"):
@@ -74,12 +81,21 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
 def _find(folder, class_names):
     """Returns image paths, labels and class names."""
     if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}.")
+        raise NoClassFoldersError(
+            f"There is no folder {folder}. {_TAKES}; data with boxes, such as `data.yaml` and "
+            "COCO's `.json`, are for detectors."
+        )
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and find_images(path))
     if not folders:
-        raise ValueError(
+        raise NoClassFoldersError(
             f"There are no images in subfolders of {folder}. Put those of each class into a folder "
             f"of its own: {folder}/CLASS/image.png."
+        )
+    boxes = [name for name in ("labels", "Annotations") if (folder / name).is_dir()]
+    if boxes and len(folders) == 1:
+        raise NoClassFoldersError(
+            f"{folder} has the folders {folders[0].name} and {boxes[0]}: images with boxes, which "
+            f"are for detectors. {_TAKES}."
         )
     class_names = tuple(class_names or (path.name for path in folders))
     unknown = [path.name for path in folders if path.name not in class_names]

@@ -7,6 +7,7 @@ import logging
 import keras
 
 from keras_spd import applications, data
+from keras_spd.data.folder import NoClassFoldersError
 from keras_spd.training.distribution import on_one_device
 
 _log = logging.getLogger(__name__)
@@ -43,12 +44,15 @@ class ClassificationTask:
     def _read(self, split, like=None):
         source = self.recipe.data
         if source.name is None:
-            return data.from_folder(
-                split,
-                image_size=source.image_size or (like and like.image_shape[:2]),
-                class_names=like and like.class_names,
-                on_problem=source.on_problem,
-            )
+            try:
+                return data.from_folder(
+                    split,
+                    image_size=source.image_size or (like and like.image_shape[:2]),
+                    class_names=like and like.class_names,
+                    on_problem=source.on_problem,
+                )
+            except NoClassFoldersError as error:
+                raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
         if source.name == "blood_cells":
             return data.load_blood_cells(split)
         return data.from_tfds(

@@ -168,6 +168,22 @@ def test_check_data_says_each_thing_once(rng, monkeypatch, capsys, caplog, tmp_p
     assert "not a single box in the data (8 images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("given", ["yolo/data.yaml:val", "yolo", "voc"])
+def test_data_with_boxes_are_not_for_classifiers(rng, monkeypatch, capsys, tmp_path, given):
+    monkeypatch.chdir(tmp_path)
+    write_noise(rng, tmp_path / "yolo" / "images" / "val" / "a.png")
+    (tmp_path / "yolo" / "labels").mkdir()
+    (tmp_path / "yolo" / "data.yaml").write_text("names: [a]\nval: images/val\n")
+    write_noise(rng, tmp_path / "voc" / "JPEGImages" / "a.png")
+    (tmp_path / "voc" / "Annotations").mkdir()
+    assert run(monkeypatch, "evaluate", given, "--weights", "cifar10") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("keras-spd: cifar10 is a classifier. ") and "for detectors" in said
+    assert "a sub-folder of images for each class, FOLDER/CLASS/image.png" in said
+    assert run(monkeypatch, "train", "resnet18_spd", "--train", given, "--test", given) == 1
+    assert said.replace("cifar10 is", "resnet18_spd is") in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
