@@ -86,7 +86,7 @@ def export(
         bool | None,
         typer.Option(
             "--fold/--no-fold",
-            help="Fold the network first; default: in SavedModels, where it pays.",
+            help="Fold the network first; default: in SavedModels and ONNX files, where it pays.",
         ),
     ] = None,
     confidence: Annotated[
@@ -109,7 +109,6 @@ def export(
 
     import numpy as np
 
-    import keras_spd
     from keras_spd import export as exporting
     from keras_spd import inference
     from keras_spd.export.serving import image_sides
@@ -143,29 +142,30 @@ def export(
         read = _read_for_detector if is_detector else _read_for_classifier
         pixels = {size: read(data, dataset, images, data_dir, on_problem, size) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
-    if fold is None:
-        fold = format is Format.SAVED_MODEL
     typer.echo(f"Converting {weights}: up to a minute.", err=True)
-    exported = keras_spd.fold(model) if fold else model
+    folding = "auto" if fold is None else fold
     if format is Format.SAVED_MODEL:
         output = output or weights.with_suffix("")
-        exporting.export_saved_model(exported, output, image_size=sizes[0])
+        exporting.export_saved_model(model, output, image_size=sizes[0], fold=folding)
         verify, written = exporting.verify_saved_model, f"{output}/"
         bytes_written = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     elif format is Format.ONNX:
         output = output or weights.with_suffix(".onnx")
-        exporting.export_onnx(exported, output, image_size=sizes[0], batch_size=counts[0])
+        exporting.export_onnx(
+            model, output, image_size=sizes[0], batch_size=counts[0], fold=folding
+        )
         verify, written, bytes_written = exporting.verify_onnx, str(output), output.stat().st_size
     else:
         suffix = f"_{quantize}.tflite" if quantize else ".tflite"
         output = output or weights.with_name(weights.stem + suffix)
         exporting.export_tflite(
-            exported,
+            model,
             output,
             quantization=quantize,
             representative_data=pixels[sizes[0]],
             image_size=sizes,
             batch_size=counts,
+            fold=folding,
         )
         verify, written, bytes_written = exporting.verify_tflite, str(output), output.stat().st_size
     shapes = " or ".join(f"{height}x{width}" for height, width in sizes)
@@ -188,10 +188,7 @@ def export(
                 f"{differ.format(found.max_difference)}."
             )
         else:
-            typer.echo(
-                f"Not compared with the Keras model: neither finds anything in {shown}. Compare "
-                "it on images with objects: `--data`."
-            )
+            typer.echo(f"Not compared with the Keras model, as neither finds anything in {shown}.")
 
 
 def _read_for_detector(data, dataset, images, data_dir, on_problem, size):

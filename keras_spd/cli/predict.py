@@ -47,7 +47,9 @@ def predict(
     tile: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Cut larger images into overlapping tiles of 640 or 480x640 (HxW)."
+            metavar="SIZE",
+            help="Cut larger images into overlapping tiles of 640 or 480x640 (HxW), which the "
+            "network sees at that size, or at `--image-size`.",
         ),
     ] = None,
     overlap: Annotated[

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_spd.export import serving
+from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
 from keras_spd.inference.batches import run_in_batches
 
@@ -17,7 +18,7 @@ _VERIFIED_AT_ONCE = 8  # images
 _GRAY = 114.0  # as the canvas of `keras_spd.data.letterbox`
 
 
-def export_saved_model(model, path, *, image_size=None):
+def export_saved_model(model, path, *, image_size=None, fold="auto"):
     """Writes a SavedModel with two signatures, preprocessing and decoding inside.
 
     - `serving_default` takes float32 `images` of shape `(batch, height, width, 3)`: pixels from 0
@@ -36,6 +37,8 @@ def export_saved_model(model, path, *, image_size=None):
         path: Folder to write. It appears when it is complete; a SavedModel there is replaced.
         image_size: `(height, width)` that files are resized to; defaults to the size the model
             was built for or trained at.
+        fold: Whether the network is folded first (`keras_spd.fold`), which leaves what it computes
+            as it is; `"auto"` for where it makes the file faster, which it does.
 
     Returns:
         The path.
@@ -56,6 +59,7 @@ def export_saved_model(model, path, *, image_size=None):
     path = pathlib.Path(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise ValueError(f"{path} exists and is no SavedModel. Choose another folder.")
+    model = folded(model, fold, "SavedModel")
     size, channels, network = _serving(model, image_size)
     archive = keras.export.ExportArchive()
     shape = (None, *(_sides(model)), channels)

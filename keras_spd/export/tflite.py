@@ -11,6 +11,7 @@ import keras
 from keras_spd.export import serving
 from keras_spd.export.calibration import calibration_batches, check_calibration
 from keras_spd.export.detections import LAYER
+from keras_spd.export.folding import folded
 from keras_spd.export.metadata import add_metadata, foreign_operators
 from keras_spd.export.rewrite import shorten_float_kernels, take_pixels
 from keras_spd.export.signatures import merge_signatures
@@ -29,6 +30,7 @@ def export_tflite(
     representative_data=None,
     image_size=None,
     batch_size=1,
+    fold="auto",
 ):
     """Writes a TFLite file that the stock LiteRT runtime runs.
 
@@ -50,6 +52,8 @@ def export_tflite(
             or a detector was trained at. A TFLite file is made for fixed sizes: a list of several
             makes as many signatures, which share the weights.
         batch_size: Integer, or a list of several, for as many signatures.
+        fold: Whether the network is folded first (`keras_spd.fold`), which leaves what it computes
+            as it is; `"auto"` for where it makes the file faster, which it does not.
 
     Returns:
         The path.
@@ -73,6 +77,7 @@ def export_tflite(
             f"`quantization` must be one of {', '.join(map(repr, QUANTIZATIONS))}. "
             f"Received: quantization={quantization!r}."
         )
+    model = folded(model, fold, "TFLite")
     sizes = image_size if isinstance(image_size, list) else [image_size]
     counts = batch_size if isinstance(batch_size, list) else [batch_size]
     images = None

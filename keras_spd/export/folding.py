@@ -1,0 +1,26 @@
+"""Whether a network is folded before it is exported."""
+
+from keras_spd.surgery import fold as fold_model
+from keras_spd.surgery.graph import is_graph
+
+# Where folding makes a file faster: "Formats" in benchmarks/README.md.
+_PAYS = {"SavedModel": True, "ONNX": True, "TFLite": False}
+
+
+def folded(model, fold, file_format):
+    """Returns a model or, where that is asked for or pays, the same folded.
+
+    Args:
+        model: Keras model.
+        fold: `True`, `False`, or `"auto"`: where the format gains from it and the model can be
+            folded.
+        file_format: `"SavedModel"`, `"ONNX"` or `"TFLite"`.
+
+    Raises:
+        ValueError: If `fold` is something else, or is `True` and the model cannot be folded.
+    """
+    if fold not in (True, False, "auto"):
+        raise ValueError(f'`fold` must be True, False or "auto". Received: fold={fold!r}.')
+    if fold == "auto":
+        fold = _PAYS[file_format] and is_graph(getattr(model, "network", model))
+    return fold_model(model) if fold else model
