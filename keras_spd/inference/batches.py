@@ -24,7 +24,12 @@ def run_in_batches(run, images, sizes):
 
     Returns:
         Dictionary of arrays, the outputs for all images.
+
+    Raises:
+        ValueError: If there is no image.
     """
+    if not len(images):
+        raise ValueError("There must be an image at least. Received: none.")
     found, start = [], 0
     while start < len(images):
         left = len(images) - start

@@ -50,8 +50,8 @@ class TFLiteDetector:
         ):
             _log.warning(
                 "The TFLite file finds boxes with the thresholds it was exported with, confidence "
-                "%g and IoU %g, and not with %g and %g; AP comes out too low. To score it, export "
-                "it with `--confidence %g --iou %g`.",
+                "%g and IoU %g, and not with %g and %g, which change its scores (AP). For these, "
+                "export it with `--confidence %g --iou %g`.",
                 inside.confidence_threshold,
                 inside.iou_threshold,
                 decoder.confidence_threshold,
