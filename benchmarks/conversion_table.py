@@ -17,9 +17,8 @@ import keras
 import numpy as np
 
 import keras_spd
-from keras_spd.benchmark import count_multiply_adds
 from keras_spd.layers import SPDConv
-from keras_spd.surgery import SPDDepthwiseConv, plan
+from keras_spd.surgery import SPDDepthwiseConv, count_multiply_adds, plan
 
 NETWORKS = [
     "VGG16",

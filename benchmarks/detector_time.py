@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_spd.applications import YOLOV5SPD
-from keras_spd.benchmark import count_multiply_adds
+from keras_spd.surgery import count_multiply_adds
 
 KINDS = ("spd", "strided")
 

@@ -56,7 +56,7 @@ def main():
     folder.mkdir(exist_ok=True)
     model.save(folder / "cells.keras")
 
-    classifier = keras_spd.inference.Classifier(folder / "cells.keras", batch_size=64)
+    classifier = keras_spd.predict.Classifier(folder / "cells.keras", batch_size=64)
     images, labels, _ = read("test", 50 if smoke else 614)
     images = images.astype("uint8")
     found = classifier(images)
@@ -66,7 +66,7 @@ def main():
     print(f"test accuracy {right:.4f} on {len(images)} cells")
     for index in range(0, len(images), len(images) // 3):
         print(f"  {class_names[labels[index]]}: {found[index]}")
-        picture = keras_spd.inference.draw_classes(images[index], found[index])
+        picture = keras_spd.images.draw_classes(images[index], found[index])
         picture.save(folder / f"{index}.png")
 
 

@@ -61,7 +61,7 @@ def main():
     print(f"found {found}:", dict(zip(found.class_names, counts, strict=True)))
     for entry in found.to_json()[:3]:
         print(f"  {entry['name']} {entry['confidence']:.2f} at {[round(x) for x in entry['box']]}")
-    keras_spd.inference.draw_detections(slide, found).save(folder / "found.png")
+    keras_spd.images.draw_detections(slide, found).save(folder / "found.png")
 
 
 if __name__ == "__main__":

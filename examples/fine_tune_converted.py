@@ -14,7 +14,7 @@ import keras
 
 import keras_spd
 from keras_spd.applications import ResNet18SPD, preprocess_input
-from keras_spd.benchmark import count_multiply_adds
+from keras_spd.surgery import count_multiply_adds
 
 
 def load(name, images, data_dir):

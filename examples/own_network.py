@@ -13,8 +13,8 @@ import keras
 
 import keras_spd
 from keras_spd.applications import preprocess_input
-from keras_spd.benchmark import count_multiply_adds
 from keras_spd.layers import SPDConv
+from keras_spd.surgery import count_multiply_adds
 
 
 def strided(x, filters):

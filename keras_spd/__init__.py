@@ -11,12 +11,14 @@ if "_KERAS_SPD_COMPLETE" not in os.environ:
     from keras_spd import benchmark as benchmark
     from keras_spd import data as data
     from keras_spd import detection as detection
+    from keras_spd import explain as explain
     from keras_spd import export as export
     from keras_spd import layers as layers
     from keras_spd import metrics as metrics
+    from keras_spd import predict as predict
     from keras_spd import surgery as surgery
-    from keras_spd.inference import Predictor as Predictor
-    from keras_spd.inference import evaluate as evaluate
+    from keras_spd.predict import Predictor as Predictor
+    from keras_spd.predict import evaluate as evaluate
     from keras_spd.surgery import fold as fold
     from keras_spd.surgery import to_spd as to_spd
     from keras_spd.weights import list_models as list_models

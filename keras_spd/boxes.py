@@ -1,14 +1,12 @@
-"""Boxes and the geometry of images: formats, overlaps, letterboxing. Knows no model.
+"""Boxes: formats and overlaps. Knows no image and no model.
 
 Coordinates are continuous: the pixel in column 0 covers x from 0 to 1. Format names are those of
 Keras and keras-cv (`keras.utils.bounding_boxes.convert_format` converts them).
 """
 
-import dataclasses
 import math
 
 import keras
-import numpy as np
 from keras import ops
 
 BOX_FORMATS = (
@@ -87,66 +85,3 @@ def complete_iou(predicted, target):
     aspect = 4 / math.pi**2 * (ops.arctan(tw / th) - ops.arctan(pw / ph)) ** 2
     weight = ops.stop_gradient(aspect / (aspect - iou + 1 + _EPSILON))
     return iou - distance / diagonal - weight * aspect
-
-
-@dataclasses.dataclass(frozen=True)
-class Letterbox:
-    """How an image is put into another size: scaled by `scale`, then moved right and down.
-
-    Args:
-        scale: Number, network pixels per original pixel, the same in both directions.
-        left: Number, in network pixels.
-        top: Number, in network pixels.
-        image_size_hw: Height and width of the original image.
-
-    Example:
-
-    >>> letterbox = Letterbox.fit((480, 640), (320, 320))
-    >>> letterbox.scale, letterbox.left, letterbox.top
-    (0.5, 0.0, 40.0)
-    """
-
-    scale: float
-    left: float
-    top: float
-    image_size_hw: tuple[int, int]
-
-    @classmethod
-    def fit(cls, image_size_hw, network_size_hw):
-        """The largest image that fits, in the middle."""
-        (height, width), (network_height, network_width) = image_size_hw, network_size_hw
-        scale = min(network_height / height, network_width / width)
-        left, top = (network_width - width * scale) / 2, (network_height - height * scale) / 2
-        return cls(scale, left, top, (int(height), int(width)))
-
-    @staticmethod
-    def canvas(image_sizes_hw, network_size_hw, stride):
-        """The smallest network input for a batch: images keep the scale they have in a larger one.
-
-        Args:
-            image_sizes_hw: Heights and widths of the original images.
-            network_size_hw: Height and width that the images are fitted into.
-            stride: Integer that height and width of the result are multiples of.
-
-        Returns:
-            `(height, width)`, at most `network_size_hw`.
-
-        Example:
-
-        >>> Letterbox.canvas([(480, 640), (400, 640)], (320, 320), 32)
-        (256, 320)
-        """
-        scales = [Letterbox.fit(size, network_size_hw).scale for size in image_sizes_hw]
-        sides = np.max(np.array(image_sizes_hw) * np.array(scales)[:, None], axis=0)
-        height, width = (math.ceil(round(side, 3) / stride) * stride for side in sides)
-        return height, width
-
-    def to_network(self, boxes_xyxy):
-        """Boxes in the original image to boxes in network pixels; NumPy, `(boxes, 4)`."""
-        return np.asarray(boxes_xyxy) * self.scale + [self.left, self.top, self.left, self.top]
-
-    def to_image(self, boxes_xyxy):
-        """Boxes in network pixels to boxes in the original image, clipped to it."""
-        height, width = self.image_size_hw
-        boxes = (np.asarray(boxes_xyxy) - [self.left, self.top, self.left, self.top]) / self.scale
-        return np.clip(boxes, 0, [width, height, width, height])

@@ -128,10 +128,10 @@ def main(path, folder):
 
     model = numpy_weights(keras_spd.applications.ResNet18SPD(classes=3, shortcut="spd"))
     outputs["resnet"] = model.predict(images, verbose=0)
-    for level, maps in keras_spd.inference.feature_maps(model, images[0]).items():
+    for level, maps in keras_spd.explain.feature_maps(model, images[0]).items():
         outputs[f"maps_{level}"] = maps
         layer = f"stage{level[1:]}_block2_out"
-        outputs[f"grad_cam_{level}"] = keras_spd.inference.grad_cam(model, images[0], 1, layer)
+        outputs[f"grad_cam_{level}"] = keras_spd.explain.grad_cam(model, images[0], 1, layer)
 
     features = keras.Model(model.input, model.get_layer("stage4_block2_out").output)
     outputs["features"] = features.predict(images, verbose=0)

@@ -16,9 +16,9 @@ from drawings import write_drawings
 from PIL import Image
 
 import keras_spd
-from keras_spd.benchmark import count_multiply_adds
+from keras_spd.apps.demo import run_demo
 from keras_spd.cli.main import app
-from keras_spd.demo import run_demo
+from keras_spd.surgery import count_multiply_adds
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))]

@@ -1,6 +1,6 @@
 """Cuts the 32x32 blood cells that come with the package out of the BCCD images.
 
-    python tools/build_blood_cells.py BCCD_FOLDER keras_spd/data/blood_cells
+    python tools/build_blood_cells.py BCCD_FOLDER keras_spd/data/classification/blood_cells
 
 BCCD_FOLDER holds `images/` and COCO annotations `annotations/instances_{train,val,test}.json` of
 https://github.com/Shenggan/BCCD_Dataset (MIT). Training cells come from the training images, test

@@ -1,16 +1,6 @@
 """Networks with the signatures of Keras Applications."""
 
-from keras_spd.applications.detector import Detector as Detector
-from keras_spd.applications.detector import paper_optimizer as paper_optimizer
 from keras_spd.applications.from_reference import load_reference_model as load_reference_model
-from keras_spd.applications.image_model import ImageModel as ImageModel
-from keras_spd.applications.image_model import ModelInfo as ModelInfo
-from keras_spd.applications.image_model import find_pyramid as find_pyramid
-from keras_spd.applications.preprocessing import STATISTICS as STATISTICS
-from keras_spd.applications.preprocessing import Statistics as Statistics
-from keras_spd.applications.preprocessing import decode_predictions as decode_predictions
-from keras_spd.applications.preprocessing import get_statistics as get_statistics
-from keras_spd.applications.preprocessing import preprocess_input as preprocess_input
 from keras_spd.applications.resnet import CLASSIFIERS as CLASSIFIERS
 from keras_spd.applications.resnet import ResNet18SPD as ResNet18SPD
 from keras_spd.applications.resnet import ResNet34SPD as ResNet34SPD
@@ -21,4 +11,14 @@ from keras_spd.applications.resnet import ResNetSPDBackbone as ResNetSPDBackbone
 from keras_spd.applications.yolov5 import DETECTORS as DETECTORS
 from keras_spd.applications.yolov5 import YOLOV5SPD as YOLOV5SPD
 from keras_spd.applications.yolov5 import YOLOV5SPDBackbone as YOLOV5SPDBackbone
+from keras_spd.detection.detector import Detector as Detector
+from keras_spd.detection.detector import paper_optimizer as paper_optimizer
+from keras_spd.image_model import ImageModel as ImageModel
+from keras_spd.image_model import ModelInfo as ModelInfo
+from keras_spd.image_model import find_pyramid as find_pyramid
+from keras_spd.images.preprocessing import STATISTICS as STATISTICS
+from keras_spd.images.preprocessing import Statistics as Statistics
+from keras_spd.images.preprocessing import decode_predictions as decode_predictions
+from keras_spd.images.preprocessing import get_statistics as get_statistics
+from keras_spd.images.preprocessing import preprocess_input as preprocess_input
 from keras_spd.weights import load_reference_weights as load_reference_weights

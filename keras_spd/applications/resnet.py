@@ -21,8 +21,8 @@ from keras_spd.applications.arguments import (
     check_positive_integer,
     image_input,
 )
-from keras_spd.applications.image_model import ImageModel, ModelInfo
-from keras_spd.applications.preprocessing import get_statistics
+from keras_spd.image_model import ImageModel, ModelInfo
+from keras_spd.images.preprocessing import get_statistics
 from keras_spd.variants import RESNETS
 from keras_spd.weights import find_preset, load_preset, load_weights
 

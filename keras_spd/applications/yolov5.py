@@ -15,10 +15,10 @@ from keras_spd.applications.arguments import (
     check_input_shape,
     check_positive_integer,
 )
-from keras_spd.applications.detector import Detector, check_image_sides
-from keras_spd.applications.image_model import ImageModel, ModelInfo, find_pyramid
 from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import level_stride, standardize_anchors
+from keras_spd.detection.detector import Detector, check_image_sides
+from keras_spd.image_model import ImageModel, ModelInfo, find_pyramid
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
 from keras_spd.weights import find_preset, load_preset, load_weights
 

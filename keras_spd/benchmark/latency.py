@@ -165,7 +165,7 @@ def _load_keras(path, image_size, batch_size, threads):
         _limit_tensorflow(threads)
     import keras_spd
 
-    model = keras_spd.inference.load_model(path)
+    model = keras_spd.predict.load_model(path)
     network = getattr(model, "network", model)
     fixed = None if None in network.input_shape[1:3] else network.input_shape[1:3]
     info = getattr(model, "info", None)
@@ -181,8 +181,8 @@ def _load_keras(path, image_size, batch_size, threads):
 def _count_multiply_adds(network, size):
     import keras
 
-    from keras_spd.benchmark.cost import count_multiply_adds
     from keras_spd.surgery import graph
+    from keras_spd.surgery.cost import count_multiply_adds
 
     inputs = keras.Input((*size, network.input_shape[-1]))
     try:

@@ -29,9 +29,9 @@ def check_data(
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
-    from keras_spd.data.check import describe_detection, format_description
-    from keras_spd.data.detection import require_boxes
-    from keras_spd.inference.predictor import check_multiples
+    from keras_spd.data.detection.check import describe_detection, format_description
+    from keras_spd.data.detection.dataset import require_boxes
+    from keras_spd.detection.detector import check_multiples
 
     # What `train` takes by default.
     size = check_multiples(options.parse_image_size(image_size) or (320, 320))

@@ -37,12 +37,12 @@ def demo(
     Example: keras-spd demo --web --weights spd.keras --weights strided.keras
     """
     if web:
-        from keras_spd.web import default_models, serve
+        from keras_spd.apps.web import default_models, serve
 
         serve(weights or default_models(folder), port, say=typer.echo)
         return
     if weights or port is not None:
         raise ValueError("`--weights` and `--port` are for `keras-spd demo --web`.")
-    from keras_spd.demo import run_demo
+    from keras_spd.apps.demo import run_demo
 
     run_demo(folder, epochs=epochs, say=typer.echo)

@@ -48,10 +48,10 @@ def evaluate(
 
     Example: keras-spd evaluate boards/test.json --weights runs/boards/model.keras
     """
-    from keras_spd import inference
-    from keras_spd.data.folder import NoClassFoldersError
+    from keras_spd import predict
+    from keras_spd.data.classification.folder import NoClassFoldersError
 
-    predictor = inference.load_predictor(
+    predictor = predict.load_predictor(
         weights,
         options.parse_image_size(image_size),
         batch_size=batch_size,
@@ -59,7 +59,7 @@ def evaluate(
         iou_threshold=iou,
     )
     output.mkdir(parents=True, exist_ok=True)
-    if isinstance(predictor, inference.Classifier):
+    if isinstance(predictor, predict.Classifier):
         try:
             scores = _score_classifier(predictor, data, dataset, data_dir, on_problem, output)
         except NoClassFoldersError as error:
@@ -81,11 +81,11 @@ def evaluate(
 
 
 def _score_detector(model, found, image_size, batch_size, thresholds, output):
-    from keras_spd import inference, metrics
-    from keras_spd.data.detection import require_boxes
+    from keras_spd import metrics, predict
+    from keras_spd.data.detection.dataset import require_boxes
 
     require_boxes(found, "data to score on")
-    detections, scales = inference.predict_coco(
+    detections, scales = predict.predict_coco(
         model, found, image_size, batch_size=batch_size, **thresholds
     )
     truth = found.to_coco()

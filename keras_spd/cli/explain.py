@@ -24,17 +24,18 @@ def explain(
 
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """
-    from keras_spd import inference
+    from keras_spd import explain, predict
+    from keras_spd.images.video import is_video
 
-    files = [file for file in inference.find_sources(images) if not inference.is_video(file)]
+    files = [file for file in predict.find_sources(images) if not is_video(file)]
     paths = [weights] if beside is None else [weights, beside]
-    models = inference.load_models(paths)
+    models = predict.load_models(paths)
     output.mkdir(parents=True, exist_ok=True)
-    classifiers = {name: model for name, model in models.items() if inference.is_classifier(model)}
-    for name, file in zip(inference.name_pictures(files), files, strict=True):
-        pictures = {"features": inference.draw_feature_maps(models, file)}
+    classifiers = {name: model for name, model in models.items() if explain.is_classifier(model)}
+    for name, file in zip(predict.name_pictures(files), files, strict=True):
+        pictures = {"features": explain.draw_feature_maps(models, file)}
         if classifiers:
-            pictures["grad_cam"] = inference.draw_grad_cam(classifiers, file)
+            pictures["grad_cam"] = explain.draw_grad_cam(classifiers, file)
         for kind, picture in pictures.items():
             path = output / f"{name}_{kind}.png"
             picture.save(path)

@@ -110,15 +110,15 @@ def export(
     import numpy as np
 
     from keras_spd import export as exporting
-    from keras_spd import inference
+    from keras_spd import predict
+    from keras_spd.detection.detector import standardize_image_size
     from keras_spd.export.serving import image_sides
-    from keras_spd.inference.predictor import standardize_image_size
 
     if quantize == "int8" and data is None:
         raise ValueError("`--quantize int8` needs `--data`: images like those it will see.")
     if quantize and format is not Format.TFLITE:
         raise ValueError("`--quantize` is for `--format tflite`.")
-    model = inference.load_model(weights)
+    model = predict.load_model(weights)
     is_detector = hasattr(model, "decoder")
     sides = [options.parse_image_size(size) for size in image_size or ()] or [None]
     counts = batch_size or [1]
@@ -194,9 +194,9 @@ def export(
 def _read_for_detector(data, dataset, images, data_dir, on_problem, size):
     import numpy as np
 
-    from keras_spd.data import letterbox
-    from keras_spd.data.images import find_images
-    from keras_spd.data.yolo_labels import NoLabelsError
+    from keras_spd.data.detection.yolo_labels import NoLabelsError
+    from keras_spd.images.geometry import letterbox
+    from keras_spd.images.read import find_images
 
     try:
         found = options.read_detection(data, dataset, images, data_dir, on_problem).images
@@ -213,7 +213,7 @@ def _some_of(found):
 
 
 def _read_files(files, on_problem):
-    from keras_spd.data.images import ImageError, read_image
+    from keras_spd.images.read import ImageError, read_image
 
     for file in _some_of(files):
         try:
@@ -229,7 +229,7 @@ def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
     from PIL import Image
 
     from keras_spd.data import from_tfds, load_blood_cells
-    from keras_spd.data.images import find_images
+    from keras_spd.images.read import find_images
 
     if dataset is None:
         folder = pathlib.Path(data)

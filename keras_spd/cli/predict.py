@@ -91,7 +91,8 @@ def predict(
     """
     from PIL import Image
 
-    from keras_spd import inference
+    from keras_spd import predict
+    from keras_spd.images.video import is_video
 
     if not sources and webcam is None:
         raise ValueError("Give images, videos or folders to predict, or `--webcam 0`.")
@@ -100,8 +101,8 @@ def predict(
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if tile is not None:
         Image.MAX_IMAGE_PIXELS = None  # large images are what it is for
-    files = inference.find_sources(sources or [])
-    if webcam is None and tile is None and not any(map(inference.is_video, files)):
+    files = predict.find_sources(sources or [])
+    if webcam is None and tile is None and not any(map(is_video, files)):
         batch_size = min(batch_size, len(files))
     settings: dict[str, Any] = {
         "image_size": options.parse_image_size(image_size),
@@ -116,8 +117,8 @@ def predict(
         return
     if address or workers:
         raise ValueError("`--address` and `--workers` are for `--engine ray`.")
-    predictor = inference.load_predictor(weights, **settings)
-    problems = inference.predict_files(predictor, files, output, webcam=webcam, say=typer.echo)
+    predictor = predict.load_predictor(weights, **settings)
+    problems = predict.predict_files(predictor, files, output, webcam=webcam, say=typer.echo)
     typer.echo(f"Pictures, JSON and CSV are in {output}/")
     if problems:
         typer.echo(f"{problems} of {len(files)} files could not be read to the end.", err=True)
@@ -125,10 +126,10 @@ def predict(
 
 
 def _predict_with_ray(weights, files, output, webcam, settings, address, workers):
-    from keras_spd import inference
-    from keras_spd.inference.ray_engine import predict_with_ray
+    from keras_spd.apps.ray import predict_with_ray
+    from keras_spd.images.video import is_video
 
-    if webcam is not None or any(map(inference.is_video, files)):
+    if webcam is not None or any(map(is_video, files)):
         raise ValueError("`--engine ray` predicts images, and neither videos nor webcams.")
     results = predict_with_ray(weights, files, output, address=address, workers=workers, **settings)
     typer.echo(

@@ -2,7 +2,7 @@
 
 import logging
 
-from keras_spd.data.images import ImageError
+from keras_spd.images.read import ImageError
 
 _log = logging.getLogger(__name__)
 _NAMED = 5  # as examples

@@ -10,7 +10,7 @@ import numpy as np
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
-from keras_spd.inference.batches import run_in_batches
+from keras_spd.images.batching import run_in_batches
 
 
 def export_onnx(model, path, *, image_size=None, batch_size=1, fold="auto"):

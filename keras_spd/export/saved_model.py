@@ -11,7 +11,7 @@ import numpy as np
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
-from keras_spd.inference.batches import run_in_batches
+from keras_spd.images.batching import run_in_batches
 
 _METADATA = pathlib.Path("assets.extra", "keras_spd.json")
 _VERIFIED_AT_ONCE = 8  # images
@@ -119,8 +119,8 @@ def _serving(model, image_size):
                 "predictions": model(serving.to_network(model, images), training=False)
             },
         )
+    from keras_spd.detection.detector import standardize_image_size
     from keras_spd.export.detections import BuiltinDetections
-    from keras_spd.inference.predictor import standardize_image_size
 
     decode = BuiltinDetections(model.decoder, model.anchors, model.bounding_box_format)
     return (

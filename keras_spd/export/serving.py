@@ -24,8 +24,8 @@ def serving_model(model, image_size, batch_size):
         ValueError: If the size is not known, or the model takes no images.
     """
     if hasattr(model, "decoder"):
+        from keras_spd.detection.detector import standardize_image_size
         from keras_spd.export.detections import with_detections
-        from keras_spd.inference.predictor import standardize_image_size
 
         return with_detections(model, standardize_image_size(image_size, model), batch_size)
     shape = tuple(model.input_shape)
@@ -65,7 +65,7 @@ def classify(model, pixels):
 
 def to_network(model, pixels):
     """Returns what the Keras model itself takes, of an exported file's input."""
-    from keras_spd.applications.preprocessing import preprocess_input
+    from keras_spd.images.preprocessing import preprocess_input
 
     if hasattr(model, "decoder"):
         low, high = model.info.input_range

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_spd.boxes import convert_boxes, intersection_over_union
 from keras_spd.export.serving import to_network
-from keras_spd.inference.tflite_file import TFLiteFile
+from keras_spd.export.tflite_runtime import TFLiteFile
 
 # Files look at 1,000 candidates of an image and `Decoder` at 30,000: with thresholds as low as
 # scores need them, they differ in boxes that nobody would look at. These are not compared.

@@ -6,5 +6,5 @@ from keras_spd.metrics.coco import COCOScores as COCOScores
 from keras_spd.metrics.coco import evaluate_coco as evaluate_coco
 from keras_spd.metrics.curves import confusion_matrix as confusion_matrix
 from keras_spd.metrics.curves import precision_recall as precision_recall
-from keras_spd.metrics.pictures import draw_confusion_matrix as draw_confusion_matrix
-from keras_spd.metrics.pictures import draw_precision_recall as draw_precision_recall
+from keras_spd.metrics.score_plots import draw_confusion_matrix as draw_confusion_matrix
+from keras_spd.metrics.score_plots import draw_precision_recall as draw_precision_recall

@@ -1,5 +1,7 @@
 """Conversion of existing Keras networks to SPD-Conv, and back for speed."""
 
+from keras_spd.surgery.cost import count_multiply_adds as count_multiply_adds
+from keras_spd.surgery.cost import multiply_adds_at as multiply_adds_at
 from keras_spd.surgery.fold import fold as fold
 from keras_spd.surgery.layers import PhaseAlignment as PhaseAlignment
 from keras_spd.surgery.layers import PhasePooling as PhasePooling

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_spd import fast_layers
 from keras_spd.algebra import spd_to_strided
-from keras_spd.applications.detector import Detector
+from keras_spd.detection.detector import Detector
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.surgery import graph
 from keras_spd.surgery.layers import Channels, PhaseAlignment, PhasePooling, SPDDepthwiseConv

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_spd.applications.image_model import ImageModel
+from keras_spd.image_model import ImageModel
 
 
 def check_graph(model, function):

@@ -5,8 +5,8 @@ import math
 
 import keras
 
-from keras_spd.benchmark import multiply_adds_at
 from keras_spd.surgery import graph, rules
+from keras_spd.surgery.cost import multiply_adds_at
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_spd.applications.detector import Detector
+from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph, rules
 from keras_spd.surgery.plan import make_plan
 

@@ -7,7 +7,7 @@ import logging
 import keras
 
 from keras_spd import applications, data
-from keras_spd.data.folder import NoClassFoldersError
+from keras_spd.data.classification.folder import NoClassFoldersError
 from keras_spd.training.distribution import on_one_device
 
 _log = logging.getLogger(__name__)

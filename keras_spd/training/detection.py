@@ -6,10 +6,10 @@ import logging
 import keras
 
 from keras_spd import applications, data
-from keras_spd.data.detection import require_boxes
+from keras_spd.data.detection.dataset import require_boxes
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
-from keras_spd.inference import evaluate
-from keras_spd.inference.predictor import standardize_image_size
+from keras_spd.detection.detector import standardize_image_size
+from keras_spd.predict import evaluate
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.run_folder import write_json
 

@@ -10,10 +10,10 @@ from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import distribute
-from keras_spd.training.pictures import draw_learning_curves, draw_training_images
+from keras_spd.training.errors import explained
 from keras_spd.training.recipe import load_recipe
 from keras_spd.training.run_folder import RunFolder, SaveState, restore_state, write_json
-from keras_spd.training.stops import explained
+from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_PICTURES = 30

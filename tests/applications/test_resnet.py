@@ -10,8 +10,8 @@ import pytest
 import reference
 
 from keras_spd import applications
-from keras_spd.benchmark import count_multiply_adds
 from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.surgery import count_multiply_adds
 from keras_spd.variants import RESNETS
 
 CONSTRUCTORS = list(applications.CLASSIFIERS.values())

@@ -8,7 +8,7 @@ import keras
 import pytest
 
 import keras_spd
-from keras_spd.benchmark import count_multiply_adds
+from keras_spd.surgery import count_multiply_adds
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def test_errors_are_one_line(monkeypatch, capsys, tmp_path, arguments, message):
 @pytest.mark.slow
 def test_folder_with_a_video_and_a_broken_image(tmp_path):
     pytest.importorskip("av")
-    from keras_spd.inference import VideoWriter
+    from keras_spd.images import VideoWriter
 
     folder = tmp_path / "in"
     folder.mkdir()

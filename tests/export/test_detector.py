@@ -15,7 +15,7 @@ import keras_spd
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.export import export_tflite, verify_tflite
 from keras_spd.export.metadata import read_metadata
-from keras_spd.inference import load_detector
+from keras_spd.predict import load_detector
 
 SIZE = (96, 128)
 

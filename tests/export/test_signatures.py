@@ -9,8 +9,8 @@ import pytest
 from keras_spd.applications import STATISTICS, ResNet18SPD
 from keras_spd.export import export_tflite, verify_tflite
 from keras_spd.export.signatures import merge_signatures
-from keras_spd.inference import Classifier, load_predictor
-from keras_spd.inference.tflite_file import TFLiteFile
+from keras_spd.export.tflite_runtime import TFLiteFile
+from keras_spd.predict import Classifier, load_predictor
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TFLite files are written with TensorFlow"

@@ -19,8 +19,8 @@ from drawings import write_drawings
 from keras_spd import data
 from keras_spd.training import fit as fit_module
 from keras_spd.training import load_recipe, train
+from keras_spd.training.errors import explained
 from keras_spd.training.run_folder import RunFolder
-from keras_spd.training.stops import explained
 
 OVERRIDES = {"epochs": 4, "batch_size": 16, "optimizer.learning_rate": 0.005}
 

@@ -1,0 +1,84 @@
+"""Batches from NumPy arrays, on any backend and without TensorFlow."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_spd.data.classification.augmentation import Augmentation
+
+
+class ArrayBatches(keras.utils.PyDataset):
+    """Batches of images and labels for `model.fit`, `evaluate` and `predict`.
+
+    Order and augmentation are pure functions of (seed, epoch, batch). Pass `shuffle=False` to
+    `fit`, or Keras shuffles the batches once more, by a state of its own.
+
+    Args:
+        images: Array of shape `(images, height, width, channels)`.
+        labels: Array of shape `(images,)`.
+        batch_size: Integer.
+        preprocess: Function from float images to network inputs, or `None`.
+        shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+        augmentation: `Augmentation` or `None`.
+        seed: Integer.
+        first_epoch: Integer, the number of the first epoch, for resumed training.
+        num_classes: Integer for labels as shares of so many classes; `None` for class indices.
+    """
+
+    def __init__(
+        self,
+        images,
+        labels,
+        batch_size,
+        *,
+        preprocess=None,
+        shuffle=False,
+        augmentation=None,
+        seed=0,
+        first_epoch=0,
+        num_classes=None,
+    ):
+        super().__init__()
+        self.images, self.labels = images, labels
+        self.batch_size = min(batch_size, len(images))
+        self.preprocess = preprocess
+        self.shuffle = shuffle
+        augmentation = augmentation or Augmentation()
+        self.augment = augmentation.build(*images.shape[1:3])
+        self.mix = augmentation.build_mixing()
+        self.num_classes = num_classes
+        self.seed = seed
+        self.epoch = first_epoch
+        self._order = (-1, np.arange(0))  # epoch, indices
+
+    def __len__(self):
+        if self.shuffle:
+            return len(self.images) // self.batch_size
+        return -(-len(self.images) // self.batch_size)
+
+    def __getitem__(self, index):
+        batch = self._indices(self.epoch)[index * self.batch_size : (index + 1) * self.batch_size]
+        images, labels = self.images[batch].astype("float32"), self.labels[batch]
+        keys = np.random.default_rng([self.seed, self.epoch, index]).integers(2**30, size=4)
+        if self.num_classes is not None:
+            labels = np.eye(self.num_classes, dtype="float32")[labels]
+        if self.augment is not None:
+            images = ops.convert_to_numpy(self.augment(ops.convert_to_tensor(images), keys[:2]))
+        if self.mix is not None:
+            mixed = self.mix(ops.convert_to_tensor(images), ops.convert_to_tensor(labels), keys[2:])
+            images, labels = map(ops.convert_to_numpy, mixed)
+        if self.preprocess is not None:
+            images = self.preprocess(images)
+        return images, labels
+
+    def _indices(self, epoch):
+        if not self.shuffle:
+            return np.arange(len(self.images))
+        if self._order[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def on_epoch_end(self):
+        # Keras also calls this once before the first epoch of each `fit`, so that one counts as 1.
+        self.epoch += 1

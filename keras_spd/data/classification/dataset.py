@@ -1,0 +1,131 @@
+"""Classification data sets, from TFDS or from arrays, with one interface."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from keras_spd.data.classification.arrays import ArrayBatches
+from keras_spd.data.classification.augmentation import Augmentation
+from keras_spd.data.problems import name_classes, plural
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ClassificationData:
+    """Images with labels, ready to be batched.
+
+    Made by `from_tfds` and `from_arrays`.
+
+    Args:
+        num_images: Integer.
+        image_shape: `(height, width, channels)`.
+        class_names: Tuple of strings, by label.
+        make_batches: What `batches` calls.
+    """
+
+    num_images: int
+    image_shape: tuple[int | None, int | None, int]
+    class_names: tuple[str, ...]
+    make_batches: Callable[..., Any]
+
+    def __repr__(self):
+        shape = "x".join(map(str, self.image_shape))
+        return (
+            f"<ClassificationData: {plural(self.num_images, 'image')} of {shape}, "
+            f"{name_classes(self.class_names)}>"
+        )
+
+    def batches(
+        self,
+        batch_size,
+        *,
+        preprocess=None,
+        shuffle=False,
+        augmentation=None,
+        seed=0,
+        first_epoch=0,
+        epochs=None,
+        soft_labels=False,
+    ):
+        """Returns batches for `model.fit`, `evaluate` and `predict`.
+
+        Args:
+            batch_size: Integer.
+            preprocess: Function from float images 0..255 to network inputs, or `None`.
+            shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+            augmentation: `Augmentation` or `None`.
+            seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
+            first_epoch: Integer, the number of the first epoch, for resumed training.
+            epochs: `None` for data that is iterated once an epoch, and is another epoch each
+                time. A number for one stream of as many epochs, for `fit(steps_per_epoch=...)`.
+            soft_labels: Boolean, whether labels are shares of classes, as `mixup` and `cutmix` of
+                the augmentation need them.
+
+        Returns:
+            `tf.data.Dataset` for TFDS data, `ArrayBatches` for arrays, of
+            `(images, labels)` with shapes `(batch, height, width, channels)` and `(batch,)`, or
+            `(batch, classes)` with `soft_labels`.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        augmentation = augmentation or Augmentation()
+        if augmentation.mixes and not soft_labels:
+            raise ValueError("`mixup` and `cutmix` mix labels: pass `soft_labels=True`.")
+        return self.make_batches(
+            min(batch_size, self.num_images),
+            preprocess=preprocess or (lambda images: images),
+            shuffle=shuffle,
+            augmentation=augmentation,
+            seed=seed,
+            first_epoch=first_epoch,
+            epochs=epochs,
+            num_classes=len(self.class_names) if soft_labels else None,
+        )
+
+    def steps_per_epoch(self, batch_size):
+        """Returns the number of batches in a shuffled epoch."""
+        return self.num_images // min(batch_size, self.num_images)
+
+
+def from_arrays(images, labels, class_names=None):
+    """Wraps NumPy arrays; works without TensorFlow.
+
+    Args:
+        images: Array of shape `(images, height, width, channels)` with pixel values 0..255.
+        labels: Integer array of shape `(images,)`, class indices.
+        class_names: One name for each class. Defaults to `"0"`, `"1"`, ...
+
+    Returns:
+        `ClassificationData`.
+
+    Raises:
+        ValueError: If the arrays do not belong together or a label has no name.
+
+    Example:
+
+    >>> train = keras_spd.data.from_arrays(x_train, y_train)
+    >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True))
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
+        raise ValueError(
+            "`images` must have the shape (images, height, width, channels) and `labels` the shape "
+            f"(images,), with at least one image. Received: images.shape={images.shape}, "
+            f"labels.shape={labels.shape}."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"`labels` must be class indices. Received: dtype={labels.dtype}.")
+    if class_names is None:
+        class_names = [str(label) for label in range(int(labels.max()) + 1)]
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(
+            f"`labels` must be 0 to {len(class_names) - 1}, one for each of {len(class_names)} "
+            f"classes. Received: {labels.min()} to {labels.max()}."
+        )
+
+    def make_batches(batch_size, *, epochs, **options):
+        del epochs  # a PyDataset counts its epochs itself
+        return ArrayBatches(images, labels, batch_size, **options)
+
+    return ClassificationData(len(images), images.shape[1:], tuple(class_names), make_batches)

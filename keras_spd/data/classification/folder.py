@@ -1,0 +1,174 @@
+"""Classification data from image files, a folder for each class."""
+
+import logging
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from keras_spd.data.classification.arrays import ArrayBatches
+from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.images import read as images
+from keras_spd.images.read import ImageError, find_images, read_image
+
+_log = logging.getLogger(__name__)
+_CACHE_BYTES = 2 * 2**30
+_TAKES = (
+    "A classifier takes a folder with a sub-folder of images for each class, FOLDER/CLASS/image.png"
+)
+
+
+class NoClassFoldersError(ValueError):
+    """Something else than a folder with a folder of images for each class."""
+
+
+def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"):
+    """Reads images that lie in one folder for each class, `folder/CLASS/...`.
+
+    Works without TensorFlow. Every image is decoded once before training starts, so that broken
+    ones are known then; the pixels are kept in memory where they take less than 2 GiB.
+
+    Args:
+        folder: Path.
+        image_size: `(height, width)` to resize images to; needed where their sizes differ.
+        class_names: The classes, in order, for data that is to go with other data. Defaults to the
+            names of the folders, sorted.
+        on_problem: `"error"`, or `"skip"` to leave out broken images. Either way each is reported
+            with its file name.
+
+    Returns:
+        `ClassificationData`.
+
+    Raises:
+        ValueError: If there are no images, they differ in size and `image_size` is not given, a
+            folder is not among `class_names`, or images are broken and `on_problem` is `"error"`.
+
+    Example:
+
+    >>> train = keras_spd.data.from_folder("leaves/train", image_size=(64, 64))
+    >>> test = keras_spd.data.from_folder(
+    ...     "leaves/test", image_size=(64, 64), class_names=train.class_names
+    ... )
+    """
+    if on_problem not in ("error", "skip"):
+        raise ValueError(f'`on_problem` must be "error" or "skip". Received: {on_problem!r}.')
+    files, labels, class_names = _find(pathlib.Path(folder), class_names)
+    size = image_size or _common_size(files)
+    pixels = _Images(files, size)
+    broken = pixels.read_all()
+    for problem in broken.values():
+        _log.warning("%s", problem)
+    if broken and on_problem == "error":
+        raise ValueError(
+            f"{len(broken)} of {len(files)} images in {folder} are broken; the first: "
+            f"{next(iter(broken.values()))} Mend them, or leave them out with "
+            '`on_problem="skip"` (`--on-problem skip`).'
+        )
+    usable = np.array([index for index in range(len(files)) if index not in broken], int)
+    if not len(usable):
+        raise ValueError(f"None of the {len(files)} images in {folder} can be read.")
+    pixels, labels = pixels.select(usable), np.array(labels)[usable]
+    for label in set(range(len(class_names))) - set(labels.tolist()):
+        _log.warning("%s has no image of the class %r.", folder, class_names[label])
+
+    def make_batches(batch_size, *, epochs, **options):
+        del epochs  # a PyDataset counts its epochs itself
+        return ArrayBatches(pixels, labels, batch_size, **options)
+
+    return ClassificationData(len(usable), pixels.shape[1:], class_names, make_batches)
+
+
+def _find(folder, class_names):
+    """Returns image paths, labels and class names."""
+    if not folder.is_dir():
+        raise NoClassFoldersError(
+            f"There is no folder {folder}. {_TAKES}; data with boxes, such as `data.yaml` and "
+            "COCO's `.json`, are for detectors."
+        )
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and find_images(path))
+    if not folders:
+        raise NoClassFoldersError(
+            f"There are no images in subfolders of {folder}. Put those of each class into a folder "
+            f"of its own: {folder}/CLASS/image.png."
+        )
+    boxes = [name for name in ("labels", "Annotations") if (folder / name).is_dir()]
+    if boxes and len(folders) == 1:
+        raise NoClassFoldersError(
+            f"{folder} has the folders {folders[0].name} and {boxes[0]}: images with boxes, which "
+            f"are for detectors. {_TAKES}."
+        )
+    class_names = tuple(class_names or (path.name for path in folders))
+    unknown = [path.name for path in folders if path.name not in class_names]
+    if unknown:
+        raise ValueError(f"{folder} has classes {unknown} that are not among {list(class_names)}.")
+    files, labels = [], []
+    for path in folders:
+        found = find_images(path)
+        files += found
+        labels += [class_names.index(path.name)] * len(found)
+    return files, labels, class_names
+
+
+def _common_size(files):
+    """Returns the size that all readable images have."""
+    sizes: dict[tuple[int, int], pathlib.Path] = {}
+    for file in files:
+        try:
+            sizes.setdefault(images.image_size(file), file)
+        except ImageError:
+            continue  # it is reported with all others when pixels are read
+        if len(sizes) > 1:
+            (first, one), (second, other) = sizes.items()
+            raise ValueError(
+                f"Images differ in size: {one} is {first[0]}x{first[1]}, {other} {second[0]}x"
+                f"{second[1]} (height x width). Pass `image_size=(height, width)`, or "
+                "`--image-size` on the command line."
+            )
+    if not sizes:
+        raise ValueError(f"None of the {len(files)} images can be read; the first is {files[0]}.")
+    return next(iter(sizes))
+
+
+class _Images:
+    """Image files as an array of shape `(images, height, width, 3)` that is indexed by rows."""
+
+    def __init__(self, files, size, cache=None):
+        self.files = files
+        self.shape = (len(files), *size, 3)
+        self.cache = cache
+
+    def read_all(self):
+        """Reads every image, keeps them if they are few, and returns the errors by index."""
+        if np.prod(self.shape, dtype="int64") < _CACHE_BYTES:
+            self.cache = np.zeros(self.shape, "uint8")
+        broken = {}
+        for index, file in enumerate(self.files):
+            try:
+                pixels = self._read(file)
+            except ImageError as error:
+                broken[index] = error
+                continue
+            if self.cache is not None:
+                self.cache[index] = pixels
+        return broken
+
+    def select(self, indices):
+        """Returns some of the images."""
+        cache = None if self.cache is None else self.cache[indices]
+        return _Images([self.files[index] for index in indices], self.shape[1:3], cache)
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, indices):
+        if self.cache is not None:
+            return self.cache[indices]
+        return np.stack([self._read(self.files[index]) for index in indices])
+
+    def _read(self, file):
+        pixels = read_image(file)
+        height, width = self.shape[1:3]
+        if pixels.shape[:2] == (height, width):
+            return pixels
+        resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(resized)  # Pillow's filters do not alias

@@ -1,0 +1,107 @@
+"""TFDS classification data. TensorFlow and TFDS are imported when it is read."""
+
+import math
+
+from keras_spd.data.classification.dataset import ClassificationData
+
+_CACHE_BYTES = 2**30
+
+
+def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
+    """Reads a classification data set of TensorFlow Datasets.
+
+    Args:
+        name: Name of the data set, such as `"cifar10"` or `"cifar100:3.0.2"`.
+        split: Split, such as `"train"`, `"test"` or `"train[:10%]"`.
+        data_dir: Folder with prepared data sets. Defaults to TFDS' own.
+        download: Boolean, whether to fetch a data set that is not in `data_dir`.
+        image_size: `(height, width)` to resize images to; needed where their sizes differ.
+
+    Returns:
+        `ClassificationData` of RGB images (grayscale ones become RGB). Its batches are a
+        `tf.data.Dataset`; images are kept in memory where the split takes less than 1 GiB.
+
+    Raises:
+        ImportError: If TensorFlow or TFDS is not installed.
+        ValueError: If the data set or split does not exist or is not for classification, or its
+            images differ in size and `image_size` is not given.
+
+    Example:
+
+    >>> train = keras_spd.data.from_tfds("cifar10", "train")
+    >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True), epochs=10)
+    """
+    builder, tfds = open_builder(name, data_dir, download)
+    from keras_spd.data.classification import tf_pipeline as tf_batches
+
+    features = builder.info.features
+    supervised = builder.info.supervised_keys
+    if (
+        supervised is None
+        or not isinstance(features[supervised[0]], tfds.features.Image)
+        or not isinstance(features[supervised[1]], tfds.features.ClassLabel)
+    ):
+        raise ValueError(
+            f"The TFDS data set {name!r} is not for classification: its supervised keys must be "
+            f"an image and a class label. Received: supervised_keys={supervised}."
+        )
+    try:
+        dataset = builder.as_dataset(
+            split=split,
+            as_supervised=True,
+            # In the order of the files: the shuffle below must find the same order every time.
+            read_config=tfds.ReadConfig(interleave_cycle_length=1),
+        )
+        num_images = builder.info.splits[split].num_examples
+    except (KeyError, ValueError, AssertionError) as error:
+        raise ValueError(
+            f"The TFDS data set {name!r} has no split {split!r} "
+            f"in {builder.data_dir}. It has: {sorted(builder.info.splits)}."
+        ) from error
+    if not num_images:
+        raise ValueError(f"Split {split!r} of the TFDS data set {name!r} is empty.")
+    image_shape = tuple(features[supervised[0]].shape)
+    if image_size is None and None in image_shape[:2]:
+        raise ValueError(
+            f"The images of the TFDS data set {name!r} differ in size. Pass "
+            "`image_size=(height, width)`, or set `data.image_size` in a recipe."
+        )
+    image_shape = (*(image_size or image_shape[:2]), 3)
+    dataset = dataset.map(tf_batches.standardize(image_size), num_parallel_calls=4)
+    if num_images * math.prod(image_shape) < _CACHE_BYTES:
+        dataset = dataset.cache()
+
+    def make_batches(batch_size, **options):
+        return tf_batches.batches(dataset, num_images, batch_size, **options)
+
+    names = tuple(features[supervised[1]].names)
+    return ClassificationData(num_images, image_shape, names, make_batches)
+
+
+def open_builder(name, data_dir, download):
+    """Returns the builder of a prepared TFDS data set, and the module `tensorflow_datasets`."""
+    try:
+        import tensorflow  # noqa: F401
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ImportError(
+            "Reading TFDS data needs `pip install tensorflow tensorflow-datasets "
+            f"importlib_resources` ({error}). Without TensorFlow, read files or arrays: "
+            "`keras_spd.data.load_detection`, `keras_spd.data.from_arrays`."
+        ) from error
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f"TFDS has no data set {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` names "
+            "those it has."
+        ) from error
+    if download:
+        try:
+            builder.download_and_prepare()
+        except (OSError, tfds.download.DownloadError) as error:
+            raise ValueError(
+                f"The TFDS data set {name!r} is not prepared in {builder.data_dir} and cannot be "
+                f"downloaded: {error}"
+            ) from error
+    return builder, tfds

@@ -1,0 +1,151 @@
+"""Random changes to images with boxes, as pure functions of a random generator.
+
+One operation moves pixels and boxes alike: an image is scaled and put at a place of a canvas.
+Letterboxing, scaling, translation and mosaic are that operation with different numbers, so an
+image is resampled once, antialiased, and boxes cannot drift from pixels.
+"""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from keras_spd.images.geometry import GRAY, Letterbox, place
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionAugmentation:
+    """Random changes to training images and their boxes, those of the authors' recipe.
+
+    Args:
+        mosaic: Probability that four images are put together around a random centre.
+        mixup: Probability that the result is blended with another one.
+        scale: Number: zooms by a factor between `1 - scale` and `1 + scale`.
+        translate: Number: moves by up to as much of the image's sides.
+        horizontal_flip: Probability.
+        vertical_flip: Probability.
+        hue: Number: turns the hue by up to as much of the circle.
+        saturation: Number: changes saturation by a factor of up to `1 + saturation`.
+        value: Number: changes brightness by a factor of up to `1 + value`.
+
+    Source: `LoadImagesAndLabels` in `YOLOv5-SPD/utils/datasets.py` of LabSAINT/SPD-Conv.
+    """
+
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    scale: float = 0.0
+    translate: float = 0.0
+    horizontal_flip: float = 0.0
+    vertical_flip: float = 0.0
+    hue: float = 0.0
+    saturation: float = 0.0
+    value: float = 0.0
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            if not 0 <= getattr(self, field.name) <= 1:
+                raise ValueError(
+                    f"`{field.name}` must be between 0 and 1. "
+                    f"Received: {field.name}={getattr(self, field.name)!r}."
+                )
+
+    def apply(self, index, load, num_images, image_size, rng):
+        """Makes one training image.
+
+        Args:
+            index: Integer, the image it is made from.
+            load: Function from an index to pixels (uint8), xyxy boxes and classes.
+            num_images: Integer; the partners of a mosaic are drawn from as many.
+            image_size: `(height, width)` of the result.
+            rng: `numpy.random.Generator`; the same state gives the same image.
+
+        Returns:
+            Pixels (uint8 array), xyxy boxes in their pixels, classes.
+        """
+        image, boxes, classes = self._compose(index, load, num_images, image_size, rng)
+        if rng.random() < self.mixup:
+            other = self._compose(int(rng.integers(num_images)), load, num_images, image_size, rng)
+            share = rng.beta(32, 32)
+            image = (image * share + other[0] * (1 - share)).round().astype("uint8")
+            boxes = np.concatenate([boxes, other[1]])
+            classes = np.concatenate([classes, other[2]])
+        if self.hue or self.saturation or self.value:
+            gains = 1 + rng.uniform(-1, 1, 3) * (self.hue, self.saturation, self.value)
+            image = jitter_hsv(image, *gains)
+        height, width = image.shape[:2]
+        if rng.random() < self.horizontal_flip:
+            image = image[:, ::-1]
+            boxes = _mirror(boxes, width, 0)
+        if rng.random() < self.vertical_flip:
+            image = image[::-1]
+            boxes = _mirror(boxes, height, 1)
+        return np.ascontiguousarray(image), boxes.astype("float32"), classes
+
+    def _compose(self, index, load, num_images, image_size, rng):
+        """One image, or a mosaic of four, zoomed and moved."""
+        height, width = image_size
+        zoom = rng.uniform(1 - self.scale, 1 + self.scale)
+        shift = rng.uniform(-self.translate, self.translate, 2) * (width, height)
+        middle = np.array([width, height]) / 2
+        canvas = np.full((height, width, 3), GRAY, "uint8")
+        if rng.random() >= self.mosaic:
+            pixels, boxes, classes = load(index)
+            fit = Letterbox.fit(pixels.shape[:2], image_size)
+            corner = (np.array([fit.left, fit.top]) - middle) * zoom + middle + shift
+            boxes = place(canvas, pixels, boxes, fit.scale * zoom, corner)
+            return (canvas, *_visible(boxes, classes, image_size))
+
+        # Four images meet at a corner near the middle of a canvas of twice the size, of which the
+        # middle half is seen if there is no zoom.
+        others = rng.integers(num_images, size=3)
+        meeting = rng.uniform(0.5, 1.5, 2) * (width, height)
+        meeting = ((meeting - (width, height)) * zoom + middle + shift).round()  # on the canvas
+        all_boxes, all_classes = [], []
+        corners = ((1, 1), (0, 1), (1, 0), (0, 0))  # of an image that lies where the four meet
+        for which, share in zip((index, *others), corners, strict=True):
+            pixels, boxes, classes = load(int(which))
+            scale = Letterbox.fit(pixels.shape[:2], image_size).scale * zoom
+            size = np.array(pixels.shape[1::-1]) * scale
+            corner = meeting - size * share
+            boxes = place(canvas, pixels, boxes, scale, corner)
+            all_boxes.append(boxes)
+            all_classes.append(classes)
+        boxes, classes = np.concatenate(all_boxes), np.concatenate(all_classes)
+        return (canvas, *_visible(boxes, classes, image_size))
+
+
+def _mirror(boxes, side, axis):
+    boxes = boxes.copy()
+    boxes[:, [axis, axis + 2]] = side - boxes[:, [axis + 2, axis]]
+    return boxes
+
+
+def _visible(boxes, classes, image_size):
+    """Clips boxes to the canvas and drops those of which too little is left to be seen.
+
+    Kept are boxes with sides above 2 pixels, a tenth of their area, and an aspect ratio below 20
+    (`box_candidates` in the authors' `utils/augmentations.py`).
+    """
+    height, width = image_size
+    clipped = np.clip(boxes, 0, [width, height, width, height])
+    sides, before = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
+    area = sides.prod(axis=1) / np.maximum(before.prod(axis=1), 1e-9)
+    ratio = sides.max(axis=1, initial=0) / np.maximum(sides.min(axis=1, initial=np.inf), 1e-9)
+    keep = (sides > 2).all(axis=1) & (area > 0.1) & (ratio < 20)
+    return clipped[keep], np.asarray(classes)[keep]
+
+
+def jitter_hsv(pixels, hue, saturation, value):
+    """Multiplies hue (around the circle), saturation and value of an RGB image by factors."""
+    levels = np.arange(256)
+    tables = [
+        (levels * hue) % 256,
+        (levels * saturation).clip(0, 255),
+        (levels * value).clip(0, 255),
+    ]
+    channels = Image.fromarray(pixels).convert("HSV").split()
+    jittered = [
+        channel.point(table.astype("uint8").tolist())
+        for channel, table in zip(channels, tables, strict=True)
+    ]
+    return np.asarray(Image.merge("HSV", jittered).convert("RGB"))

@@ -1,0 +1,183 @@
+"""Batches of images and padded boxes, on any backend."""
+
+import itertools
+
+import keras
+import numpy as np
+
+from keras_spd.boxes import check_box_format, convert_boxes
+from keras_spd.images.geometry import letterbox
+
+_CACHE_BYTES = 2 * 2**30
+
+
+class DetectionBatches(keras.utils.PyDataset):
+    """Batches of a `DetectionData`, whose `batches` method documents the arguments.
+
+    Order and augmentation are pure functions of (seed, epoch, batch). Pass `shuffle=False` to
+    `fit`, or Keras shuffles the batches once more, by a state of its own.
+    """
+
+    def __init__(
+        self,
+        data,
+        batch_size,
+        image_size,
+        *,
+        bounding_box_format="xyxy",
+        shuffle=False,
+        augmentation=None,
+        seed=0,
+        first_epoch=0,
+    ):
+        super().__init__(workers=2)
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        if not data.images:
+            raise ValueError("The data set has no images.")
+        self.data = data
+        self.batch_size = min(batch_size, data.num_images)
+        self.image_size = tuple(image_size)
+        self.bounding_box_format = check_box_format(bounding_box_format)
+        self.shuffle = shuffle
+        self.augmentation = augmentation
+        self.seed = seed
+        self.epoch = first_epoch
+        self._order = (-1, np.arange(0))  # epoch, indices
+        pixels = sum(image.size_hw[0] * image.size_hw[1] for image in data.images)
+        self._cache: dict | None = {} if 3 * pixels < _CACHE_BYTES else None
+
+    def __len__(self):
+        if self.shuffle:
+            return self.data.num_images // self.batch_size
+        return -(-self.data.num_images // self.batch_size)
+
+    def __getitem__(self, index):
+        images, boxes, classes = self.load(self.epoch, index)
+        return images, {"boxes": boxes, "classes": classes}
+
+    def on_epoch_end(self):
+        # Keras also calls this once before the first epoch of each `fit`, so that one counts as 1.
+        self.epoch += 1
+
+    def load(self, epoch, batch):
+        """Makes one batch: images, boxes and classes as arrays."""
+        order = self._indices(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
+        samples = []
+        for place, index in enumerate(order):
+            if self.augmentation is None:
+                pixels, boxes, classes = self._read(index)
+                pixels, fit = letterbox(pixels, self.image_size)
+                samples.append((pixels, fit.to_network(boxes), classes))
+            else:
+                rng = np.random.default_rng([self.seed, epoch, batch, place])
+                samples.append(
+                    self.augmentation.apply(
+                        int(index), self._read, self.data.num_images, self.image_size, rng
+                    )
+                )
+        images = np.stack([sample[0] for sample in samples]).astype("float32")
+        boxes, classes = pad_boxes([sample[1] for sample in samples], [s[2] for s in samples])
+        if self.bounding_box_format != "xyxy":
+            converted = convert_boxes(boxes, "xyxy", self.bounding_box_format, self.image_size)
+            converted = keras.ops.convert_to_numpy(converted)
+            boxes = np.where(classes[..., None] >= 0, converted, np.float32(-1))
+        return images, boxes, classes
+
+    def _read(self, index):
+        image = self.data.images[index]
+        pixels = self._cache.get(index) if self._cache is not None else None
+        if pixels is None:
+            pixels = image.read()
+            if self._cache is not None:
+                self._cache[index] = pixels
+        return pixels, image.boxes[~image.crowd], image.classes[~image.crowd]
+
+    def _indices(self, epoch):
+        if not self.shuffle:
+            return np.arange(self.data.num_images)
+        if self._order[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.data.num_images)
+            self._order = (epoch, order)
+        return self._order[1]
+
+    def to_tf_data(self, epochs=None):
+        """Returns the batches as a `tf.data.Dataset`; `epochs` as in `DetectionData.batches`."""
+        import tensorflow as tf
+
+        height, width = self.image_size
+
+        def load(epoch, batch):
+            types = (tf.float32, tf.float32, tf.int32)
+            images, boxes, classes = tf.numpy_function(self.load, (epoch, batch), types)
+            images.set_shape((None, height, width, 3))
+            boxes.set_shape((None, None, 4))
+            classes.set_shape((None, None))
+            return images, {"boxes": boxes, "classes": classes}
+
+        def one_epoch(epoch):
+            numbers = tf.data.Dataset.range(len(self))
+            return numbers.map(lambda batch: load(epoch, batch), num_parallel_calls=2)
+
+        if epochs is None:  # each iteration is one epoch, and the next one
+            counter = itertools.count(self.epoch)
+            numbers = tf.data.Dataset.from_generator(
+                lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")
+            )
+        else:
+            numbers = tf.data.Dataset.range(self.epoch, self.epoch + epochs)
+        stream = numbers.flat_map(one_epoch)
+        if epochs is None:
+            stream = stream.apply(tf.data.experimental.assert_cardinality(len(self)))
+        return stream.prefetch(2)
+
+
+def pad_boxes(boxes, classes):
+    """Pads boxes to the same number an image: a power of two, for few different shapes.
+
+    Args:
+        boxes: List of arrays of shape `(boxes, 4)`.
+        classes: List of arrays of shape `(boxes,)`.
+
+    Returns:
+        float32 array `(images, padded, 4)` and int32 array `(images, padded)`, padded with -1.
+    """
+    most = max(map(len, classes), default=0)
+    places = max(8, 1 << (most - 1).bit_length() if most else 8)
+    padded_boxes = np.full((len(boxes), places, 4), -1, "float32")
+    padded_classes = np.full((len(boxes), places), -1, "int32")
+    for row, (image_boxes, image_classes) in enumerate(zip(boxes, classes, strict=True)):
+        padded_boxes[row, : len(image_classes)] = image_boxes
+        padded_classes[row, : len(image_classes)] = image_classes
+    return padded_boxes, padded_classes
+
+
+def to_dense(y):
+    """Pads ragged ground truth with -1, as training needs it.
+
+    Args:
+        y: `{"boxes": ..., "classes": ...}` of ragged TensorFlow tensors, or of lists with one
+            entry for each image.
+
+    Returns:
+        The same keys with arrays of shape `(images, boxes, 4)` and `(images, boxes)`.
+
+    Example:
+
+    >>> keras_spd.data.to_dense({"boxes": [[[0, 0, 4, 4]], []], "classes": [[1], []]})["classes"]
+    array([[ 1, -1, -1, -1, -1, -1, -1, -1],
+           [-1, -1, -1, -1, -1, -1, -1, -1]], dtype=int32)
+    """
+    if not hasattr(y, "keys") or not {"boxes", "classes"} <= set(y):
+        raise ValueError('`to_dense` takes a dictionary with "boxes" and "classes".')
+    boxes, classes = (
+        value.to_list() if hasattr(value, "to_list") else list(value)
+        for value in (y["boxes"], y["classes"])
+    )
+    boxes = [np.array(image, "float32").reshape(-1, 4) for image in boxes]
+    classes = [np.array(image).reshape(-1) for image in classes]
+    for image, labels in zip(boxes, classes, strict=True):
+        if len(image) != len(labels):
+            raise ValueError(f"An image has {len(image)} boxes but {len(labels)} classes.")
+    padded_boxes, padded_classes = pad_boxes(boxes, classes)
+    return {**y, "boxes": padded_boxes, "classes": padded_classes}

@@ -1,0 +1,265 @@
+"""Detection data sets: images with boxes, from files or TFDS, with one interface."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from keras_spd.data.problems import name_classes, plural
+from keras_spd.images.read import read_image
+
+_ROUNDING = 0.5  # pixels that a box may reach beyond the image without a word
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BoxedImage:
+    """An image and the boxes in it.
+
+    Args:
+        image_id: Integer or string, as in the annotations.
+        name: File name, for messages.
+        source: Path, or function that returns the bytes of an encoded image.
+        size_hw: Height and width in pixels.
+        boxes: float32 array of shape `(boxes, 4)`, xyxy in pixels, inside the image.
+        classes: Integer array of shape `(boxes,)`.
+        crowd: Boolean array of shape `(boxes,)`: regions of many objects, which training leaves
+            out and COCO's scores ignore.
+    """
+
+    image_id: Any
+    name: str
+    source: Any
+    size_hw: tuple[int, int]
+    boxes: np.ndarray
+    classes: np.ndarray
+    crowd: np.ndarray
+
+    def read(self):
+        """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
+        source = self.source() if callable(self.source) else self.source
+        return read_image(source, self.name, self.size_hw)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class DetectionData:
+    """Images with boxes, ready to be batched.
+
+    Made by `load_detection`.
+
+    Args:
+        images: Tuple of `BoxedImage`.
+        class_names: Tuple of strings, by class.
+        category_ids: The classes' ids in the annotations.
+        coco: COCO's annotation dictionary, where the data set was read from one.
+        problems: What was wrong with files and annotations, one line each.
+        notes: What is not as it should be, but was used: boxes that were clipped to the image.
+    """
+
+    images: tuple[BoxedImage, ...]
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    coco: dict | None = None
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_images(self):
+        """Integer, the number of images."""
+        return len(self.images)
+
+    def __repr__(self):
+        boxes = sum(len(image.boxes) for image in self.images)
+        problems = f", {plural(len(self.problems), 'problem')}" if self.problems else ""
+        return (
+            f"<DetectionData: {plural(self.num_images, 'image')}, {plural(boxes, 'box')}, "
+            f"{name_classes(self.class_names)}{problems}>"
+        )
+
+    def batches(
+        self,
+        batch_size,
+        image_size,
+        *,
+        bounding_box_format="xyxy",
+        shuffle=False,
+        augmentation=None,
+        seed=0,
+        first_epoch=0,
+        epochs=None,
+    ):
+        """Returns batches of letterboxed images for `model.fit` and `evaluate`.
+
+        Args:
+            batch_size: Integer.
+            image_size: `(height, width)` of the network's input, in pixels.
+            bounding_box_format: Format of the boxes, any of Keras and keras-cv.
+            shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+            augmentation: `DetectionAugmentation` or `None`.
+            seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
+            first_epoch: Integer, the number of the first epoch, for resumed training.
+            epochs: `None` for data that is iterated once an epoch, and is another epoch each
+                time. A number for one stream of as many epochs, for `fit(steps_per_epoch=...)`.
+
+        Returns:
+            `tf.data.Dataset` where Keras runs on TensorFlow, else `keras.utils.PyDataset`, of
+            `(images, {"boxes": ..., "classes": ...})` with the shapes
+            `(batch, height, width, 3)`, float32 from 0 to 255, `(batch, boxes, 4)` and
+            `(batch, boxes)`; places without a box are -1.
+        """
+        import keras
+
+        from keras_spd.data.detection.batches import DetectionBatches
+
+        batches = DetectionBatches(
+            self,
+            batch_size,
+            image_size,
+            bounding_box_format=bounding_box_format,
+            shuffle=shuffle,
+            augmentation=augmentation,
+            seed=seed,
+            first_epoch=first_epoch,
+        )
+        if keras.backend.backend() == "tensorflow":
+            return batches.to_tf_data(epochs)
+        return batches
+
+    def steps_per_epoch(self, batch_size):
+        """Returns the number of batches in a shuffled epoch."""
+        return max(self.num_images // batch_size, 1)
+
+    def box_sides(self, image_size):
+        """Returns widths and heights of all boxes in pixels of the letterboxed image.
+
+        Args:
+            image_size: `(height, width)` of the network's input.
+
+        Returns:
+            Array of shape `(boxes, 2)`.
+        """
+        from keras_spd.images.geometry import Letterbox
+
+        sides = [np.zeros((0, 2), "float32")]
+        for image in self.images:
+            boxes = image.boxes[~image.crowd]
+            scale = Letterbox.fit(image.size_hw, image_size).scale
+            sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
+        return np.concatenate(sides)
+
+    def to_coco(self):
+        """Returns the annotations as COCO's dictionary.
+
+        It is the original one if there is one, less the images that were skipped.
+        """
+        if self.coco is not None:
+            kept = {image.image_id for image in self.images}
+            return self.coco | {
+                "images": [record for record in self.coco["images"] if record["id"] in kept],
+                "annotations": [
+                    entry for entry in self.coco["annotations"] if entry["image_id"] in kept
+                ],
+            }
+        images: list[dict] = []
+        annotations: list[dict] = []
+        for image in self.images:
+            height, width = image.size_hw
+            images.append(
+                {"id": image.image_id, "file_name": image.name, "width": width, "height": height}
+            )
+            for box, label, crowd in zip(image.boxes, image.classes, image.crowd, strict=True):
+                x, y, box_width, box_height = map(float, (*box[:2], *(box[2:] - box[:2])))
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": image.image_id,
+                        "category_id": self.category_ids[label],
+                        "bbox": [x, y, box_width, box_height],
+                        "area": box_width * box_height,
+                        "iscrowd": int(crowd),
+                    }
+                )
+        categories = [
+            {"id": id_, "name": name}
+            for id_, name in zip(self.category_ids, self.class_names, strict=True)
+        ]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def require_boxes(data, what):
+    """Raises a `ValueError` if data have no box to learn from or to be compared with.
+
+    Args:
+        data: `DetectionData`. Crowd regions do not count.
+        what: What the error calls the data, such as `"test data"`.
+    """
+    if any((~image.crowd).any() for image in data.images):
+        return
+    such_as = f", such as {data.images[0].name}" if data.images else ""
+    raise ValueError(
+        f"There is not a single box in the {what} ({plural(data.num_images, 'image')}{such_as}). "
+        "Look whether the right annotations are read: `keras-spd check-data`."
+    )
+
+
+def clean_boxes(boxes, size_hw):
+    """Clips boxes to the image.
+
+    Args:
+        boxes: List of xyxy boxes in pixels, any numbers.
+        size_hw: Height and width of the image.
+
+    Returns:
+        float32 array of shape `(boxes, 4)`, and for each box `None` or what is wrong with it.
+    """
+    height, width = size_hw
+    boxes = np.array(boxes, "float64").reshape(-1, 4)
+    clipped = np.clip(np.nan_to_num(boxes), 0, [width, height, width, height])
+    complaints: list[str | None] = []
+    for box, inside in zip(boxes, clipped, strict=True):
+        if not np.isfinite(box).all():
+            complaints.append(f"the box {box.tolist()} has a coordinate that is not a number")
+        elif (box[2:] <= box[:2]).any():
+            complaints.append(f"the box {box.tolist()} (x1, y1, x2, y2) has no area")
+        elif (inside[2:] <= inside[:2]).any():
+            complaints.append(f"the box {box.tolist()} (x1, y1, x2, y2) is outside the image")
+        else:
+            complaints.append(None)
+    return clipped.astype("float32"), complaints
+
+
+def boxed_image(
+    problems, *, image_id, name, source, size_hw, boxes, classes, crowd=None, places=None
+):
+    """Makes a `BoxedImage`, noting and leaving out bad boxes.
+
+    Args:
+        problems: `Problems` to note them in.
+        image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
+        boxes: List of xyxy boxes in pixels, any numbers.
+        places: For each box where it is written, for messages; `name` by default.
+
+    Returns:
+        `BoxedImage`.
+    """
+    given = np.array(boxes, "float64").reshape(-1, 4)
+    boxes, complaints = clean_boxes(given, size_hw)
+    outside = np.abs(given - boxes)
+    shares = outside / [*size_hw[::-1], *size_hw[::-1]]
+    for index, (place, complaint) in enumerate(
+        zip(places or [name] * len(boxes), complaints, strict=True)
+    ):
+        if complaint is not None:
+            problems.add(place, complaint)
+        elif outside[index].max() > _ROUNDING:
+            problems.add_clipped(place, shares[index].max())
+    good = np.array([complaint is None for complaint in complaints], bool)
+    crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool)
+    return BoxedImage(
+        image_id=image_id,
+        name=name,
+        source=source,
+        size_hw=(int(size_hw[0]), int(size_hw[1])),
+        boxes=boxes[good],
+        classes=np.array(classes, "int32").reshape(-1)[good],
+        crowd=crowd[good],
+    )

@@ -1,0 +1,104 @@
+"""One call for every format of detection data."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from keras_spd.data.detection.coco import read_coco
+from keras_spd.data.detection.tfds import read_tfds_detection
+from keras_spd.data.detection.voc import read_voc
+from keras_spd.data.detection.yolo import is_yolo_folder, read_yolo
+
+
+def load_detection(
+    source, *, name=None, images=None, data_dir=None, class_names=None, on_problem="error"
+):
+    """Reads a detection data set, in the format its source shows.
+
+    | `source` | format |
+    | --- | --- |
+    | `annotations.json` | COCO |
+    | `data.yaml`, `data.yaml:val` | YOLO, the split `train` or another |
+    | folder of images and `.txt` files, or of either | YOLO |
+    | folder of `.xml` files, or with `Annotations`; `VOC2012:train` | VOC, all or a split |
+    | `train`, with `name="voc/2012"` | TFDS, a split |
+
+    Args:
+        source: Path, or a split of a TFDS data set.
+        name: TFDS data set, such as `"voc/2012"` or `"coco/2017"`.
+        images: Folder of the images, where it does not follow from the annotations.
+        data_dir: Folder with prepared TFDS data sets; TFDS' own by default.
+        class_names: The classes, in order, for data that is to go with other data: classes are
+            matched by name. Defaults to those of the data set.
+        on_problem: `"error"`, or `"skip"` to leave out broken images and annotations. Either way
+            each is reported with its file name.
+
+    Returns:
+        `DetectionData`.
+
+    Raises:
+        ValueError: If there is no such data set, it has problems and `on_problem` is `"error"`,
+            or it has classes that are not in `class_names`.
+
+    Example:
+
+    >>> train = keras_spd.data.load_detection("boards/train.json", images="boards/images")
+    >>> model.fit(train.batches(16, (320, 320), shuffle=True), epochs=40)
+    """
+    if name is not None:
+        data = read_tfds_detection(name, str(source), data_dir=data_dir, on_problem=on_problem)
+        return _with_classes(data, class_names)
+    path, split = _split(str(source))
+    if path.suffix == ".json":
+        data = read_coco(path, images, on_problem=on_problem)
+    elif path.suffix in (".yaml", ".yml"):
+        data = read_yolo(path, split, on_problem=on_problem)
+    elif path.is_dir() and ((path / "Annotations").is_dir() or any(path.glob("*.xml"))):
+        data = read_voc(path, split, images, class_names=class_names, on_problem=on_problem)
+    elif path.is_dir() and is_yolo_folder(path):
+        data = read_yolo(path, images=images, on_problem=on_problem)
+    else:
+        what = "a file of another kind" if path.exists() else "not there"
+        raise ValueError(
+            f"Cannot read detection data from {str(source)!r}: it is {what}. Accepted are COCO's "
+            "`.json`, YOLO's `data.yaml` or folder of images and `.txt` files, a folder of VOC's "
+            "`.xml` files, and with `name=` (`--dataset`) a split of a TFDS data set."
+        )
+    return _with_classes(data, class_names)
+
+
+def _split(source):
+    """Splits `path:split`; a path that exists is not split."""
+    path, colon, split = source.rpartition(":")
+    if not colon or pathlib.Path(source).exists():
+        return pathlib.Path(source), None
+    return pathlib.Path(path), split
+
+
+def _with_classes(data, class_names):
+    """Returns the data with its classes in another order, matched by name."""
+    if class_names is None or data.class_names == tuple(class_names):
+        return data
+    class_names = tuple(class_names)
+    used = {data.class_names[label] for image in data.images for label in image.classes}
+    if unknown := sorted(used - set(class_names)):
+        raise ValueError(
+            f"The data has the classes {', '.join(unknown)}, which are not among "
+            f"{', '.join(class_names)}."
+        )
+    numbers = np.array(
+        [class_names.index(n) if n in class_names else -1 for n in data.class_names], "int32"
+    )
+    images = tuple(
+        dataclasses.replace(image, classes=numbers[image.classes]) for image in data.images
+    )
+    known = dict(zip(data.class_names, data.category_ids, strict=True))
+    if not set(class_names) <= set(known):
+        # The annotations lack a category: scores are those of annotations made anew.
+        ids = tuple(range(len(class_names)))
+        return dataclasses.replace(
+            data, images=images, class_names=class_names, category_ids=ids, coco=None
+        )
+    ids = tuple(known[class_name] for class_name in class_names)
+    return dataclasses.replace(data, images=images, class_names=class_names, category_ids=ids)

@@ -1,0 +1,142 @@
+"""Pascal VOC's format: an XML file of boxes for each image."""
+
+import pathlib
+import xml.etree.ElementTree as ElementTree
+
+from keras_spd.data.detection.dataset import DetectionData, boxed_image
+from keras_spd.data.problems import Problems
+from keras_spd.images.read import SUFFIXES, ImageError, image_size
+
+
+def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="error"):
+    """Reads a data set in VOC's format.
+
+    Args:
+        folder: Folder with `Annotations`, `JPEGImages` and `ImageSets` as in `VOC2012`, or a
+            folder of `.xml` files.
+        split: Name of a list in `ImageSets/Main`, such as `"train"`; `None` for all files.
+        images: Folder of the images. Defaults to `JPEGImages` or `images` beside `Annotations`,
+            or the folder of the `.xml` files.
+        class_names: The classes, in order. Defaults to all names in the files, sorted.
+        on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+
+    Returns:
+        `DetectionData`. Image ids are numbers from 1, in the order of the file names. Objects
+        that are marked as difficult count like others. VOC counts pixels from 1, and boxes
+        include their last pixel: from 1 to 10 becomes from 0.0 to 10.0.
+
+    Raises:
+        ValueError: If there are no such files, or problems and `on_problem` is `"error"`.
+    """
+    root = pathlib.Path(folder)
+    annotations = root / "Annotations" if (root / "Annotations").is_dir() else root
+    problems = Problems(root, on_problem)
+    files = _files(root, annotations, split, problems)
+    if not files:
+        raise ValueError(f"There are no VOC annotations (.xml) in {annotations}.")
+    folders = [pathlib.Path(images)] if images is not None else [
+        root / "JPEGImages",
+        root / "images",
+        annotations.parent / "JPEGImages",
+        annotations.parent / "images",
+        annotations,
+    ]  # fmt: skip
+    parsed = []
+    for number, file in enumerate(files, start=1):
+        content = _parse(file, problems)
+        if content is None:
+            continue
+        image = _find_image(file, content.findtext("filename"), folders)
+        if image is None:
+            problems.add(file, f"its image {content.findtext('filename')} is not in {folders[0]}")
+            continue
+        try:
+            size = image_size(image)
+        except ImageError as error:
+            problems.lines.append(str(error))
+            continue
+        parsed.append((number, image, size, *_objects(content, file, problems)))
+
+    seen = {name for *_, names in parsed for name in names}
+    class_names = tuple(class_names) if class_names is not None else tuple(sorted(seen))
+    found = []
+    for number, image, size, boxes, names in parsed:
+        known = [name in class_names for name in names]
+        for name in {name for name, ok in zip(names, known, strict=True) if not ok}:
+            problems.add(image, f"has an object of the class {name!r}, which is not known")
+        found.append(
+            boxed_image(
+                problems,
+                image_id=number,
+                name=str(image),
+                source=image,
+                size_hw=size,
+                boxes=[box for box, ok in zip(boxes, known, strict=True) if ok],
+                classes=[class_names.index(n) for n, ok in zip(names, known, strict=True) if ok],
+            )
+        )
+    found = problems.drop_broken(found)
+    ids = tuple(range(len(class_names)))
+    return DetectionData(tuple(found), class_names, ids, **problems.settle())
+
+
+def _files(root, annotations, split, problems):
+    if split is None:
+        return sorted(annotations.glob("*.xml"))
+    listing = root / "ImageSets" / "Main" / f"{split}.txt"
+    if not listing.is_file():
+        lists = sorted(file.stem for file in listing.parent.glob("*.txt"))
+        raise ValueError(f"{root} has no split {split!r}. It has: {', '.join(lists) or 'none'}.")
+    files = []
+    for line in listing.read_text(encoding="utf-8").splitlines():
+        if not line.strip():
+            continue
+        # VOC's lists for one class have a 1 or -1 behind the name.
+        candidates = [annotations / f"{name}.xml" for name in (line.strip(), line.split()[0])]
+        file = next((file for file in candidates if file.is_file()), None)
+        if file is None:
+            problems.add(listing, f"names {line.strip()}, but there is no {candidates[0]}")
+        else:
+            files.append(file)
+    return files
+
+
+def _parse(file, problems):
+    try:
+        content = ElementTree.parse(file).getroot()
+    except (ElementTree.ParseError, OSError, UnicodeDecodeError) as error:
+        problems.add(file, f"is not readable XML ({error})")
+        return None
+    if content.tag != "annotation":
+        problems.add(file, f"is not a VOC annotation, but a <{content.tag}>")
+        return None
+    return content
+
+
+def _objects(content, file, problems):
+    boxes, names = [], []
+    for element in content.iter("object"):
+        name = (element.findtext("name") or "").strip()
+        box = element.find("bndbox")
+        try:
+            if not name or box is None:
+                raise ValueError
+            x1, y1, x2, y2 = (
+                float(box.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")
+            )
+        except ValueError:
+            problems.add(file, f"an object ({name or 'no name'}) has no name or no usable box")
+            continue
+        boxes.append((x1 - 1, y1 - 1, x2, y2))
+        names.append(name)
+    return boxes, names
+
+
+def _find_image(file, name, folders):
+    names = [pathlib.PureWindowsPath(name).name] if name else []
+    names += [file.stem + suffix for suffix in SUFFIXES]
+    for folder in folders:
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    return None

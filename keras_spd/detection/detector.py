@@ -1,0 +1,283 @@
+"""The class of the detectors: a functional network, and how its predictions become boxes."""
+
+import dataclasses
+import itertools
+
+import keras
+
+from keras_spd.boxes import check_box_format
+from keras_spd.detection.anchors import level_stride, standardize_anchors
+from keras_spd.detection.decoding import Decoder
+from keras_spd.detection.losses import YOLOV5Loss
+from keras_spd.image_model import ModelInfo
+from keras_spd.optimizers import CoupledSGD, MultiStepDecay
+
+_LOSSES = ("box_loss", "objectness_loss", "class_loss")
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class Detector(keras.Model):
+    """A detector with YOLOv5's head; `YOLOV5SPD` builds it.
+
+    Called, it returns raw predictions, `{level: (batch, rows, columns, anchors, 5 + classes)}`.
+    `predict` returns keras-cv's detection dictionary; see `Decoder`. Class names, box format,
+    anchors and thresholds are part of its config and survive saving and cloning.
+
+    Args:
+        network: Functional Keras model from images to raw predictions.
+        anchors: `{level: ((width, height), ...)}` in pixels.
+        bounding_box_format: Format of the ground truth and of the boxes that `predict` returns.
+        info: `ModelInfo`.
+        decoder: `Decoder`, how predictions become boxes.
+        name: Name of the model.
+
+    Input shape:
+        `(batch, height, width, 3)`, sides divisible by the largest stride.
+    """
+
+    def __init__(
+        self, network, anchors, bounding_box_format="xyxy", info=None, decoder=None, name=None
+    ):
+        super().__init__(name=name)
+        self.network = network
+        levels = sorted(network.output, key=level_stride)
+        self.anchors = standardize_anchors(anchors, levels)
+        self.bounding_box_format = check_box_format(bounding_box_format)
+        self.info = info or ModelInfo()
+        self._decoder = decoder or Decoder()
+        self._trackers = [keras.metrics.Mean(name=loss) for loss in _LOSSES]
+        self.build(network.input_shape)
+
+    def build(self, input_shape):
+        del input_shape  # the network is built
+        self.built = True
+
+    @property
+    def levels(self):
+        """Names of the levels, the finest first."""
+        return tuple(self.anchors)
+
+    @property
+    def num_classes(self):
+        """Integer, the number of classes."""
+        return self.network.output[self.levels[0]].shape[-1] - 5
+
+    @property
+    def image_sizes(self):
+        """Tuple of the one `(height, width)` that the network takes; `None` if it takes any."""
+        size = self.network.input_shape[1:3]
+        return None if None in size else (size,)
+
+    @property
+    def stride(self):
+        """Integer, the largest stride, by which the sides of images must be divisible."""
+        return level_stride(self.levels[-1])
+
+    @property
+    def info(self):
+        """The model's `ModelInfo`. Assign a new one, e.g. from `dataclasses.replace`."""
+        return self._info
+
+    @info.setter
+    def info(self, info):
+        if info.class_names is not None and len(info.class_names) != self.num_classes:
+            raise ValueError(
+                f"`class_names` must name each of the {self.num_classes} classes of the model. "
+                f"Received: {len(info.class_names)} names."
+            )
+        self._info = info
+
+    @property
+    def decoder(self):
+        """The model's `Decoder`. Assign a new one, e.g. from `dataclasses.replace`."""
+        return self._decoder
+
+    @decoder.setter
+    def decoder(self, decoder):
+        self._decoder = decoder
+        self.predict_function = None  # it holds the thresholds
+
+    def call(self, inputs, training=None):
+        check_image_sides(inputs.shape, self.stride)
+        return self.network(inputs, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return self.network.compute_output_shape(input_shape)
+
+    def decode(self, raw):
+        """Turns raw predictions into the detection dictionary that `predict` returns."""
+        return self.decoder(raw, self.anchors, self.bounding_box_format)
+
+    def predict_step(self, *args):
+        outputs = super().predict_step(*args)
+        if isinstance(outputs, tuple):  # JAX also returns its state
+            return self.decode(outputs[0]), *outputs[1:]
+        return self.decode(outputs)
+
+    def compile(self, optimizer=None, loss=None, **kwargs):
+        """Configures the model for training.
+
+        Args:
+            optimizer: As in `keras.Model.compile`. Defaults to the paper's: `CoupledSGD` with
+                Nesterov momentum 0.937, decay 5e-4 on kernels only, a rate of 0.01 and a warm-up
+                of 1000 steps, in which the rate of biases falls from 0.1.
+            loss: `YOLOV5Loss`. Defaults to one for this model's classes, anchors and box format.
+            **kwargs: Further arguments of `keras.Model.compile`.
+
+        Raises:
+            ValueError: If the loss is another one, or not for this model.
+        """
+        if loss is None:
+            loss = YOLOV5Loss(self.num_classes, self.bounding_box_format, anchors=self.anchors)
+        self._check_loss(loss)
+        super().compile(optimizer=optimizer or paper_optimizer(), loss=loss, **kwargs)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def _check_loss(self, loss):
+        if not isinstance(loss, YOLOV5Loss):
+            raise ValueError(
+                "`loss` must be a `keras_spd.detection.YOLOV5Loss`, or `None` for the one that "
+                f"fits the model. Received: loss={loss!r}."
+            )
+        if loss.num_classes != self.num_classes:
+            raise ValueError(
+                f"The model has {self.num_classes} classes, but the loss num_classes="
+                f"{loss.num_classes}."
+            )
+        if standardize_anchors(loss.anchors, self.levels) != self.anchors:
+            raise ValueError(
+                "The loss has other anchors than the model. Pass it `anchors=model.anchors`."
+            )
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        del x, training
+        if sample_weight is not None:
+            raise ValueError("`sample_weight` is not supported: leave boxes or images out instead.")
+        parts = self.loss.components(y, y_pred)
+        images = keras.ops.cast(keras.ops.shape(y_pred[self.levels[0]])[0], "float32")
+        for tracker in self._trackers:
+            tracker.update_state(parts[tracker.name], sample_weight=images)
+        return images * sum(parts[name] for name in _LOSSES)
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """Computes the losses and COCO's `AP`, `AP50` and `AP_small`, in network pixels.
+
+        Arguments are those of `keras.Model.evaluate`. Data that ends after one epoch is needed.
+        `keras_spd.evaluate` computes the scores that papers report, in original pixels.
+        """
+        results = super().evaluate(
+            x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
+        )
+        if not kwargs:  # `fit` has one, and its validation is to be quick
+            results |= self._average_precision(_batches(x, y, batch_size or 32, steps))
+        return results if return_dict else list(results.values())
+
+    def _average_precision(self, batches):
+        from keras_spd.metrics.batch_evaluation import evaluate_batches
+
+        former, self.decoder = self.decoder, Decoder(0.001, 0.65)
+        try:
+            scores = evaluate_batches(
+                ((self.predict_on_batch(images), truth, images.shape) for images, truth in batches),
+                self.num_classes,
+                self.bounding_box_format,
+            )
+        finally:
+            self.decoder = former
+        return {name: scores.metrics[name] for name in ("AP", "AP50", "AP_small")}
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "network": keras.saving.serialize_keras_object(self.network),
+            "anchors": self.anchors,
+            "bounding_box_format": self.bounding_box_format,
+            "info": dataclasses.asdict(self.info),
+            "decoder": dataclasses.asdict(self.decoder),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        config["network"] = keras.saving.deserialize_keras_object(config["network"])
+        config["info"] = ModelInfo.from_config(config["info"])
+        config["decoder"] = Decoder(**config["decoder"])
+        return cls(**config)
+
+
+def _batches(x, y, batch_size, steps):
+    """Yields `(images, ground truth)` of what `evaluate` takes: arrays, or an iterable."""
+    if y is not None:
+        for start in range(0, len(x), batch_size):
+            rows = slice(start, start + batch_size)
+            yield x[rows], {key: value[rows] for key, value in y.items()}
+        return
+    count = len(x) if isinstance(x, keras.utils.PyDataset) else None
+    batches = (x[index] for index in range(count)) if count is not None else x
+    yield from itertools.islice(batches, steps)
+
+
+def paper_optimizer(learning_rate=0.01, *, weight_decay=5e-4, warmup_steps=1000):
+    """The paper's optimizer: SGD with Nesterov momentum, decay on kernels only, bias warm-up.
+
+    Source: section 4.1 of the paper (0.937, 5e-4, rate 0.01), `YOLOv5-SPD/train.py` of
+    LabSAINT/SPD-Conv and YOLOv5 v6.0's `hyp.scratch.yaml`, which that code needs and lacks.
+    """
+    return CoupledSGD(
+        MultiStepDecay(learning_rate, [], 1.0, warmup_steps),
+        momentum=0.937,
+        nesterov=True,
+        weight_decay=weight_decay,
+        decay_kernels_only=True,
+        warmup_steps=warmup_steps,
+        warmup_bias_rate=0.1,
+        warmup_momentum=0.8,
+    )
+
+
+def check_image_sides(shape, stride):
+    """Raises a `ValueError` unless known height and width are multiples of the largest stride."""
+    if any(side is not None and side % stride for side in shape[1:3]):
+        raise ValueError(
+            f"Height and width must be multiples of {stride}, the largest stride of the detector. "
+            f"Received: images of shape {tuple(shape)}. Resize them, e.g. with `image_size=` of "
+            "`keras_spd.data` or with `keras_spd.Predictor`, which letterboxes images."
+        )
+
+
+def standardize_image_size(image_size, model):
+    """Returns `(height, width)`, or raises a `ValueError` unless the stride divides both."""
+    if image_size is None:
+        image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
+    size = check_multiples(image_size, model.stride)
+    if model.image_sizes and size not in model.image_sizes:
+        raise ValueError(
+            f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
+            f"(height, width). Received: image_size={image_size!r}."
+        )
+    return size
+
+
+def check_multiples(image_size, stride=32):
+    """Returns `(height, width)`, or raises a `ValueError` unless `stride` divides both."""
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
+        raise ValueError(
+            f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
+            f"detector, such as {10 * stride}. Received: image_size={image_size!r}."
+        )
+    return size

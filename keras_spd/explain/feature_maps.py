@@ -1,0 +1,185 @@
+"""What a network sees at each resolution: its feature maps, as arrays and as a picture."""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_spd.applications import Detector, ImageModel
+from keras_spd.explain import layout as panels
+from keras_spd.explain.activations import feature_layers, record, to_numpy
+from keras_spd.explain.network_input import prepare
+from keras_spd.surgery.graph import Connections, walk
+
+_MERGES = (keras.layers.Add, keras.layers.Concatenate)
+
+
+def feature_maps(model, image, layer_names=None):
+    """Computes what layers of a network give for one image.
+
+    Args:
+        model: `Detector`, or a functional or Sequential classifier or backbone.
+        image: Path, or uint8 array `(height, width, 3)` with RGB pixels, which is resized and
+            normalised as the model's `info` says (a detector's is letterboxed); or a float array,
+            which the network takes as it is.
+        layer_names: Names of layers; those of nested models as `"model/layer"`. Defaults to one
+            layer for each resolution: the pyramid levels of an `ImageModel`; of a detector, what
+            the heads look at and the backbone's finer levels; of other models, the last
+            activation or merge.
+
+    Returns:
+        Dictionary of arrays `(height, width, channels)`, by layer name, or by default by level,
+        the finest first: `"P3"` is `2**3` times smaller than the network's input.
+
+    Raises:
+        ValueError: If a layer does not exist or gives no feature maps, or the image does not fit.
+
+    Example:
+
+    >>> maps = keras_spd.explain.feature_maps(model, "frog.png")
+    >>> {level: array.shape for level, array in maps.items()}
+    {'P1': (16, 16, 64), 'P2': (8, 8, 128), 'P3': (4, 4, 256), 'P4': (2, 2, 512)}
+    """
+    return compute_maps(model, prepare(model, image), layer_names)
+
+
+def compute_maps(model, given, layer_names=None):
+    """`feature_maps` of a `NetworkInput`."""
+    if layer_names is None:
+        layers = level_layers(model, given)
+    else:
+        layers = {name: find_layer(given.network, name) for name in layer_names}
+    _, found = record(given.network, given.batch, layers)
+    for name in layers:
+        if len(getattr(found[name], "shape", ())) != 4:
+            raise ValueError(
+                f"The layer {name!r} gives no feature maps, arrays of shape (batch, height, "
+                f"width, channels), but {tuple(getattr(found[name], 'shape', ()))}."
+            )
+    return {name: to_numpy(found[name])[0] for name in layers}
+
+
+def find_layer(network, name):
+    """Returns the layer of a path, or of a name that only one layer has."""
+    layers = dict(walk(network))
+    if name in layers:
+        return layers[name]
+    matching = [path for path in layers if path.endswith(f"/{name}")]
+    if len(matching) == 1:
+        return layers[matching[0]]
+    some = ", ".join(matching or list(layers)[-8:])
+    raise ValueError(
+        f"There is no layer {name!r} in `{network.name}`"
+        + (f", but several that end so: {some}." if matching else f". Its last ones are: {some}.")
+    )
+
+
+def level_layers(model, given):
+    """Returns a layer for each resolution, `{"P1": layer, ...}`, the finest first."""
+    if isinstance(model, Detector):
+        return _detector_layers(model)
+    if isinstance(model, ImageModel) and model.pyramid_level_inputs:
+        layers = {
+            level: model.get_layer(name) for level, name in model.pyramid_level_inputs.items()
+        }
+        return dict(sorted(layers.items()))
+    found: dict = {}
+    side = max(given.batch.shape[1:3])
+    for layer, shape in feature_layers(given.network, given.batch):
+        level = math.log2(side / max(shape[:2]))
+        if min(shape[:2]) > 1 and abs(level - round(level)) < 0.2 and level > -0.5:
+            ends = _ends_block(layer)
+            key = f"P{round(level)}"
+            if ends or not found.get(key, (False,))[0]:
+                found[key] = (ends, layer)
+    if not found:
+        raise ValueError(f"`{model.name}` has no feature maps at 1/1, 1/2, 1/4 ... of its input.")
+    return {level: found[level][1] for level in sorted(found)}
+
+
+def _ends_block(layer):
+    """Tells whether a layer is a merge or an activation, whose results are what others look at."""
+    if isinstance(layer, _MERGES):
+        return True
+    activation = getattr(layer, "activation", None)
+    return (activation is not None and activation is not keras.activations.linear) or type(
+        layer
+    ).__module__.startswith("keras.src.layers.activations")
+
+
+def _detector_layers(model):
+    """What the heads of a detector look at, and the finer levels of YOLOv5's own backbone."""
+    connections = Connections(model.network)
+    layers = {
+        level: connections.producer(model.network.get_layer(f"head_{level.lower()}_conv"))
+        for level in model.levels
+    }
+    paths = dict(walk(model.network))
+    for level, prefix in (("P1", "stem"), ("P2", "stage2_c3")):
+        inside = [layer for path, layer in paths.items() if path.startswith(prefix)]
+        if inside and level not in layers:
+            layers[level] = inside[-1]
+    return dict(sorted(layers.items()))
+
+
+def draw_feature_maps(models, image, layer_names=None, *, channels=8):
+    """Draws feature maps of one or more networks for the same image, side by side.
+
+    Of each layer the channels are drawn that vary most over the image (largest variance, the
+    largest first), each from its own 1st percentile (dark) to its own 99th (bright). Channels of
+    different networks have nothing to do with each other: compare what is left of the image.
+
+    Args:
+        models: A model, or `{name: model}`.
+        image, layer_names: As in `feature_maps`.
+        channels: Integer, how many channels of each layer to draw; rows have four.
+
+    Returns:
+        `PIL.Image.Image`.
+
+    Raises:
+        ValueError: As `feature_maps`, or if `channels` is not positive.
+
+    Example:
+
+    >>> twins = {"SPD": spd, "strided": strided}
+    >>> keras_spd.explain.draw_feature_maps(twins, "frog.png").save("maps.png")
+    """
+    if not isinstance(channels, int) or channels < 1:
+        raise ValueError(f"`channels` must be a positive integer. Received: channels={channels!r}.")
+    models = panels.named_models(models)
+    columns, keys = [], []
+    for model in models.values():
+        given = prepare(model, image)
+        maps = compute_maps(model, given, layer_names)
+        keys += [key for key in maps if key not in keys]
+        columns.append((given, maps))
+    keys = keys if layer_names else sorted(keys)
+    grid = [[_input_panel(name, given)] for name, (given, _) in zip(models, columns, strict=True)]
+    for column, (given, maps) in zip(grid, columns, strict=True):
+        column += [_level_panel(key, maps.get(key), given, channels) for key in keys]
+    return panels.side_by_side(grid)
+
+
+def _input_panel(name, given):
+    height, width = given.pixels.shape[:2]
+    return panels.captioned(
+        f"{name}: input {width} x {height}", [panels.tile(given.pixels, panels.LARGE)], bold=True
+    )
+
+
+def _level_panel(key, array, given, channels):
+    if array is None:
+        return panels.captioned(f"{key}: none in this network", [])
+    height, width, count = array.shape
+    chosen = varied_channels(array, channels)
+    share = round(max(given.pixels.shape[:2]) / max(height, width))
+    title = f"{key}: 1/{share}, {width} x {height}, {len(chosen)} of {count} channels"
+    return panels.captioned(
+        title, [panels.tile(panels.colour(array[..., index])) for index in chosen]
+    )
+
+
+def varied_channels(array, count):
+    """Returns the indices of the channels with the largest variance, the largest first."""
+    return np.argsort(-array.var(axis=(0, 1)), kind="stable")[:count]

@@ -1,0 +1,140 @@
+"""Grad-CAM: where in an image a classifier found what speaks for a class.
+
+References:
+    Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based
+    Localization", ICCV 2017, https://arxiv.org/abs/1610.02391, equations 1 and 2.
+"""
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_spd.explain import layout as panels
+from keras_spd.explain.activations import before_activation, gradient, record, tapped, to_numpy
+from keras_spd.explain.feature_maps import find_layer, level_layers
+from keras_spd.explain.network_input import (
+    check_classifier,
+    class_name,
+    classify,
+    prepare,
+)
+from keras_spd.images.fonts import drawable
+
+
+def grad_cam(model, image, class_index=None, layer_name=None):
+    """Computes where a classifier found what speaks for a class.
+
+    Each feature map of a layer is weighted by the mean of the gradient of the class's score, as
+    it is before softmax or sigmoid, with regard to it; what is negative in their sum becomes 0.
+
+    Args:
+        model: Classifier: `ImageModel`, or another functional or Sequential model, on TensorFlow,
+            JAX or PyTorch.
+        image: As in `feature_maps`.
+        class_index: Integer; `None` for the class with the highest score.
+        layer_name: Name of the layer, in a nested model `"model/layer"`. Defaults to the last
+            feature map. In small images that is coarse (2x2 in a ResNet18-SPD at 32x32), and an
+            earlier layer shows more.
+
+    Returns:
+        float32 array `(height, width)` of the image's size, from 0 to 1, its largest value 1;
+        zeros where nothing speaks for the class.
+
+    Raises:
+        ValueError: If the model is no classifier, such as a detector, there is no such class or
+            layer, or the layer gives no feature maps.
+
+    Example:
+
+    >>> heat = keras_spd.explain.grad_cam(model, "frog.png", layer_name="stage3_block2_out")
+    """
+    check_classifier(model, "grad_cam")
+    given = prepare(model, image)
+    if layer_name is None:
+        layer = list(level_layers(model, given).values())[-1]
+    else:
+        layer = find_layer(given.network, layer_name)
+    return upsample(compute_cam(given, layer, class_index), given.original.shape[:2])
+
+
+def compute_cam(given, layer, class_index=None):
+    """Grad-CAM of a `NetworkInput` at the resolution of a layer."""
+    network, batch = given.network, given.batch
+    with before_activation(network):
+        scores, found = record(network, batch, {"layer": layer})
+        features = found["layer"]
+        if len(getattr(features, "shape", ())) != 4:
+            raise ValueError(f"The layer {layer.name!r} gives no feature maps.")
+        class_index = _check_class(class_index, to_numpy(scores)[0])
+
+        def score(change):
+            with tapped(layer, lambda value: value + change):
+                return network(batch, training=False)[0, class_index]
+
+        slopes = gradient(score, keras.ops.zeros_like(features))[0]
+    heat = np.maximum((to_numpy(features)[0] * slopes.mean(axis=(0, 1))).sum(axis=-1), 0)
+    return (heat / (heat.max() or 1)).astype("float32")
+
+
+def _check_class(class_index, scores):
+    if class_index is None:
+        return int(scores.argmax())
+    if not isinstance(class_index, (int, np.integer)) or not 0 <= class_index < len(scores):
+        raise ValueError(
+            f"`class_index` must be an integer from 0 to {len(scores) - 1}. "
+            f"Received: class_index={class_index!r}."
+        )
+    return int(class_index)
+
+
+def upsample(heat, size):
+    """Returns a map at another `(height, width)`, by bilinear interpolation."""
+    resized = Image.fromarray(heat).resize(size[::-1], Image.Resampling.BILINEAR)
+    values = np.asarray(resized).clip(0, 1)
+    return values / (values.max() or 1)
+
+
+def draw_grad_cam(models, image, class_index=None):
+    """Draws Grad-CAM at each resolution of one or more classifiers over the same image.
+
+    Args:
+        models: A model, or `{name: model}`.
+        image: As in `feature_maps`.
+        class_index: As in `grad_cam`; `None` for what each model takes the image for.
+
+    Returns:
+        `PIL.Image.Image`, with a row for each model; red is what speaks most for the class, and
+        what speaks not at all for it keeps its colours.
+
+    Raises:
+        ValueError: As `grad_cam`.
+
+    Example:
+
+    >>> twins = {"SPD": spd, "strided": strided}
+    >>> keras_spd.explain.draw_grad_cam(twins, "frog.png").save("grad_cam.png")
+    """
+    rows = []
+    for name, model in panels.named_models(models).items():
+        check_classifier(model, "grad_cam")
+        given = prepare(model, image)
+        ranked = classify(model, image, top=None)
+        index = ranked[0][0] if class_index is None else _check_class(class_index, np.array(ranked))
+        share = {label: probability for label, _, probability in ranked}[index]
+        size = given.original.shape[:2]
+        pictures = [
+            panels.captioned(f"{size[1]} x {size[0]}", [panels.tile(given.original, panels.CAM)])
+        ]
+        for level, layer in level_layers(model, given).items():
+            heat = compute_cam(given, layer, index)
+            pictures.append(
+                panels.captioned(
+                    f"{level}: {heat.shape[1]} x {heat.shape[0]}",
+                    [panels.overlay(given.original, upsample(heat, size))],
+                )
+            )
+        pictures.append(panels.captioned("scale", [panels.heat_scale()]))
+        label = drawable(class_name(model, index), index)
+        title = f"{name}: Grad-CAM for {label} (probability {share:.2f})"
+        rows.append(panels.captioned(title, pictures, columns=len(pictures), bold=True))
+    return panels.side_by_side([rows])

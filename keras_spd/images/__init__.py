@@ -1,0 +1,8 @@
+"""From an image file to what a network takes, and back to a picture."""
+
+from keras_spd.images.draw import draw_classes as draw_classes
+from keras_spd.images.draw import draw_detections as draw_detections
+from keras_spd.images.video import VideoWriter as VideoWriter
+from keras_spd.images.video import is_video as is_video
+from keras_spd.images.video import read_video as read_video
+from keras_spd.images.video import read_webcam as read_webcam

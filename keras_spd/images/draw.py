@@ -1,0 +1,164 @@
+"""Results as pictures."""
+
+import colorsys
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from keras_spd.images.fonts import drawable, load_font
+
+_CAPTIONED = 256  # pixels
+_SMALLEST_TEXT = 11  # pixels
+_TEXT_OVER_TEXT = 4  # how much worse than covering a box it is to cover a text
+
+
+def draw_detections(pixels, found):
+    """Draws boxes with names and confidences, as `draw_boxes` does.
+
+    Args:
+        pixels: uint8 array of shape `(height, width, 3)`, the original image, which is copied; or
+            an RGB image of Pillow, which is drawn on.
+        found: `Detections` in it.
+
+    Returns:
+        `PIL.Image.Image` of the same size.
+    """
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    labels = [int(label) for label in found.classes]
+    texts = [
+        f"{drawable(found.name(label), label)} {confidence:.2f}"
+        for label, confidence in zip(labels, found.confidence, strict=True)
+    ]
+    draw_boxes(image, found.boxes, labels, texts)
+    return image
+
+
+def draw_boxes(image, boxes, labels, texts=None):
+    """Draws boxes into an image, in the colours of their classes, and a text at each.
+
+    Lines go around a box and not over what is in it. The smaller the boxes, the thinner the lines
+    and the smaller the texts, which stand where they cover other boxes and texts least.
+
+    Args:
+        image: RGB image of Pillow, which is drawn on.
+        boxes: Array of shape `(boxes, 4)`, xyxy in pixels.
+        labels: List of integers, the classes.
+        texts: List of strings; `None` for boxes alone.
+    """
+    if not len(boxes):
+        return
+    draw = ImageDraw.Draw(image)
+    boxes = np.asarray(boxes, "float64")
+    side = max(image.size)
+    usual = float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
+    line = round(min(max(1, side / 500), max(1, usual / 16)))
+    size = round(min(max(_SMALLEST_TEXT, side / 58), max(_SMALLEST_TEXT, usual / 2)))
+    limit = np.array([*image.size, *image.size]) - 1
+    # The pixels just outside of a box; at the edge of the image, its last ones.
+    outlines = np.concatenate([np.floor(boxes[:, :2]) - line, np.ceil(boxes[:, 2:]) - 1 + line], 1)
+    outlines = outlines.clip(0, limit)
+    if texts is not None:
+        _draw_texts(image, outlines, labels, texts, size)
+    # Last, so that no text covers the outline of a box; the most confident, the first, on top.
+    for outline, label in reversed(list(zip(outlines.tolist(), labels, strict=True))):
+        draw.rectangle(outline, outline=class_colour(label), width=line)
+
+
+def _draw_texts(image, outlines, labels, texts, size):
+    draw = ImageDraw.Draw(image)
+    fonts = [load_font(text, size) for text in texts]
+    ascent, descent = fonts[0].getmetrics()
+    height = ascent + descent
+    sizes = [
+        (round(font.getlength(text)) + 4, height) for font, text in zip(fonts, texts, strict=True)
+    ]
+    places = place_labels(outlines, sizes, image.size)
+    for (left, top), (width, _), text, font, label in zip(
+        places, sizes, texts, fonts, labels, strict=True
+    ):
+        colour = class_colour(label)
+        draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
+        ink = "black" if np.dot(colour, (0.299, 0.587, 0.114)) > 140 else "white"
+        draw.text((left + 2, top + ascent), text, fill=ink, font=font, anchor="ls")
+
+
+def place_labels(boxes, sizes, image_size):
+    """Finds a place for the label of each box: at it, where it covers others least.
+
+    Args:
+        boxes: Array of boxes, xyxy in pixels, with the last pixel inside.
+        sizes: `(width, height)` of each label.
+        image_size: `(width, height)` of the image.
+
+    Returns:
+        List of `(left, top)`, inside of the image. Of the places at a box, the first one where
+        the shares of the boxes and of the earlier labels that the label covers are smallest.
+    """
+    boxes = np.asarray(boxes, "float64").reshape(-1, 4)
+    boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] + 1], axis=1)
+    taken = np.zeros_like(boxes)  # of the labels so far
+    for index, ((x1, y1, x2, y2), (width, height)) in enumerate(zip(boxes, sizes, strict=True)):
+        columns = (x1, x2 - width, (x1 + x2 - width) / 2)
+        places = [(x, y) for y in (y1 - height, y2) for x in columns]  # above and below
+        places += [(x, y) for x in (x2, x1 - width) for y in (y1, y2 - height)]  # beside
+        places += [(x, y) for y in (y1, y2 - height) for x in columns]  # inside
+        room = np.maximum(np.subtract(image_size, (width, height)), 0)
+        places = np.round(np.clip(places, 0, room))
+        # What is further away than the label is long cannot be covered.
+        reach = np.array([x1 - width, y1 - height, x2 + width, y2 + height])
+        cost = _covered_shares(places, (width, height), _near(boxes, reach))
+        cost += _TEXT_OVER_TEXT * _covered_shares(
+            places, (width, height), _near(taken[:index], reach)
+        )
+        best = places[np.argmin(np.round(cost, 6))]
+        taken[index] = *best, *(best + (width, height))
+    return [(int(left), int(top)) for left, top in taken[:, :2]]
+
+
+def _near(boxes, reach):
+    return boxes[((boxes[:, :2] < reach[2:]) & (boxes[:, 2:] > reach[:2])).all(axis=1)]
+
+
+def _covered_shares(places, size, others):
+    """Returns for each place the sum of the shares of other rectangles that a label covers."""
+    start = np.maximum(places[:, None], others[None, :, :2])
+    end = np.minimum(places[:, None] + size, others[None, :, 2:])
+    areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
+    return ((end - start).clip(0).prod(axis=2) / np.maximum(areas, 1)).sum(axis=1)
+
+
+def draw_classes(pixels, found):
+    """Puts classes and their confidence under an image, small images enlarged to be seen.
+
+    Args:
+        pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
+        found: `Classes` of it.
+
+    Returns:
+        `PIL.Image.Image`.
+    """
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    factor = max(1, round(_CAPTIONED / max(image.size)))
+    image = image.resize((factor * image.width, factor * image.height), Image.Resampling.NEAREST)
+    size = max(12, round(max(image.size) / 30))
+    lines = [
+        f"{entry['confidence']:.3f}  {drawable(entry['name'], entry['class'])}"
+        for entry in found.to_json()
+    ]
+    fonts = [load_font(line, size) for line in lines]
+    widths = [font.getlength(line) for font, line in zip(fonts, lines, strict=True)]
+    step = round(1.3 * size)
+    bottom = image.height + len(lines) * step + 8
+    picture = Image.new("RGB", (max(image.width, math.ceil(max(widths)) + 8), bottom), "white")
+    picture.paste(image, (0, 0))
+    draw = ImageDraw.Draw(picture)
+    for place, (line, font) in enumerate(zip(lines, fonts, strict=True)):
+        draw.text((4, image.height + 2 + place * step), line, fill="black", font=font)
+    return picture
+
+
+def class_colour(label):
+    """Returns a colour, `(red, green, blue)`, that differs from those of the classes around it."""
+    red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1, 0.9, 0.75)
+    return round(255 * red), round(255 * green), round(255 * blue)

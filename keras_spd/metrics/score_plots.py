@@ -1,0 +1,83 @@
+"""Curves and tables as pictures."""
+
+import numpy as np
+
+from keras_spd.images.fonts import drawable, find_font
+
+
+def draw_precision_recall(curves, path, *, iou=0.5):
+    """Draws precision over recall, a line for each class and a thick one for their mean.
+
+    Args:
+        curves: What `precision_recall` returns.
+        path: Path of the PNG file to write.
+        iou: The overlap it was computed at, for the title.
+    """
+    figure = _figure((7, 5))
+    axes = figure.add_subplot()
+    named = len(curves) <= 12
+    for name, (recall, precision, _) in curves.items():
+        label = f"{drawable(name)}  {precision.mean():.3f}" if named else None
+        axes.plot(recall, precision, linewidth=1, alpha=0.8 if named else 0.3, label=label)
+    if curves:
+        recall = next(iter(curves.values()))[0]
+        mean = np.mean([precision for _, precision, _ in curves.values()], axis=0)
+        axes.plot(recall, mean, color="black", linewidth=3, label=f"mean  {mean.mean():.3f}")
+        legend = axes.legend(
+            title=f"AP at IoU {iou:.2f}", loc="center left", bbox_to_anchor=(1.01, 0.5)
+        )
+        for text in legend.get_texts():
+            text.set_fontproperties(_font(text.get_text(), text.get_size()))
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def draw_confusion_matrix(matrix, names, path, *, confidence=None, iou=None):
+    """Draws which share of each true class was taken for which class, or missed.
+
+    Args:
+        matrix: Array of shape `(classes + 1, classes + 1)`, as `confusion_matrix` returns it for
+            detections; or `(classes, classes)` for classes of images.
+        names: The class names.
+        path: Path of the PNG file to write.
+        confidence, iou: What `confusion_matrix` was computed with, for the title.
+    """
+    names = [drawable(name, index) for index, name in enumerate(names)]
+    names = [*names, "background"][: len(matrix)]
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = np.clip(1.5 + 0.55 * len(names), 4.5, 16)
+    figure = _figure((side + 1, side))
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, fraction=0.045, pad=0.03)
+    size = 9 if len(names) <= 20 else 6
+    axes.set_xticks(range(len(names)), names, rotation=90)
+    axes.set_yticks(range(len(names)), names)
+    for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        tick.set_fontproperties(_font(tick.get_text(), size))
+    axes.set(xlabel="predicted class", ylabel="true class")
+    title = "Share of each true class, and counts"
+    if confidence is not None:
+        title += f"\nconfidence of at least {confidence:g}, matched from an IoU of {iou:g}"
+    axes.set_title(title, fontsize=10)
+    if len(names) <= 20:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = str(matrix[row, column])
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+
+
+def _font(text, size):
+    from matplotlib.font_manager import FontProperties
+
+    return FontProperties(fname=find_font(text), size=size)
+
+
+def _figure(size):
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(f"Pictures of scores need `pip install matplotlib` ({error}).") from error
+    return Figure(figsize=size)

@@ -1,0 +1,111 @@
+"""Classifiers at work: images of any size in, the most probable classes out."""
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_spd.applications import preprocess_input
+from keras_spd.explain.activations import gives_scores
+from keras_spd.image_model import ModelInfo
+from keras_spd.images.batching import BatchSizes, in_batches
+from keras_spd.images.read import read_picture
+from keras_spd.predict.loading import load_model
+from keras_spd.predict.results import Classes
+
+
+class Classifier:
+    """Runs a classifier on image files and arrays of any size.
+
+    An image is resized to what the network takes, and not cropped, as in training; then it is
+    normalised with the statistics that the model knows (`model.info`). Scores of a model without
+    softmax become probabilities.
+
+    Args:
+        model: Keras model from images to one row of numbers each, such as an `ImageModel`, or
+            the path of one (`.keras`), or a name of `keras_spd.list_models`.
+        image_size: Integer or `(height, width)`; defaults to the model's own.
+        batch_size: Integer.
+        top: Integer, how many classes are returned for an image.
+
+    Raises:
+        ValueError: If the model is no classifier, or its image size is not known.
+
+    Example:
+
+    >>> classifier = keras_spd.predict.Classifier("cifar10")
+    >>> [found] = classifier(["cat.jpg"])
+    >>> found.name(found.classes[0]), found.confidence[0]
+    """
+
+    def __init__(self, model, image_size=None, *, batch_size=16, top=5):
+        if isinstance(model, str) or hasattr(model, "__fspath__"):
+            model = load_model(model)
+        shapes = model.input_shape, model.output_shape
+        if not (len(shapes[0]) == 4 and shapes[0][-1] == 3 and len(shapes[1]) == 2):
+            raise ValueError(
+                "A classifier takes RGB images and returns a row of numbers for each. "
+                f"Received: {model.name} from {shapes[0]} to {shapes[1]}."
+            )
+        self.model = model
+        self.info = getattr(model, "info", None) or ModelInfo()
+        self.image_size = self._check_size(image_size)
+        self.batch_size = batch_size
+        self._batch_sizes = BatchSizes(model)
+        self.top = min(top, shapes[1][-1])
+
+    def _check_size(self, image_size):
+        fixed = self.model.input_shape[1:3]
+        if isinstance(image_size, int):
+            image_size = (image_size, image_size)
+        size = image_size or (fixed if None not in fixed else self.info.image_size)
+        if size is None:
+            raise ValueError(
+                f"{self.model.name} takes images of any size and does not say which it was "
+                "trained on: give `image_size` (`--image-size`)."
+            )
+        if any(side not in (None, asked) for side, asked in zip(fixed, size, strict=True)):
+            raise ValueError(
+                f"{self.model.name} takes images of {fixed} only (height, width). "
+                f"Received: image_size={image_size!r}."
+            )
+        return tuple(size)
+
+    def __call__(self, images):
+        """Classifies images.
+
+        Args:
+            images: Iterable of paths, of uint8 arrays `(height, width, 3)` with RGB pixels, and of
+                images of Pillow.
+
+        Returns:
+            List of `Classes`, one for each image.
+
+        Raises:
+            ValueError: If an image cannot be read; it names the file.
+        """
+        return [
+            found
+            for batch in in_batches(map(self._resize, images), self.batch_size)
+            for found in self._predict(batch)
+        ]
+
+    def _resize(self, image):
+        if isinstance(image, np.ndarray):
+            image = Image.fromarray(image)
+        elif not isinstance(image, Image.Image):
+            image = read_picture(image)
+        return np.asarray(image.resize(self.image_size[::-1], Image.Resampling.BILINEAR))
+
+    def _predict(self, pixels):
+        batch = self._batch_sizes.fill(np.stack(pixels).astype("float32"))
+        statistics = self.info.statistics
+        if statistics is not None:
+            batch = preprocess_input(batch, statistics)
+        rows = keras.ops.convert_to_numpy(self.model.predict_on_batch(batch))[: len(pixels)]
+        if isinstance(self.model, keras.Model) and gives_scores(self.model):
+            rows = keras.ops.convert_to_numpy(keras.ops.softmax(rows))
+        best = np.argsort(-rows, axis=1, kind="stable")[:, : self.top]
+        return [
+            Classes(row[classes], classes, self.info.class_names)
+            for row, classes in zip(rows, best, strict=True)
+        ]

@@ -1,0 +1,118 @@
+"""A detector's COCO scores on a data set."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_spd.data.detection.dataset import require_boxes
+from keras_spd.detection.detector import standardize_image_size
+from keras_spd.images.geometry import Letterbox, letterbox
+from keras_spd.metrics import evaluate_coco
+from keras_spd.predict.predictor import detect
+
+
+def evaluate(
+    model,
+    data,
+    image_size=None,
+    *,
+    batch_size=16,
+    confidence_threshold=0.001,
+    iou_threshold=0.65,
+    max_detections=300,
+):
+    """Scores a detector with pycocotools. Every image counts, also one without a detection.
+
+    Images of similar shape share a batch, which is no larger than they need ("rectangular"). As in
+    the authors' evaluation, a box counts for each class that is confident enough for it; a
+    `Predictor` gives it the most confident one alone.
+
+    Args:
+        model: `Detector`.
+        data: `DetectionData`.
+        image_size: Integer or `(height, width)`, as in `keras_spd.Predictor`.
+        batch_size: Integer.
+        confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
+            the defaults are the authors' for evaluation.
+
+    Returns:
+        `keras_spd.metrics.COCOScores`.
+
+    Raises:
+        ValueError: If the model has other classes than the data, or the data have no box.
+
+    Example:
+
+    >>> scores = keras_spd.evaluate(model, test_data)
+    >>> scores.metrics["AP_small"]
+    """
+    require_boxes(data, "data to score on")
+    detections, scales = predict_coco(
+        model,
+        data,
+        image_size,
+        batch_size=batch_size,
+        confidence_threshold=confidence_threshold,
+        iou_threshold=iou_threshold,
+        max_detections=max_detections,
+    )
+    return evaluate_coco(data.to_coco(), detections, scales=scales)
+
+
+def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
+    """Finds objects in all images of a data set, which need no boxes.
+
+    Args:
+        model, data, image_size, batch_size: As in `evaluate`.
+        **thresholds: Fields of `keras_spd.detection.Decoder`.
+
+    Returns:
+        COCO results, a list of `{"image_id", "category_id", "bbox", "score"}` with xywh boxes in
+        original pixels, and a dictionary from image id to network pixels per original pixel.
+    """
+    if model.num_classes != len(data.class_names):
+        raise ValueError(
+            f"The model has {model.num_classes} classes, the data {len(data.class_names)}: "
+            f"{', '.join(data.class_names)}."
+        )
+    size = standardize_image_size(image_size, model)
+    former, decoder = model.decoder, dataclasses.replace(model.decoder, **thresholds)
+    results, scales = [], {}
+    try:
+        for images, canvases, fits in _batches(data, size, batch_size, model):
+            for image, found in zip(images, detect(model, canvases, fits, decoder), strict=True):
+                scales[image.image_id] = found.letterbox.scale
+                results += _to_coco(image.image_id, found, data.category_ids)
+    finally:
+        model.decoder = former
+    return results, scales
+
+
+def _batches(data, size, batch_size, model):
+    """Yields images of similar shape together, without the margins that they do not need."""
+    ordered = sorted(data.images, key=lambda image: image.size_hw[0] / image.size_hw[1])
+    for start in range(0, len(ordered), batch_size):
+        images = ordered[start : start + batch_size]
+        canvas = size
+        if model.image_sizes is None:
+            canvas = Letterbox.canvas([image.size_hw for image in images], size, model.stride)
+        boxed = [letterbox(image.read(), canvas) for image in images]
+        canvases = [canvas for canvas, _ in boxed]
+        canvases += [np.zeros_like(canvases[0])] * (batch_size - len(canvases))  # one shape
+        yield images, np.stack(canvases), [fit for _, fit in boxed]
+
+
+def _to_coco(image_id, found, category_ids):
+    results = []
+    for (x1, y1, x2, y2), confidence, label in zip(
+        found.boxes.tolist(), found.confidence.tolist(), found.classes.tolist(), strict=True
+    ):
+        results.append(
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": confidence,
+            }
+        )
+    return results

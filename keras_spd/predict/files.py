@@ -1,0 +1,229 @@
+"""Prediction from files to files: images, folders, globs, videos and webcams."""
+
+import glob
+import itertools
+import logging
+import pathlib
+import re
+import time
+
+import numpy as np
+
+from keras_spd import applications
+from keras_spd.export.tflite_models import TFLiteDetector, load_tflite
+from keras_spd.images import video
+from keras_spd.images.draw import draw_classes, draw_detections
+from keras_spd.images.read import SUFFIXES, ImageError, read_picture
+from keras_spd.predict.classifier import Classifier
+from keras_spd.predict.loading import load_model
+from keras_spd.predict.predictor import Predictor
+from keras_spd.predict.result_files import ResultFiles
+
+_log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES = 10
+
+
+def load_predictor(weights, image_size=None, *, batch_size=16, **detector_options):
+    """Loads a trained model, and returns what predicts with it.
+
+    Args:
+        weights: Path of a `.keras` file, or of a `.tflite` file of `keras-spd export`, or a name
+            of `keras_spd.list_models`.
+        image_size, batch_size: As in `Predictor` and `Classifier`.
+        **detector_options: Other arguments of `Predictor`; `None` for their defaults.
+
+    Returns:
+        `Predictor` of a detector, else `Classifier`.
+
+    Raises:
+        ValueError: If the model is neither, or a classifier got options of detectors.
+    """
+    if pathlib.Path(weights).suffix == ".tflite":
+        model = load_tflite(weights)
+    else:
+        model = load_model(weights)
+    options = {key: value for key, value in detector_options.items() if value is not None}
+    if isinstance(model, (applications.Detector, TFLiteDetector)):
+        return Predictor(model, image_size, batch_size=batch_size, **options)
+    if options:
+        raise ValueError(f"{weights} is no detector. It does not take: {', '.join(options)}.")
+    return Classifier(model, image_size, batch_size=batch_size)
+
+
+def find_sources(arguments):
+    """Finds image and video files.
+
+    Args:
+        arguments: Iterable of files, of folders, which are searched with their subfolders, and of
+            glob patterns (`"photos/*.jpg"`, `"photos/**/*.png"`).
+
+    Returns:
+        List of `pathlib.Path`, in the order of the arguments.
+
+    Raises:
+        ValueError: If there is no such file, or no image in a folder; it names them.
+    """
+    sources = []
+    for argument in map(str, arguments):
+        path = pathlib.Path(argument)
+        if path.is_file():
+            sources.append(path)
+            continue
+        is_pattern = not path.exists() and glob.has_magic(argument)
+        if not (is_pattern or path.is_dir()):
+            raise ValueError(f"{argument}: there is no such file or folder.")
+        found = glob.iglob(argument, recursive=True) if is_pattern else path.rglob("*")
+        known = sorted(file for file in map(pathlib.Path, found) if _is_known(file))
+        if not known:
+            where = "that matches" if is_pattern else "in the folder"
+            raise ValueError(f"There is no image or video {where} {argument}.")
+        sources += known
+    return sources
+
+
+def _is_known(path):
+    return (path.suffix.lower() in SUFFIXES or video.is_video(path)) and path.is_file()
+
+
+def name_pictures(sources):
+    """Returns a name for the results of each file, without an ending: `00012_spur_board`.
+
+    It is made of the file's number, its folder, if they are in several, and its own name.
+
+    Args:
+        sources: List of paths.
+    """
+    paths = [pathlib.Path(source) for source in sources]
+    several = len({path.parent for path in paths}) > 1
+    return [
+        "_".join([f"{number:05d}", *([path.parent.name] if several else []), path.stem])
+        for number, path in enumerate(paths)
+    ]
+
+
+def _warn_of_others(output, names):
+    """Warns of pictures and videos of an earlier run, which stay as they are."""
+    others = [
+        path.name
+        for path in sorted(output.iterdir())
+        if re.fullmatch(r"\d{5,}_.*\.(png|mp4)", path.name) and path.stem not in names
+    ]
+    if others:
+        _log.warning(
+            "%s holds %d pictures or videos of an earlier run, such as %s. They stay; JSON and CSV "
+            "are of this run alone. To keep runs apart, give another `--output`.",
+            output,
+            len(others),
+            others[0],
+        )
+
+
+def predict_files(predictor, sources, output, *, webcam=None, say=_log.info):
+    """Predicts files, and writes pictures, a JSON and a CSV file as it goes.
+
+    Memory holds one batch of images; of a video, one batch of frames. In tiles, one image.
+
+    Args:
+        predictor: `Predictor` or `Classifier`.
+        sources: List of paths of images and videos, as `find_sources` returns them.
+        output: Path of the folder to write to. It gets a picture of each image and an `.mp4` of
+            each video, drawn on, and `detections.json` and `.csv` (of a classifier,
+            `classes.json` and `.csv`). Pictures of an earlier run stay there, which a warning says.
+        webcam: Integer, a camera to predict after the files, until the program is interrupted.
+        say: Function that takes a line of text for each image.
+
+    Returns:
+        Integer, how many files could not be read; a warning has named each.
+
+    Example:
+
+    >>> predictor = keras_spd.predict.load_predictor("bccd")
+    >>> predict_files(predictor, find_sources(["slides/"]), "predictions")
+    """
+    output = pathlib.Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    is_detector = isinstance(predictor, Predictor)
+    numbered = list(zip(name_pictures(sources), sources, strict=True))
+    _warn_of_others(output, {name for name, _ in numbered})
+    with ResultFiles(output, "detections" if is_detector else "classes") as results:
+        run = _Run(predictor, output, results, say)
+        for is_video, group in itertools.groupby(
+            numbered, key=lambda entry: video.is_video(entry[1])
+        ):
+            if is_video:
+                for name, path in group:
+                    run.video(name, path, video.read_video(path))
+            else:
+                for batch in _batches(group, run.step):
+                    run.images(batch)
+        if webcam is not None:
+            run.video(f"webcam{webcam}", f"webcam:{webcam}", video.read_webcam(webcam))
+    return run.problems
+
+
+class _Run:
+    """One call of `predict_files`."""
+
+    def __init__(self, predictor, output, results, say):
+        self.predictor, self.output, self.results, self.say = predictor, output, results, say
+        is_detector = isinstance(predictor, Predictor)
+        self.draw = draw_detections if is_detector else draw_classes
+        # In tiles, one large image at a time.
+        self.step = 1 if is_detector and predictor.tile is not None else predictor.batch_size
+        self.problems = 0
+
+    def images(self, batch):
+        read = []
+        for name, path in batch:
+            try:
+                read.append((name, path, read_picture(path)))
+            except ImageError as error:
+                self._problem(error)
+        found = self.predictor([picture for _, _, picture in read])
+        for (name, path, picture), result in zip(read, found, strict=True):
+            self.draw(picture, result).save(self.output / f"{name}.png")
+            self.results.add({"image": str(path), "picture": f"{name}.png"}, result)
+            self.say(f"{path}: {result}")
+        self.results.flush()
+
+    def video(self, name, path, frames):
+        source = {"video": str(path), "picture": f"{name}.mp4"}
+        count, said = 0, time.monotonic()
+        try:
+            with video.VideoWriter(self.output / f"{name}.mp4") as writer:
+                for batch in _batches(frames, self.step):
+                    found = self.predictor([frame.pixels for frame in batch])
+                    for frame, result in zip(batch, found, strict=True):
+                        writer.write(np.asarray(self.draw(frame.pixels, result)), frame.time)
+                        place = {"frame": frame.index, "time": round(frame.time, 4)}
+                        self.results.add(source | place, result)
+                    self.results.flush()
+                    count += len(batch)
+                    if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
+                        self.say(f"{path}: {count} frames so far, the last with {found[-1]}")
+                        said = time.monotonic()
+        except video.VideoError as error:
+            self._problem(error)
+        if count:
+            self.say(f"{path}: {count} frames")
+
+    def _problem(self, error):
+        _log.warning("%s", error)
+        self.problems += 1
+
+
+def _batches(items, size):
+    """Yields lists of `size` items; before an error, those that came before it."""
+    batch = []
+    try:
+        for item in items:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except video.VideoError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch

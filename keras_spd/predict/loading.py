@@ -1,0 +1,71 @@
+"""Trained models from files, and from the package by their names."""
+
+import pathlib
+
+import keras
+
+from keras_spd import applications
+from keras_spd.export.tflite_models import TFLiteDetector
+from keras_spd.weights import list_models
+
+
+def load_model(path):
+    """Loads a Keras model from a `.keras` file, or trained weights of the package by their name.
+
+    Raises:
+        ValueError: If there are none, or several, or the file cannot be loaded; it names the file.
+    """
+    presets = [preset for preset in list_models() if preset.name == str(path)]
+    if len(presets) == 1:
+        return getattr(applications, presets[0].architecture)(
+            weights=presets[0].name, **presets[0].options
+        )
+    path = pathlib.Path(path)
+    if path.name.endswith(".weights.h5"):
+        raise ValueError(
+            f"Cannot load a model from {path}: it holds weights alone. The model is `model.keras` "
+            f"in a run folder, which is written when the run ends: "
+            f"`keras-spd train --resume --run {path.parent}`."
+        )
+    if path.suffix != ".keras":
+        names = ", ".join(sorted({preset.name for preset in list_models()}))
+        raise ValueError(
+            f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
+            f"the run folder of `keras-spd train`, or one of the weights that come with the "
+            f"package ({names})."
+        )
+    if not path.exists():
+        raise ValueError(f"Cannot load a model from {path}: there is no such file.")
+    try:
+        return keras.saving.load_model(path)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise ValueError(f"Cannot load a model from {path}: {error}") from error
+
+
+def load_models(paths):
+    """Loads models as `load_model` does, and names them.
+
+    Returns:
+        `{name: model}`: names are file names, for a `model.keras` that of its folder; or the whole
+        paths, where these names are the same.
+
+    Raises:
+        ValueError: If one cannot be loaded, or the same path comes twice.
+    """
+    paths = [pathlib.Path(path) for path in paths]
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"The same model comes twice: {', '.join(map(str, paths))}.")
+    names = [(path.stem == "model" and path.parent.name) or path.stem for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    return dict(zip(names, map(load_model, paths), strict=True))
+
+
+def load_detector(path):
+    """Loads a detector as `load_model` does, or from a `.tflite` file of `keras-spd export`."""
+    if pathlib.Path(path).suffix == ".tflite":
+        return TFLiteDetector(path)
+    model = load_model(path)
+    if not isinstance(model, applications.Detector):
+        raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
+    return model

@@ -1,0 +1,211 @@
+"""Images of any size in, boxes in their pixels out."""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from keras_spd.boxes import convert_boxes
+from keras_spd.detection.detector import standardize_image_size
+from keras_spd.images.batching import BatchSizes, in_batches
+from keras_spd.images.geometry import letterbox
+from keras_spd.images.read import read_picture
+from keras_spd.predict import tiles
+from keras_spd.predict.loading import load_detector
+from keras_spd.predict.results import Detections
+
+
+class Predictor:
+    """Runs a detector on image files and arrays of any size.
+
+    Args:
+        model: `Detector`, or the path of one: `.keras`, or `.tflite` of `keras-spd export`.
+        image_size: Integer or `(height, width)`: the size images are letterboxed to, in pixels;
+            multiples of the model's largest stride. Defaults to the size the model was trained
+            at, or to 640.
+        batch_size: Integer.
+        tile: Integer or `(height, width)`: images larger than that are cut into overlapping tiles,
+            each of which is letterboxed to `image_size` (by default, the tile's own). The image
+            as a whole is looked at too, for what is larger than the overlap. `None` for no tiles.
+            Tiles show objects at their full size: the model must have been trained at that.
+        overlap: Share of a tile that the next one covers too. Objects smaller than that are
+            whole in one of them.
+        confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
+            `None` for the model's.
+        multi_label: Boolean, whether an object may come once for each of several classes, as in
+            the authors' evaluation and in `keras_spd.evaluate`, where it raises the scores. By
+            default it comes once: of boxes of different classes that overlap by an IoU of more
+            than 0.7, the most confident stays.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Example:
+
+    >>> predictor = keras_spd.Predictor("runs/boards/model.keras")
+    >>> [found] = predictor(["board.jpg"])
+    >>> found.boxes, found.confidence, found.classes
+    """
+
+    def __init__(
+        self,
+        model,
+        image_size=None,
+        *,
+        batch_size=16,
+        tile=None,
+        overlap=0.2,
+        confidence_threshold=None,
+        iou_threshold=None,
+        max_detections=None,
+        multi_label=False,
+    ):
+        if isinstance(model, str) or hasattr(model, "__fspath__"):
+            model = load_detector(model)
+        self.model = model
+        self.tile = None if tile is None else _check_tile(tile)
+        self.overlap = tiles.check_overlap(overlap)
+        self.image_size = standardize_image_size(image_size or self.tile, model)
+        self.batch_size = batch_size
+        self.multi_label = multi_label
+        self._batch_sizes = BatchSizes(model)
+        options = {
+            "confidence_threshold": confidence_threshold,
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+        }
+        self.decoder = dataclasses.replace(
+            model.decoder, **{key: value for key, value in options.items() if value is not None}
+        )
+
+    def __call__(self, images):
+        """Finds objects.
+
+        Args:
+            images: Iterable of paths, of uint8 arrays `(height, width, 3)` with RGB pixels, and of
+                images of Pillow.
+
+        Returns:
+            List of `Detections`, one for each image.
+
+        Raises:
+            ValueError: If an image cannot be read; it names the file.
+        """
+        if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
+            raise ValueError(f"`images` must be a list. Received: {images!r}. Pass `[{images!r}]`.")
+        if self.tile is not None:
+            found = [self._predict_tiles(self._read(image), self.tile) for image in images]
+        else:
+            batches = in_batches(map(self._prepare, images), self.batch_size)
+            found = [one for batch in batches for one in self._predict(batch)]
+        return found if self.multi_label else [one.with_one_class_each() for one in found]
+
+    def _prepare(self, image):
+        return letterbox(self._read(image), self.image_size)
+
+    @staticmethod
+    def _read(image):
+        if isinstance(image, np.ndarray):
+            return _check_pixels(image)
+        if not isinstance(image, Image.Image):
+            return read_picture(image)
+        return image if image.mode == "RGB" else image.convert("RGB")
+
+    def _predict_tiles(self, pixels, tile):
+        """Finds objects in the tiles of one image, and in the whole of it.
+
+        Beside the image, memory holds one batch of tiles.
+        """
+        is_array = isinstance(pixels, np.ndarray)
+        size = pixels.shape[:2] if is_array else pixels.size[::-1]
+        found = self._predict([letterbox(pixels, self.image_size)])
+        corners = tiles.tile_corners(size, tile, self.overlap)
+        if len(corners) == 1:
+            return found[0]
+        # What is smaller than the overlap is whole in a tile, and seen better there.
+        sides = found[0].boxes[:, 2:] - found[0].boxes[:, :2]
+        large = (sides > self.overlap * np.array(tile[::-1])).any(axis=1)
+        found = [found[0].select(large)]
+        seen = [np.full(len(found[0]), tiles.IN_IMAGE)]
+        for batch in in_batches(corners, self.batch_size):
+            parts = [
+                letterbox(_cut(pixels, corner, tile, size), self.image_size) for corner in batch
+            ]
+            for corner, part in zip(batch, self._predict(parts), strict=True):
+                boxes = part.boxes + np.array([*corner[::-1], *corner[::-1]], "float32")
+                found.append(dataclasses.replace(part, boxes=boxes))
+                cut = tiles.is_cut(boxes, corner, tile, size)
+                seen.append(np.where(cut, tiles.CUT, tiles.IN_TILE))
+        names = ("boxes", "confidence", "classes")
+        together = {name: np.concatenate([getattr(part, name) for part in found]) for name in names}
+        everything = dataclasses.replace(found[0], **together)
+        kept = tiles.merge(
+            everything.boxes,
+            everything.confidence,
+            everything.classes,
+            np.concatenate(seen),
+            self.decoder.iou_threshold,
+        )
+        return everything.select(kept)
+
+    def _predict(self, boxed):
+        canvases = self._batch_sizes.fill(np.stack([canvas for canvas, _ in boxed]))
+        return detect(self.model, canvases, [fit for _, fit in boxed], self.decoder)
+
+
+def detect(model, images, letterboxes, decoder):
+    """Runs a detector on one batch of letterboxed images.
+
+    Args:
+        model: `Detector`.
+        images: Array of shape `(batch, height, width, 3)`, pixels 0..255.
+        letterboxes: `Letterbox` of each image; those behind the last are left out.
+        decoder: `Decoder`.
+
+    Returns:
+        List of `Detections`, one for each of `letterboxes`.
+    """
+    low, high = model.info.input_range
+    if model.decoder != decoder:
+        model.decoder = decoder
+    outputs = model.predict_on_batch(images.astype("float32") * ((high - low) / 255) + low)
+    if model.bounding_box_format != "xyxy":
+        size = images.shape[1:3]
+        outputs["boxes"] = convert_boxes(outputs["boxes"], model.bounding_box_format, "xyxy", size)
+    outputs = {key: np.asarray(value) for key, value in outputs.items()}
+    found = []
+    for index, fit in enumerate(letterboxes):
+        count = int(outputs["num_detections"][index])
+        found.append(
+            Detections(
+                boxes=fit.to_image(outputs["boxes"][index, :count]).astype("float32"),
+                confidence=outputs["confidence"][index, :count],
+                classes=outputs["classes"][index, :count],
+                class_names=model.info.class_names,
+                letterbox=fit,
+            )
+        )
+    return found
+
+
+def _cut(pixels, corner, tile, size):
+    (top, left), (bottom, right) = corner, np.minimum(np.add(corner, tile), size).tolist()
+    if isinstance(pixels, np.ndarray):
+        return pixels[top:bottom, left:right]
+    return pixels.crop((left, top, right, bottom))
+
+
+def _check_tile(tile):
+    sides = (tile, tile) if isinstance(tile, int) else tuple(tile)
+    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise ValueError(f"`tile` must be one or two positive integers. Received: tile={tile!r}.")
+    return sides
+
+
+def _check_pixels(pixels):
+    if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
+        raise ValueError(
+            "Images must be uint8 arrays of shape (height, width, 3). "
+            f"Received: {pixels.dtype} of shape {pixels.shape}."
+        )
+    return pixels

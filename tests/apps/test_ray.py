@@ -1,0 +1,64 @@
+"""Ray: two workers find what one process finds, and a second run predicts what is new."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_spd
+from keras_spd.apps.ray import predict_with_ray
+
+ray = pytest.importorskip("ray", reason='needs `pip install "ray[data]"`')
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_two_workers_and_a_second_run(cluster, tmp_path):
+    random = np.random.default_rng(0)
+    files = [tmp_path / f"{index}.png" for index in range(10)]
+    for file in files:
+        pixels = random.integers(0, 256, (6, 8, 3), dtype="uint8")
+        Image.fromarray(pixels).resize((80, 60)).save(file)
+    options = {"image_size": 64, "batch_size": 2, "confidence_threshold": 0.01}
+    predictor = keras_spd.Predictor("bccd", 64, batch_size=2, confidence_threshold=0.01)
+    expected = [found.to_json() for found in predictor(files)]
+    assert sum(map(len, expected)) > 10
+    files[7].write_bytes(b"broken")
+
+    def run(images):
+        return predict_with_ray("bccd", images, tmp_path / "out", workers=2, **options)
+
+    first = run(files[:5])
+    assert (first.predicted, first.known, first.problems) == (5, 0, 0)
+    assert len(list(first.folder.glob("*.parquet"))) > 1  # a crash would lose one of them
+    for file in files[:5]:
+        file.unlink()  # predicted again, they would be missed
+    (first.folder / "unfinished.parquet").write_bytes(b"PAR1 and no end")
+    second = run(files)
+    assert (second.predicted, second.known, second.problems) == (5, 5, 1)
+    third = run(files)
+    assert (third.predicted, third.known, third.problems) == (0, 10, 1)
+
+    rows = parquet.read_table(third.folder).to_pylist()
+    assert sorted(row["image"] for row in rows) == sorted(map(str, files))
+    for row in rows:
+        index = files.index(type(files[0])(row["image"]))
+        if index == 7:
+            assert row["detections"] is None and "7.png: cannot be read" in row["error"]
+            continue
+        assert row["error"] is None and len(row["detections"]) == len(expected[index])
+        for received, found in zip(row["detections"], expected[index], strict=True):
+            assert received["box"] == pytest.approx(found["box"], abs=0.1)
+            assert received["confidence"] == pytest.approx(found["confidence"], abs=1e-3)
+            assert (received["class"], received["name"]) == (found["class"], found["name"])
+
+
+def test_bad_weights_are_named_before_ray_starts(tmp_path):
+    with pytest.raises(ValueError, match="Cannot load a model from none"):
+        predict_with_ray("none", [tmp_path / "a.png"], tmp_path)

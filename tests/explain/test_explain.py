@@ -1,0 +1,226 @@
+"""Feature maps and Grad-CAM, against models taken apart and gradients found in other ways."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_spd import applications, explain, predict
+from keras_spd.applications import STATISTICS, ImageModel, ModelInfo, ResNet18SPD
+from keras_spd.explain import layout as panels
+from keras_spd.explain.feature_maps import varied_channels
+
+
+@pytest.fixture
+def pixels(rng):
+    small = rng.integers(0, 256, (4, 5, 3), dtype="uint8")
+    return np.asarray(Image.fromarray(small).resize((30, 24), Image.Resampling.BICUBIC))
+
+
+def resnet(**options):
+    model = ResNet18SPD(classes=3, **options)
+    model.info = dataclasses.replace(
+        model.info, statistics=STATISTICS["imagenet"], class_names=("a", "b", "c")
+    )
+    return model
+
+
+def normalised(pixels):
+    return applications.preprocess_input(pixels, "imagenet")[None]
+
+
+def test_feature_maps_are_the_layers_results(pixels):
+    model = resnet()
+    maps = explain.feature_maps(model, pixels)
+    assert {level: array.shape for level, array in maps.items()} == {
+        "P1": (12, 15, 64),
+        "P2": (6, 8, 128),
+        "P3": (3, 4, 256),
+        "P4": (2, 2, 512),
+    }
+    part = keras.Model(model.input, model.get_layer("stage3_block2_out").output)
+    np.testing.assert_allclose(maps["P3"], part(normalised(pixels))[0], atol=1e-5)
+    named = explain.feature_maps(model, pixels, ["stem_conv", "stage3_block2_out"])
+    assert list(named) == ["stem_conv", "stage3_block2_out"]
+    np.testing.assert_allclose(named["stage3_block2_out"], maps["P3"], atol=1e-5)
+    # Nothing of it stays in the model.
+    assert "call" not in vars(model.get_layer("stage3_block2_out"))
+    np.testing.assert_allclose(part(normalised(pixels))[0], maps["P3"], atol=1e-5)
+
+
+def test_feature_maps_of_a_detector_and_its_twin(pixels):
+    twins = {
+        name: applications.YOLOV5SPD((0.33, 0.125), classes=2, downsampling=name)
+        for name in ("spd", "strided")
+    }
+    shapes = []
+    for model in twins.values():
+        model.info = dataclasses.replace(model.info, image_size=(64, 64))
+        maps = explain.feature_maps(model, pixels)
+        shapes.append([(level, array.shape) for level, array in maps.items()])
+    assert shapes[0] == shapes[1]
+    assert [level for level, _ in shapes[0]] == ["P1", "P2", "P3", "P4", "P5"]
+    assert shapes[0][0][1][:2] == (32, 32) and shapes[0][4][1][:2] == (2, 2)
+    # What the head looks at: its convolution makes the raw predictions of it.
+    raw = twins["spd"](np.asarray(_letterboxed(pixels)))["P3"][0]
+    maps = explain.feature_maps(twins["spd"], pixels)
+    head = twins["spd"].network.get_layer("head_p3_conv")(maps["P3"][None])[0]
+    np.testing.assert_allclose(np.reshape(head, np.shape(raw)), raw, atol=1e-4)
+    both = explain.draw_feature_maps(twins, pixels, channels=3)
+    alone = explain.draw_feature_maps(twins["spd"], pixels, channels=3)
+    assert both.height == alone.height and both.width > 1.8 * alone.width
+
+
+def _letterboxed(pixels):
+    from keras_spd.data import letterbox
+
+    canvas, _ = letterbox(pixels, (64, 64))  # 24x30 fits into 51x64, a multiple of 32 is 64
+    return canvas[None].astype("float32")
+
+
+def test_channels_that_vary_most_are_drawn():
+    array = np.zeros((2, 2, 4))
+    array[0, 0] = [1, 3, 0, 2]
+    array[..., 2] = 100
+    assert varied_channels(array, 3).tolist() == [1, 3, 0]
+
+
+def test_grad_cam_in_closed_form(pixels):
+    """Below global average pooling and a dense layer, the weights are the dense kernel's."""
+    model = resnet()
+    features = keras.Model(model.input, model.get_layer("stage4_block2_out").output)
+    array = np.asarray(features(normalised(pixels)))[0]
+    kernel = np.asarray(model.get_layer("logits").kernel)
+    scores = array.mean(axis=(0, 1)) @ kernel + np.asarray(model.get_layer("logits").bias)
+    said_something: list = []
+    for index in (None, 0, 1, 2):
+        column = kernel[:, scores.argmax() if index is None else index]
+        expected = np.maximum(array @ column, 0)
+        heat = explain.grad_cam(model, pixels, index)
+        assert heat.shape == pixels.shape[:2] and heat.dtype == "float32"
+        assert heat.max() == (1 if expected.max() else 0)
+        said_something.append(heat.max())
+        corners = heat[[0, 0, -1, -1], [0, -1, 0, -1]].reshape(2, 2)
+        np.testing.assert_allclose(corners, expected / (expected.max() or 1), rtol=1e-4, atol=1e-5)
+    assert any(said_something)
+    assert model.get_layer("predictions").activation is keras.activations.softmax
+
+
+def test_grad_cam_by_numerical_gradient(rng):
+    """An inner layer, whose change has no closed form; softmax in the dense layer itself."""
+    keras.config.set_dtype_policy("float64")
+    inputs = keras.Input((8, 8, 3))
+    inner = keras.layers.Conv2D(4, 3, padding="same", activation="silu", name="inner")(inputs)
+    x = keras.layers.Conv2D(5, 3, strides=2, activation="tanh", name="last")(inner)
+    x = keras.layers.Flatten()(x)
+    outputs = keras.layers.Dense(3, activation="softmax", name="head")(x)
+    model = keras.Model(inputs, outputs)
+    image = rng.normal(size=(8, 8, 3)).astype("float32")
+    rest = keras.Model(inner, x)
+    kernel = np.asarray(model.get_layer("head").kernel)
+    features = np.asarray(keras.Model(inputs, inner)(image[None]))
+
+    slopes = np.zeros(features.shape)
+    for place in np.ndindex(*features.shape):
+        change = np.zeros(features.shape)
+        change[place] = 1e-5
+        up, down = (np.asarray(rest(features + sign * change)) @ kernel for sign in (1, -1))
+        slopes[place] = (up - down)[0, 1] / 2e-5
+    weighted = features[0] * slopes[0].mean(axis=(0, 1))
+    expected = np.maximum(weighted.sum(axis=-1), 0)
+    assert 0 < (expected > 0).sum() < 64
+    heat = explain.grad_cam(model, image, 1, "inner")
+    np.testing.assert_allclose(heat, expected / expected.max(), atol=1e-5)
+
+
+def test_grad_cam_of_fine_tuned_models(pixels):
+    """A new top on our tensors, and on our model as a layer, give the same map."""
+    features = ResNet18SPD(include_top=False, pooling="avg")
+    dense = keras.layers.Dense(2, activation="softmax")
+    flat = keras.Model(features.input, dense(features.output))
+    dense.kernel.assign(np.abs(dense.kernel) * [1, -1])  # something speaks for class 0
+    inputs = keras.Input((None, None, 3))
+    nested = keras.Model(inputs, dense(features(inputs)))
+    image = normalised(pixels)[0]
+    heat = explain.grad_cam(flat, image, 0)
+    assert 0 <= heat.min() < heat.max() == 1
+    np.testing.assert_allclose(explain.grad_cam(nested, image, 0), heat, atol=1e-5)
+    inner = explain.grad_cam(flat, image, 0, "stage2_block2_out")
+    assert not np.allclose(inner, heat, atol=0.1)
+    for name in ("stage2_block2_out", f"{features.name}/stage2_block2_out"):
+        np.testing.assert_allclose(explain.grad_cam(nested, image, 0, name), inner, atol=1e-4)
+    assert explain.feature_maps(flat, image)["P4"].shape == (2, 2, 512)
+    with pytest.raises(ValueError, match="does not know how its images are normalised"):
+        explain.grad_cam(flat, pixels)
+    # As the message says.
+    info = ModelInfo(statistics=STATISTICS["imagenet"])
+    known = ImageModel(flat.inputs, flat.outputs, info=info)
+    np.testing.assert_allclose(explain.grad_cam(known, pixels, 0), heat, atol=1e-5)
+    assert explain.draw_grad_cam(known, pixels).width > 500
+
+
+def test_probabilities_from_any_head(pixels):
+    softmax = resnet()
+    scores = resnet(classifier_activation=None)
+    scores.set_weights(softmax.get_weights())
+    expected = np.asarray(softmax(normalised(np.asarray(pixels))))[0]
+    for model in (softmax, scores):
+        [ranked] = predict.Classifier(model, pixels.shape[:2])([np.asarray(pixels)])
+        assert ranked.classes.tolist() == np.argsort(-expected).tolist()
+        assert ranked.name(ranked.classes[0]) == "abc"[ranked.classes[0]]
+        np.testing.assert_allclose(ranked.confidence, expected[ranked.classes], atol=1e-5)
+
+
+def test_images_are_resized_to_the_models_size(rng):
+    model = resnet(input_shape=(16, 24, 3))
+    pixels = np.kron(rng.integers(0, 256, (4, 6, 3)), np.ones((20, 20, 1))).astype("uint8")
+    assert explain.feature_maps(model, pixels)["P1"].shape == (8, 12, 64)
+    assert explain.grad_cam(model, pixels).shape == (80, 120)
+
+
+def test_errors(pixels):
+    detector = applications.YOLOV5SPD((0.33, 0.125), classes=2)
+    with pytest.raises(ValueError, match="is for classifiers.*a detector.*`feature_maps`"):
+        explain.grad_cam(detector, pixels)
+    model = resnet()
+    with pytest.raises(ValueError, match="from 0 to 2. Received: class_index=3"):
+        explain.grad_cam(model, pixels, 3)
+    with pytest.raises(ValueError, match="no layer 'conv'.*stage4_block2_out"):
+        explain.grad_cam(model, pixels, layer_name="conv")
+    with pytest.raises(ValueError, match="'avg_pool' gives no feature maps"):
+        explain.grad_cam(model, pixels, layer_name="avg_pool")
+    with pytest.raises(ValueError, match="'avg_pool' gives no feature maps"):
+        explain.feature_maps(model, pixels, ["avg_pool"])
+    with pytest.raises(ValueError, match="int64 of shape"):
+        explain.feature_maps(model, pixels.astype("int64"))
+    with pytest.raises(ValueError, match="`channels` must be a positive integer"):
+        explain.draw_feature_maps(model, pixels, channels=0)
+
+
+def test_names_of_models(tmp_path):
+    for run in ("spd", "strided"):
+        (tmp_path / run).mkdir()
+        resnet().save(tmp_path / run / "model.keras")
+    paths = [tmp_path / run / "model.keras" for run in ("spd", "strided")]
+    assert list(predict.load_models(paths)) == ["spd", "strided"]
+    assert list(predict.load_models([*paths[:1], "bccd"])) == ["spd", "bccd"]
+    with pytest.raises(ValueError, match="comes twice"):
+        predict.load_models([paths[0], paths[0]])
+
+
+def test_what_does_not_matter_keeps_its_colours(rng):
+    pixels = rng.integers(0, 256, (8, 10, 3), dtype="uint8")
+    heat = np.zeros((8, 10), "float32")
+    heat[:, 5:] = 1
+    over = np.asarray(panels.overlay(pixels, heat, side=10))
+    assert (over[:, :4] == pixels[:, :4]).all()
+    red = 0.3 * pixels[:, 7:] + 0.7 * np.array([255, 0, 0])
+    np.testing.assert_allclose(over[:, 7:], red, atol=1)
+    scale = np.asarray(panels.heat_scale(90)).astype(int)
+    assert scale[0, 0].tolist() == over_white(1) and scale[89, 0].tolist() == [255] * 3
+
+
+def over_white(heat):
+    return [round(0.3 * 255 + 0.7 * channel) for channel in (255, 255 * (1 - heat), 0)]

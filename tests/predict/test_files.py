@@ -1,0 +1,191 @@
+"""From files to files: what is found, what is written, and what an error leaves."""
+
+import csv
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from bright import BrightBox
+from PIL import Image
+
+import keras_spd
+from keras_spd.predict import Classifier, find_sources, load_predictor, name_pictures, predict_files
+
+
+def draw(path, box=(10, 20, 30, 50), size=(100, 80)):
+    image = Image.new("RGB", size)
+    image.paste("white", box)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+    return path
+
+
+def test_sources(tmp_path):
+    files = [draw(tmp_path / name) for name in ("b.png", "a.png", "deep/er/c.JPG")]
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "film.mp4").touch()
+    names = ["a.png", "b.png", "deep/er/c.JPG", "film.mp4"]
+    in_folder = [str(path.relative_to(tmp_path)) for path in find_sources([tmp_path])]
+    assert in_folder == names
+    assert find_sources([files[0], tmp_path / "*.png"]) == [files[0], files[1], files[0]]
+    assert find_sources([f"{tmp_path}/**/*.[jJ]*"]) == [files[2]]
+    assert find_sources([f"{tmp_path}/**"]) == find_sources([tmp_path])
+    odd = draw(tmp_path / "odd[1].png")  # a name that looks like a pattern
+    assert find_sources([odd]) == [odd]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("missing.png", "missing.png: there is no such file or folder"),
+        ("*.bmp", r"no image or video that matches .*\*.bmp"),
+        ("empty", "no image or video in the folder .*empty"),
+    ],
+)
+def test_missing_sources(tmp_path, source, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=message):
+        find_sources([draw(tmp_path / "a.png"), tmp_path / source])
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+def test_one_broken_image_loses_nothing(tmp_path, caplog, tile):
+    files = [draw(tmp_path / f"{index}.png", (index, 20, index + 10, 40)) for index in range(5)]
+    files[3].write_bytes(files[3].read_bytes()[:90])
+    predictor = keras_spd.Predictor(BrightBox(), 64, batch_size=2, tile=tile)
+    said: list[str] = []
+    problems = predict_files(predictor, files, tmp_path / "out", say=said.append)
+    assert problems == 1 and "3.png: " in caplog.text
+    assert said[0] == f"{files[0]}: 1 object" and len(said) == 4
+    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    read = [0, 1, 2, 4]
+    assert [entry["image"] for entry in entries] == [str(files[index]) for index in read]
+    with open(tmp_path / "out" / "detections.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [row["file"] for row in rows] == [str(files[index]) for index in read]
+    for index, entry, row in zip(read, entries, rows, strict=True):
+        [found] = entry["detections"]
+        assert found["box"] == pytest.approx([index, 20, index + 10, 40], abs=1.6)
+        assert [float(row[side]) for side in ("x1", "y1", "x2", "y2")] == found["box"]
+        assert row["name"] == found["name"] == "bright" and row["frame"] == ""
+        with Image.open(tmp_path / "out" / entry["picture"]) as picture:
+            assert picture.size == (100, 80) and len(picture.getcolors()) > 2
+
+
+def test_what_was_found_survives_an_interruption(tmp_path):
+    files = [draw(tmp_path / f"{index}.png") for index in range(6)]
+
+    class Interrupted(BrightBox):
+        def predict_on_batch(self, images):
+            if len(self.batches) == 2:
+                raise KeyboardInterrupt
+            return super().predict_on_batch(images)
+
+    predictor = keras_spd.Predictor(Interrupted(), 64, batch_size=2)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(predictor, files, tmp_path / "out")
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 4
+    assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == 1 + 4
+
+
+def test_classes_of_images(tmp_path):
+    files = [draw(tmp_path / f"{index}.png", size=(40 + index, 32)) for index in range(3)]
+    classifier = load_predictor("cifar10", batch_size=2)
+    assert isinstance(classifier, Classifier)
+    assert predict_files(classifier, files, tmp_path / "out") == 0
+    entries = json.loads((tmp_path / "out" / "classes.json").read_text())
+    for file, entry in zip(files, entries, strict=True):
+        # As training would have resized and normalised it.
+        with Image.open(file) as image:
+            pixels = np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR), "float32")
+        model, statistics = classifier.model, classifier.model.info.statistics
+        row = model.predict(((pixels / 255 - statistics.mean) / statistics.std)[None], verbose=0)[0]
+        best = sorted(range(10), key=lambda label: -row[label])[:5]
+        assert [found["class"] for found in entry["classes"]] == best
+        received = [found["confidence"] for found in entry["classes"]]
+        assert received == pytest.approx(row[best], abs=2e-5)
+        assert entry["classes"][0]["name"] == model.info.class_names[best[0]]
+        with Image.open(tmp_path / "out" / entry["picture"]) as picture:
+            assert picture.height > 6 * 32  # enlarged, with a caption below
+    lines = (tmp_path / "out" / "classes.csv").read_text().splitlines()
+    assert lines[0] == "file,frame,time,confidence,class,name" and len(lines) == 1 + 3 * 5
+
+
+def test_options_and_models_that_do_not_fit():
+    with pytest.raises(ValueError, match="cifar10 is no detector. It does not take: tile"):
+        load_predictor("cifar10", tile=320)
+    fixed = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(32, 32, 3))
+    with pytest.raises(ValueError, match=r"takes images of \(32, 32\) only"):
+        Classifier(fixed, 64)
+    with pytest.raises(ValueError, match="A classifier takes RGB images and returns a row"):
+        Classifier(keras_spd.applications.ResNetSPDBackbone(18))
+    model = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(None, None, 3))
+    with pytest.raises(ValueError, match="give `image_size`"):
+        Classifier(model)
+    [found] = Classifier(model, (32, 48))([np.zeros((20, 20, 3), "uint8")])
+    assert len(found) == 2 and found.name(1) == "1"
+
+
+def test_no_picture_is_written_over_another(tmp_path):
+    files = [draw(tmp_path / folder / "same.png") for folder in ("a", "b")]
+    predict_files(keras_spd.Predictor(BrightBox(), 64), files, tmp_path / "out")
+    pictures = [path.name for path in pathlib.Path(tmp_path / "out").glob("*.png")]
+    assert sorted(pictures) == ["00000_a_same.png", "00001_b_same.png"]
+    assert name_pictures(files[:1]) == ["00000_same"]
+
+
+def test_pictures_of_an_earlier_run_are_told_of(tmp_path, caplog):
+    files = [draw(tmp_path / f"{index}.png") for index in range(3)]
+    predictor, output = keras_spd.Predictor(BrightBox(), 64), tmp_path / "out"
+    predict_files(predictor, files, output)
+    (output / "notes.png").touch()
+    predict_files(predictor, files, output)
+    assert not caplog.text
+    predict_files(predictor, files[:1], output)
+    assert (
+        f"{output} holds 2 pictures or videos of an earlier run, such as 00001_1.png" in caplog.text
+    )
+    assert len(list(output.glob("*.png"))) == 4
+    assert len(json.loads((output / "detections.json").read_text())) == 1
+
+
+MEMORY = """
+import pathlib, re, sys
+from PIL import Image
+import keras_spd
+from bright import BrightBox
+
+def memory(name):
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(name + r":\\s+(\\d+) kB", status)[1]) / 1024
+
+predictor = keras_spd.Predictor(BrightBox(), tile=320, overlap=0.2, batch_size=4)
+for side in (700, 5000):
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = memory("VmRSS")
+    file = pathlib.Path(sys.argv[1], f"{side}.png")
+    keras_spd.predict.predict_files(predictor, [file], sys.argv[1])
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="needs Linux' /proc")
+def test_memory_of_a_large_image_in_tiles(tmp_path):
+    """One copy of the image, 4 bytes a pixel, and a bound: reading, tiles, drawing, writing."""
+    for side in (700, 5000):
+        draw(tmp_path / f"{side}.png", size=(side, side))
+    result = subprocess.run(
+        [sys.executable, "-c", MEMORY, tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.returncode == 0, result.stderr
+    image = 4 * 5000**2 / 2**20
+    assert image * 0.9 < float(result.stdout) < image + 30, result.stdout

@@ -1,0 +1,127 @@
+"""Tiles of large images: all is covered, and what lies on a seam is found once."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_spd
+from keras_spd.predict.tiles import CUT, IN_IMAGE, IN_TILE, is_cut, merge, tile_corners
+
+
+@pytest.mark.parametrize("size", [(100, 100), (640, 1000), (641, 640), (1999, 77), (1280, 1280)])
+@pytest.mark.parametrize("overlap", [0.0, 0.2, 0.5])
+def test_every_pixel_is_covered_with_the_overlap(size, overlap):
+    corners = tile_corners(size, (640, 640), overlap)
+    for axis in (0, 1):
+        starts = sorted({corner[axis] for corner in corners})
+        assert starts[0] == 0 and starts[-1] == max(size[axis] - 640, 0)
+        for first, second in zip(starts, starts[1:], strict=False):
+            assert first + 640 - second >= 640 * overlap - 1
+    assert len(corners) == len(set(corners))
+
+
+def test_what_an_edge_cuts():
+    boxes = np.array([[10.0, 10, 20, 20], [50, 10, 100, 20], [0, 0, 5, 5], [50, 99, 60, 100]])
+    assert is_cut(boxes, (0, 0), (100, 100), (100, 200)).tolist() == [False, True, False, False]
+    assert is_cut(boxes + [100, 0, 100, 0], (0, 100), (100, 100), (100, 200)).tolist() == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_one_box_for_an_object_that_several_tiles_have_seen():
+    boxes = np.array(
+        [
+            [80.0, 10, 120, 50],  # whole
+            [80, 10, 100, 50],  # its left half, cut, and more confident
+            [81, 11, 120, 50],  # from the image as a whole: it is large
+            [80, 10, 120, 50],  # of another class
+            [90, 60, 100, 90],  # cut, and nobody else has seen it
+        ]
+    )
+    confidence = np.array([0.6, 0.9, 0.5, 0.4, 0.7])
+    classes = np.array([0, 0, 0, 1, 0])
+    seen = np.array([IN_TILE, CUT, IN_IMAGE, IN_TILE, CUT])
+    assert merge(boxes, confidence, classes, seen, 0.45).tolist() == [4, 2, 3]
+    assert merge(boxes[:0], confidence[:0], classes[:0], seen[:0], 0.45).tolist() == []
+
+
+class BrightSpots:
+    """Finds white rectangles on black, and cuts them at the edge of what it is shown."""
+
+    stride = 32
+    image_sizes = None
+    info = keras_spd.applications.ModelInfo()
+    decoder = keras_spd.detection.Decoder()
+    bounding_box_format = "xyxy"
+
+    def __init__(self):
+        self.largest_batch = 0
+
+    def predict_on_batch(self, images):
+        from scipy import ndimage
+
+        self.largest_batch = max(self.largest_batch, len(images))
+        count = self.decoder.max_detections
+        boxes, confidence = (
+            np.full((len(images), count, 4), -1.0),
+            np.full((len(images), count), -1.0),
+        )
+        numbers = np.zeros(len(images), int)
+        for index, image in enumerate(images):
+            spots = ndimage.find_objects(ndimage.label(np.asarray(image)[..., 0] > 180)[0])
+            for place, (rows, columns) in enumerate(spots[:count]):
+                boxes[index, place] = columns.start, rows.start, columns.stop, rows.stop
+                confidence[index, place] = 0.9 - 0.001 * place
+            numbers[index] = len(spots)
+        classes = np.where(confidence > 0, 0, -1)
+        return {
+            "boxes": boxes,
+            "confidence": confidence,
+            "classes": classes,
+            "num_detections": numbers,
+        }
+
+
+def test_objects_on_seams_are_found_once():
+    pytest.importorskip("scipy")
+    image = np.zeros((900, 1300, 3), "uint8")
+    random = np.random.default_rng(0)
+    expected = []
+    for top in range(10, 880, 60):
+        for left in range(10, 1270, 60):
+            height, width = random.integers(4, 20, 2)
+            image[top : top + height, left : left + width] = 255
+            expected.append((left, top, left + width, top + height))
+    model = BrightSpots()
+    predictor = keras_spd.Predictor(model, tile=320, overlap=0.2, batch_size=4)
+    [found] = predictor([image])
+    received = sorted(tuple(map(int, box)) for box in found.boxes)
+    assert received == sorted((int(a), int(b), int(c), int(d)) for a, b, c, d in expected)
+    assert model.largest_batch == 4  # however many tiles there are
+
+
+def test_small_images_are_not_cut():
+    model = keras_spd.applications.YOLOV5SPD("n", weights="bccd")
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype="uint8")
+    [plain] = keras_spd.Predictor(model, 320, confidence_threshold=0.01)([image])
+    [tiled] = keras_spd.Predictor(model, tile=320, confidence_threshold=0.01)([image])
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(tiled.boxes), plain.boxes, rtol=1e-5, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"tile": 0}, "`tile` must be one or two positive integers"),
+        ({"tile": (320, 320, 3)}, "`tile` must be"),
+        ({"tile": 320, "overlap": 0.9}, "`overlap` must be between 0 and 0.5"),
+        ({"tile": 300}, "multiples of 32"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_spd.Predictor(BrightSpots(), **arguments)
