@@ -7,6 +7,16 @@ Our one convention is that of `tf.nn.space_to_depth`: phases row by row, each wi
 channels, so that channel `(row * scale + column) * channels + c` is channel `c` of pixel
 `(row, column)`. The authors' PyTorch code stacks them column by column. Whatever reads the output
 of a space-to-depth has its input channels reordered when authors' weights are loaded.
+
+Two identities carry the weights of a trained strided network into SPD-Conv, and both are exact:
+
+- A strided convolution is a convolution behind a space-to-depth (`strided_to_spd`). YOLOv5's
+  stem, 6x6 with stride 2, is a 3x3 SPD-Conv:
+  `kernel[i, j, phase(r, c) * 3 + ch] = k6[2i + r, 2j + c, ch]`.
+- A strided convolution is phase (0, 0) of the same convolution without a stride, followed by a
+  space-to-depth. Whatever reads it ignores the other phases: its kernel has zeros there
+  (`strided_inputs_to_spd`). What is done to each channel and pixel alone, such as batch norm and
+  activation, may stand before the space-to-depth.
 """
 
 import numpy as np
@@ -115,6 +125,87 @@ def spd_to_strided(kernel, scale):
     phases = kernel.reshape(height, width, scale, scale, inputs // scale**2, outputs)
     large = phases.transpose(0, 2, 1, 3, 4, 5)
     return large.reshape(scale * height, scale * width, inputs // scale**2, outputs)
+
+
+def strided_inputs_to_spd(
+    kernel: np.ndarray, channels: int | None = None, scale: int = 2
+) -> np.ndarray:
+    """Lets a kernel that reads a strided convolution read one followed by a space-to-depth.
+
+    `conv(strided_conv(x))` equals `conv(space_to_depth(unstrided_conv(x)))` if the second kernel
+    reads phase (0, 0) as before and has zeros for the phases that the stride skipped.
+
+    Args:
+        kernel: Array of shape `(height, width, inputs, outputs)`.
+        channels: How many of the inputs, from the first on, come from the strided convolution; all
+            by default. What was concatenated behind them moves behind all phases.
+        scale: The stride, and the scale of the space-to-depth.
+
+    Returns:
+        Array of shape `(height, width, inputs + (scale**2 - 1) * channels, outputs)`.
+
+    Raises:
+        ValueError: If the kernel has fewer inputs than `channels`.
+
+    Example:
+
+    >>> strided_inputs_to_spd(np.ones((1, 1, 32, 16)), channels=8).shape
+    (1, 1, 56, 16)
+
+    Source: section 3 of the paper; phase (0, 0) of `y` is `y[::scale, ::scale]`.
+    """
+    kernel = np.asarray(kernel)
+    channels = kernel.shape[2] if channels is None else channels
+    if channels > kernel.shape[2]:
+        raise ValueError(
+            f"The kernel must have at least channels={channels} inputs. "
+            f"Received: kernel.shape={kernel.shape}."
+        )
+    first, rest = np.split(kernel, [channels], axis=2)
+    skipped = np.zeros_like(
+        first, shape=(*first.shape[:2], (scale**2 - 1) * channels, first.shape[3])
+    )
+    return np.concatenate([first, skipped, rest], axis=2)
+
+
+def spd_inputs_to_strided(
+    kernel: np.ndarray, channels: int | None = None, scale: int = 2
+) -> np.ndarray:
+    """Lets a kernel that reads a space-to-depth read a strided convolution: keeps phase (0, 0).
+
+    Args:
+        kernel: Array of shape `(height, width, inputs, outputs)`.
+        channels: Channels of one phase; `inputs / scale**2` by default. Inputs behind all phases
+            are kept.
+        scale: The scale of the space-to-depth, and the stride.
+
+    Returns:
+        Array of shape `(height, width, inputs - (scale**2 - 1) * channels, outputs)`, the inverse
+        of `strided_inputs_to_spd`.
+
+    Raises:
+        ValueError: If the kernel reads another phase, which a stride skips: there is no strided
+            network that computes the same. Or if it has fewer inputs than the phases.
+
+    Example:
+
+    >>> spd_inputs_to_strided(strided_inputs_to_spd(np.ones((1, 1, 8, 16)))).shape
+    (1, 1, 8, 16)
+    """
+    kernel = np.asarray(kernel)
+    channels = kernel.shape[2] // scale**2 if channels is None else channels
+    if scale**2 * channels > kernel.shape[2]:
+        raise ValueError(
+            f"The kernel must have at least scale**2 * channels = {scale**2 * channels} inputs. "
+            f"Received: kernel.shape={kernel.shape}."
+        )
+    first, skipped, rest = np.split(kernel, [channels, scale**2 * channels], axis=2)
+    if np.any(skipped):
+        raise ValueError(
+            "The kernel reads pixels that a stride skips: it has weights other than 0 for a phase "
+            "other than (0, 0)."
+        )
+    return np.concatenate([first, rest], axis=2)
 
 
 def same_padding(size, kernel_size, strides):
