@@ -9,8 +9,6 @@ import typer
 
 from keras_spd.cli import completion, options
 
-_RECIPE = "short"
-
 
 def train(
     model: Annotated[
@@ -34,13 +32,22 @@ def train(
     test: Annotated[str | None, typer.Option(help="The same, for the scores.")] = None,
     images: options.Images = None,
     image_size: options.ImageSize = None,
-    recipe: Annotated[
-        str,
+    weights: Annotated[
+        pathlib.Path | None,
         typer.Option(
-            help="Recipe of the package (paper, short, ...) or a .toml file.",
+            help="Weights to start from: a name of `keras-spd list`, or a file: .keras, "
+            ".weights.h5, .pt, .pth, .safetensors. Default: random ones.",
+            autocompletion=completion.weights,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="Recipe of the package (paper, short, ...) or a .toml file. Default: short; with "
+            "--weights finetune for detectors and few_images for classifiers.",
             autocompletion=completion.recipes,
         ),
-    ] = _RECIPE,
+    ] = None,
     data_dir: Annotated[
         pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")
     ] = None,
@@ -77,6 +84,9 @@ def train(
     Example: keras-spd train yolov5_spd_n --train boards/train.json --test boards/test.json
     --image-size 320 --epochs 40 --run runs/boards
 
+    Example: keras-spd train yolov5_spd_n --weights bccd --train boards/train.json
+    --test boards/test.json --run runs/boards
+
     The run folder gets the resolved recipe, a CSV and a TensorBoard log, the state to resume from,
     the best weights, the trained model (model.keras) and its test scores (results.json).
     """
@@ -87,13 +97,14 @@ def train(
         raise ValueError(
             f"There is no network {model!r}. Those that can be trained are: {', '.join(networks)}."
         )
-    overrides = dict(_parse(assignment) for assignment in set_ or [])
     detects = model in applications.DETECTORS
     named = {
         "model.name": model,
+        "model.weights": str(weights) if weights else None,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
+        "data.name": dataset,
         "data.data_dir": str(data_dir) if data_dir else None,
         "data.train": train_,
         "data.test": test,
@@ -101,7 +112,9 @@ def train(
         "data.image_size": options.parse_image_size(image_size),
         "data.on_problem": on_problem.value if on_problem else None,
     }
-    if detects and not (dataset or train_ or resume or recipe.endswith(".toml")):
+    overrides = _collect(named, set_ or [])
+    has_data = dataset or train_ or resume or "data.name" in overrides
+    if detects and not (has_data or "data.train" in overrides or str(recipe).endswith(".toml")):
         raise ValueError(
             "A detector is trained on your data: `--train ... --test ...` with COCO `.json` files, "
             "YOLO's `data.yaml:train` and `data.yaml:val`, or folders of VOC `.xml` files; or on a "
@@ -109,21 +122,29 @@ def train(
         )
     if train_ and not dataset and not test:
         raise ValueError("`--train` needs `--test`, the data that scores are computed on.")
-    overrides |= {field: value for field, value in named.items() if value is not None}
-    if train_ and not dataset:
-        overrides["data.name"] = None  # not the recipe's
+    if not (has_data or "data.train" in overrides or recipe):
+        raise ValueError(
+            "There is nothing to train on. Give a network and your data, `keras-spd train "
+            "resnet18_spd --train FOLDER --test FOLDER` (`keras-spd train --help` says which), a "
+            "data set of TFDS, `--dataset cifar10`, or a recipe that has one, `--recipe demo`."
+        )
     if resume:
         if run is None:
             raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
-        given = [f"{field}={value}" for field, value in overrides.items() if field != "data.name"]
-        if given or dataset or recipe != _RECIPE:
+        given = [f"{field}={value}" for field, value in overrides.items()]
+        if given or recipe:
             raise ValueError(
                 f"`--resume` goes on with the recipe in {run}, and takes no other options than "
-                f"`--run` and `--devices`. Received: {', '.join(given) or dataset or recipe}."
+                f"`--run` and `--devices`. Received: {', '.join(given) or recipe}."
             )
         resolved = None
     else:
+        if train_ and not dataset:
+            overrides["data.name"] = None  # not the recipe's
         task = "detection" if detects else None
+        if recipe is None:
+            started = "finetune" if detects else "few_images"
+            recipe = started if weights else "short"
         resolved = training.load_recipe(recipe, task=task, dataset=dataset, overrides=overrides)
         source = resolved.data.name or pathlib.Path(resolved.data.train.split(":")[0]).stem
         source = source.replace("/", "_")
@@ -144,6 +165,21 @@ def train(
     else:
         score = ", ".join(f"{name} {results[name]:.3f}" for name in ("AP", "AP50", "AP_small"))
     typer.echo(f"{score}. Everything is in {run}/")
+
+
+def _collect(named: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Returns the fields that options and `--set` change; refuses those that contradict."""
+    fields = {field: value for field, value in named.items() if value is not None}
+    for field, value in map(_parse, assignments):
+        for other, before in fields.items():
+            differs = field == other and value != before
+            if differs or field.startswith(f"{other}.") or other.startswith(f"{field}."):
+                raise ValueError(
+                    f"The options contradict each other: `{other}` is {before!r}, and "
+                    f"`--set {field}=...` says {value!r}. Give one of them."
+                )
+        fields[field] = value
+    return fields
 
 
 def _parse(assignment: str) -> tuple[str, Any]:

@@ -9,9 +9,17 @@ import keras
 from keras_spd import applications, data
 from keras_spd.data.classification.folder import NoClassFoldersError
 from keras_spd.training.distribution import on_one_device
+from keras_spd.training.options import check_options
 
 _log = logging.getLogger(__name__)
 _ENOUGH_STEPS = 200
+_ACCEPTED_OPTIONS = {
+    "include_top": ((True,), "the classes are learned"),
+    "classifier_activation": (
+        ("softmax", None),
+        "the loss is the cross-entropy of probabilities or, with null, of logits",
+    ),
+}
 
 
 class ClassificationTask:
@@ -32,9 +40,11 @@ class ClassificationTask:
                 f"{', '.join(applications.CLASSIFIERS)}."
             )
         self.recipe = recipe
+        check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
         self.train_data = train_data or self._read(recipe.data.train)
         self.test_data = test_data or self._read(recipe.data.test, self.train_data)
-        self._warn_of_few_steps()
+        if recipe.model.weights is None:
+            self._warn_of_few_steps()
         self._preprocess = functools.partial(
             applications.preprocess_input, statistics=recipe.data.statistics
         )
@@ -74,11 +84,11 @@ class ClassificationTask:
             )
 
     def build(self):
+        options = {"input_shape": self.train_data.image_shape, **self.recipe.model.options}
         model = applications.CLASSIFIERS[self.recipe.model.name](
-            weights=None,
+            weights=self.recipe.model.weights,
             classes=len(self.train_data.class_names),
-            input_shape=self.train_data.image_shape,
-            **self.recipe.model.options,
+            **options,
         )
         model.info = dataclasses.replace(
             model.info,
@@ -88,11 +98,16 @@ class ClassificationTask:
         return model
 
     def compile(self, model, optimizer):
-        loss = "sparse_categorical_crossentropy"
+        logits = self._logits
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
         if self._soft_labels:
             smoothing = self.recipe.loss.label_smoothing
-            loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+            loss = keras.losses.CategoricalCrossentropy(logits, label_smoothing=smoothing)
         model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+
+    @property
+    def _logits(self):
+        return self.recipe.model.options.get("classifier_activation", "softmax") is None
 
     def train_batches(self, first_epoch):
         return self.train_data.batches(
@@ -129,7 +144,8 @@ class ClassificationTask:
 
     def score(self, model, folder):
         del folder
-        model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=self._logits)
+        model.compile(loss=loss, metrics=["accuracy"])
         batches = self.test_data.batches(self.recipe.batch_size, preprocess=self._preprocess)
         metrics = model.evaluate(batches, return_dict=True, verbose=0)
         return {

@@ -8,13 +8,19 @@ import keras
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import require_boxes
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
+from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import standardize_image_size
 from keras_spd.predict import evaluate
 from keras_spd.training.distribution import on_one_device
+from keras_spd.training.options import check_options
 from keras_spd.training.run_folder import write_json
 
 _log = logging.getLogger(__name__)
 _ENOUGH_STEPS = 2000  # DeepPCB from random weights: AP50 0.44 after 1,240 steps, 0.54 after 1,612
+_ACCEPTED_OPTIONS = {
+    "head": (("yolov5",), "the other heads are keras-cv's, with losses of their own"),
+    "include_rescaling": ((True,), "batches hold pixels from 0 to 255"),
+}
 
 
 class DetectionTask:
@@ -35,6 +41,7 @@ class DetectionTask:
                 f"{', '.join(applications.DETECTORS)}."
             )
         self.recipe = recipe
+        check_options(applications.YOLOV5SPD, recipe.model.options, _ACCEPTED_OPTIONS)
         self.train_data = train_data or self._read(recipe.data.train)
         require_boxes(self.train_data, "training data")
         names = self.train_data.class_names
@@ -46,7 +53,7 @@ class DetectionTask:
                 f"{self.train_data.class_names} and {self.test_data.class_names}."
             )
         self.anchors = self._anchors()
-        if not recipe.model.options.get("weights"):
+        if recipe.model.weights is None:
             self._warn_of_few_steps()
 
     def _read(self, source, class_names=None):
@@ -88,8 +95,11 @@ class DetectionTask:
             applications.DETECTORS[recipe.model.name],
             classes=len(self.train_data.class_names),
             class_names=self.train_data.class_names,
+            weights=recipe.model.weights,
             **options,
         )
+        if self.anchors is not None:  # and not those of the weights
+            model.anchors = standardize_anchors(self.anchors, model.levels)
         image_size = standardize_image_size(recipe.data.image_size, model)
         model.info = dataclasses.replace(model.info, image_size=image_size)
         return model
@@ -114,9 +124,14 @@ class DetectionTask:
         model.compile(optimizer=optimizer, loss=loss)
 
     def train_batches(self, first_epoch):
+        box_format = self.recipe.model.options.get("bounding_box_format", "xyxy")
+        return self._augmented_batches(first_epoch, box_format)
+
+    def _augmented_batches(self, first_epoch, bounding_box_format):
         return self.train_data.batches(
             self.recipe.batch_size,
             self.recipe.data.image_size,
+            bounding_box_format=bounding_box_format,
             shuffle=True,
             augmentation=data.DetectionAugmentation(**self.recipe.augmentation.model_dump()),
             seed=self.recipe.seed,
@@ -126,7 +141,7 @@ class DetectionTask:
 
     def shown(self, first_epoch):
         """Returns augmented pixels of one batch, their boxes and the classes of these."""
-        images, truth = next(iter(self.train_batches(first_epoch)))
+        images, truth = next(iter(self._augmented_batches(first_epoch, "xyxy")))
         convert = keras.ops.convert_to_numpy
         return convert(images), convert(truth["boxes"]), convert(truth["classes"])
 

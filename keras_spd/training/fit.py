@@ -127,8 +127,6 @@ def build(task, precision):
     keras.config.set_dtype_policy(precision)
     try:
         return task.build()
-    except TypeError as error:
-        raise ValueError(f"`model.options` of the recipe: {error}") from error
     finally:
         keras.config.set_dtype_policy(policy)
 
@@ -137,6 +135,8 @@ def make_optimizer(recipe, steps_per_epoch):
     """Returns the recipe's optimizer with its schedule."""
     options, schedule = recipe.optimizer, recipe.schedule
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+    if schedule.warmup_steps is not None:
+        warmup_steps = min(warmup_steps, schedule.warmup_steps)
     if schedule.name == "multistep":
         rate = MultiStepDecay(
             options.learning_rate,

@@ -18,6 +18,9 @@ class _Section(pydantic.BaseModel):
 class Model(_Section):
     name: str = "resnet18_spd"
     """Constructor in `keras_spd.applications`, in snake case."""
+    weights: str | None = None
+    """What training starts from: the name of weights of the package, or the path of a file, as the
+    constructor's `weights` takes them; random weights by default."""
     options: dict[str, Any] = {}
     """Further arguments of the constructor, such as `downsampling = "strided"`."""
 
@@ -40,6 +43,8 @@ class Schedule(_Section):
     name: Literal["multistep", "cosine"] = "cosine"
     warmup_epochs: float = pydantic.Field(default=1, ge=0)
     """Epochs in which the rate grows linearly from 0."""
+    warmup_steps: int | None = pydantic.Field(default=None, ge=0)
+    """Most steps of the warm-up, where `warmup_epochs` are more."""
     warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
     """Rate that biases start the warm-up with."""
     warmup_momentum: float | None = pydantic.Field(default=None, ge=0, lt=1)
@@ -211,9 +216,8 @@ def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
             the field and, for a misspelt one, the right one.
     """
     content = _read(name_or_path, task, dataset)
-    if dataset is not None:
-        content.setdefault("data", {})["name"] = dataset
-    for field, value in (overrides or {}).items():
+    named = {} if dataset is None else {"data.name": dataset}
+    for field, value in (named | (overrides or {})).items():
         section = content
         *parents, last = field.split(".")
         for parent in parents:
@@ -221,9 +225,10 @@ def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
             if not isinstance(section, dict):
                 raise ValueError(f"`{field}`: `{parent}` has no fields of its own.")
         section[last] = value
-    if task is not None and content.get("task", "classification") != task:
+    stated = content.get("task", "classification")
+    if task is not None and stated != task:
         raise ValueError(f"The recipe {name_or_path} is not one for {task}.")
-    kind = _TASKS.get(content.get("task", "classification"), Recipe)
+    kind = _TASKS.get(str(stated), Recipe)
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,6 +107,55 @@ def test_training_is_told_what_to_do_about_problems(monkeypatch, tmp_path, model
     arguments = ["train", model, "--train", "a", "--test", "b", "--recipe", file, *options]
     assert run(monkeypatch, *arguments) == 0
     assert [recipe.data.on_problem for recipe in recipes] == [given or "skip"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "There is nothing to train on. Give a network and your data"),
+        (["resnet18_spd"], "There is nothing to train on"),
+        (
+            ["--recipe", "demo", "--set", "epochs=2", "--set", "epochs=3"],
+            "contradict.*`epochs` is 2",
+        ),
+        (["--recipe", "demo", "--epochs", 2, "--set", "epochs=3"], "contradict.*`epochs` is 2"),
+        (["--dataset", "cifar10", "--set", "data.name=mnist"], "contradict.*`data.name`"),
+        (
+            [
+                "--recipe",
+                "demo",
+                "--set",
+                "model.options.shortcut=spd",
+                "--set",
+                "model.options={}",
+            ],
+            "contradict.*`model.options.shortcut`",
+        ),
+    ],
+)
+def test_train_refuses_to_guess(monkeypatch, capsys, options, message):
+    monkeypatch.setattr(training, "train", lambda *_, **__: pytest.fail("it trains"))
+    assert run(monkeypatch, "train", *options) == 1
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "rate"),
+    [
+        ("yolov5_spd_n", ["--weights", "bccd"], 0.005),
+        ("yolov5_spd_n", ["--weights", "bccd", "--recipe", "short"], 0.01),
+        ("yolov5_spd_n", [], 0.01),
+        ("resnet18_spd", ["--weights", "mine.pt"], 0.01),
+        ("resnet18_spd", [], 0.1),
+    ],
+)
+def test_weights_choose_the_recipe(monkeypatch, model, options, rate):
+    recipes = []
+    monkeypatch.setattr(training, "train", lambda recipe, *_, **__: recipes.append(recipe))
+    assert run(monkeypatch, "train", model, "--train", "a", "--test", "b", *options) == 0
+    [recipe] = recipes
+    assert recipe.optimizer.learning_rate == rate
+    assert recipe.model.weights == (options[1] if options else None)
 
 
 def write_noise(rng, file, size=(32, 64)):

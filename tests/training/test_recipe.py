@@ -82,6 +82,12 @@ def test_wrong_files(tmp_path):
         load_recipe("paper", dataset="mnist")
     with pytest.raises(ValueError, match=r"Cannot read the recipe .*none.toml"):
         load_recipe(tmp_path / "none.toml")
+    for content in ("data = 3", "task = [1]", "model = 3", "[task]"):
+        (tmp_path / "bad.toml").write_text(content)
+        with pytest.raises(
+            ValueError, match=r"`data.name`: `data` has no|bad.toml:\n  (task|model)"
+        ):
+            load_recipe(tmp_path / "bad.toml", dataset="cifar10")
     (tmp_path / "bad.toml").write_text("epochs = = 3")
     with pytest.raises(ValueError, match=r"Cannot read the recipe .*bad.toml"):
         load_recipe(tmp_path / "bad.toml")

@@ -1,0 +1,117 @@
+"""`model.options` and `model.weights`: what contradicts training is refused, the rest is heeded."""
+
+import keras
+import numpy as np
+import pytest
+from drawings import write_drawings
+
+from keras_spd import data
+from keras_spd.applications import YOLOV5SPD
+from keras_spd.training import fit, load_recipe
+from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.detection import DetectionTask
+
+
+def classifier(**overrides):
+    rng = np.random.default_rng(0)
+    cells = data.from_arrays(rng.uniform(0, 255, (20, 16, 16, 3)), np.arange(20) % 3)
+    return ClassificationTask(load_recipe("demo", overrides=overrides), cells, cells)
+
+
+def detector(folder, **overrides):
+    file = str(write_drawings(folder / "drawings"))
+    few = {"data.train": file, "data.test": file, "data.image_size": (64, 64), "batch_size": 4}
+    recipe = load_recipe("short_detection", overrides=few | {"precision": "float32"} | overrides)
+    return DetectionTask(recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"downsample": "spd"}, "ResNet18SPD has no argument 'downsample'. It has: include_top"),
+        ({"classes": 3}, "`model.options.classes` is not for `model.options`: the data say it"),
+        ({"weights": "cifar10"}, "give it as `model.weights`"),
+        ({"include_top": False}, "`model.options.include_top` must be True in training"),
+        ({"classifier_activation": "sigmoid"}, "must be 'softmax' or None .*Received: 'sigmoid'"),
+    ],
+)
+def test_classifier_options_that_contradict_training_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(**{"model.options": options})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"include_rescaling": False}, "`model.options.include_rescaling` must be True .*255"),
+        ({"head": "yolov8"}, "`model.options.head` must be 'yolov5' in training"),
+        ({"size": "s"}, "it is part of `model.name`"),
+    ],
+)
+def test_detector_options_that_contradict_training_are_refused(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        detector(tmp_path, **{"model.options": options})
+
+
+def test_a_type_error_inside_a_constructor_is_not_blamed_on_the_options(monkeypatch):
+    task = classifier()
+    monkeypatch.setattr(task, "build", lambda: None + 1)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        fit.build(task, "float32")
+
+
+def loss_of(task, model):
+    task.compile(model, keras.optimizers.SGD(0.0))
+    images, truth = next(iter(task.train_batches(0)))
+    return float(model.compute_loss(images, truth, model(images)))
+
+
+def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities():
+    losses = []
+    for options in ({}, {"classifier_activation": None}):
+        task = classifier(**{"model.options": options})
+        keras.utils.set_random_seed(0)
+        model = fit.build(task, "float32")
+        losses.append(loss_of(task, model))
+        losses.append(task.score(model, None)["test_loss"])
+    assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)
+
+
+def test_the_box_format_of_a_detector_changes_no_loss(tmp_path):
+    losses = []
+    for box_format in ("xyxy", "center_xywh"):
+        task = detector(tmp_path / box_format, **{"model.options.bounding_box_format": box_format})
+        keras.utils.set_random_seed(0)
+        losses.append(loss_of(task, fit.build(task, "float32")))
+        images, boxes, _ = task.shown(0)
+        assert (boxes[..., 2:] >= boxes[..., :2]).all()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_weights_are_what_training_starts_from(tmp_path, caplog):
+    task = detector(tmp_path, **{"model.weights": "bccd", "model.options.anchors": ANCHORS})
+    assert "A detector that learns from nothing" not in caplog.text
+    model = fit.build(task, "float32")
+    preset = YOLOV5SPD("n", weights="bccd").network
+    name = "stem_conv"
+    [kernel] = [w for w in model.network.weights if w.path.startswith(name) and "kernel" in w.path]
+    [theirs] = [w for w in preset.weights if w.path.startswith(name) and "kernel" in w.path]
+    np.testing.assert_array_equal(kernel, theirs)
+    assert model.anchors["P3"][0] == (4.0, 5.0)
+
+
+ANCHORS = {
+    "P3": ((4, 5), (8, 10), (13, 16)),
+    "P4": ((23, 29), (43, 55), (73, 105)),
+    "P5": ((146, 217), (231, 300), (335, 433)),
+}
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "warmup"), [(10, 10), (400, 100)])
+def test_the_warm_up_of_fine_tuning_is_short(steps_per_epoch, warmup):
+    recipe = load_recipe("finetune", task="detection", overrides={"epochs": 3})
+    optimizer = fit.make_optimizer(recipe, steps_per_epoch)
+    assert optimizer.warmup_steps == warmup
+    rate = optimizer._learning_rate
+    assert float(rate(warmup)) == pytest.approx(0.005)
+    assert float(rate(3 * steps_per_epoch)) == pytest.approx(0.00005)
