@@ -5,7 +5,7 @@ import logging
 import os
 import pathlib
 
-from keras_spd.images.read import ImageError, read_picture
+from keras_spd.images.read import ImageError, to_rgb
 from keras_spd.predict.files import load_predictor
 from keras_spd.predict.predictor import Predictor
 
@@ -161,7 +161,7 @@ class _Worker:
         for path in batch["image"].to_pylist():
             row = {"image": path, "error": None, self.name: None}
             try:
-                pictures.append((row, read_picture(path)))
+                pictures.append((row, to_rgb(path)))
             except ImageError as error:
                 row["error"] = str(error)
             rows.append(row)

@@ -1,15 +1,28 @@
 """Image files to pixels: RGB, 8 bits, upright, or an error that names the file."""
 
 import io
+import os
 import pathlib
 import struct
+from typing import Any
 
 import numpy as np
 import PIL
 from PIL import Image, ImageOps
 
+from keras_spd.images import depth
+
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-_STRIP = 2**22  # pixels
+_BROKEN = (  # what Pillow raises on broken pixels and EXIF data
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error),
+    Image.DecompressionBombError,
+)
+_SIDEWAYS = {  # EXIF orientations that swap height and width, and what undoes them
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
 class ImageError(ValueError):
@@ -46,8 +59,15 @@ def open_image(source, name=None):
 def image_size(source, name=None):
     """Returns height and width as the image is shown: turned as its EXIF data say."""
     with open_image(source, name) as image:
-        height, width = image.height, image.width
-        return (width, height) if _orientation(image) in (5, 6, 7, 8) else (height, width)
+        height, width = _stored_size(image)
+        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+
+
+def _stored_size(image):
+    """Returns height and width before the image is turned as its EXIF data say."""
+    if image.format == "TIFF":  # Pillow turns it while loading, and may know the size already
+        return image.tag_v2[257], image.tag_v2[256]
+    return image.height, image.width
 
 
 def _orientation(image):
@@ -56,35 +76,86 @@ def _orientation(image):
         return 1  # `getexif` would decode a whole PNG to look for it behind the pixels
     try:
         return image.getexif().get(0x0112, 1)
-    except (OSError, SyntaxError, ValueError, struct.error):
+    except _BROKEN:
         return 1
 
 
-def read_picture(source, name=None, size_hw=None):
-    """Reads an image as one of Pillow, of which there is one copy in memory, 4 bytes a pixel.
+def to_rgb(
+    image: Any,
+    name: str | None = None,
+    *,
+    size_hw: tuple[int, int] | None = None,
+    max_value: float | None = None,
+) -> Image.Image:
+    """Makes an image of any kind an upright one of mode RGB, of which memory holds one copy.
+
+    Grayscale, palette and CMYK become RGB, of an animation the first frame is taken, and
+    transparency is dropped. An image is turned as its EXIF data say.
 
     Args:
-        source, name, size_hw: As in `read_image`, which tells what becomes of other modes.
+        image: Path, bytes of an encoded image, image of Pillow, or uint8 or uint16 array of shape
+            `(height, width)`, `(height, width, 1)`, `(height, width, 3)` (RGB) or
+            `(height, width, 4)` (RGBA).
+        name: What errors call it; defaults to the path.
+        size_hw: Height and width in the annotations; `None` if unknown. If they fit the image as
+            it is stored and not as it is shown, it is left as it is stored.
+        max_value: The value that becomes 255 in images of more than 8 bits, e.g. 4095 for a camera
+            of 12 bits. One for a whole data set and the model trained on it: no image is scaled by
+            its own values. Defaults to 65535 for integers and to 1.0 for floating point. Images of
+            8 bits stay as they are.
 
     Returns:
         `PIL.Image.Image` of mode RGB.
 
     Raises:
-        ImageError: If the image is missing, broken, or not of the annotated size.
+        ImageError: If the image is missing, broken, not of the annotated size, of another kind,
+            or has values that are negative, NaN or above `max_value`.
+        ValueError: If `max_value` is not a positive number.
+
+    Example:
+
+    >>> picture = to_rgb("thermal.tif", max_value=16383)
+    >>> picture = to_rgb(np.zeros((480, 640), "uint16"))
     """
-    name = name or ("image" if isinstance(source, bytes) else str(source))
-    with open_image(source, name) as image:
-        try:
-            stored = (image.height, image.width)
-            turned = _orientation(image) != 1
-            if turned and (size_hw is None or stored != tuple(size_hw)):
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith(("I", "F")):
-                image = _to_8_bits(image)
-            image.load()
-            picture = image if image.mode == "RGB" else image.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{name}: the image is broken ({error}).") from error
+    max_value = depth.check_max_value(max_value)
+    if isinstance(image, (str, bytes, os.PathLike)):
+        name = name or ("image" if isinstance(image, bytes) else str(image))
+        with open_image(image, name) as opened:
+            return _upright_rgb(opened, name, size_hw, max_value)
+    name = name or "image"
+    if isinstance(image, Image.Image):
+        return _upright_rgb(image, name, size_hw, max_value)
+    try:
+        picture = depth.from_array(image, max_value)
+    except ValueError as error:
+        raise ImageError(f"{name}: {error}") from None
+    return _of_size(picture, name, size_hw)
+
+
+def _upright_rgb(image, name, size_hw, max_value):
+    """Does what `to_rgb` says to an image of Pillow."""
+    try:
+        stored, orientation = _stored_size(image), _orientation(image)
+        bits16 = depth.is_16_bit_colour(image)
+        if orientation != 1:
+            image = ImageOps.exif_transpose(image)
+        image.load()
+    except _BROKEN as error:
+        raise ImageError(f"{name}: the image is broken ({error}).") from error
+    try:
+        picture = depth.to_8_bits(image, max_value, bits16)
+    except ValueError as error:
+        raise ImageError(f"{name}: {error}") from None
+    if (
+        orientation in _SIDEWAYS
+        and size_hw is not None
+        and stored == tuple(size_hw) != (picture.height, picture.width)
+    ):
+        picture = picture.transpose(_SIDEWAYS[orientation])  # annotated on the pixels as stored
+    return _of_size(picture, name, size_hw)
+
+
+def _of_size(picture, name, size_hw):
     if size_hw is not None and (picture.height, picture.width) != tuple(size_hw):
         raise ImageError(
             f"{name}: the image has height and width {(picture.height, picture.width)}, but the "
@@ -93,25 +164,25 @@ def read_picture(source, name=None, size_hw=None):
     return picture
 
 
-def read_image(source, name=None, size_hw=None):
+def read_image(
+    source: str | os.PathLike | bytes,
+    name: str | None = None,
+    size_hw: tuple[int, int] | None = None,
+    max_value: float | None = None,
+) -> np.ndarray:
     """Reads an image as an array.
-
-    Grayscale, palette, CMYK and 16-bit images become RGB with 8 bits, of an animation the first
-    frame is taken, and transparency is dropped. An image is turned as its EXIF data say, unless
-    it has the annotated size without.
 
     Args:
         source: Path, or the bytes of an encoded image.
-        name: What errors call it; defaults to the path.
-        size_hw: Height and width in the annotations; `None` if unknown.
+        name, size_hw, max_value: As in `to_rgb`, which also tells what becomes of other modes.
 
     Returns:
         uint8 array of shape `(height, width, 3)`.
 
     Raises:
-        ImageError: If the image is missing, broken, or not of the annotated size.
+        ImageError: As `to_rgb`.
     """
-    return to_array(read_picture(source, name, size_hw))
+    return to_array(to_rgb(source, name, size_hw=size_hw, max_value=max_value))
 
 
 def to_array(picture):
@@ -120,31 +191,9 @@ def to_array(picture):
     `np.asarray` would make two copies more on its way.
     """
     pixels = np.empty((picture.height, picture.width, 3), "uint8")
-    for rows, strip in _strips(picture):
+    for rows, strip in depth.strips(picture):
         pixels[rows] = strip
     return pixels
-
-
-def _strips(image):
-    """Yields slices of rows and the image's part there, of some million pixels."""
-    step = max(_STRIP // max(image.width, 1), 1)
-    if image.height <= step:
-        yield slice(0, image.height), image
-        return
-    for top in range(0, image.height, step):
-        bottom = min(top + step, image.height)
-        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
-
-
-def _to_8_bits(image):
-    """An image of 16 or 32 bits as gray values: the full range to 8 bits."""
-    highest = max(np.asarray(strip, "float64").max() for _, strip in _strips(image))
-    top = 65535.0 if highest > 255 else 255.0
-    gray = Image.new("L", image.size)
-    for rows, strip in _strips(image):
-        values = np.asarray(strip, "float64") * (255 / top)
-        gray.paste(Image.fromarray(values.clip(0, 255).astype("uint8")), (0, rows.start))
-    return gray
 
 
 def find_images(folder):

@@ -8,7 +8,7 @@ from keras_spd.applications import preprocess_input
 from keras_spd.explain.activations import gives_scores
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.batching import BatchSizes, in_batches
-from keras_spd.images.read import read_picture
+from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.results import Classes
 
@@ -74,8 +74,8 @@ class Classifier:
         """Classifies images.
 
         Args:
-            images: Iterable of paths, of uint8 arrays `(height, width, 3)` with RGB pixels, and of
-                images of Pillow.
+            images: Iterable of whatever `keras_spd.images.to_rgb` takes: paths, encoded bytes,
+                images of Pillow, and uint8 or uint16 arrays.
 
         Returns:
             List of `Classes`, one for each image.
@@ -90,11 +90,7 @@ class Classifier:
         ]
 
     def _resize(self, image):
-        if isinstance(image, np.ndarray):
-            image = Image.fromarray(image)
-        elif not isinstance(image, Image.Image):
-            image = read_picture(image)
-        return np.asarray(image.resize(self.image_size[::-1], Image.Resampling.BILINEAR))
+        return np.asarray(to_rgb(image).resize(self.image_size[::-1], Image.Resampling.BILINEAR))
 
     def _predict(self, pixels):
         batch = self._batch_sizes.fill(np.stack(pixels).astype("float32"))

@@ -13,7 +13,7 @@ from keras_spd import applications
 from keras_spd.export.tflite_models import TFLiteDetector, load_tflite
 from keras_spd.images import video
 from keras_spd.images.draw import draw_classes, draw_detections
-from keras_spd.images.read import SUFFIXES, ImageError, read_picture
+from keras_spd.images.read import SUFFIXES, ImageError, to_rgb
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.predictor import Predictor
@@ -176,7 +176,7 @@ class _Run:
         read = []
         for name, path in batch:
             try:
-                read.append((name, path, read_picture(path)))
+                read.append((name, path, to_rgb(path)))
             except ImageError as error:
                 self._problem(error)
         found = self.predictor([picture for _, _, picture in read])

@@ -3,13 +3,12 @@
 import dataclasses
 
 import numpy as np
-from PIL import Image
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.detector import standardize_image_size
 from keras_spd.images.batching import BatchSizes, in_batches
 from keras_spd.images.geometry import letterbox
-from keras_spd.images.read import read_picture
+from keras_spd.images.read import to_rgb
 from keras_spd.predict import tiles
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
@@ -82,8 +81,8 @@ class Predictor:
         """Finds objects.
 
         Args:
-            images: Iterable of paths, of uint8 arrays `(height, width, 3)` with RGB pixels, and of
-                images of Pillow.
+            images: Iterable of whatever `keras_spd.images.to_rgb` takes: paths, encoded bytes,
+                images of Pillow, and uint8 or uint16 arrays.
 
         Returns:
             List of `Detections`, one for each image.
@@ -94,30 +93,21 @@ class Predictor:
         if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
             raise ValueError(f"`images` must be a list. Received: {images!r}. Pass `[{images!r}]`.")
         if self.tile is not None:
-            found = [self._predict_tiles(self._read(image), self.tile) for image in images]
+            found = [self._predict_tiles(to_rgb(image), self.tile) for image in images]
         else:
             batches = in_batches(map(self._prepare, images), self.batch_size)
             found = [one for batch in batches for one in self._predict(batch)]
         return found if self.multi_label else [one.with_one_class_each() for one in found]
 
     def _prepare(self, image):
-        return letterbox(self._read(image), self.image_size)
-
-    @staticmethod
-    def _read(image):
-        if isinstance(image, np.ndarray):
-            return _check_pixels(image)
-        if not isinstance(image, Image.Image):
-            return read_picture(image)
-        return image if image.mode == "RGB" else image.convert("RGB")
+        return letterbox(to_rgb(image), self.image_size)
 
     def _predict_tiles(self, pixels, tile):
         """Finds objects in the tiles of one image, and in the whole of it.
 
         Beside the image, memory holds one batch of tiles.
         """
-        is_array = isinstance(pixels, np.ndarray)
-        size = pixels.shape[:2] if is_array else pixels.size[::-1]
+        size = pixels.size[::-1]
         found = self._predict([letterbox(pixels, self.image_size)])
         corners = tiles.tile_corners(size, tile, self.overlap)
         if len(corners) == 1:
@@ -190,8 +180,6 @@ def detect(model, images, letterboxes, decoder):
 
 def _cut(pixels, corner, tile, size):
     (top, left), (bottom, right) = corner, np.minimum(np.add(corner, tile), size).tolist()
-    if isinstance(pixels, np.ndarray):
-        return pixels[top:bottom, left:right]
     return pixels.crop((left, top, right, bottom))
 
 
@@ -200,12 +188,3 @@ def _check_tile(tile):
     if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
         raise ValueError(f"`tile` must be one or two positive integers. Received: tile={tile!r}.")
     return sides
-
-
-def _check_pixels(pixels):
-    if pixels.ndim != 3 or pixels.shape[-1] != 3 or pixels.dtype != np.uint8:
-        raise ValueError(
-            "Images must be uint8 arrays of shape (height, width, 3). "
-            f"Received: {pixels.dtype} of shape {pixels.shape}."
-        )
-    return pixels

@@ -1,13 +1,15 @@
 """Every kind of image becomes RGB with 8 bits, upright."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_spd.images import read as images
-from keras_spd.images.read import ImageError, image_size, read_image
+from keras_spd.images import depth
+from keras_spd.images.read import ImageError, image_size, read_image, to_array, to_rgb
 
 
 def encode(image, **options):
@@ -54,17 +56,159 @@ def test_turned_by_exif_unless_the_annotations_say_otherwise():
         read_image(data, "photo", size_hw=(5, 5))
 
 
+def as_shown(stored, orientation):
+    """Turns an array as the EXIF standard says, by NumPy alone."""
+    return {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.swapaxes(0, 1),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(stored),
+    }[orientation]
+
+
+@pytest.mark.parametrize("size", [(16, 16), (16, 24)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_every_exif_orientation(size, orientation, file_format):
+    values = np.random.default_rng(0).integers(0, 255, (size[0] // 8, size[1] // 8, 3))
+    stored = np.kron(values, np.ones((8, 8, 1))).astype("uint8")
+    shown = as_shown(stored, orientation)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"WEBP": {"lossless": True}, "JPEG": {"quality": 95}}.get(file_format, {})
+    data = encode(Image.fromarray(stored), format=file_format, exif=exif, **options)
+
+    def check(pixels, expected=shown):
+        assert pixels.shape == expected.shape
+        assert np.abs(pixels.astype(int) - expected).mean() < 12  # JPEG
+
+    assert image_size(data) == shown.shape[:2]
+    check(read_image(data))
+    check(read_image(data, size_hw=shown.shape[:2]))
+    if shown.shape != stored.shape:  # annotated on the pixels as stored
+        check(read_image(data, size_hw=size), stored)
+    opened = Image.open(io.BytesIO(data))
+    picture = to_rgb(opened)
+    check(to_array(picture))
+    check(to_array(to_rgb(picture)))  # not turned a second time
+    check(to_array(to_rgb(opened)))  # nor one that is loaded
+
+
+@pytest.mark.parametrize("highest", [255, 256, 4095, 65535])
+def test_16_bits_are_not_scaled_by_their_own_maximum(highest):
+    values = np.linspace(0, highest, 12 * 20).reshape(12, 20).astype("uint16")
+    for image_format in ("PNG", "TIFF"):
+        data = encode(Image.fromarray(values), format=image_format)
+        for max_value in (None, 65535, highest):
+            pixels = read_image(data, max_value=max_value)
+            expected = np.rint(values * 255.0 / (max_value or 65535)).astype("uint8")
+            np.testing.assert_array_equal(pixels, np.dstack([expected] * 3))
+            same = [values, values[..., None], np.dstack([values] * 3), np.dstack([values] * 4)]
+            for image in [*same, Image.fromarray(values), values.astype(">u2")]:
+                np.testing.assert_array_equal(to_array(to_rgb(image, max_value=max_value)), pixels)
+
+
+def test_8_bits_in_16_or_floating_point_come_back_exactly():
+    values = np.arange(240, dtype="uint8").reshape(12, 20)
+    wide = Image.fromarray(values.astype("uint16") * 257)
+    floats = Image.fromarray(values.astype("float32") / 255)
+    raw = Image.fromarray(values.astype("float32"))
+    eight = encode(Image.fromarray(values))
+    for pixels in (
+        read_image(encode(wide)),
+        read_image(encode(floats, format="TIFF")),
+        read_image(encode(raw, format="TIFF"), max_value=255),
+        read_image(eight),
+        read_image(eight, max_value=4095),  # 8 bits stay as they are
+    ):
+        np.testing.assert_array_equal(pixels[..., 0], values)
+
+
+@pytest.mark.parametrize(
+    ("values", "max_value", "message"),
+    [
+        (np.float32([[0, 300]]), None, r"photo: .* up to 300, above the default .* of 1\. Pass"),
+        (np.float32([[0, np.nan]]), 1.0, "photo: .*not numbers"),
+        (np.float32([[0, np.inf]]), 1.0, "photo: .*up to inf"),
+        (np.int32([[-3, 0]]), None, r"photo: .*negative values \(-3\)"),
+        (np.int32([[0, 70000]]), None, "photo: .*up to 70000, above the default"),
+        (np.uint16([[0, 5000]]), 4095, "photo: .*up to 5000, above max_value=4095"),
+    ],
+)
+def test_values_that_cannot_be_decided(values, max_value, message):
+    with pytest.raises(ImageError, match=message):
+        read_image(encode(Image.fromarray(values), format="TIFF"), "photo", max_value=max_value)
+    with pytest.raises(ImageError, match=message):
+        to_rgb(Image.fromarray(values), "photo", max_value=max_value)
+
+
+@pytest.mark.parametrize("max_value", [0, -1, np.nan, np.inf, "4095", True])
+def test_max_value_is_a_positive_number(max_value):
+    with pytest.raises(ValueError, match="`max_value` must be a positive number"):
+        to_rgb(np.zeros((3, 4), "uint16"), max_value=max_value)
+
+
+def test_colour_of_16_bits():
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + struct.pack(">HHH", 65535, 4095, 0))
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels)
+    data += chunk(b"IEND", b"")
+    assert read_image(data)[0, 0].tolist() == [255, 15, 0]
+    with pytest.raises(ImageError, match="colour image of 16 bits.*max_value=4095"):
+        read_image(data, max_value=4095)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_pillow_images_and_arrays_are_read_as_files_are(mode):
+    image = gradient("RGB").convert(mode)
+    expected = read_image(encode(image, format="TIFF" if mode == "CMYK" else "PNG"))
+    np.testing.assert_array_equal(to_array(to_rgb(image)), expected)
+    if mode in ("L", "RGB", "RGBA"):
+        np.testing.assert_array_equal(to_array(to_rgb(np.asarray(image))), expected)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        3,
+        [[1, 2]],
+        np.zeros(3, "uint8"),
+        np.zeros((0, 4), "uint8"),
+        np.zeros((3, 4, 2), "uint8"),
+        np.zeros((1, 3, 4, 3), "uint8"),
+        np.zeros((3, 4, 3), "float32"),
+        np.zeros((3, 4), "int64"),
+        np.zeros((3, 4), bool),
+        np.array(["cat.jpg"]),
+    ],
+)
+def test_what_is_no_image(image):
+    with pytest.raises(ImageError, match="A path, the bytes .* is accepted. Received: "):
+        to_rgb(image)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "F"])
 def test_strips_change_nothing(mode, monkeypatch):
     image = gradient(mode)
+    if mode == "F":
+        image = Image.fromarray(np.asarray(image) / np.float32(255))
     data = encode(image, format="TIFF")
     whole = read_image(data)
     if mode in ("L", "RGB"):
         np.testing.assert_array_equal(whole, np.asarray(image.convert("RGB")))
     elif mode == "I;16":
-        expected = (np.asarray(image, "float64") / 65535 * 255).astype("uint8")
+        expected = (np.asarray(image, "float64") / 65535 * 255).round().astype("uint8")
         np.testing.assert_array_equal(whole[..., 0], expected)
-    monkeypatch.setattr(images, "_STRIP", 40)  # two rows
+    monkeypatch.setattr(depth, "_STRIP", 40)  # two rows
     np.testing.assert_array_equal(read_image(data), whole)
 
 

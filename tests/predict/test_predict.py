@@ -212,7 +212,7 @@ def test_bad_inputs(tmp_path):
         predictor("image.png")
     with pytest.raises(ValueError, match="missing.png"):
         predictor(["missing.png"])
-    with pytest.raises(ValueError, match="uint8 arrays"):
+    with pytest.raises(ValueError, match="uint8 or uint16 array"):
         predictor([np.zeros((5, 5, 3))])
     (tmp_path / "bad.keras").write_bytes(b"x")
     with pytest.raises(ValueError, match="bad.keras"):

@@ -1,0 +1,119 @@
+"""Pixels of any depth as RGB of 8 bits. No image is scaled by its own values."""
+
+import numpy as np
+from PIL import Image
+
+_STRIP = 2**22  # pixels
+ACCEPTED = (
+    "A path, the bytes of an encoded image, an image of Pillow, or a uint8 or uint16 array of "
+    "shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4) is "
+    "accepted"
+)
+
+
+def check_max_value(max_value):
+    """Returns `max_value` as a number, or `None`, or raises a `ValueError`."""
+    if max_value is None:
+        return None
+    try:
+        number = float(max_value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if isinstance(max_value, (bool, str)) or not 0 < number < np.inf:
+        raise ValueError(
+            "`max_value` must be a positive number, the value that becomes 255: 4095 for a camera "
+            f"of 12 bits, 65535 for 16. Received: max_value={max_value!r}."
+        )
+    return number
+
+
+def to_8_bits(image, max_value=None, is_16_bit_colour=False):
+    """Makes a loaded image of Pillow one of mode RGB.
+
+    Args:
+        image: `PIL.Image.Image`.
+        max_value: What becomes 255 in modes of more than 8 bits; `None` for 65535, or 1.0 in
+            floating point.
+        is_16_bit_colour: Whether the file held 16 bits for each colour, of which Pillow keeps the
+            upper 8.
+
+    Raises:
+        ValueError: If values are negative, NaN or too large, or the mode has no RGB.
+    """
+    if is_16_bit_colour and max_value not in (None, 65535):
+        raise ValueError(
+            "this is a colour image of 16 bits, of which Pillow reads the upper 8 alone, so it "
+            f"cannot be scaled by max_value={max_value:g}. Read it with another library, and pass "
+            "a uint16 array or save it with 8 bits."
+        )
+    if image.mode.startswith(("I", "F")):
+        top = max_value or (1.0 if image.mode == "F" else 65535.0)
+        gray = Image.new("L", image.size)
+        for rows, strip in strips(image):
+            gray.paste(Image.fromarray(_scale(np.asarray(strip), top, max_value)), (0, rows.start))
+        image = gray
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def from_array(array, max_value=None):
+    """Makes a uint8 or uint16 array an image of Pillow of mode RGB.
+
+    Args:
+        array: Of shape `(height, width)`, or `(height, width, channels)` with 1, 3 or 4 channels.
+        max_value: What becomes 255 in a uint16 array; `None` for 65535.
+
+    Raises:
+        ValueError: If it is no such array, or has values above `max_value`.
+    """
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{ACCEPTED}. Received: {type(array).__name__}.")
+    shape = array.shape[:2] if array.shape[2:] == (1,) else array.shape
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
+    if not fits or 0 in shape or array.dtype.kind != "u" or array.dtype.itemsize > 2:
+        raise ValueError(f"{ACCEPTED}. Received: {array.dtype} array of shape {array.shape}.")
+    array = array.reshape(shape)[..., :3] if len(shape) == 3 else array.reshape(shape)
+    if array.dtype.itemsize == 2:
+        pixels = np.empty(array.shape, "uint8")
+        step = max(_STRIP // array.shape[1], 1)
+        for top in range(0, len(array), step):
+            rows = slice(top, top + step)
+            pixels[rows] = _scale(array[rows], max_value or 65535.0, max_value)
+        array = pixels
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def is_16_bit_colour(image):
+    """Returns whether an image of Pillow that is not loaded yet has 16 bits for each colour."""
+    return image.mode in ("RGB", "RGBA", "LA", "CMYK") and any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )
+
+
+def _scale(values, top, max_value):
+    """Returns values of 0 to `top` as 0 to 255, or raises a `ValueError`."""
+    low, high = values.min(), values.max()
+    if np.isnan(low) or np.isnan(high):
+        raise ValueError("the image has values that are not numbers (NaN).")
+    if low < 0:
+        raise ValueError(
+            f"the image has negative values ({low:g}). Shift them to begin at 0, the same for all "
+            "images of the data set."
+        )
+    if high > top:
+        given = "max_value=" if max_value else "the default `max_value` of "
+        raise ValueError(
+            f"the image has values up to {high:g}, above {given}{top:g}. Pass the `max_value` of "
+            "the camera or the data set, the same for training and prediction."
+        )
+    return np.rint(values.astype("float64") * 255 / top).astype("uint8")
+
+
+def strips(image):
+    """Yields slices of rows and the image's part there, of some million pixels."""
+    step = max(_STRIP // max(image.width, 1), 1)
+    if image.height <= step:
+        yield slice(0, image.height), image
+        return
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
