@@ -1,6 +1,7 @@
 """What is wrong with a data set: collected while it is read, and said at the end."""
 
 import logging
+import reprlib
 
 from keras_spd.images.read import ImageError
 
@@ -75,6 +76,11 @@ class Problems:
         for note in notes:
             _log.warning("%s: %s", self.source, note)
         return {"problems": tuple(self.lines), "notes": notes}
+
+
+def shorten(value):
+    """Returns how a value is written, cut where it is long or deeply nested."""
+    return reprlib.repr(value)
 
 
 def plural(count, noun):

@@ -1,11 +1,16 @@
 """COCO annotations: a JSON file and a folder of images."""
 
 import json
+import os
 import pathlib
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image
-from keras_spd.data.problems import Problems
-from keras_spd.images.read import ImageError, image_size
+from keras_spd.data.files import image_sizes, read_text
+from keras_spd.data.problems import Problems, shorten
+from keras_spd.images.read import ImageError
+
+_IDS = "it must be an integer or a string"
+_LARGEST = 1e12  # of coordinates and areas, in pixels
 
 
 def read_coco(annotations, images=None, *, on_problem="error"):
@@ -24,75 +29,164 @@ def read_coco(annotations, images=None, *, on_problem="error"):
         ValueError: If the file is not COCO's, or has problems and `on_problem` is `"error"`.
     """
     path = pathlib.Path(annotations)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"Cannot read the annotations {path}: {error}") from error
-    keys = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or any(
-        not isinstance(content.get(key), list) or not all(isinstance(x, dict) for x in content[key])
-        for key in keys
-    ):
-        raise ValueError(f"{path} is not a COCO file: it needs lists of {', '.join(keys)}.")
     problems = Problems(path, on_problem)
-    try:
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        labels = {category["id"]: label for label, category in enumerate(categories)}
-        names = tuple(str(category["name"]) for category in categories)
-        records = {record["id"]: record for record in content["images"]}
-        files = {id_: str(record["file_name"]) for id_, record in records.items()}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a COCO file: an entry lacks {error}.") from error
+    content = _read_json(path)
+    categories = _by_id(content["categories"], "category", "name", problems)
+    records = _by_id(content["images"], "image", "file_name", problems)
+    if not records:
+        problems.settle()
+        raise ValueError(f"{path} has no image that can be used.")
+    ids = sorted(categories, key=lambda id_: (isinstance(id_, str), id_))
+    names = tuple(str(categories[id_]["name"]) for id_ in ids)
+    files = {id_: record["file_name"] for id_, record in records.items()}
     folder = _image_folder(path, images, files)
-    boxes = _boxes_by_image(content["annotations"], records, files, labels, problems)
+    labels = {id_: label for label, id_ in enumerate(ids)}
+    boxes = _boxes_by_image(content["annotations"], files, labels, problems)
 
     found = []
     for id_, record in records.items():
         file = folder / files[id_]
-        try:
-            stored = image_size(file)
-        except ImageError as error:
-            problems.lines.append(str(error))
-            continue
-        size = (record.get("height"), record.get("width"))
-        if size not in (stored, stored[::-1]):
-            problems.add(file, f"is {stored} pixels (height, width), its record says {size}")
-            continue
-        found.append(
-            boxed_image(
-                problems, image_id=id_, name=str(file), source=file, size_hw=size, **boxes[id_]
+        size = _checked_size(file, record, problems)
+        if size is not None:
+            found.append(
+                boxed_image(
+                    problems, image_id=id_, name=str(file), source=file, size_hw=size, **boxes[id_]
+                )
             )
-        )
     found = problems.drop_broken(found)
-    return DetectionData(tuple(found), names, tuple(labels), coco=content, **problems.settle())
+    used = {"images": list(records.values()), "categories": list(categories.values())}
+    coco = content | used | {"annotations": []}
+    return DetectionData(tuple(found), names, tuple(ids), coco=coco, **problems.settle())
 
 
-def _boxes_by_image(annotations, records, files, labels, problems):
-    boxes: dict = {id_: {"boxes": [], "classes": [], "crowd": [], "places": []} for id_ in records}
-    for annotation in annotations:
-        name = f"annotation {annotation.get('id')}"
-        image, category = annotation.get("image_id"), annotation.get("category_id")
-        if image not in records:
-            problems.add(name, f"belongs to image {image!r}, which is not in the file")
+def _read_json(path):
+    try:
+        content = json.loads(read_text(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Cannot read the annotations {path}: {error}") from error
+    except RecursionError:
+        raise ValueError(f"Cannot read the annotations {path}: they are nested too deep.") from None
+    keys = ("images", "annotations", "categories")
+    if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in keys):
+        raise ValueError(f"{path} is not a COCO file: it needs lists of {', '.join(keys)}.")
+    return content
+
+
+def _by_id(entries, kind, key, problems):
+    """Returns the entries by id.
+
+    Entries with the same id and another `key`, a name, are all left out: nobody knows which of
+    them an annotation means.
+    """
+    found: dict = {}
+    disputed = set()
+    for number, entry in enumerate(entries, start=1):
+        place = f"{kind} number {number}"
+        if not isinstance(entry, dict):
+            problems.add(place, f"is {shorten(entry)}; it must be an object with `id` and `{key}`")
+            continue
+        id_, name = _standardize_id(entry.get("id")), entry.get(key)
+        if id_ is None:
+            problems.add(place, f"has the id {shorten(entry.get('id'))}; {_IDS}")
+        elif not isinstance(name, str) or not name:
+            problems.add(place, f"has the {key} {shorten(name)}; it must be a text")
+        elif id_ not in found:
+            found[id_] = entry
+        elif found[id_][key] == name:
+            problems.add(place, f"repeats the id {id_!r} of {shorten(name)}")
+        else:
+            problems.add(
+                place,
+                f"{shorten(name)} has the id {id_!r}, which {shorten(found[id_][key])} has too; "
+                "each needs an id of its own",
+            )
+            disputed.add(id_)
+    return {id_: entry for id_, entry in found.items() if id_ not in disputed}
+
+
+def _standardize_id(value):
+    """Returns an id as an integer or a string; `None` if it cannot be one."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if abs(value) < 2**63 and value == int(value) else None
+
+
+def _checked_size(file, record, problems):
+    """Returns height and width in the record of an image, or `None` after noting a problem."""
+    try:
+        shown, stored = image_sizes(file)
+    except ImageError as error:
+        problems.lines.append(str(error))
+        return None
+    size = (record.get("height"), record.get("width"))
+    for known in (shown, stored):
+        if size == known:
+            return known
+    swapped = "; they are swapped" if size == shown[::-1] else ""
+    problems.add(
+        file, f"is {shown} pixels (height, width), its record says {shorten(size)}{swapped}"
+    )
+    return None
+
+
+def _boxes_by_image(annotations, files, labels, problems):
+    keys = ("boxes", "classes", "crowd", "places", "records")
+    boxes: dict = {id_: {key: [] for key in keys} for id_ in files}
+    for number, annotation in enumerate(annotations, start=1):
+        if not isinstance(annotation, dict):
+            problems.add(f"annotation number {number}", f"is {shorten(annotation)}, not an object")
+            continue
+        name = f"annotation {shorten(annotation.get('id'))}"
+        image = _standardize_id(annotation.get("image_id"))
+        if image not in files:
+            given = shorten(annotation.get("image_id"))
+            problems.add(name, f"belongs to image {given}, which is not in the file")
             continue
         name = f"{files[image]}, {name}"
-        if category not in labels:
-            problems.add(name, f"has the category {category!r}, which is not in the file")
-            continue
+        category = _standardize_id(annotation.get("category_id"))
+        crowd = _crowd(annotation)
         box = annotation.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
-            problems.add(name, f"has the box {box!r}; it must be [x, y, width, height]")
-            continue
-        x, y, width, height = box
-        boxes[image]["boxes"].append((x, y, x + width, y + height))
-        boxes[image]["classes"].append(labels[category])
-        boxes[image]["crowd"].append(bool(annotation.get("iscrowd", 0)))
-        boxes[image]["places"].append(name)
+        if category not in labels:
+            given = shorten(annotation.get("category_id"))
+            problems.add(name, f"has the category {given}, which is not in the file")
+        elif not isinstance(box, list) or len(box) != 4 or not all(map(_is_coordinate, box)):
+            problems.add(name, f"has the box {shorten(box)}; it must be [x, y, width, height]")
+        elif crowd is None:
+            given = shorten(annotation["iscrowd"])
+            problems.add(name, f"has iscrowd {given}; it must be 0 or 1")
+        else:
+            x, y, width, height = box
+            added = ((x, y, x + width, y + height), labels[category], crowd, name)
+            for key, value in zip(keys, (*added, _to_record(annotation, crowd)), strict=True):
+                boxes[image][key].append(value)
     return boxes
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _crowd(annotation):
+    """Returns whether an annotation is a crowd region, `None` if what it says is neither."""
+    value = annotation.get("iscrowd")
+    if value is None:
+        return False
+    if isinstance(value, str):
+        value = {"0": 0, "false": 0, "1": 1, "true": 1}.get(value.lower())
+    return bool(value) if isinstance(value, (int, float)) and value in (0, 1) else None
+
+
+def _to_record(annotation, crowd):
+    """Returns an annotation as COCO's scores read it: `iscrowd` 0 or 1, `area` a number or none."""
+    record = annotation | {"iscrowd": int(crowd)} if "iscrowd" in annotation else annotation
+    if "area" in record and not (_is_coordinate(record["area"]) and record["area"] >= 0):
+        return {key: value for key, value in record.items() if key != "area"}
+    return record
+
+
+def _is_coordinate(value):
+    """Whether a value is a number that pixels can be counted in, or NaN, which is told apart."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return value != value or abs(value) <= _LARGEST
 
 
 def _image_folder(path, images, files):
@@ -104,7 +198,7 @@ def _image_folder(path, images, files):
     candidates = [path.parent, path.parent / "images", path.parent.parent / "images"]
     candidates += [path.parent / path.stem, path.parent.parent]
     for folder in candidates:
-        if any((folder / file).is_file() for file in list(files.values())[:10]):
+        if any(os.path.isfile(folder / file) for file in list(files.values())[:10]):
             return folder
     raise ValueError(
         f"The images of {path} are in none of {', '.join(map(str, candidates))}. "

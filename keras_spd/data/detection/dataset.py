@@ -1,6 +1,7 @@
 """Detection data sets: images with boxes, from files or TFDS, with one interface."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class BoxedImage:
         classes: Integer array of shape `(boxes,)`.
         crowd: Boolean array of shape `(boxes,)`: regions of many objects, which training leaves
             out and COCO's scores ignore.
+        records: For each box its entry in COCO's annotations, where it was read from one.
     """
 
     image_id: Any
@@ -33,6 +35,7 @@ class BoxedImage:
     boxes: np.ndarray
     classes: np.ndarray
     crowd: np.ndarray
+    records: tuple[dict, ...] = ()
 
     def read(self):
         """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
@@ -50,7 +53,8 @@ class DetectionData:
         images: Tuple of `BoxedImage`.
         class_names: Tuple of strings, by class.
         category_ids: The classes' ids in the annotations.
-        coco: COCO's annotation dictionary, where the data set was read from one.
+        coco: COCO's dictionary, where the data set was read from one; its annotations are the
+            `records` of the images.
         problems: What was wrong with files and annotations, one line each.
         notes: What is not as it should be, but was used: boxes that were clipped to the image.
     """
@@ -149,15 +153,13 @@ class DetectionData:
     def to_coco(self):
         """Returns the annotations as COCO's dictionary.
 
-        It is the original one if there is one, less the images that were skipped.
+        It is the original one if there is one, less the images and the boxes that were skipped.
         """
         if self.coco is not None:
             kept = {image.image_id for image in self.images}
             return self.coco | {
                 "images": [record for record in self.coco["images"] if record["id"] in kept],
-                "annotations": [
-                    entry for entry in self.coco["annotations"] if entry["image_id"] in kept
-                ],
+                "annotations": [record for image in self.images for record in image.records],
             }
         images: list[dict] = []
         annotations: list[dict] = []
@@ -228,7 +230,17 @@ def clean_boxes(boxes, size_hw):
 
 
 def boxed_image(
-    problems, *, image_id, name, source, size_hw, boxes, classes, crowd=None, places=None
+    problems,
+    *,
+    image_id,
+    name,
+    source,
+    size_hw,
+    boxes,
+    classes,
+    crowd=None,
+    places=None,
+    records=(),
 ):
     """Makes a `BoxedImage`, noting and leaving out bad boxes.
 
@@ -237,6 +249,7 @@ def boxed_image(
         image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
         boxes: List of xyxy boxes in pixels, any numbers.
         places: For each box where it is written, for messages; `name` by default.
+        records: For each box its entry in COCO's annotations, or nothing.
 
     Returns:
         `BoxedImage`.
@@ -262,4 +275,5 @@ def boxed_image(
         boxes=boxes[good],
         classes=np.array(classes, "int32").reshape(-1)[good],
         crowd=crowd[good],
+        records=tuple(itertools.compress(records, good)),
     )

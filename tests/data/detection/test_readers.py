@@ -1,12 +1,16 @@
 """COCO, YOLO, VOC and TFDS data give the same boxes; what is wrong is named."""
 
 import json
+import os
+import pathlib
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_spd.data import load_detection
+from keras_spd.metrics import evaluate_coco
 
 # Two images, height and width differ; xyxy boxes in pixels.
 SIZES = {"a.png": (40, 60), "b ü.png": (30, 20)}
@@ -344,3 +348,175 @@ def test_nothing_to_read(tmp_path):
         load_detection(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="on_problem"):
         load_detection(write_coco(tmp_path), on_problem="ignore")
+
+
+def read_with_problem(source, message):
+    """Checks that a data set is refused with one message, and returns what "skip" leaves."""
+    with pytest.raises(ValueError, match=message):
+        load_detection(source)
+    data = load_detection(source, on_problem="skip")
+    assert any(re.search(message, problem) for problem in data.problems)
+    return data
+
+
+def found_classes(data):
+    return {
+        pathlib.Path(image.name).name: [data.class_names[label] for label in image.classes]
+        for image in data.images
+    }
+
+
+def test_a_category_id_that_comes_twice_renames_no_box(tmp_path):
+    content = coco_content()
+    content["categories"].append({"id": 3, "name": "cow"})
+    data = read_with_problem(write_coco(tmp_path, content), "'cow' has the id 3, which 'cat' has")
+    assert found_classes(data) == {"a.png": ["dog"], "b ü.png": ["dog"]}
+    assert data.category_ids == (9,) and len(data.to_coco()["categories"]) == 1
+
+
+def test_a_category_that_comes_twice_is_kept_once(tmp_path):
+    content = coco_content()
+    content["categories"].append({"id": 3, "name": "cat"})
+    data = read_with_problem(write_coco(tmp_path, content), "repeats the id 3 of 'cat'")
+    assert found_classes(data) == {"a.png": ["cat", "dog"], "b ü.png": ["dog"]}
+    assert data.to_coco() == coco_content()
+
+
+def test_an_image_id_that_comes_twice_drops_no_image_in_silence(tmp_path):
+    content = coco_content()
+    content["images"][1]["id"] = 7
+    content["images"].append(content["images"][0] | {"id": 1, "file_name": "b ü.png"})
+    content["images"][2].update(height=30, width=20)
+    data = read_with_problem(write_coco(tmp_path, content), "'b ü.png' has the id 7, which 'a.png'")
+    assert found_classes(data) == {"b ü.png": []}
+
+
+@pytest.mark.parametrize("value", ["0", "false", 0.0, None, False])
+def test_what_is_no_crowd_stays_a_box(value, tmp_path):
+    data = load_detection(write_coco(tmp_path, change(iscrowd=value)))
+    assert data.images[0].crowd.tolist() == [False, False]
+    assert data.to_coco() == coco_content()
+
+
+@pytest.mark.parametrize("value", ["1", "True", 1.0, True])
+def test_what_is_a_crowd_is_one(value, tmp_path):
+    data = load_detection(write_coco(tmp_path, change(iscrowd=value)))
+    assert data.images[0].crowd.tolist() == [True, False]
+    assert data.to_coco()["annotations"][0]["iscrowd"] == 1
+
+
+@pytest.mark.parametrize("value", [[0], 2, "no", {}, -1])
+def test_iscrowd_is_0_or_1(value, tmp_path):
+    data = read_with_problem(write_coco(tmp_path, change(iscrowd=value)), "must be 0 or 1")
+    assert found_classes(data)["a.png"] == ["dog"]
+
+
+def test_swapped_height_and_width_are_refused_on_reading(tmp_path):
+    content = coco_content()
+    content["images"][0].update(height=60, width=40)
+    data = read_with_problem(write_coco(tmp_path, content), "they are swapped")
+    assert list(found_classes(data)) == ["b ü.png"]
+
+
+def test_sizes_of_the_stored_pixels_are_accepted(tmp_path):
+    content = coco_content()
+    content["images"][0].update(file_name="a.jpg", height=40, width=60)
+    source = write_coco(tmp_path, content)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (60, 40)).save(tmp_path / "images" / "a.jpg", exif=exif)
+    data = load_detection(source)
+    assert data.images[0].read().shape == (40, 60, 3)
+    content["images"][0].update(height=60, width=40)
+    content["annotations"] = []
+    data = load_detection(write_coco(tmp_path, content))
+    assert data.images[0].read().shape == (60, 40, 3)
+
+
+@pytest.mark.parametrize("key", ["bbox", "image_id", "category_id"])
+def test_a_skipped_annotation_does_not_count_in_scores(key, tmp_path):
+    content = coco_content()
+    del content["annotations"][0][key]
+    data = read_with_problem(write_coco(tmp_path, content), "annotation 0")
+    assert data.to_coco()["annotations"] == coco_content()["annotations"][1:]
+    scores = evaluate_coco(data.to_coco(), [])
+    assert {name: row["boxes"] for name, row in scores.per_class.items()} == {"cat": 0, "dog": 2}
+
+
+def test_a_box_without_area_does_not_count_in_scores(tmp_path):
+    data = read_with_problem(write_coco(tmp_path, change(bbox=[1, 2, 0, 4])), "no area")
+    assert data.to_coco()["annotations"] == coco_content()["annotations"][1:]
+
+
+@pytest.mark.parametrize("area", ["large", None, [1], -3, float("nan"), float("inf")])
+def test_an_unusable_area_is_that_of_the_box(area, tmp_path):
+    data = load_detection(write_coco(tmp_path, change(area=area)))
+    evaluate_coco(data.to_coco(), [])
+    assert "area" not in data.to_coco()["annotations"][0]
+
+
+BAD_ENTRIES = {
+    "list as image id": ("images", {"id": [7]}, r"image number 1: has the id \[7\]; it must be"),
+    "huge image id": ("images", {"id": 10**400}, "image number 1: has the id 1000"),
+    "no image id": ("images", {"id": None}, "has the id None"),
+    "no file name": ("images", {"file_name": None}, "file_name None; it must be a text"),
+    "NUL in a file name": ("images", {"file_name": "a\0.png"}, "cannot be the name of a file"),
+    "long file name": ("images", {"file_name": "a" * 5000}, "File name too long"),
+    "half a character": ("images", {"file_name": "\ud800.png"}, "cannot be the name of a file"),
+    "folder": ("images", {"file_name": "."}, "is a folder, a pipe or a device"),
+    "huge size": ("images", {"height": 10**400}, "its record says"),
+    "list as category id": ("categories", {"id": [9]}, r"category number 1: has the id \[9\]"),
+    "no category name": ("categories", {"name": None}, "category number 1: has the name None"),
+    "list as image": ("annotations", {"image_id": [7]}, r"belongs to image \[7\]"),
+    "list as category": ("annotations", {"category_id": [3]}, r"has the category \[3\]"),
+    "huge number": ("annotations", {"bbox": [10**400, 1, 1, 1]}, "it must be"),
+    "infinity": ("annotations", {"bbox": [1, 1, float("inf"), 1]}, "it must be"),
+    "huge annotation id": ("annotations", {"id": 10**400, "bbox": None}, "has the box None"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ENTRIES)
+def test_bad_entries_are_skipped(name, tmp_path):
+    key, changes, message = BAD_ENTRIES[name]
+    content = coco_content()
+    content[key][0].update(changes)
+    data = read_with_problem(write_coco(tmp_path, content), message)
+    assert "b ü.png" in found_classes(data)
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+def test_entries_that_are_no_objects_are_skipped(key, tmp_path):
+    content = coco_content()
+    content[key].insert(0, None)
+    data = read_with_problem(write_coco(tmp_path, content), "number 1: is None")
+    assert data.to_coco() == coco_content()
+
+
+def test_ids_of_mixed_types(tmp_path):
+    content = coco_content()
+    content["categories"][0]["id"] = "d"
+    content["images"][0]["id"] = "x"
+    for annotation in content["annotations"]:
+        annotation["category_id"] = {9: "d"}.get(annotation["category_id"], 3.0)
+        annotation["image_id"] = {7: "x"}.get(annotation["image_id"], 8.0)
+    data = load_detection(write_coco(tmp_path, content))
+    assert data.category_ids == (3, "d") and found_classes(data)["a.png"] == ["cat", "dog"]
+    assert data.to_coco() == content
+
+
+def test_json_that_is_nested_too_deep(tmp_path):
+    file = tmp_path / "labels.json"
+    file.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="labels.json: they are nested too deep"):
+        load_detection(file)
+
+
+def test_pipes_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "labels.json")
+    with pytest.raises(ValueError, match="is a folder, a pipe or a device"):
+        load_detection(tmp_path / "labels.json")
+    source = write_coco(tmp_path / "coco")
+    (tmp_path / "coco" / "images" / "a.png").unlink()
+    os.mkfifo(tmp_path / "coco" / "images" / "a.png")
+    data = read_with_problem(source, "a.png: is a folder, a pipe or a device")
+    assert list(found_classes(data)) == ["b ü.png"]
