@@ -58,9 +58,26 @@ def open_image(source, name=None):
 
 def image_size(source, name=None):
     """Returns height and width as the image is shown: turned as its EXIF data say."""
+    return image_sizes(source, name)[0]
+
+
+def image_sizes(
+    source: str | os.PathLike | bytes, name: str | None = None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns height and width as the image is shown, and as its pixels are stored.
+
+    They differ where EXIF data turn an image by a quarter, and annotations may be made on either.
+
+    Args:
+        source: Path, or the bytes of an encoded image.
+        name: What errors call it; defaults to the path.
+
+    Raises:
+        ImageError: If there is no such file, or it is not an image.
+    """
     with open_image(source, name) as image:
-        height, width = _stored_size(image)
-        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+        stored = _stored_size(image)
+        return stored[::-1] if _orientation(image) in _SIDEWAYS else stored, stored
 
 
 def _stored_size(image):

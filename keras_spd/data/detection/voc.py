@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image
 from keras_spd.data.problems import Problems
-from keras_spd.images.read import SUFFIXES, ImageError, image_size
+from keras_spd.images.read import SUFFIXES, ImageError, image_sizes
 
 
 def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="error"):
@@ -51,7 +51,7 @@ def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="e
             problems.add(file, f"its image {content.findtext('filename')} is not in {folders[0]}")
             continue
         try:
-            size = image_size(image)
+            size = _annotated_size(image, content)
         except ImageError as error:
             problems.lines.append(str(error))
             continue
@@ -78,6 +78,13 @@ def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="e
     found = problems.drop_broken(found)
     ids = tuple(range(len(class_names)))
     return DetectionData(tuple(found), class_names, ids, **problems.settle())
+
+
+def _annotated_size(image, content):
+    """Returns height and width as the image is shown, or as stored if the XML says that."""
+    shown, stored = image_sizes(image)
+    said = (content.findtext("size/height"), content.findtext("size/width"))
+    return stored if said == tuple(map(str, stored)) else shown
 
 
 def _files(root, annotations, split, problems):
