@@ -5,6 +5,8 @@ References:
     https://arxiv.org/abs/2208.03641, and its code, LabSAINT/SPD-Conv (`YOLOv5-SPD`).
 """
 
+import itertools
+
 import keras
 from keras import layers
 
@@ -130,21 +132,23 @@ def YOLOV5SPD(
         load_weights(model, weights)
         return model
     input_range = _input_range(include_rescaling)
+    prefix = ""
     if backbone is None:
         inputs, features = _backbone(variant, input_shape, include_rescaling, downsampling)
     else:
         if preset is not None:
             raise ValueError(f"The weights {weights!r} are for YOLOv5's own backbone.")
         inputs, features = _given_backbone(backbone, levels)
+        prefix = _free_prefix(backbone)
         input_range = getattr(backbone, "info", ModelInfo()).input_range
-    features = _neck(features, variant, levels, downsampling)
+    features = _neck(features, variant, levels, downsampling, prefix)
     outputs = {
         level: blocks.raw_predictions(
             features[level],
             len(anchors[level]),
             classes,
             level_stride(level),
-            f"head_{level.lower()}",
+            f"{prefix}head_{level.lower()}",
         )
         for level in levels
     }
@@ -261,21 +265,31 @@ def _given_backbone(backbone, levels):
     }
 
 
-def _neck(features, variant, levels, downsampling):
+def _free_prefix(backbone):
+    """Returns what goes before the names of neck and head, which a detector's network has too."""
+    names = [layer.name for layer in backbone.operations]
+    parts = ("lateral_", "top_down_", "bottom_up_", "head_")
+    prefixes = itertools.chain(["", "detector_"], (f"detector{n}_" for n in itertools.count(2)))
+    for prefix in prefixes:
+        if not any(name.startswith(prefix + part) for name in names for part in parts):
+            return prefix
+
+
+def _neck(features, variant, levels, downsampling, prefix=""):
     """Mixes resolutions down to the finest level and up again (a path aggregation network)."""
     num_blocks = variant.blocks(_NECK_BLOCKS)
     laterals = {}
     x = features["P5"]
     for coarse, level in zip(levels[:0:-1], levels[-2::-1], strict=True):
         filters = variant.channels(_CHANNELS[level])
-        lateral = laterals[coarse] = blocks.conv(x, filters, 1, f"lateral_{coarse.lower()}")
-        name = f"top_down_{level.lower()}"
+        lateral = laterals[coarse] = blocks.conv(x, filters, 1, f"{prefix}lateral_{coarse.lower()}")
+        name = f"{prefix}top_down_{level.lower()}"
         x = layers.UpSampling2D(2, name=f"{name}_up")(lateral)
         x = layers.Concatenate(name=f"{name}_concat")([x, features[level]])
         x = blocks.c3(x, filters, num_blocks, f"{name}_c3", shortcut=False)
     outputs = {levels[0]: x}
     for fine, level in zip(levels, levels[1:], strict=False):
-        name = f"bottom_up_{level.lower()}"
+        name = f"{prefix}bottom_up_{level.lower()}"
         filters = variant.channels(_CHANNELS[fine])
         x = blocks.downsample(x, filters, f"{name}_down", downsampling)
         x = layers.Concatenate(name=f"{name}_concat")([x, laterals[level]])

@@ -14,7 +14,9 @@ from keras_spd.surgery.layers import Channels, PhaseAlignment, PhasePooling, SPD
 from keras_spd.surgery.to_spd import with_network
 from keras_spd.surgery.trimming import cut, original_offset, trim
 
+# Compared by `type`: a subclass may compute something else.
 _CONVOLUTIONS = (keras.layers.Conv2D, fast_layers.Conv2D)
+_BATCH_NORMS = (keras.layers.BatchNormalization, fast_layers.BatchNormalization)
 
 
 def fold(model):
@@ -25,7 +27,8 @@ def fold(model):
       gives back the original convolutions.
     - 1x1 and other convolutions behind a space-to-depth become strided ones; several 1x1
       convolutions behind the same one become one.
-    - Batch norms directly behind a convolution become part of it; others stay.
+    - Batch norms directly behind a convolution become part of it; others stay, and so do
+      subclasses of Keras' layers, which may compute something else.
     - `PhasePooling`, which `to_spd` makes of pooling layers, becomes strided pooling.
 
     A space-to-depth behind a convolution, as in the ResNets, stays: it moves data, but computes
@@ -132,17 +135,17 @@ class _Folding:
         layers = [layer for layer in graph.operations(model) if connections.calls(layer)]
         self.convolutions |= {id(layer): found for layer in layers if (found := _read(layer))}
         for layer in layers:
-            if isinstance(layer, SpaceToDepth):
+            if type(layer) is SpaceToDepth:
                 self._space_to_depth(layer, connections)
-            elif isinstance(layer, PhasePooling):
+            elif type(layer) is PhasePooling:
                 self.sequences[id(layer)] = [_strided_pooling(layer)]
             elif id(layer) in self.convolutions and hasattr(layer, "space_to_depth"):
                 self._spd_conv(layer, connections)
         for layer in layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
+            if type(layer) in _BATCH_NORMS:
                 self._batch_norm(layer, connections)
         for layer in layers:
-            if isinstance(layer, SpaceToDepth) and id(layer) in self.sequences:
+            if type(layer) is SpaceToDepth and id(layer) in self.sequences:
                 self._merge(layer, connections)
 
     def apply(self, model):
@@ -164,7 +167,7 @@ class _Folding:
         convolution.strides = scale
         shapes = graph.input_shapes(layer)
         before = connections.producer(layer)
-        if isinstance(before, PhaseAlignment) and connections.only_consumer(before) is layer:
+        if type(before) is PhaseAlignment and connections.only_consumer(before) is layer:
             offset = original_offset(convolution.kernel, before, blocks, scale)
             if offset is not None:
                 convolution.kernel = cut(convolution.kernel, offset, before.kernel_size)

@@ -1,5 +1,7 @@
 """Walking through functional models, and building them anew with other layers."""
 
+import itertools
+
 import keras
 
 from keras_spd.image_model import ImageModel
@@ -126,15 +128,35 @@ def rebuild(model, sequences=None, inputs=None):
 
     Returns:
         An uncompiled model of new layers with the weights, names and trainable flags of the old
-        ones. What is in `sequences` gets the trainable flags, but no weights.
+        ones. What is in `sequences` gets the trainable flags, but no weights; a layer in it whose
+        name another layer of its graph has gets a number behind it.
 
     Raises:
         ValueError: If the weights of a layer do not fit the new input size.
     """
-    rebuilding = _Rebuilding(sequences or {})
+    sequences = sequences or {}
+    for part in graphs(model):
+        _make_names_unique(part, sequences)
+    rebuilding = _Rebuilding(sequences)
     copy = rebuilding.model(model, inputs)
     rebuilding.copy_state(model, copy)
     return copy
+
+
+def _make_names_unique(model, sequences):
+    """Renames new layers, not yet called, whose names other layers of one graph have."""
+    taken = {layer.name for layer in operations(model)}
+    for layer in operations(model):
+        for new in sequences.get(id(layer), ()):
+            if new.name != layer.name:
+                new.name = unique_name(new.name, taken)
+                taken.add(new.name)
+
+
+def unique_name(name, taken):
+    """Returns a name, with a number behind it if it is among those taken."""
+    candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def resize(model, input_shape):

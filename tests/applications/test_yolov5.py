@@ -281,3 +281,11 @@ def test_another_backbone(tmp_path):
         YOLOV5SPD("n", classes=2, backbone=converted, head="yolov8")
     with pytest.raises(ValueError, match="are for YOLOv5's own backbone"):
         YOLOV5SPD("n", weights="bccd", backbone=converted)
+
+
+def test_the_network_of_a_detector_as_backbone():
+    first = YOLOV5SPD("n", classes=2, input_shape=(64, 64, 3))
+    second = YOLOV5SPD("n", classes=3, backbone=first.network)
+    third = YOLOV5SPD("n", classes=4, backbone=second.network)
+    images = np.zeros((1, 64, 64, 3), "float32")
+    assert third(images)["P3"].shape == (1, 8, 8, 3, 9)

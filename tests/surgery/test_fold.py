@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_spd
+from keras_spd import fast_layers
 from keras_spd.applications import YOLOV5SPD, ResNet18SPD
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.surgery import SPDDepthwiseConv
@@ -140,6 +141,43 @@ def test_what_cannot_be_folded_stays():
     images = np.random.default_rng(0).uniform(-1, 1, (2, 16, 16, 4)).astype("float32")
     for expected, received in zip(model(images), folded(images), strict=True):
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("base", [_layers.BatchNormalization, fast_layers.BatchNormalization])
+def test_a_subclass_of_batch_norm_stays(base):
+    class Halved(base):
+        def call(self, inputs, **kwargs):
+            return super().call(inputs, **kwargs) / 2
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), _layers.Conv2D(4, 3), Halved()])
+    _randomize(model)
+    folded = keras_spd.fold(model)
+    assert type(folded.layers[-1]) is Halved
+    _assert_same(model, folded, [(2, 8, 8, 3)])
+
+
+def test_new_names_are_unique():
+    images = keras.Input((None, None, 3))
+    x = _layers.ZeroPadding2D(1, name="conv_pad")(images)
+    x = _layers.Conv2D(4, 3, 2, name="conv")(x)
+    x = _layers.Conv2D(4, 3, 2, padding="same", name="other")(x)
+    model = keras.Model(images, _layers.ReLU(name="other_align")(x))
+    spd = keras_spd.to_spd(model)
+    _randomize(spd)  # as after fine-tuning: no tap is zero
+    folded = keras_spd.fold(spd)
+    assert {"conv_pad", "conv_pad_1"} <= {layer.name for layer in folded.layers}
+    _assert_same(spd, folded, [(2, side, side, 3) for side in (16, 17)])
+
+
+def test_a_fine_tuned_converted_detector():
+    detector = keras_spd.to_spd(YOLOV5SPD("n", classes=2, downsampling="strided"))
+    _randomize(detector.network)
+    folded = keras_spd.fold(detector)
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    expected, received = detector(images), folded(images)
+    for level in expected:
+        difference = np.linalg.norm(received[level] - expected[level])
+        assert difference <= 1e-5 * np.linalg.norm(expected[level])
 
 
 def test_convolutions_behind_one_space_to_depth_become_one():
