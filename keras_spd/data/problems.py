@@ -93,3 +93,13 @@ def name_classes(names):
     """Returns `3 classes (cat, dog, cow)`, of many the first."""
     more = ", ..." if len(names) > _NAMED else ""
     return f"{plural(len(names), 'class')} ({', '.join(names[:_NAMED])}{more})"
+
+
+def check_augmentation(augmentation, accepted):
+    """Raises a `TypeError` if an augmentation is neither `None` nor of the accepted class."""
+    if augmentation is not None and not isinstance(augmentation, accepted):
+        raise TypeError(
+            f"`augmentation` must be a `keras_spd.data.{accepted.__name__}` or `None`. Received: "
+            f"{shorten(augmentation)}. A function of your own goes behind the batches, e.g. "
+            "`data.batches(...).map(function)` where they are a `tf.data.Dataset`."
+        )

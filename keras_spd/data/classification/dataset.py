@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.augmentation import Augmentation
-from keras_spd.data.problems import name_classes, plural
+from keras_spd.data.problems import check_augmentation, name_classes, plural
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -69,6 +69,7 @@ class ClassificationData:
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        check_augmentation(augmentation, Augmentation)
         augmentation = augmentation or Augmentation()
         if augmentation.mixes and not soft_labels:
             raise ValueError("`mixup` and `cutmix` mix labels: pass `soft_labels=True`.")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.data.files import check_file
 from keras_spd.images import read as images
 from keras_spd.images.read import ImageError, find_images, read_image
 
@@ -114,6 +115,7 @@ def _common_size(files):
     sizes: dict[tuple[int, int], pathlib.Path] = {}
     for file in files:
         try:
+            check_file(file)
             sizes.setdefault(images.image_size(file), file)
         except ImageError:
             continue  # it is reported with all others when pixels are read
@@ -166,6 +168,7 @@ class _Images:
         return np.stack([self._read(self.files[index]) for index in indices])
 
     def _read(self, file):
+        check_file(file)
         pixels = read_image(file)
         height, width = self.shape[1:3]
         if pixels.shape[:2] == (height, width):

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 
 from keras_spd.boxes import check_box_format, convert_boxes
+from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.data.problems import check_augmentation
 from keras_spd.images.geometry import letterbox
 
 _CACHE_BYTES = 2 * 2**30
@@ -33,6 +35,7 @@ class DetectionBatches(keras.utils.PyDataset):
         super().__init__(workers=2)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        check_augmentation(augmentation, DetectionAugmentation)
         if not data.images:
             raise ValueError("The data set has no images.")
         self.data = data

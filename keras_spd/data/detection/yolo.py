@@ -4,16 +4,26 @@ import pathlib
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image
 from keras_spd.data.detection.yolo_labels import NoLabelsError, explain_missing, find_labels
+from keras_spd.data.detection.yolo_lines import read_labels
+from keras_spd.data.detection.yolo_yaml import (
+    class_names,
+    files_of_split,
+    keypoint_values,
+    read_yaml,
+)
+from keras_spd.data.files import image_sizes, read_text
 from keras_spd.data.problems import Problems
-from keras_spd.images.read import SUFFIXES, ImageError, find_images, image_size
+from keras_spd.images.read import SUFFIXES, ImageError, find_images
 
 
 def read_yolo(source, split=None, images=None, *, on_problem="error"):
     """Reads a data set in YOLO's format.
 
     A line of a text file is `class x y width height`: the class counted from 0, then the box's
-    centre and sides as shares of the image's. The text file of `.../images/train/a.jpg` is
-    `.../labels/train/a.txt`, or `a.txt` beside the image. An image without one has no boxes.
+    centre and sides as shares of the image's. A polygon, `class x1 y1 x2 y2 x3 y3 ...`, counts as
+    the box around it; keypoints (`kpt_shape` in `data.yaml`) are not read. The text file of
+    `.../images/train/a.jpg` is `.../labels/train/a.txt`, or `a.txt` beside the image. An image
+    without one has no boxes.
 
     Args:
         source: Path of a `data.yaml` with `names` and the splits' folders or lists of images, or
@@ -37,12 +47,13 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
         files = find_images(images or path)
         if not files and path.name == "labels":
             files = find_images(path.parent / "images")
-        names = _names_of_folder(path)
+        names, keypoints = _describe_folder(path)
     else:
-        content = _read_yaml(path)
-        names = _names(content.get("names"), path)
-        files = _files_of_split(content, split or "train", path, problems)
+        content = read_yaml(path)
+        names, keypoints = class_names(content, path), keypoint_values(content, path)
+        files = files_of_split(content, split or "train", path, problems)
     if not files:
+        problems.settle()
         raise ValueError(f"There are no images in {path}. Pass their folder: `--images ...`.")
 
     folders = (path if path.is_dir() else None, images and pathlib.Path(images))
@@ -52,11 +63,12 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
     labelled = []
     for number, file in enumerate(files, start=1):
         try:
-            size = image_size(file)
+            size, _ = image_sizes(file)
         except ImageError as error:
             problems.lines.append(str(error))
             continue
-        lines = _read_labels(label_files.get(file), size, names, problems)
+        count = None if names is None else len(names)
+        lines = read_labels(label_files.get(file), size, count, keypoints, problems)
         labelled.append((number, file, size, *lines))
     if names is None:
         highest = max((max(classes, default=-1) for *_, classes, _ in labelled), default=-1)
@@ -79,107 +91,20 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
     return DetectionData(tuple(found), names, ids, **problems.settle())
 
 
-def _read_labels(file, size_hw, names, problems):
-    """Returns boxes, classes, and where they are written."""
-    if file is None:
-        return [], [], []
-    height, width = size_hw
-    boxes, classes, places = [], [], []
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        problems.add(file, f"cannot be read ({error})")
-        return [], [], []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            label, *rest = line.split()
-            label = float(label)
-            values = [float(value) for value in rest]
-            if label != int(label) or label < 0 or len(values) not in (4, 5):
-                raise ValueError
-        except ValueError:
-            problems.add(file, f"line {number}: {line!r} is not `class x y width height`")
-            continue
-        if names is not None and label >= len(names):
-            problems.add(file, f"line {number}: class {int(label)}, but there are {len(names)}")
-            continue
-        x, y, w, h = values[:4]  # a fifth number is a confidence
-        if max(values[:4]) > 1.5:
-            problems.add(
-                file, f"line {number}: {line!r} must be shares of the image's sides, not pixels"
-            )
-            continue
-        boxes.append(
-            (
-                (x - w / 2) * width,
-                (y - h / 2) * height,
-                (x + w / 2) * width,
-                (y + h / 2) * height,
-            )
-        )
-        classes.append(int(label))
-        places.append(f"{file}: line {number}")
-    return boxes, classes, places
-
-
-def _files_of_split(content, split, path, problems):
-    key = "val" if split == "validation" and "val" in content else split
-    entries = content.get(key)
-    if not entries:
-        splits = [name for name in ("train", "val", "test") if content.get(name)]
-        raise ValueError(f"{path} has no split {split!r}. It has: {', '.join(splits) or 'none'}.")
-    root = path.parent / str(content.get("path") or "")
-    files = []
-    for entry in [entries] if isinstance(entries, str) else entries:
-        # Roboflow's exports say `../train/images` of what lies in `train/images`.
-        places = [root / entry, path.parent / entry, path.parent / str(entry).removeprefix("../")]
-        place = next((place for place in places if place.exists()), None)
-        if place is None:
-            problems.add(path, f"the split {split!r} names {entry}, which is not at {places[0]}")
-        elif place.is_dir():
-            files += find_images(place)
-        else:
-            lines = place.read_text(encoding="utf-8").split("\n")
-            files += [place.parent / line.strip() for line in lines if line.strip()]
-    return sorted(set(files))
-
-
-def _names_of_folder(folder):
+def _describe_folder(folder):
+    """Returns class names, or `None`, and the number of keypoint values of a folder of data."""
     for place in (folder, folder.parent, folder.parent.parent):
         for file in (place / "data.yaml", place / "data.yml"):
             if file.is_file():
-                return _names(_read_yaml(file).get("names"), file)
+                content = read_yaml(file)
+                return class_names(content, file), keypoint_values(content, file)
         if (place / "classes.txt").is_file():
-            lines = (place / "classes.txt").read_text(encoding="utf-8").splitlines()
-            return tuple(line.strip() for line in lines if line.strip())
-    return None
-
-
-def _names(names, path):
-    """Class names from a list, or from a mapping of numbers."""
-    if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
-            raise ValueError(f"{path}: `names` must number the classes from 0. Received: {names}.")
-        names = [names[number] for number in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise ValueError(f"{path} must name the classes: `names: [cat, dog]`. Received: {names!r}.")
-    return tuple(str(name) for name in names)
-
-
-def _read_yaml(path):
-    try:
-        import yaml
-    except ImportError as error:
-        raise ImportError(f"Reading {path} needs `pip install pyyaml`.") from error
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"Cannot read {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not YOLO's `data.yaml`: it has no `names` and no splits.")
-    return content
+            try:
+                lines = read_text(place / "classes.txt").splitlines()
+            except (OSError, ValueError) as error:
+                raise ValueError(f"Cannot read {place / 'classes.txt'}: {error}") from error
+            return tuple(line.strip() for line in lines if line.strip()), 0
+    return None, 0
 
 
 def is_yolo_folder(folder):

@@ -2,6 +2,7 @@
 
 import collections
 import difflib
+import os
 import pathlib
 
 from keras_spd.data.problems import plural
@@ -37,7 +38,7 @@ def find_labels(images, folder=None, images_folder=None):
             candidates.insert(0, folder / image.relative_to(images_folder).with_suffix(".txt"))
             inside = folder.absolute()
             candidates = [file for file in candidates if file.absolute().is_relative_to(inside)]
-        file = next((file for file in candidates if file.is_file()), None)
+        file = next((file for file in candidates if os.path.isfile(file)), None)
         if file is not None:
             found[image] = file
     if not found and folder is not None and not any(_has_place(i, folder) for i in images):

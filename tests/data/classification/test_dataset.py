@@ -182,6 +182,11 @@ def test_array_errors(arrays):
         data.from_arrays(images, labels).batches(0)
 
 
+def test_an_augmentation_that_is_a_function_is_refused_at_once(arrays):
+    with pytest.raises(TypeError, match="must be a `keras_spd.data.Augmentation` or `None`"):
+        data.from_arrays(*arrays).batches(2, augmentation=lambda images: images)
+
+
 def test_packaged_images():
     train, test = data.load_blood_cells("train"), data.load_blood_cells("test")
     assert (train.num_images, test.num_images) == (817, 614)

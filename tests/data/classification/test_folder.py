@@ -1,6 +1,7 @@
 """Classification data in folders, also such as people have them."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -65,6 +66,13 @@ def test_broken_images_are_named(leaves, caplog):
         found = data.from_folder(leaves, on_problem="skip")
     assert found.num_images == 5
     assert "half.png" in caplog.text
+
+
+def test_pipes_are_not_waited_for(leaves):
+    os.mkfifo(next(path for path in leaves.iterdir() if path.is_dir()) / "pipe.png")
+    with pytest.raises(ValueError, match="pipe.png: is a folder, a pipe or a device"):
+        data.from_folder(leaves, image_size=(8, 8))
+    data.from_folder(leaves, image_size=(8, 8), on_problem="skip")
 
 
 def test_a_missing_class_is_said(leaves, caplog):

@@ -169,6 +169,8 @@ def test_to_dense():
 def test_bad_arguments(data):
     with pytest.raises(ValueError, match="`batch_size` must be an integer"):
         data.batches(0, SIZE)
+    with pytest.raises(TypeError, match="must be a `keras_spd.data.DetectionAugmentation` or"):
+        data.batches(1, SIZE, augmentation=lambda image: image)
     with pytest.raises(ValueError, match="`mosaic` must be between 0 and 1"):
         DetectionAugmentation(mosaic=2)
     with pytest.raises(ValueError, match="has no images"):

@@ -520,3 +520,95 @@ def test_pipes_are_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "coco" / "images" / "a.png")
     data = read_with_problem(source, "a.png: is a folder, a pipe or a device")
     assert list(found_classes(data)) == ["b ü.png"]
+
+
+def test_polygons_become_the_box_around_them(tmp_path):
+    source = write_yolo(tmp_path)
+    file = tmp_path / "labels" / "train" / "a.txt"
+    file.write_text("1 0.5 0.1 0.25 0.5 0.75 0.25\n0 0.1 0.1 0.3 0.1 0.3 0.4 0.1 0.4\n")
+    data = load_detection(source)
+    np.testing.assert_allclose(data.images[0].boxes, [[15, 4, 45, 20], [6, 4, 18, 16]], atol=1e-4)
+    assert data.images[0].classes.tolist() == [1, 0]
+
+
+def test_keypoints_are_no_polygon(tmp_path):
+    source = write_yolo(tmp_path)
+    file = tmp_path / "labels" / "train" / "a.txt"
+    file.write_text("1 0.5 0.5 0.5 0.5 0.9 0.9 0.1 0.1\n")
+    with open(source, "a") as yaml:
+        yaml.write("kpt_shape: [2, 2]\n")
+    for where in (source, tmp_path):
+        np.testing.assert_allclose(load_detection(where).images[0].boxes, [[15, 10, 45, 30]])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("inf 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
+        ("1e400 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
+        ("nan 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
+        ("0 0.5 0.5 0.1 -inf", "not a number"),
+        ("0 0.1 0.1 nan 0.3 0.4 0.1", "not a number"),
+        ("0 1 1 20 20 10 10", "not pixels"),
+        ("0 0.1 0.1 0.3 0.3 0.4 0.1 0.2", "nor a polygon"),
+        ("0 0.1 0.1 0.2 0.1 0.3 0.1", "no area"),
+        ("30000000 0.5 0.5 0.1 0.1", "class 30000000"),
+        ("1e300 0.5 0.5 0.1 0.1", "class 1"),
+    ],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_bad_yolo_lines_are_skipped(line, message, named, tmp_path):
+    source = write_yolo(tmp_path)
+    (tmp_path / "labels" / "train" / "a.txt").write_text(f"0 0.5 0.5 0.5 0.5\n{line}\n")
+    if not named:
+        pathlib.Path(source).unlink()
+        source = tmp_path
+    data = read_with_problem(source, f"a.txt: line 2: .*{message}")
+    assert [len(image.boxes) for image in data.images] == [1, 1]
+
+
+def bomb(levels=30):
+    lines = ["a0: &a0 [x, x]"]
+    lines += [f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, levels)]
+    merged = ["b0: &b0 {k: v}"]
+    merged += [f"b{n}: &b{n} {{<<: [*b{n - 1}, *b{n - 1}]}}" for n in range(1, levels)]
+    return "\n".join(lines + merged) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: *a29\ntrain: images/train\n", "must name the classes"),
+        ("names: *b29\ntrain: images/train\n", "must number the classes"),
+        ("names: [cat, dog]\ntrain: *a29\n", "in place of a folder"),
+        ("names: [cat, dog]\ntrain: images/train\npath: *a29\n", "must be folders"),
+    ],
+)
+def test_alias_bombs(text, message, tmp_path):
+    source = write_yolo(tmp_path)
+    pathlib.Path(source).write_text(bomb() + text)
+    with pytest.raises(ValueError, match=message):
+        load_detection(source)
+
+
+def test_class_names_stay_as_they_are_written(tmp_path):
+    source = write_yolo(tmp_path)
+    for names in ("[no, 007]", "{0: no, 1: 007}", "\n- no\n- 007"):
+        pathlib.Path(source).write_text(f"names: {names}\ntrain: images/train\npath: null\ntest:")
+        assert load_detection(source).class_names == ("no", "007")
+
+
+def test_pipes_among_yolo_images(tmp_path):
+    source = write_yolo(tmp_path)
+    os.mkfifo(tmp_path / "images" / "train" / "c.png")
+    data = read_with_problem(source, "c.png: is a folder, a pipe or a device")
+    assert [len(image.boxes) for image in data.images] == [2, 1]
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "x" * 5000 + ".png", "missing.png"])
+def test_lists_of_images_with_bad_names(name, tmp_path):
+    source = write_yolo(tmp_path)
+    pathlib.Path(source).write_text("names: [cat, dog]\ntrain: train.txt\n")
+    (tmp_path / "train.txt").write_text(f"images/train/a.png\n{name}\n")
+    data = read_with_problem(source, "cannot be the name|File name too long|no such file")
+    assert [len(image.boxes) for image in data.images] == [2]

@@ -1,0 +1,82 @@
+"""The lines of YOLO's text files: a box, a polygon or a box with keypoints each."""
+
+import math
+
+from keras_spd.data.files import read_text
+
+_MOST_CLASSES = 30_000  # that are not named; more than any data set has
+
+
+def read_labels(file, size_hw, num_classes, keypoints, problems):
+    """Reads the boxes of an image.
+
+    A line is `class x y width height`, with a confidence behind it or not, or
+    `class x1 y1 x2 y2 x3 y3 ...`, a polygon of which the bounding box is taken.
+
+    Args:
+        file: Path of the text file, or `None`.
+        size_hw: Height and width of the image, which the numbers are shares of.
+        num_classes: Integer, or `None` if the classes have no names.
+        keypoints: How many numbers of keypoints follow each box.
+        problems: `Problems` to note bad lines in.
+
+    Returns:
+        xyxy boxes in pixels, classes, and where they are written; three lists.
+    """
+    if file is None:
+        return [], [], []
+    height, width = size_hw
+    boxes, classes, places = [], [], []
+    try:
+        lines = read_text(file).splitlines()
+    except (OSError, ValueError) as error:
+        problems.add(file, f"cannot be read ({error})")
+        return [], [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            label, (x1, y1, x2, y2) = _parse(line, num_classes, keypoints)
+        except ValueError as error:
+            problems.add(file, f"line {number}: {error}")
+            continue
+        boxes.append((x1 * width, y1 * height, x2 * width, y2 * height))
+        classes.append(label)
+        places.append(f"{file}: line {number}")
+    return boxes, classes, places
+
+
+def _parse(line, num_classes, keypoints):
+    """Returns the class and the xyxy box of a line, as shares of the image's sides."""
+    shown = repr(line if len(line) <= 80 else f"{line[:77]}...")
+    try:
+        label, *values = map(float, line.split())
+    except ValueError:
+        label, values = math.nan, []
+    count = len(values)
+    pose = keypoints and count == 4 + keypoints
+    polygon = count >= 6 and count % 2 == 0 and not pose
+    # A fifth number is a confidence.
+    shaped = count in (4, 5) or pose or polygon
+    if not shaped or not math.isfinite(label) or label < 0 or label != int(label):
+        raise ValueError(f"{shown} is not `class x y width height`, nor a polygon")
+    if num_classes is not None and label >= num_classes:
+        raise ValueError(f"class {int(label)}, but there are {num_classes}")
+    if label >= _MOST_CLASSES:
+        raise ValueError(
+            f"class {label:.0f}; without names in a `data.yaml` the highest is {_MOST_CLASSES - 1}"
+        )
+    values = values if polygon else values[:4]
+    if not all(map(math.isfinite, values)):
+        raise ValueError(f"{shown} has a coordinate that is not a number")
+    if max(values) > 1.5:
+        raise ValueError(f"{shown} must be shares of the image's sides, not pixels")
+    if polygon:
+        return int(label), (
+            min(values[::2]),
+            min(values[1::2]),
+            max(values[::2]),
+            max(values[1::2]),
+        )
+    x, y, w, h = values
+    return int(label), (x - w / 2, y - h / 2, x + w / 2, y + h / 2)

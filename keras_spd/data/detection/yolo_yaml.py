@@ -1,0 +1,104 @@
+"""YOLO's `data.yaml`: the names of the classes, and the images of each split."""
+
+import os
+
+from keras_spd.data.files import read_text
+from keras_spd.data.problems import shorten
+from keras_spd.images.read import find_images
+
+_EMPTY = ("", "~", "null")
+
+
+def read_yaml(path):
+    """Returns the mapping in a `data.yaml`, every value as it is written.
+
+    YAML's own types would make a class named `no` into `False`, and its merge keys let a short
+    file grow without bound, so numbers and other words stay strings.
+    """
+    try:
+        import yaml
+    except ImportError as error:
+        raise ImportError(f"Reading {path} needs `pip install pyyaml`.") from error
+    try:
+        content = yaml.load(read_text(path), Loader=yaml.BaseLoader)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"Cannot read {path}: {error}") from error
+    except RecursionError:
+        raise ValueError(f"Cannot read {path}: it is nested too deep.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is not YOLO's `data.yaml`: it has no `names` and no splits.")
+    return content
+
+
+def class_names(content, path):
+    """Returns the class names: a list, or a mapping from numbers."""
+    names = content.get("names")
+    if isinstance(names, dict):
+        numbers = [str(number) for number in range(len(names))]
+        if set(names) != set(numbers):
+            raise ValueError(
+                f"{path}: `names` must number the classes from 0. Received: {shorten(names)}."
+            )
+        names = [names[number] for number in numbers]
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise ValueError(
+            f"{path} must name the classes: `names: [cat, dog]`. Received: {shorten(names)}."
+        )
+    return tuple(names)
+
+
+def keypoint_values(content, path):
+    """Returns how many numbers of keypoints, as for pose estimation, follow each box."""
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    try:
+        points, values = map(int, shape)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{path}: `kpt_shape` must be [keypoints, 2 or 3]. Received: {shorten(shape)}."
+        ) from None
+    return points * values
+
+
+def files_of_split(content, split, path, problems):
+    """Returns the sorted paths of a split's images: of folders, and of lists of paths."""
+    key = "val" if split == "validation" and "val" in content else split
+    entries = content.get(key)
+    if not entries or entries in _EMPTY:
+        splits = [
+            s for s in ("train", "val", "test") if content.get(s) and content[s] not in _EMPTY
+        ]
+        raise ValueError(f"{path} has no split {split!r}. It has: {', '.join(splits) or 'none'}.")
+    entries = [entries] if isinstance(entries, str) else entries
+    base = content.get("path", "")
+    if not isinstance(base, str) or not isinstance(entries, list):
+        raise ValueError(
+            f"{path}: `path` and {key!r} must be folders, or lists of images. Received: "
+            f"path={shorten(base)}, {key}={shorten(entries)}."
+        )
+    root = path.parent / ("" if base in _EMPTY else base)
+    files = []
+    for entry in entries:
+        if not isinstance(entry, str):
+            problems.add(path, f"the split {split!r} has {shorten(entry)} in place of a folder")
+            continue
+        # Roboflow's exports say `../train/images` of what lies in `train/images`.
+        places = [root / entry, path.parent / entry, path.parent / entry.removeprefix("../")]
+        place = next((place for place in places if os.path.exists(place)), None)
+        if place is None:
+            problems.add(path, f"the split {split!r} names {entry}, which is not at {places[0]}")
+        elif place.is_dir():
+            files += find_images(place)
+        else:
+            files += _listed(place, problems)
+    return sorted(set(files))
+
+
+def _listed(listing, problems):
+    try:
+        lines = read_text(listing).split("\n")
+    except (OSError, ValueError) as error:
+        problems.add(listing, f"cannot be read as a list of images ({error})")
+        return []
+    return [listing.parent / line.strip() for line in lines if line.strip()]
