@@ -40,10 +40,18 @@ class YOLOV5Variant:
         return math.ceil(count * self.width_multiple / 8) * 8
 
 
-# `YOLOv5-SPD/models/space_depth_{n,s,m,l}.yaml` of LabSAINT/SPD-Conv.
+# `YOLOv5-SPD/models/space_depth_{n,s,m,l}.yaml` of LabSAINT/SPD-Conv; x, which they left out, is
+# YOLOv5's own (Ultralytics, v6.0 to v7.0).
 YOLOV5S = {
     "n": YOLOV5Variant(0.33, 0.25),
     "s": YOLOV5Variant(0.33, 0.50),
     "m": YOLOV5Variant(0.67, 0.75),
     "l": YOLOV5Variant(1.0, 1.0),
+    "x": YOLOV5Variant(1.33, 1.25),
 }
+
+
+def find_yolov5_size(filters: int, blocks: int) -> str | None:
+    """Returns the size whose stem has `filters` and whose third stage has `blocks`, or `None`."""
+    sizes = {(variant.channels(64), variant.blocks(6)): size for size, variant in YOLOV5S.items()}
+    return sizes.get((filters, blocks))

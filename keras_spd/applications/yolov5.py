@@ -17,12 +17,14 @@ from keras_spd.applications.arguments import (
     check_input_shape,
     check_positive_integer,
 )
+from keras_spd.applications.trained import find_trained
 from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import level_stride, standardize_anchors
 from keras_spd.detection.detector import Detector, check_image_sides
 from keras_spd.image_model import ImageModel, ModelInfo, find_pyramid
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
-from keras_spd.weights import find_preset, load_preset, load_weights
+from keras_spd.weights import find_preset, load_weights
+from keras_spd.weights.transfer import transfer
 
 _LEVELS = (("P3", "P4", "P5"), ("P2", "P3", "P4", "P5"))
 # Channels of the large model at each level, and bottlenecks of its backbone's C3 blocks.
@@ -37,6 +39,7 @@ def YOLOV5SPD(
     weights=None,
     classes=None,
     class_names=None,
+    class_map=None,
     input_shape=(None, None, 3),
     include_rescaling=True,
     head="yolov5",
@@ -57,14 +60,19 @@ def YOLOV5SPD(
     boxes of class -1, as `keras_spd.data` makes them.
 
     Args:
-        size: `"n"`, `"s"`, `"m"`, `"l"`, or a pair of a depth and a width multiple.
+        size: `"n"`, `"s"`, `"m"`, `"l"`, `"x"`, or a pair of a depth and a width multiple.
         weights: `None` for random weights; the name of weights that come with the package, such
-            as `"bccd"` (see `keras_spd.list_models`); or the path of a file: `.weights.h5` or
-            `.keras` of this network, or the authors' `.pt`, `.pth` or `.safetensors`, which bring
-            their anchors and class names.
-        classes: Integer, the number of classes; defaults to that of the named weights, or to 80.
-            With another number than theirs, all but the class outputs is loaded.
-        class_names: One name for each class.
+            as `"bccd"` (see `keras_spd.list_models`); or the path of a trained detector of this
+            size: `.keras`, YOLOv5 (v6.0 to v7.0) or the authors' YOLOv5-SPD as `.pt`, `.pth` or
+            `.safetensors`, or `.weights.h5` of this very network. Trained strided networks start
+            SPD networks exactly; the other way only where nothing reads what a stride skips.
+            Anchors and class names come with the file.
+        classes: Integer, the number of classes; defaults to that of the weights, or to 80.
+        class_names: One name for each class. Class outputs are taken from the weights for classes
+            of the same name and start anew for the others, boxes and objectness are kept. Without
+            names in one of them, all class outputs are taken if their number is the same.
+        class_map: `{class: class of the weights}` where the names differ, such as
+            `{"vessel": "boat"}`.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of
             32, the largest stride.
         include_rescaling: Boolean: images have pixel values 0..255, as in keras-cv; else 0..1.
@@ -101,20 +109,28 @@ def YOLOV5SPD(
     levels = _check_levels(levels)
     variant, size_name = _variant(size)
     preset = find_preset(weights, "YOLOV5SPD", size=size_name, downsampling=downsampling)
-    if preset is not None and (head != "yolov5" or levels != _LEVELS[0]):
+    if preset is not None and head != "yolov5":
+        raise ValueError(f'The weights {weights!r} are for head="yolov5". Received: head={head!r}.')
+    if preset is not None and backbone is not None:
+        raise ValueError(f"The weights {weights!r} are for YOLOv5's own backbone.")
+    trained = find_trained(weights, preset) if head == "yolov5" else None
+    if class_map and trained is None:
         raise ValueError(
-            f'The weights {weights!r} are for head="yolov5" and levels={_LEVELS[0]}. '
-            f"Received: head={head!r}, levels={levels}."
+            "`class_map` needs `weights` that know their classes. "
+            f"Received: class_map={class_map!r}, weights={weights!r}."
         )
     if classes is None:
-        classes = 80 if preset is None else len(preset.class_names)
+        classes = 80 if trained is None else trained.num_classes
     classes = check_positive_integer("classes", classes)
-    if preset is not None and class_names is None and classes == len(preset.class_names):
-        class_names = preset.class_names
+    if trained is not None and class_names is None and classes == trained.num_classes:
+        class_names = trained.class_names
     if head != "yolov5":
         _refuse_with_keras_cv(
             head, anchors=anchors, class_names=class_names, levels=levels, backbone=backbone
         )
+    if trained is not None and anchors is None:
+        known = {level: trained.anchors[level] for level in levels if level in trained.anchors}
+        anchors = {**standardize_anchors(None, levels), **known}
     anchors = standardize_anchors(anchors, levels)
     if class_names is not None and (isinstance(class_names, str) or len(class_names) != classes):
         raise ValueError(
@@ -136,8 +152,6 @@ def YOLOV5SPD(
     if backbone is None:
         inputs, features = _backbone(variant, input_shape, include_rescaling, downsampling)
     else:
-        if preset is not None:
-            raise ValueError(f"The weights {weights!r} are for YOLOv5's own backbone.")
         inputs, features = _given_backbone(backbone, levels)
         prefix = _free_prefix(backbone)
         input_range = getattr(backbone, "info", ModelInfo()).input_range
@@ -160,12 +174,12 @@ def YOLOV5SPD(
             architecture="YOLOV5SPD",
             class_names=tuple(class_names) if class_names is not None else None,
             input_range=input_range,
-            image_size=preset.image_size if preset is not None else None,
+            image_size=trained.image_size if trained is not None else None,
         ),
         name=name,
     )
-    if preset is not None:
-        load_preset(model.network.variables, preset)
+    if trained is not None:
+        transfer(trained, model, class_map)
     else:
         load_weights(model, weights)
     return model

@@ -1,6 +1,7 @@
 """Weights into models: strict, and with errors that say what does not fit."""
 
 import dataclasses
+import os
 import pathlib
 
 import numpy as np
@@ -24,13 +25,7 @@ def load_weights(model, weights):
     """
     if weights is None:
         return
-    path = pathlib.Path(weights)
-    if not path.is_file():
-        raise ValueError(
-            "`weights` must be `None`, the name of weights that come with the package, or the "
-            "path of a `.weights.h5`, `.keras`, `.safetensors`, `.pt` or `.pth` file. "
-            f"Received: weights={str(weights)!r}, and there is no such file."
-        )
+    path = check_weights_file(weights)
     if path.name.endswith((".weights.h5", ".keras")):
         try:
             model.load_weights(path)
@@ -38,6 +33,18 @@ def load_weights(model, weights):
             raise ValueError(f"{path} does not fit `{model.name}`: {error}") from error
     else:
         load_reference_weights(model, path)
+
+
+def check_weights_file(weights: str | os.PathLike) -> pathlib.Path:
+    """Returns `weights` as the path of a file, or raises a `ValueError` if there is none."""
+    path = pathlib.Path(weights)
+    if not path.is_file():
+        raise ValueError(
+            "`weights` must be `None`, the name of weights that come with the package, or the "
+            "path of a `.weights.h5`, `.keras`, `.safetensors`, `.pt` or `.pth` file. "
+            f"Received: weights={str(weights)!r}, and there is no such file."
+        )
+    return path
 
 
 def load_reference_weights(model, source):

@@ -7,16 +7,12 @@ Each is two files in `presets/`: a record (`.toml`) and its arrays (`.safetensor
 import dataclasses
 import functools
 import hashlib
-import logging
 import pathlib
 import tomllib
 from typing import Any
 
-import numpy as np
-
 from keras_spd.weights.packing import unpack
 
-_log = logging.getLogger(__name__)
 FOLDER = pathlib.Path(__file__).parent / "presets"
 
 
@@ -144,30 +140,7 @@ def load_preset(variables, preset):
     Args:
         variables: The model's. Those of layers that it has not (a classifier) stay unread.
         preset: `Preset`.
-
-    Class outputs of a detector with another number of classes keep their first values.
     """
     arrays = preset.read()
-    kept = []
     for variable in variables:
-        array = arrays[variable.path]
-        if tuple(variable.shape) != array.shape:
-            array = _box_outputs(variable, array, len(preset.class_names))
-            kept.append(variable.path)
-        variable.assign(array)
-    if kept:
-        _log.warning(
-            "The weights %r know %d classes (%s): all but the class outputs was loaded.",
-            preset.name,
-            len(preset.class_names),
-            ", ".join(preset.class_names),
-        )
-
-
-def _box_outputs(variable, array, classes):
-    """The variable of a head with the boxes and objectness of another one's."""
-    array = array.reshape(*array.shape[:-1], -1, 5 + classes)
-    values = np.array(variable)
-    values = values.reshape(*values.shape[:-1], array.shape[-2], -1)
-    values[..., :5] = array[..., :5]
-    return values.reshape(variable.shape)
+        variable.assign(arrays[variable.path])

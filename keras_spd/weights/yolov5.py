@@ -1,6 +1,6 @@
 """The authors' YOLOv5-SPD and YOLOv5 v6.0: which array belongs to which variable of ours."""
 
-from keras_spd.variants import YOLOV5S
+from keras_spd.variants import find_yolov5_size
 from keras_spd.weights.maps import Entry, Identity, batch_norm_entries, conv_entry
 
 # Our modules in the order of the authors' list `model`; `None` for what has no weights. In the
@@ -72,8 +72,7 @@ def identify_yolov5(state_dict):
         return None
     third_stage = f"model.{6 if spd else 4}.m."
     blocks = len({key.split(".")[3] for key in state_dict if key.startswith(third_stage)})
-    sizes = {(variant.channels(64), variant.blocks(6)): size for size, variant in YOLOV5S.items()}
-    size = sizes.get((stem.shape[0], blocks))
+    size = find_yolov5_size(stem.shape[0], blocks)
     if size is None:
         return None
     options = {"size": size, "classes": head.shape[0] // 3 - 5}

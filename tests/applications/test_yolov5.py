@@ -205,7 +205,7 @@ def test_keras_cv_heads(head, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": "x"}, "'n', 's', 'm', 'l', or a pair"),
+        ({"size": "q"}, "'n', 's', 'm', 'l', 'x', or a pair"),
         ({"size": (0, 1)}, "pair of a depth"),
         ({"classes": 0}, "`classes` must be an integer"),
         ({"class_names": ["a"]}, "one name for each of classes=80"),

@@ -59,7 +59,7 @@ def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rn
     source = YOLOV5SPD("n", weights="bccd")
     with caplog.at_level(logging.WARNING):
         model = YOLOV5SPD("n", weights="bccd", classes=5)
-    assert "know 3 classes (RBC, WBC, Platelets): all but the class outputs" in caplog.text
+    assert "all but the outputs of 5 of 5 classes, which start anew" in caplog.text
     assert model.info.class_names is None and model.num_classes == 5
     images = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
     ours, theirs = model(images)["P4"], source(images)["P4"]
@@ -72,7 +72,7 @@ def test_wrong_names_and_options():
     with pytest.raises(ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"):
         YOLOV5SPD("s", weights="bccd")
     with pytest.raises(ValueError, match="'bccd' are for head"):
-        YOLOV5SPD("n", weights="bccd", levels=("P2", "P3", "P4", "P5"))
+        YOLOV5SPD("n", weights="bccd", head="retinanet")
     with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD"):
         ResNet18SPD(weights="bccd")
     with pytest.raises(ValueError, match="no such file"):

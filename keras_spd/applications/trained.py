@@ -1,0 +1,62 @@
+"""What the `weights` argument of a detector names: a trained detector to start from."""
+
+import os
+import pathlib
+
+import keras
+
+from keras_spd.applications.from_reference import load_reference_model
+from keras_spd.detection.anchors import standardize_anchors
+from keras_spd.detection.detector import Detector
+from keras_spd.weights import Preset, check_weights_file
+from keras_spd.weights.transfer import TrainedDetector
+
+
+def find_trained(
+    weights: str | os.PathLike | None, preset: Preset | None = None
+) -> TrainedDetector | None:
+    """Reads the detector that `weights` names.
+
+    Args:
+        weights: `weights` of `YOLOV5SPD`.
+        preset: The `Preset` of that name, if it is one.
+
+    Returns:
+        `TrainedDetector`; `None` without weights, and for a `.weights.h5` file, which does not say
+        what network it is for.
+
+    Raises:
+        ValueError: If there is no such file, or it holds no detector.
+    """
+    if weights is None:
+        return None
+    if preset is not None:
+        anchors = standardize_anchors(None, ("P3", "P4", "P5"))
+        names = preset.class_names
+        return TrainedDetector(
+            preset.name, preset.read(), len(names), anchors, names, preset.image_size
+        )
+    path = check_weights_file(weights)
+    if path.name.endswith(".weights.h5"):
+        return None
+    model = _load_keras(path) if path.suffix == ".keras" else load_reference_model(path)
+    if not isinstance(model, Detector):
+        raise ValueError(
+            f"A detector starts from the weights of a detector. Received: {path}, which holds "
+            f"{model.name!r}, a {type(model).__name__}."
+        )
+    return TrainedDetector(
+        str(path),
+        {v.path: keras.ops.convert_to_numpy(v) for v in model.network.variables},
+        model.num_classes,
+        model.anchors,
+        model.info.class_names,
+        model.info.image_size,
+    )
+
+
+def _load_keras(path: pathlib.Path) -> keras.Model:
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError, TypeError, KeyError) as error:
+        raise ValueError(f"Cannot load a model from {path}: {error}") from error

@@ -1,0 +1,236 @@
+"""Weights of a trained detector into another: SPD or strided, other classes, other levels.
+
+What does not change is copied, strided layers become SPD-Conv by the identities in
+`keras_spd.algebra`, and what has no counterpart keeps its first values. Layers are matched by name.
+"""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_spd.algebra import (
+    spd_inputs_to_strided,
+    spd_to_strided,
+    strided_inputs_to_spd,
+    strided_to_spd,
+)
+from keras_spd.variants import find_yolov5_size
+
+_log = logging.getLogger(__name__)
+# The stem's kernel in the SPD network, where it lies in the layer `SPDConv`, and in the strided.
+_SPD_STEM, _STRIDED_STEM = "stem_conv/conv/kernel", "stem_conv/kernel"
+# What a detector with the level P2 has beyond one without.
+_OF_P2 = ("lateral_p3_", "top_down_p2_", "bottom_up_p3_", "head_p2_")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedDetector:
+    """What a new detector may take over from a trained one.
+
+    Args:
+        source: Name of the weights or path of the file, for messages.
+        arrays: The network's weights by the paths of their variables.
+        num_classes: Number of classes.
+        anchors: `{level: ((width, height), ...)}` in pixels.
+        class_names: The classes' names, where they are known.
+        image_size: `(height, width)` it was trained at, where that is known.
+    """
+
+    source: str
+    arrays: Mapping[str, np.ndarray]
+    num_classes: int
+    anchors: Mapping[str, Any]
+    class_names: tuple[str, ...] | None = None
+    image_size: tuple[int, int] | None = None
+
+    @property
+    def spd(self) -> bool:
+        """Whether its network is an SPD network."""
+        return _SPD_STEM in self.arrays
+
+    def __str__(self) -> str:
+        """The constructor call that it fits."""
+        filters = self.arrays.get("stem_bn/gamma", np.zeros(0)).size
+        blocks = {re.match(r"stage3_c3_block\d+", path) for path in self.arrays}
+        size = find_yolov5_size(filters, len({match[0] for match in blocks if match}))
+        options = [f'size="{size}"' if size else "size=(...)", f"classes={self.num_classes}"]
+        options += [] if self.spd else ['downsampling="strided"']
+        return f"keras_spd.applications.YOLOV5SPD({', '.join(options)})"
+
+
+def transfer(
+    trained: TrainedDetector, model: Any, class_map: Mapping[str, str] | None = None
+) -> str:
+    """Starts a detector from a trained one.
+
+    A strided network becomes an SPD network of the same outputs, exactly. Of the head, boxes and
+    objectness are kept, and the outputs of classes of the same name; if either has no names, those
+    of all classes where their number is the same. Everything else keeps its values.
+
+    Args:
+        trained: `TrainedDetector`.
+        model: `Detector` of the same size, as `YOLOV5SPD` builds it.
+        class_map: `{class of the model: class of the trained detector}`, where names differ.
+
+    Returns:
+        One line that says what was transferred, which is also logged.
+
+    Raises:
+        ValueError: If the networks differ otherwise, if a strided network is to start from an SPD
+            network that reads what a stride skips, or if `class_map` names unknown classes. The
+            model is left unchanged.
+    """
+    classes = match_classes(trained, model.num_classes, model.info.class_names, class_map)
+    variables = {variable.path: variable for variable in model.network.variables}
+    values, fresh, differences = {}, set(), []
+    for path, variable in variables.items():
+        array = _find(trained, path, tuple(variable.shape), variables)
+        if path.startswith("head_"):
+            level = path.split("_")[1].upper()
+            anchors = len(model.anchors[level])
+            if array is None or len(trained.anchors.get(level, ())) != anchors:
+                fresh.add(f"head_{level.lower()}")
+                continue
+            array = _head(np.array(variable), array, anchors, trained.num_classes, classes)
+        elif array is None and "P2" not in trained.anchors and path.startswith(_OF_P2):
+            fresh.add(re.sub(r"_(conv|bn|cv\d|block\d+).*", "", path))
+            continue
+        if array is None:
+            differences.append(f"  - {path} {tuple(variable.shape)}: missing from the weights")
+        elif array.shape != tuple(variable.shape):
+            differences.append(
+                f"  ! {path}: {tuple(variable.shape)} in the model, {array.shape} in the weights"
+            )
+        values[path] = array
+    unused = {path for path in trained.arrays if path not in variables}
+    if "P2" not in model.anchors:
+        unused = {path for path in unused if not path.startswith(_OF_P2)}
+    unused -= {_SPD_STEM, _STRIDED_STEM} if "stem_bn/gamma" in variables else set()
+    differences += [f"  + {path}: not in the model" for path in sorted(unused)]
+    if differences:
+        shown = "\n".join(differences[:5])
+        raise ValueError(
+            f"The weights {trained.source} do not fit `{model.name}`. It fits `{trained}`. "
+            f"The first {len(differences[:5])} of {len(differences)} differences:\n{shown}"
+        )
+    for path, array in values.items():
+        variables[path].assign(array)
+    return _report(trained, model, fresh, classes)
+
+
+def match_classes(
+    trained: TrainedDetector,
+    num_classes: int,
+    class_names: tuple[str, ...] | None,
+    class_map: Mapping[str, str] | None = None,
+) -> dict[int, int]:
+    """Returns `{index of a class: its index in the trained detector}` of the classes it knows.
+
+    Raises:
+        ValueError: If `class_map` names classes that there are not.
+    """
+    if class_names is None or trained.class_names is None:
+        if class_map:
+            whose = "the model has" if class_names is None else f"{trained.source} has"
+            raise ValueError(f"`class_map` needs names of classes, and {whose} none.")
+        same = num_classes == trained.num_classes
+        return {index: index for index in range(num_classes)} if same else {}
+    class_map = dict(class_map or {})
+    for role, given, known in (
+        ("keys", list(class_map), class_names),
+        ("values", list(class_map.values()), trained.class_names),
+    ):
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            whose = "the model's classes" if role == "keys" else f"classes of {trained.source}"
+            raise ValueError(
+                f"The {role} of `class_map` must be {whose}: {', '.join(known)}. "
+                f"Received: {', '.join(map(repr, unknown))}."
+            )
+    if tuple(class_names) == tuple(trained.class_names) and not class_map:
+        return {index: index for index in range(num_classes)}
+    wanted = [class_map.get(name, name) for name in class_names]
+    theirs = list(trained.class_names)
+    return {i: theirs.index(name) for i, name in enumerate(wanted) if name in theirs}
+
+
+def _find(trained, path, shape, variables):
+    """Returns the array for a variable, as the other kind of downsampling needs it, or `None`."""
+    arrays = trained.arrays
+    if path == _SPD_STEM and _STRIDED_STEM in arrays:
+        return strided_to_spd(arrays[_STRIDED_STEM], 2)
+    if path == _STRIDED_STEM and _SPD_STEM in arrays:
+        return spd_to_strided(arrays[_SPD_STEM], 2)
+    array = arrays.get(path)
+    reader = re.fullmatch(r"(.+)_c3_cv[12]_conv/kernel", path)
+    if array is None or reader is None or array.shape == shape:
+        return array
+    before = arrays.get(f"{reader[1]}_down_conv/kernel")
+    if before is None:
+        return array
+    channels = before.shape[-1]
+    more = shape[2] - array.shape[2]
+    if more == 3 * channels:
+        return strided_inputs_to_spd(array, channels)
+    if more == -3 * channels:
+        try:
+            return spd_inputs_to_strided(array, channels)
+        except ValueError as error:
+            raise ValueError(
+                f"The SPD weights {trained.source} have no strided twin: "
+                f"{reader[1]}_c3 reads pixels that a stride skips. "
+                'Build the SPD network, with downsampling="spd".'
+            ) from error
+    return array
+
+
+def _head(values, array, anchors, num_classes, classes):
+    """Returns first values of a head with the outputs that are kept."""
+    if values.shape[:-1] != array.shape[:-1]:
+        return array  # another size of network, which is refused
+    shape = values.shape
+    values = values.reshape(*shape[:-1], anchors, -1)
+    array = array.reshape(*shape[:-1], anchors, 5 + num_classes)
+    values[..., :5] = array[..., :5]
+    for index, known in classes.items():
+        values[..., 5 + index] = array[..., 5 + known]
+    return values.reshape(shape)
+
+
+def _report(trained, model, fresh, classes):
+    """Logs and returns what was transferred: nothing is said of a network that is the same."""
+    new = [index for index in range(model.num_classes) if index not in classes]
+    names = model.info.class_names
+    but = []
+    if new:
+        which = f" ({_shorten([names[index] for index in new])})" if names else ""
+        but.append(f"the outputs of {len(new)} of {model.num_classes} classes{which}")
+    if fresh:
+        but.append(f"{', '.join(sorted(fresh))}")
+    dropped = set(trained.anchors) - set(model.anchors)
+    spd = any(variable.path == _SPD_STEM for variable in model.network.variables)
+    changed = spd != trained.spd
+    line = f"Weights {trained.source} into {model.name}: "
+    line += f"all but {' and '.join(but)}, which start anew" if but else "exact"
+    if changed:
+        line += (
+            ", strided convolutions as SPD-Conv" if spd else ", SPD-Conv as strided convolutions"
+        )
+    if dropped:
+        line += f"; the level {', '.join(sorted(dropped))} is left out"
+    shared = set(trained.anchors) & set(model.anchors)
+    if any(model.anchors[level] != trained.anchors[level] for level in shared):
+        line += "; boxes are relative to other anchors than those it learned with"
+    line += "."
+    partial = but or dropped or "anchors" in line
+    level = logging.WARNING if partial else logging.INFO if changed else logging.DEBUG
+    _log.log(level, "%s", line)
+    return line
+
+
+def _shorten(names):
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,161 @@
+"""Trained detectors into others: the strided network's outputs, other classes, other levels."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+import reference
+import safetensors.numpy
+from conftest import find_shared
+from PIL import Image
+
+from keras_spd.applications import YOLOV5SPD, load_reference_model
+
+LEVELS = ("P3", "P4", "P5")
+
+
+def perturb(model, rng):
+    """Statistics and gains as of a trained network, so that every variable counts."""
+    for variable in model.network.variables:
+        if "bn/" in variable.path:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    return model
+
+
+def assert_equal_outputs(ours, theirs, images, rows=slice(None)):
+    """To relative 1e-5, the difference's norm over the norm, at each level they share."""
+    ours, theirs = ours(images), theirs(images)
+    for level in LEVELS:
+        wanted = np.array(theirs[level])[..., rows]
+        assert reference.relative_norm(np.array(ours[level])[..., rows] - wanted, wanted) <= 1e-5
+
+
+@pytest.fixture
+def images(rng):
+    return rng.uniform(0, 255, (1, 96, 64, 3)).astype("float32")
+
+
+@pytest.fixture
+def strided(rng, tmp_path):
+    names = ("person", "car", "boat")
+    model = YOLOV5SPD("n", classes=3, class_names=names, downsampling="strided")
+    perturb(model, rng).save(tmp_path / "strided.keras")
+    return model
+
+
+def test_the_official_checkpoint(rng, caplog):
+    file = find_shared("reference/checkpoints/yolov5n.pt")
+    strided = load_reference_model(file)
+    assert strided.name == "yolov5_strided_n"
+    with caplog.at_level(logging.INFO, "keras_spd"):
+        spd = YOLOV5SPD("n", weights=file)
+    assert "yolov5n.pt into yolov5_spd_n: exact, strided convolutions as SPD-Conv." in caplog.text
+    assert spd.anchors == strided.anchors
+    assert spd.info.class_names == strided.info.class_names and "boat" in spd.info.class_names
+    photo = Image.open(find_shared("data/photos/bus.jpg")).convert("RGB").resize((480, 640))
+    for image in (rng.uniform(0, 255, (256, 320, 3)), np.asarray(photo)):
+        assert_equal_outputs(spd, strided, image[None].astype("float32"))
+
+
+def test_one_class_of_the_official_checkpoint(images, caplog):
+    file = find_shared("reference/checkpoints/yolov5n.pt")
+    strided = load_reference_model(file)
+    model = YOLOV5SPD("n", weights=file, classes=1, class_names=("boat",))
+    boat = strided.info.class_names.index("boat")
+    raw, wanted = model(images), strided(images)
+    for level in LEVELS:
+        both = np.array(wanted[level])[..., [0, 1, 2, 3, 4, 5 + boat]]
+        assert reference.relative_norm(np.array(raw[level]) - both, both) <= 1e-5
+    assert not caplog.records  # all there is was transferred
+
+
+def test_strided_into_spd_and_back(strided, images, tmp_path):
+    spd = YOLOV5SPD("n", weights=tmp_path / "strided.keras")
+    assert spd.num_classes == 3 and spd.info.class_names == ("person", "car", "boat")
+    assert_equal_outputs(spd, strided, images)
+    spd.save(tmp_path / "spd.keras")
+    back = YOLOV5SPD("n", weights=tmp_path / "spd.keras", downsampling="strided")
+    for ours, theirs in zip(back.get_weights(), strided.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+    kernel = spd.network.get_layer("bottom_up_p4_c3_cv2_conv").kernel
+    kernel.assign(kernel + 1e-3)
+    spd.save(tmp_path / "spd.keras")
+    with pytest.raises(ValueError, match="bottom_up_p4_c3 reads pixels that a stride skips"):
+        YOLOV5SPD("n", weights=tmp_path / "spd.keras", downsampling="strided")
+
+
+def test_classes_by_name(strided, images, tmp_path, caplog):
+    file = tmp_path / "strided.keras"
+    names = ("vessel", "bicycle", "car", "person")
+    keras.utils.set_random_seed(1)
+    model = YOLOV5SPD("n", weights=file, classes=4, class_names=names, class_map={"vessel": "boat"})
+    assert "all but the outputs of 1 of 4 classes (bicycle), which start anew" in caplog.text
+    raw, wanted = model(images), strided(images)
+    for level in LEVELS:
+        ours = np.array(raw[level])[..., [0, 1, 2, 3, 4, 5, 7, 8]]
+        theirs = np.array(wanted[level])[..., [0, 1, 2, 3, 4, 7, 6, 5]]
+        assert reference.relative_norm(ours - theirs, theirs) <= 1e-5
+        bias = np.array(model.network.get_layer(f"head_{level.lower()}_conv").bias)
+        prior = np.log(0.6 / (4 - 0.99))  # as a new detector starts
+        np.testing.assert_allclose(bias.reshape(3, 9)[:, 6], prior, atol=0.13)
+
+
+def test_without_names_classes_of_the_same_number_are_kept(images, tmp_path):
+    state_dict, _, _ = reference.load("yolov5_spd_n")
+    safetensors.numpy.save_file(state_dict, tmp_path / "nano.safetensors")
+    source = load_reference_model(state_dict)
+    same = YOLOV5SPD("n", weights=tmp_path / "nano.safetensors", classes=80)
+    assert_equal_outputs(same, source, images)
+    other = YOLOV5SPD("n", weights=tmp_path / "nano.safetensors", classes=2)
+    assert_equal_outputs(other, source, images, rows=slice(0, 5))
+
+
+def test_levels_and_anchors(strided, images, tmp_path, caplog):
+    file = tmp_path / "strided.keras"
+    model = YOLOV5SPD("n", weights=file, levels=("P2", *LEVELS))
+    assert (
+        "all but bottom_up_p3_c3, bottom_up_p3_down, head_p2, lateral_p3, top_down_p2_c3, which "
+        "start anew" in caplog.text
+    )
+    for name in ("stage5_c3_cv3_conv", "bottom_up_p5_c3_cv3_conv", "head_p4_conv"):
+        ours, theirs = (m.network.get_layer(name).kernel for m in (model, strided))
+        np.testing.assert_array_equal(ours, theirs)
+    model.save(tmp_path / "p2.keras")
+    assert YOLOV5SPD("n", weights=tmp_path / "p2.keras").levels == LEVELS
+    assert "the level P2 is left out" in caplog.text
+    caplog.clear()
+    fitted = {level: ((8 * 2**i, 8 * 2**i),) * 3 for i, level in enumerate(LEVELS)}
+    model = YOLOV5SPD("n", weights=file, anchors=fitted)
+    assert "boxes are relative to other anchors" in caplog.text
+    assert model.anchors["P3"] == ((8, 8),) * 3
+    assert_equal_outputs(model, strided, images)
+    caplog.clear()
+    YOLOV5SPD("n", weights=file, anchors={level: ((8, 8),) for level in LEVELS})
+    assert "all but head_p3, head_p4, head_p5" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"class_map": {"vessel": "boat"}, "class_names": "abc"}, "keys of `class_map` must be"),
+        ({"class_map": {"a": "ship"}, "class_names": "abc"}, "values of `class_map`.*'ship'"),
+        ({"class_map": {"a": "car"}, "classes": 2}, "needs names of classes, and the model has"),
+        ({"size": "s"}, r'fits `.*YOLOV5SPD\(size="n", classes=3, downsampling="strided"\)`'),
+        ({"weights": None, "class_map": {"a": "b"}}, "`class_map` needs `weights`"),
+    ],
+)
+def test_what_is_refused(strided, tmp_path, options, message):
+    if "class_names" in options:
+        options = {**options, "class_names": tuple(options["class_names"])}
+    options = {"size": "n", "weights": tmp_path / "strided.keras", **options}
+    with pytest.raises(ValueError, match=message):
+        YOLOV5SPD(**options)
+
+
+def test_a_classifier_is_no_detector(tmp_path):
+    inputs = keras.Input((32, 32, 3))
+    keras.Model(inputs, keras.layers.Flatten()(inputs)).save(tmp_path / "other.keras")
+    with pytest.raises(ValueError, match="starts from the weights of a detector.*other.keras"):
+        YOLOV5SPD("n", weights=tmp_path / "other.keras")
