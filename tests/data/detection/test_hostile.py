@@ -1,0 +1,179 @@
+"""Damaged data sets are read, or refused with a `ValueError`, within a second."""
+
+import json
+import pathlib
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_spd.data import load_detection
+from keras_spd.metrics import evaluate_coco
+
+VALUES = [
+    *(None, True, False, 0, -1, 0.5, 2**31, 2**63, 10**400, 1e308, 1e-320),
+    *(float("nan"), float("inf"), -float("inf")),
+    *("", "0", "x", "a\0b", "\ud800", "../..", ".", "/", "y" * 5000),
+    *([], [0], [[]], {}, {"id": 1}, [None] * 5),
+]
+WORDS = [
+    *("inf", "-inf", "nan", "1e400", "-1e400", "1e308", "-5", "30000000", "1_0", "0x1", "٣", "%"),
+    *(
+        "a\0b",
+        "x" * 5000,
+        "",
+        " ",
+        "\n",
+        "\t",
+        "0.5 " * 7,
+        "0.5 " * 8,
+        "[",
+        "{",
+        "*a",
+        "&a",
+        "!!int",
+    ),
+]
+
+
+def write_images(folder):
+    folder.mkdir(parents=True)
+    for name in "ab":
+        Image.new("RGB", (60, 40)).save(folder / f"{name}.png")
+
+
+def coco():
+    box = {"category_id": 3, "bbox": [1, 2, 30, 20], "iscrowd": 0, "area": 600}
+    return {
+        "images": [
+            {"id": number, "file_name": f"{name}.png", "height": 40, "width": 60}
+            for number, name in enumerate("ab", start=1)
+        ],
+        "annotations": [box | {"id": n, "image_id": n % 2 + 1} for n in range(4)],
+        "categories": [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}],
+    }
+
+
+def places(value):
+    """Yields every container in a JSON value with each of its keys."""
+    if isinstance(value, (dict, list)):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from places(value[key])
+
+
+def damage_coco(folder, rng):
+    """Changes some values of the annotations, or cuts the file."""
+    content = coco()
+    for _ in range(rng.integers(1, 4)):
+        found = list(places(content))
+        container, key = found[rng.integers(len(found))]
+        if rng.random() < 0.25:
+            del container[key]
+        else:
+            container[key] = VALUES[rng.integers(len(VALUES))]
+        if not content:
+            break
+    text = json.dumps(content)
+    if rng.random() < 0.1:
+        text = text[: rng.integers(len(text))]
+    (folder / "labels.json").write_text(text)
+
+
+def damage_yolo(folder, rng):
+    """Changes some words of the label files and of `data.yaml`, or cuts one of them."""
+    files = {
+        "labels/a.txt": "0 0.5 0.5 0.5 0.5\n1 0.2 0.2 0.1 0.1\n",
+        "labels/b.txt": "1 0.1 0.1 0.5 0.1 0.5 0.6\n",
+        "data.yaml": "path: .\ntrain: list.txt\nval: [ images , images ]\nnames: [ cat , dog ]\n",
+        "list.txt": "images/a.png\nimages/b.png\n",
+    }
+    for _ in range(rng.integers(1, 4)):
+        name = list(files)[rng.integers(len(files))]
+        words = files[name].replace("\n", " \n ").split(" ")
+        word = WORDS[rng.integers(len(WORDS))]
+        words[rng.integers(len(words))] = word
+        files[name] = " ".join(words).replace(" \n ", "\n")
+    (folder / "labels").mkdir(exist_ok=True)
+    for name, text in files.items():
+        encoded = text.encode()
+        if rng.random() < 0.1:
+            encoded = encoded[: rng.integers(len(encoded) + 1)] + bytes([rng.integers(256)])
+        (folder / name).write_bytes(encoded)
+
+
+def damage_image(folder, rng):
+    """Cuts one image, or overwrites a byte of it."""
+    file = folder / "images" / f"{rng.choice(['a', 'b'])}.png"
+    content = bytearray(file.read_bytes())
+    if rng.random() < 0.5:
+        content = content[: rng.integers(len(content))]
+    else:
+        content[rng.integers(len(content))] = rng.integers(256)
+    file.write_bytes(content)
+
+
+def read(source, on_problem):
+    """Returns the data set, or `None` if it is refused as it should be."""
+    start = time.perf_counter()
+    try:
+        data = load_detection(source, on_problem=on_problem)
+    except ValueError as error:
+        assert str(error)
+        data = None
+    assert time.perf_counter() - start < 1
+    return data
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [(damage_coco, "labels.json"), (damage_yolo, "data.yaml"), (damage_yolo, "data.yaml:val")],
+)
+def test_damaged_data_are_read_or_refused(damage, name, tmp_path):
+    read_ones = 0
+    for seed in range(150):
+        rng, folder = np.random.default_rng(seed), tmp_path / str(seed)
+        write_images(folder / "images")
+        damage(folder, rng)
+        if rng.random() < 0.1:
+            damage_image(folder, rng)
+        try:
+            strict = read(folder / name, "error")
+            lenient = read(folder / name, "skip")
+            check(strict)
+            check(lenient)
+        except Exception as error:
+            error.add_note(f"seed {seed} of {damage.__name__}")
+            raise
+        if strict is not None:  # what is accepted loses nothing where problems are skipped
+            assert (
+                lenient is not None
+                and lenient.num_images == strict.num_images
+                or any("broken" in problem for problem in lenient.problems)
+            )
+        read_ones += lenient is not None
+    assert read_ones > 30  # the damage is not always so great that nothing is left to test
+
+
+def check(data):
+    """Checks that all boxes lie in their images, and that scores count exactly these."""
+    if data is None or not data.images:
+        return
+    for image in data.images:
+        height, width = image.size_hw
+        assert np.isfinite(image.boxes).all() and (image.boxes >= 0).all()
+        assert (image.boxes <= [width, height, width, height]).all()
+        assert (image.classes < len(data.class_names)).all()
+    count = sum((~image.crowd).sum() for image in data.images)
+    if count:
+        scores = evaluate_coco(data.to_coco(), [])
+        assert sum(row["boxes"] for row in scores.per_class.values()) == count
+
+
+def test_without_damage(tmp_path):
+    write_images(tmp_path / "images")
+    (tmp_path / "labels.json").write_text(json.dumps(coco()))
+    data = load_detection(pathlib.Path(tmp_path / "labels.json"))
+    assert [len(image.boxes) for image in data.images] == [2, 2]
+    check(data)
