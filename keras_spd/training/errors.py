@@ -3,6 +3,8 @@
 import contextlib
 import errno
 
+from keras_spd.training.run_folder import saved_epochs
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -33,8 +35,9 @@ def _reason(error, folder, batch_size):
     words = str(error).lower()
     if type(error).__name__ in names or "resource_exhausted" in words or "out of memory" in words:
         return (
-            f"A batch of {batch_size} images does not fit into the memory. Lower `batch_size` "
-            "(and the learning rate with it), or the image size."
+            f"A batch of {batch_size} images does not fit into the memory, or the data or the "
+            "network do not. Lower `batch_size` (and the learning rate with it) or the image size, "
+            "or take a smaller network."
         )
     if "collective" in words and ("abort" in words or "unavailable" in words or "peer" in words):
         return (
@@ -44,7 +47,7 @@ def _reason(error, folder, batch_size):
 
 
 def _what_is_saved(folder):
-    epochs = len(folder.read_log())
     if not folder.state.is_file():
         return "Nothing is saved yet: no epoch was complete."
+    epochs = saved_epochs(folder.state)
     return f"{epochs} epochs are saved; go on with: keras-spd train --resume --run {folder.path}"

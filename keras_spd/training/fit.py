@@ -1,7 +1,9 @@
 """The one path from a recipe to a trained model, for classifiers and detectors."""
 
+import contextlib
 import importlib.util
 import logging
+import math
 import time
 
 import keras
@@ -11,7 +13,8 @@ from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import distribute
 from keras_spd.training.errors import explained
-from keras_spd.training.recipe import load_recipe
+from keras_spd.training.lock import locked
+from keras_spd.training.recipe import differences
 from keras_spd.training.run_folder import RunFolder, SaveState, restore_state, write_json
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
 
@@ -36,7 +39,8 @@ def train(
     """Trains a model as a recipe says, with `model.fit`.
 
     Args:
-        recipe: `Recipe`; or `None` to resume with the one in the run folder.
+        recipe: `Recipe`; or `None` to resume with the one in the run folder. To resume, it must be
+            that one.
         run_folder: Path of the folder for logs, weights and results; see
             `keras_spd/training/run_folder.py` for what is in it.
         train_data: `ClassificationData` or `DetectionData` in place of the recipe's.
@@ -55,7 +59,8 @@ def train(
 
     Raises:
         ValueError: If the recipe names what does not exist, the folder already holds a run and
-            `resume` is false, or the loss is not a number.
+            `resume` is false or the recipe another, another training writes to it, or the loss
+            is not a number.
 
     Example:
 
@@ -64,20 +69,40 @@ def train(
     """
     distribution = distribute(devices)  # first: workers meet before anything is computed
     folder = RunFolder(run_folder)
+    with contextlib.ExitStack() as stack:
+        if distribution.is_chief:
+            stack.enter_context(locked(folder.lock))
+        recipe = _find_recipe(recipe, folder, resume)
+        distribution.check_batch_size(recipe.batch_size)
+        stack.enter_context(explained(folder, recipe.batch_size))
+        task = _TASKS[recipe.task](recipe, train_data, test_data)
+        if distribution.is_chief:
+            folder.start(recipe, resumed=resume and folder.state.is_file())
+        _train(task, folder, distribution, resume, verbose)
+        return _finish(task, folder) if distribution.is_chief else None
+
+
+def _find_recipe(recipe, folder, resume):
+    """Returns the recipe of a run that starts or resumes."""
     if folder.state.is_file() and not resume:
         raise ValueError(
             f"{folder.path} already holds a run. Resume it (`--resume`, or `resume=True`), or "
             "choose another folder."
         )
-    if resume and folder.recipe.is_file():
-        recipe = load_recipe(folder.recipe)
-    if recipe is None:
+    stored = folder.read_recipe() if resume and folder.recipe.is_file() else None
+    if stored is None and recipe is None:
         raise ValueError(f"There is no run to resume in {folder.path}.")
-    distribution.check_batch_size(recipe.batch_size)
-    task = _TASKS[recipe.task](recipe, train_data, test_data)
-    if distribution.is_chief:
-        folder.start(recipe, resumed=resume and folder.state.is_file())
+    if stored is not None and recipe is not None and (differ := differences(stored, recipe)):
+        raise ValueError(
+            f"A run resumes with the recipe it was started with, {folder.recipe}. The one given "
+            f"differs: {', '.join(differ)}. Give `None` for it, or another run folder."
+        )
+    return stored or recipe
 
+
+def _train(task, folder, distribution, resume, verbose):
+    """Fits a task's model, from the start or from the state in the folder."""
+    recipe = task.recipe
     keras.utils.set_random_seed(recipe.seed)
     with distribution.scope():
         model = build(task, recipe.precision)
@@ -85,7 +110,7 @@ def train(
         task.compile(model, make_optimizer(recipe, steps_per_epoch))
         first_epoch = 0
         if resume and folder.state.is_file():
-            first_epoch = restore_state(model, folder.state) // steps_per_epoch
+            first_epoch = restore_state(model, folder.state)
     if first_epoch >= recipe.epochs:
         _log.warning("The run in %s has been through its %d epochs.", folder.path, recipe.epochs)
     else:
@@ -97,14 +122,15 @@ def train(
                 images, boxes, folder.training_images, labels=labels, class_names=names
             )
         callbacks = _callbacks(task, folder, first_epoch, distribution)
-        with explained(folder, recipe.batch_size), distribution.fit_scope():
+        with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch))
             _fit(model, task, first_epoch, steps_per_epoch, callbacks, verbose)
-    if not distribution.is_chief:
-        return None
 
+
+def _finish(task, folder):
+    """Saves and scores the best weights of a run, and returns their model, in float32."""
     trained = build(task, "float32")
-    trained.load_weights(folder.best)
+    folder.load_best(trained)
     trained.save(folder.model)
     start = time.perf_counter()
     log = folder.read_log()
@@ -176,7 +202,8 @@ def _callbacks(task, folder, first_epoch, distribution):
     if not distribution.is_chief:
         return [stop, *average, *back]
     # Epochs without an evaluation have NaN there; none of them may become the best.
-    known = (row[score] for row in folder.read_log() if row[score] == row[score])
+    rows = folder.read_log() if folder.holds_best() else []
+    known = (row[score] for row in rows if not math.isnan(row.get(score, math.nan)))
     twin = None
     if distribution.replicas > 1:
         twin = build(task, recipe.precision)

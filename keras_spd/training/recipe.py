@@ -236,6 +236,21 @@ def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
         raise ValueError(f"Recipe {name_or_path}:\n" + "\n".join(lines)) from None
 
 
+def differences(stored, given):
+    """Returns the fields in which two recipes differ, as `field = stored (given: ...)`."""
+    ours, theirs = (_flat(recipe.model_dump()) for recipe in (stored, given))
+    fields = [field for field in ours | theirs if ours.get(field) != theirs.get(field)]
+    return [f"{field} = {ours.get(field)!r} (given: {theirs.get(field)!r})" for field in fields]
+
+
+def _flat(content, prefix=""):
+    fields: dict[str, Any] = {}
+    for name, value in content.items():
+        nested = isinstance(value, dict)
+        fields |= _flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return fields
+
+
 def _read(name_or_path, task, dataset):
     path = pathlib.Path(name_or_path)
     if path.suffix != ".toml":

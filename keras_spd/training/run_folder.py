@@ -8,16 +8,18 @@
 | `training_images.png` | images of the first batch, augmented, with their boxes |
 | `learning_curves.png` | `log.csv` as a picture |
 | `tensorboard/` | the same for TensorBoard, where TensorFlow is installed |
-| `state.weights.h5` | weights and optimizer after the last epoch, to resume from |
+| `state.weights.h5` | weights, optimizer and number of epochs done, to resume from |
 | `best.weights.h5` | weights of the epoch with the best validation accuracy |
 | `model.keras` | the result: the best weights in a float32 model that knows its classes |
 | `results.json` | its metrics on the test split |
+| `.lock` | held while a training writes to the folder |
 """
 
 import contextlib
 import csv
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -25,7 +27,13 @@ import subprocess
 import sys
 import tempfile
 
+import h5py
 import keras
+
+from keras_spd.training.recipe import load_recipe
+
+_log = logging.getLogger(__name__)
+_EPOCHS = "keras_spd_epochs"
 
 
 class RunFolder:
@@ -46,7 +54,9 @@ class RunFolder:
             tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise ValueError(f"Cannot write to the run folder {self.path}: {error}.") from error
+        self.lock = self.path / ".lock"
         self.recipe = self.path / "recipe.toml"
+        self.environment = self.path / "environment.json"
         self.log = self.path / "log.csv"
         self.training_images = self.path / "training_images.png"
         self.learning_curves = self.path / "learning_curves.png"
@@ -58,29 +68,103 @@ class RunFolder:
 
     def start(self, recipe, resumed=False):
         """Writes what describes a run: a new one, or one that goes on."""
+        environment = describe_environment()
+        if resumed and self.environment.is_file():
+            environment = self._with_resumed(environment)
         unfinished = self.path / "unfinished.toml"
         unfinished.write_text(recipe.to_toml(), encoding="utf-8")
         os.replace(unfinished, self.recipe)  # another worker may be reading it
-        environment, path = describe_environment(), self.path / "environment.json"
-        if resumed and path.is_file():
-            first = json.loads(path.read_text(encoding="utf-8"))
-            environment = first | {"resumed": [*first.get("resumed", []), environment]}
-        write_json(path, environment)
+        write_json(self.environment, environment)
+
+    def _with_resumed(self, environment):
+        try:
+            first = json.loads(self.environment.read_text(encoding="utf-8"))
+            return first | {"resumed": [*first.get("resumed", []), environment]}
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self.environment} is damaged ({error}). It only describes the machine that the "
+                "run was started on: delete it, and resume."
+            ) from error
+
+    def read_recipe(self):
+        """Returns the recipe of the run; raises a `ValueError` if it is damaged."""
+        try:
+            if not self.recipe.read_bytes().strip():
+                raise ValueError(f"{self.recipe} is empty.")
+            return load_recipe(self.recipe)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} A run resumes with the recipe it was started with: put that back, or "
+                "start anew in another folder."
+            ) from error
 
     def read_log(self):
         """Returns the logged epochs, a dictionary of numbers each."""
         if not self.log.is_file():
             return []
-        with self.log.open(newline="") as file:
-            return [{key: float(x) for key, x in row.items()} for row in csv.DictReader(file)]
+        try:
+            return _rows(self.log.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise self._damaged_log(error) from error
 
     def forget_epochs(self, first_epoch):
-        """Drops logged epochs from `first_epoch` on, which a resumed run repeats."""
-        if not self.log.is_file():
+        """Drops logged epochs from `first_epoch` on, which a resumed run repeats.
+
+        The last line may be half a line, if the run was killed while it was written.
+        """
+        if not first_epoch or not self.log.is_file():
+            self.log.unlink(missing_ok=True)
             return
-        lines = self.log.read_text().splitlines(keepends=True)
-        kept = lines[:1] + [line for line in lines[1:] if int(line.split(",")[0]) < first_epoch]
-        self.log.write_text("".join(kept))
+        try:
+            with self.log.open(newline="", encoding="utf-8") as file:  # keeps the line endings
+                head, *lines = file.read().splitlines(keepends=True) or [""]
+            kept = head + "".join(lines[:first_epoch])
+            if [row.get("epoch") for row in _rows(kept)] != list(range(first_epoch)):
+                raise ValueError(f"it must hold the epochs from 0 to {first_epoch - 1}")
+        except ValueError as error:
+            raise self._damaged_log(error) from error
+        unfinished = self.path / "unfinished.csv"
+        unfinished.write_text(kept, encoding="utf-8", newline="")
+        os.replace(unfinished, self.log)
+
+    def _damaged_log(self, reason):
+        return ValueError(
+            f"{self.log} is damaged: {reason}. Mend it, or delete it to resume without what was "
+            "logged; the weights are not in it."
+        )
+
+    def holds_best(self):
+        """Whether `best.weights.h5` is there and can be read."""
+        try:
+            h5py.File(self.best).close()
+        except OSError as error:
+            if self.best.is_file():
+                _log.warning(
+                    "%s is damaged (%s). The best of the epochs from now on takes its place.",
+                    self.best,
+                    error,
+                )
+            return False
+        return True
+
+    def load_best(self, model):
+        """Fills a model with the weights of the best epoch."""
+        try:
+            model.load_weights(self.best)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(
+                f"{self.best}, the weights of the best epoch, is missing or damaged ({error}). "
+                f"Raise `epochs` in {self.recipe} and resume: the best of the further epochs takes "
+                "its place."
+            ) from error
+
+
+def _rows(text):
+    try:
+        rows = csv.DictReader(text.splitlines())
+        return [{key: float(x) for key, x in row.items()} for row in rows]
+    except (TypeError, AttributeError, csv.Error) as error:  # a line with fewer or more values
+        raise ValueError(f"a line does not fit the first one ({error})") from error
 
 
 class SaveState(keras.callbacks.Callback):
@@ -88,7 +172,8 @@ class SaveState(keras.callbacks.Callback):
 
     `keras.callbacks.BackupAndRestore` writes the epoch and the weights as two files, in place: a
     run killed between or within the two resumes with the wrong one. Here there is one file, moved
-    into place when complete, and the epoch follows from the optimizer's step counter in it.
+    into place when complete, with the number of epochs done in it. The optimizer's step counter
+    does not tell it: under float16, steps whose gradients overflow are skipped.
     """
 
     def __init__(self, path):
@@ -99,19 +184,34 @@ class SaveState(keras.callbacks.Callback):
         unfinished = self.path.with_name("unfinished.weights.h5")
         try:
             self.model.save_weights(unfinished, overwrite=True)
+            with h5py.File(unfinished, "a") as file:
+                file.attrs[_EPOCHS] = epoch + 1
             os.replace(unfinished, self.path)
         finally:
             unfinished.unlink(missing_ok=True)
 
 
+def saved_epochs(path):
+    """Returns how many epochs the state that `SaveState` wrote has been through."""
+    try:
+        with h5py.File(path) as file:
+            return int(file.attrs[_EPOCHS])
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"Cannot resume from {path}: it is damaged, or not written by this version ({error}). "
+            "Put back a copy of it, or start anew in another folder."
+        ) from error
+
+
 def restore_state(model, path):
-    """Loads what `SaveState` wrote and returns the number of optimizer steps taken."""
+    """Loads what `SaveState` wrote and returns the number of epochs done."""
+    epochs = saved_epochs(path)
     model.optimizer.build(model.trainable_variables)
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"Cannot resume from {path}: {error}") from error
-    return int(model.optimizer.iterations.numpy())
+    return epochs
 
 
 def describe_environment():

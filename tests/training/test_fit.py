@@ -50,6 +50,7 @@ def log(folder):
 def test_run_folder_and_learning(tmp_path, cells, recipe):
     model = train(recipe, tmp_path, **cells)
     assert {path.name for path in tmp_path.iterdir()} == {
+        ".lock",
         "recipe.toml",
         "environment.json",
         "log.csv",

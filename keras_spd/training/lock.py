@@ -1,0 +1,45 @@
+"""One training at a time in a run folder."""
+
+import contextlib
+import logging
+import os
+import pathlib
+import platform
+from collections.abc import Iterator
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def locked(file: pathlib.Path) -> Iterator[None]:
+    """Holds the lock of a run folder; the system frees it when the process ends, however it does.
+
+    Args:
+        file: Path of the lock file. It is created, and stays.
+
+    Raises:
+        ValueError: If another training holds the lock. It says which.
+    """
+    if fcntl is None:
+        yield
+        return
+    with file.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise ValueError(
+                f"Another training is writing to {file.parent} ({stream.read().strip()}). Wait "
+                "until it ends, or choose another run folder."
+            ) from None
+        except OSError as error:  # a file system without locks
+            _log.warning("%s cannot be locked (%s): start one training in it.", file.parent, error)
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {platform.node()}\n")
+        stream.flush()
+        yield

@@ -1,0 +1,172 @@
+"""A run folder: what is damaged is named, what is saved is found again, and one training writes."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_spd import data
+from keras_spd.training import load_recipe, train
+from keras_spd.training.lock import locked
+from keras_spd.training.run_folder import RunFolder, SaveState, restore_state
+
+LINES = "epoch,loss,val_accuracy\r\n0,1.5,0.25\r\n1,1.25,0.5\r\n"
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(0)
+    cells = data.from_arrays(rng.uniform(0, 255, (32, 16, 16, 3)), np.arange(32) % 3)
+    return {"train_data": cells, "test_data": cells, "verbose": 0}
+
+
+@pytest.fixture
+def recipe():
+    return load_recipe("demo", overrides={"epochs": 2, "batch_size": 16})
+
+
+def float16_model():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    model.compile(optimizer=optimizer, loss="mse")
+    return model
+
+
+@pytest.fixture
+def model():
+    return float16_model()
+
+
+def stopped_run(path, model, recipe, epochs=2):
+    """Writes what a run leaves that was stopped after so many epochs."""
+    folder = RunFolder(path)
+    folder.start(recipe)
+    save = SaveState(folder.state)
+    save.set_model(model)
+    save.on_epoch_end(epochs - 1)
+    folder.log.write_text(LINES, newline="")
+    return folder
+
+
+@pytest.mark.filterwarnings("error:Skipping variable")
+def test_the_epoch_survives_steps_that_overflow(tmp_path, model, recipe):
+    """Under float16 they do not count as steps of the optimizer."""
+    model.fit(np.full((4, 2), np.inf), np.zeros((4, 1)), batch_size=1, verbose=0)
+    assert int(model.optimizer.inner_optimizer.iterations) == 0
+    folder = stopped_run(tmp_path, model, recipe, epochs=2)
+    assert restore_state(float16_model(), folder.state) == 2
+
+
+def test_the_log_keeps_its_line_endings(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.log.write_bytes(LINES.encode() + b"2,1.0")  # killed in the midst of a line
+    folder.forget_epochs(2)
+    assert folder.log.read_bytes() == LINES.encode()
+    folder.forget_epochs(1)
+    assert folder.log.read_bytes() == LINES[: LINES.index("1,1.25")].encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("environment.json", b"", "environment.json is damaged .*delete it, and resume"),
+        ("environment.json", b"[1]", "environment.json is damaged"),
+        ("environment.json", b'{"resumed": 3}', "environment.json is damaged"),
+        ("environment.json", b"\xff\xfe", "environment.json is damaged"),
+        ("recipe.toml", b"", "recipe.toml is empty.*put that back, or start anew"),
+        ("recipe.toml", b"epochs = ", "Cannot read the recipe .*recipe.toml.*put that back"),
+        ("recipe.toml", b"\xff", "Cannot read the recipe .*recipe.toml.*put that back"),
+        ("recipe.toml", b"data = 3", "(?s)recipe.toml:.*data.*put that back"),
+        ("state.weights.h5", b"half", "Cannot resume from .*state.weights.h5: it is damaged"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, cells, model, recipe, name, content, message):
+    stopped_run(tmp_path, model, recipe)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        train(None, tmp_path, resume=True, **cells)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "nonsense",
+        LINES.replace("1,1.25", "7,1.25"),
+        LINES.replace("1.25", "x"),
+        LINES[:40],
+        "epoch,loss,val_accuracy\n0,1.5\n1,2,3,4\n",
+    ],
+)
+def test_a_damaged_log_is_named(tmp_path, content):
+    folder = RunFolder(tmp_path)
+    folder.log.write_text(content, newline="")
+    with pytest.raises(ValueError, match=r"log.csv is damaged: .*delete it to resume without"):
+        folder.forget_epochs(2)
+    assert folder.log.read_bytes() == content.encode()
+
+
+def test_damaged_best_weights_are_named_and_replaced(tmp_path, model, recipe, caplog):
+    folder = stopped_run(tmp_path, model, recipe)
+    assert not folder.holds_best()
+    folder.best.write_bytes(b"half")
+    assert not folder.holds_best()
+    assert "best.weights.h5 is damaged" in caplog.text
+    with pytest.raises(ValueError, match=r"best.weights.h5, the weights of .*Raise `epochs` in"):
+        folder.load_best(model)
+    model.save_weights(folder.best)
+    assert folder.holds_best()
+
+
+def test_a_state_without_its_epoch_is_refused(tmp_path, model, recipe):
+    folder = stopped_run(tmp_path, model, recipe)
+    with h5py.File(folder.state, "a") as file:
+        file.attrs.clear()
+    with pytest.raises(ValueError, match="not written by this version"):
+        restore_state(model, folder.state)
+
+
+def test_another_recipe_than_the_runs_is_refused(tmp_path, cells, model, recipe):
+    stopped_run(tmp_path, model, recipe)
+    other = load_recipe("demo", overrides={"epochs": 9, "batch_size": 16, "optimizer.momentum": 0})
+    message = r"differs: epochs = 2 \(given: 9\), optimizer.momentum = 0.9 \(given: 0.0\). Give"
+    with pytest.raises(ValueError, match=message):
+        train(other, tmp_path, resume=True, **cells)
+
+
+def hold(file, held):
+    with locked(file):
+        held.set()
+        time.sleep(600)
+
+
+def test_two_trainings_in_one_folder(tmp_path, cells, recipe):
+    context = multiprocessing.get_context("fork")
+    folder, held = RunFolder(tmp_path), context.Event()
+    process = context.Process(target=hold, args=(folder.lock, held))
+    process.start()
+    try:
+        assert held.wait(30)
+        message = f"Another training is writing to .*process {process.pid} on"
+        with pytest.raises(ValueError, match=message):
+            train(recipe, tmp_path, **cells)
+        assert {path.name for path in tmp_path.iterdir()} == {".lock"}
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    with locked(folder.lock):  # freed by the system
+        pass
+
+
+def test_memory_that_ends_before_the_first_batch(tmp_path, cells, recipe, monkeypatch):
+    def build(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("keras_spd.training.fit.build", build)
+    with pytest.raises(ValueError, match=r"A batch of 16 images does not fit .*or take a smaller"):
+        train(recipe, tmp_path, **cells)
