@@ -1,12 +1,13 @@
 """From a file of the authors' to the network that fits it."""
 
 import importlib
+import os
 
 from keras_spd.weights.loading import identify, load_reference_weights
 from keras_spd.weights.reader import read_checkpoint
 
 
-def load_reference_model(source):
+def load_reference_model(source, downsampling=None):
     """Builds the network that weights of the authors' PyTorch code belong to, and fills it.
 
     Kind, size, strides or SPD, number of classes, anchors and class names are read from the source.
@@ -14,6 +15,8 @@ def load_reference_model(source):
     Args:
         source: Path of a `.pt`, `.pth` or `.safetensors` file, or a mapping of PyTorch names to
             arrays, as in `load_reference_weights`. Nothing in it is executed.
+        downsampling: `"spd"` or `"strided"` for a detector of another kind than the file's, with
+            the same outputs, as `YOLOV5SPD(weights=source)` starts it; `None` for the file's kind.
 
     Returns:
         `ImageModel` or `Detector`.
@@ -36,6 +39,15 @@ def load_reference_model(source):
             "ResNet-SPD or YOLOv5-SPD, nor of their strided twins."
         )
     constructors = importlib.import_module("keras_spd.applications")
+    if downsampling not in (None, identity.options.get("downsampling", "spd")):
+        if identity.constructor != "YOLOV5SPD" or not isinstance(source, (str, os.PathLike)):
+            raise ValueError(
+                "`downsampling` changes the files of YOLOv5 detectors alone. "
+                f"Received: downsampling={downsampling!r}, and {_name(source)} holds {identity}."
+            )
+        return constructors.YOLOV5SPD(
+            identity.options["size"], weights=source, downsampling=downsampling
+        )
     model = getattr(constructors, identity.constructor)(**identity.options)
     return load_reference_weights(model, checkpoint)
 

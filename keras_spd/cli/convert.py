@@ -11,13 +11,20 @@ def convert(
         pathlib.Path, typer.Argument(help="PyTorch file: .pt, .pth or .safetensors.")
     ],
     output: Annotated[pathlib.Path, typer.Argument(help="File to write: .keras or .weights.h5.")],
+    downsampling: Annotated[
+        str | None,
+        typer.Option(
+            help="spd or strided: the kind of detector to write, with the outputs of the source's. "
+            "By default the source's kind."
+        ),
+    ] = None,
 ) -> None:
-    """Convert weights of the authors' PyTorch code; nothing in the file is executed.
+    """Convert weights of YOLOv5 and of the authors' PyTorch code; nothing in the file is executed.
 
     Needs neither PyTorch nor the authors' code. Weights of their YOLOv5 part are GPL-3.0, before
     and after.
 
-    Example: keras-spd convert nano_best.pt yolov5_spd_n.keras
+    Example: keras-spd convert yolov5n.pt yolov5_spd_n.keras --downsampling spd
     """
     from keras_spd import applications
 
@@ -25,7 +32,9 @@ def convert(
         raise ValueError(f"The output must end in .keras or .weights.h5. Received: {output}.")
     if not output.absolute().parent.is_dir():
         raise ValueError(f"There is no folder {output.parent} to write to.")
-    model = applications.load_reference_model(source)
+    if downsampling not in (None, "spd", "strided"):
+        raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
+    model = applications.load_reference_model(source, downsampling)
     if output.suffix == ".keras":
         model.save(output)
     else:

@@ -10,7 +10,9 @@ from keras_spd.weights import list_models
 
 
 def load_model(path):
-    """Loads a Keras model from a `.keras` file, or trained weights of the package by their name.
+    """Loads a model from a `.keras` or PyTorch file, or trained weights of the package by name.
+
+    `.pt`, `.pth` and `.safetensors` are those that `load_reference_model` reads.
 
     Raises:
         ValueError: If there are none, or several, or the file cannot be loaded; it names the file.
@@ -27,12 +29,14 @@ def load_model(path):
             f"in a run folder, which is written when the run ends: "
             f"`keras-spd train --resume --run {path.parent}`."
         )
+    if path.suffix in (".pt", ".pth", ".safetensors"):
+        return applications.load_reference_model(path)
     if path.suffix != ".keras":
         names = ", ".join(sorted({preset.name for preset in list_models()}))
         raise ValueError(
             f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
-            f"the run folder of `keras-spd train`, or one of the weights that come with the "
-            f"package ({names})."
+            f"the run folder of `keras-spd train`, a .pt, .pth or .safetensors "
+            f"file, or one of the weights that come with the package ({names})."
         )
     if not path.exists():
         raise ValueError(f"Cannot load a model from {path}: there is no such file.")

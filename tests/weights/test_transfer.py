@@ -9,8 +9,11 @@ import reference
 import safetensors.numpy
 from conftest import find_shared
 from PIL import Image
+from typer.testing import CliRunner
 
 from keras_spd.applications import YOLOV5SPD, load_reference_model
+from keras_spd.cli.main import app
+from keras_spd.predict.loading import load_model
 
 LEVELS = ("P3", "P4", "P5")
 
@@ -159,3 +162,22 @@ def test_a_classifier_is_no_detector(tmp_path):
     keras.Model(inputs, keras.layers.Flatten()(inputs)).save(tmp_path / "other.keras")
     with pytest.raises(ValueError, match="starts from the weights of a detector.*other.keras"):
         YOLOV5SPD("n", weights=tmp_path / "other.keras")
+
+
+def test_pytorch_files_are_models(images, tmp_path):
+    """`convert --downsampling spd`, and loading as `predict` and the like do it."""
+    state_dict, _, _ = reference.load("yolov5_spd_n")
+    safetensors.numpy.save_file(state_dict, tmp_path / "nano.safetensors")
+    model = load_model(tmp_path / "nano.safetensors")
+    assert model.name == "yolov5_spd_n"
+    with pytest.raises(ValueError, match="no strided twin: stage2_c3 reads pixels"):
+        load_reference_model(tmp_path / "nano.safetensors", "strided")
+    with pytest.raises(ValueError, match="changes the files of YOLOv5 detectors alone"):
+        load_reference_model(state_dict, "strided")
+
+    file = find_shared("reference/checkpoints/yolov5n.pt")
+    result = CliRunner().invoke(
+        app, ["convert", str(file), str(tmp_path / "spd.keras"), "--downsampling", "spd"]
+    )
+    assert result.exit_code == 0 and "yolov5_spd_n" in result.output
+    assert_equal_outputs(load_model(tmp_path / "spd.keras"), load_model(file), images)
