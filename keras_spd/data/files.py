@@ -4,7 +4,8 @@ import os
 import pathlib
 import stat
 
-from keras_spd.images.read import ImageError, image_size, open_image
+from keras_spd.images import read
+from keras_spd.images.read import ImageError
 
 
 def check_file(path: str | os.PathLike) -> None:
@@ -54,6 +55,4 @@ def image_sizes(path: str | os.PathLike) -> tuple[tuple[int, int], tuple[int, in
         ImageError: If it is not an image.
     """
     check_file(path)
-    shown = image_size(path)
-    with open_image(path) as image:
-        return shown, (image.height, image.width)
+    return read.image_sizes(path)

@@ -3,6 +3,7 @@
 from keras_spd.images.draw import draw_classes as draw_classes
 from keras_spd.images.draw import draw_detections as draw_detections
 from keras_spd.images.read import ImageError as ImageError
+from keras_spd.images.read import find_max_value as find_max_value
 from keras_spd.images.read import to_rgb as to_rgb
 from keras_spd.images.video import VideoWriter as VideoWriter
 from keras_spd.images.video import is_video as is_video

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 _STRIP = 2**22  # pixels
+_STEPS = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
 ACCEPTED = (
     "A path, the bytes of an encoded image, an image of Pillow, or a uint8 or uint16 array of "
     "shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4) is "
@@ -89,16 +90,23 @@ def is_16_bit_colour(image):
     )
 
 
+def largest_value(image):
+    """Returns the largest value in an image of Pillow that is loaded; `None` if it has 8 bits."""
+    if not image.mode.startswith(("I", "F")):
+        return None
+    return max(float(_extremes(np.asarray(strip))[1]) for _, strip in strips(image))
+
+
+def round_up(highest):
+    """Returns the `max_value` of a data set whose largest value is `highest`."""
+    if highest <= 1:  # integers as small are masks, or empty
+        return 1.0
+    return float(next((step for step in _STEPS if highest <= step), highest))
+
+
 def _scale(values, top, max_value):
     """Returns values of 0 to `top` as 0 to 255, or raises a `ValueError`."""
-    low, high = values.min(), values.max()
-    if np.isnan(low) or np.isnan(high):
-        raise ValueError("the image has values that are not numbers (NaN).")
-    if low < 0:
-        raise ValueError(
-            f"the image has negative values ({low:g}). Shift them to begin at 0, the same for all "
-            "images of the data set."
-        )
+    _, high = _extremes(values)
     if high > top:
         given = "max_value=" if max_value else "the default `max_value` of "
         raise ValueError(
@@ -106,6 +114,19 @@ def _scale(values, top, max_value):
             "the camera or the data set, the same for training and prediction."
         )
     return np.rint(values.astype("float64") * 255 / top).astype("uint8")
+
+
+def _extremes(values):
+    """Returns the smallest and the largest value, or raises a `ValueError`."""
+    low, high = values.min(), values.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("the image has values that are not numbers (NaN) or infinite.")
+    if low < 0:
+        raise ValueError(
+            f"the image has negative values ({low:g}). Shift them to begin at 0, the same for all "
+            "images of the data set."
+        )
+    return low, high
 
 
 def strips(image):

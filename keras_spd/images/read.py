@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,42 @@ def _of_size(picture, name, size_hw):
             f"annotations say {tuple(size_hw)}."
         )
     return picture
+
+
+def find_max_value(
+    images: Iterable[str | os.PathLike | bytes],
+) -> float | None:
+    """Finds the `max_value` of a data set whose images have more than 8 bits.
+
+    Args:
+        images: Paths, or the bytes of encoded images, of the training data. Images of 8 bits are
+            not decoded.
+
+    Returns:
+        The largest value in them, up to the next of 255, 1023, 4095, 16383 and 65535 (8 to 16
+        bits), or 1.0 if none is larger; `None` if no image has more than 8 bits.
+
+    Raises:
+        ImageError: If an image cannot be read, or has values that are negative or NaN.
+
+    Example:
+
+    >>> max_value = find_max_value(pathlib.Path("thermal/train").glob("*.tif"))
+    >>> train = keras_spd.data.load_detection("thermal/train.json", max_value=max_value)
+    """
+    highest = None
+    for source in images:
+        name = "image" if isinstance(source, bytes) else str(source)
+        with open_image(source, name) as image:
+            if not image.mode.startswith(("I", "F")):
+                continue
+            try:
+                image.load()
+                value = depth.largest_value(image)
+            except _BROKEN as error:
+                raise ImageError(f"{name}: {error}") from error
+        highest = max(value, highest or 0)
+    return None if highest is None else depth.round_up(highest)
 
 
 def read_image(

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from keras_spd.images import depth
-from keras_spd.images.read import ImageError, image_size, read_image, to_array, to_rgb
+from keras_spd.images.read import (
+    ImageError,
+    find_max_value,
+    image_size,
+    read_image,
+    to_array,
+    to_rgb,
+)
 
 
 def encode(image, **options):
@@ -133,7 +140,7 @@ def test_8_bits_in_16_or_floating_point_come_back_exactly():
     [
         (np.float32([[0, 300]]), None, r"photo: .* up to 300, above the default .* of 1\. Pass"),
         (np.float32([[0, np.nan]]), 1.0, "photo: .*not numbers"),
-        (np.float32([[0, np.inf]]), 1.0, "photo: .*up to inf"),
+        (np.float32([[0, np.inf]]), 1.0, "photo: .*infinite"),
         (np.int32([[-3, 0]]), None, r"photo: .*negative values \(-3\)"),
         (np.int32([[0, 70000]]), None, "photo: .*up to 70000, above the default"),
         (np.uint16([[0, 5000]]), 4095, "photo: .*up to 5000, above max_value=4095"),
@@ -240,3 +247,22 @@ def test_truncated():
     assert image_size(data) == (90, 90)
     with pytest.raises(ImageError, match="photo: the image is broken"):
         read_image(data[: len(data) // 2], "photo")
+
+
+def test_find_max_value(tmp_path):
+    def file(values):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.tif"
+        Image.fromarray(values).save(path)
+        return path
+
+    eight = file(np.full((3, 4), 200, "uint8"))
+    assert find_max_value([]) is None and find_max_value([eight]) is None
+    for highest, expected in [(255, 255), (256, 1023), (3967, 4095), (9000, 16383), (20000, 65535)]:
+        low = file(np.full((3, 4), 7, "uint16"))
+        assert find_max_value([low, file(np.full((3, 4), highest, "uint16")), eight]) == expected
+    assert find_max_value([file(np.full((3, 4), 0.25, "float32"))]) == 1
+    assert find_max_value([file(np.full((3, 4), 300.5, "float32"))]) == 1023
+    with pytest.raises(ImageError, match="tif: the image has negative values"):
+        find_max_value([file(np.full((3, 4), -1, "float32"))])
+    with pytest.raises(ImageError, match="no such file"):
+        find_max_value([tmp_path / "missing.tif"])

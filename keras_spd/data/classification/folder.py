@@ -10,6 +10,7 @@ from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.files import check_file
 from keras_spd.images import read as images
+from keras_spd.images.depth import check_max_value
 from keras_spd.images.read import ImageError, find_images, read_image
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ class NoClassFoldersError(ValueError):
     """Something else than a folder with a folder of images for each class."""
 
 
-def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"):
+def from_folder(folder, *, image_size=None, class_names=None, on_problem="error", max_value=None):
     """Reads images that lie in one folder for each class, `folder/CLASS/...`.
 
     Works without TensorFlow. Every image is decoded once before training starts, so that broken
@@ -36,6 +37,9 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
             names of the folders, sorted.
         on_problem: `"error"`, or `"skip"` to leave out broken images. Either way each is reported
             with its file name.
+        max_value: The value that becomes 255 in images of more than 8 bits, as in
+            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits. `keras-spd check-data`
+            and `keras_spd.images.find_max_value` find it.
 
     Returns:
         `ClassificationData`.
@@ -55,7 +59,7 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
         raise ValueError(f'`on_problem` must be "error" or "skip". Received: {on_problem!r}.')
     files, labels, class_names = _find(pathlib.Path(folder), class_names)
     size = image_size or _common_size(files)
-    pixels = _Images(files, size)
+    pixels = _Images(files, size, max_value=check_max_value(max_value))
     broken = pixels.read_all()
     for problem in broken.values():
         _log.warning("%s", problem)
@@ -134,8 +138,9 @@ def _common_size(files):
 class _Images:
     """Image files as an array of shape `(images, height, width, 3)` that is indexed by rows."""
 
-    def __init__(self, files, size, cache=None):
+    def __init__(self, files, size, cache=None, max_value=None):
         self.files = files
+        self.max_value = max_value
         self.shape = (len(files), *size, 3)
         self.cache = cache
 
@@ -157,7 +162,8 @@ class _Images:
     def select(self, indices):
         """Returns some of the images."""
         cache = None if self.cache is None else self.cache[indices]
-        return _Images([self.files[index] for index in indices], self.shape[1:3], cache)
+        files = [self.files[index] for index in indices]
+        return _Images(files, self.shape[1:3], cache, self.max_value)
 
     def __len__(self):
         return len(self.files)
@@ -169,7 +175,7 @@ class _Images:
 
     def _read(self, file):
         check_file(file)
-        pixels = read_image(file)
+        pixels = read_image(file, max_value=self.max_value)
         height, width = self.shape[1:3]
         if pixels.shape[:2] == (height, width):
             return pixels

@@ -5,6 +5,7 @@ import numpy as np
 from keras_spd.data.problems import plural
 from keras_spd.detection import best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
+from keras_spd.images.read import find_max_value
 
 _SIZES = (320, 416, 512, 640, 800, 960, 1280)
 _LEVELS = ("P3", "P4", "P5")
@@ -23,7 +24,8 @@ def describe_detection(data, image_size=(640, 640)):
         `examples_without_boxes` (names of up to 5 of them), `crowd_regions`, `boxes_by_side`
         (square root of width times height, in network pixels), `side_percentiles` (10, 50 and
         90 %), `best_possible_recall` of the default anchors, `suggested_anchors`,
-        `suggested_image_size`, `problems` and `notes`.
+        `suggested_image_size`, `max_value` (of images of more than 8 bits, else `None`), `problems`
+        and `notes`.
     """
     without = [image.name for image in data.images if not len(image.boxes)]
     labels = np.concatenate([image.classes[~image.crowd] for image in data.images] or [[]])
@@ -42,6 +44,7 @@ def describe_detection(data, image_size=(640, 640)):
         "boxes_by_side": dict(
             zip(("<8", "8-16", "16-32", ">=32"), np.histogram(side, edges)[0].tolist(), strict=True)
         ),
+        "max_value": find_max_value(image.encoded() for image in data.images),
         "problems": list(data.problems),
         "notes": list(data.notes),
     }
@@ -93,6 +96,11 @@ def format_description(report):
                 "Half of the boxes are below 16 pixels: consider the head P2 too, "
                 """`--set 'model.options={"levels": ["P2", "P3", "P4", "P5"]}'`."""
             )
+    if report["max_value"] is not None:
+        lines.append(
+            "There are images of more than 8 bits: pass "
+            f"`max_value={report['max_value']:g}`, the common depth that holds all of their values."
+        )
     lines += [f"Note: {note}" for note in report["notes"]]
     count = plural(len(report["problems"]), "problem")
     lines.append(count + (":" if report["problems"] else "."))

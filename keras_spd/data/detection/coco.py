@@ -13,7 +13,7 @@ _IDS = "it must be an integer or a string"
 _LARGEST = 1e12  # of coordinates and areas, in pixels
 
 
-def read_coco(annotations, images=None, *, on_problem="error"):
+def read_coco(annotations, images=None, *, on_problem="error", max_value=None):
     """Reads a data set in COCO's format.
 
     Args:
@@ -21,6 +21,7 @@ def read_coco(annotations, images=None, *, on_problem="error"):
         images: Folder of the images. Defaults to the first of the JSON file's folder, the folder
             above, and their `images` folders that has the first image.
         on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        max_value: As in `load_detection`.
 
     Returns:
         `DetectionData`; its classes are the categories in the order of their ids.
@@ -50,7 +51,13 @@ def read_coco(annotations, images=None, *, on_problem="error"):
         if size is not None:
             found.append(
                 boxed_image(
-                    problems, image_id=id_, name=str(file), source=file, size_hw=size, **boxes[id_]
+                    problems,
+                    max_value=max_value,
+                    image_id=id_,
+                    name=str(file),
+                    source=file,
+                    size_hw=size,
+                    **boxes[id_],
                 )
             )
     found = problems.drop_broken(found)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class BoxedImage:
         crowd: Boolean array of shape `(boxes,)`: regions of many objects, which training leaves
             out and COCO's scores ignore.
         records: For each box its entry in COCO's annotations, where it was read from one.
+        max_value: What becomes 255 in an image of more than 8 bits, as in `load_detection`.
     """
 
     image_id: Any
@@ -36,11 +38,15 @@ class BoxedImage:
     classes: np.ndarray
     crowd: np.ndarray
     records: tuple[dict, ...] = ()
+    max_value: float | None = None
 
     def read(self):
         """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
-        source = self.source() if callable(self.source) else self.source
-        return read_image(source, self.name, self.size_hw)
+        return read_image(self.encoded(), self.name, self.size_hw, self.max_value)
+
+    def encoded(self) -> str | os.PathLike | bytes:
+        """Returns the path of the image, or its encoded bytes."""
+        return self.source() if callable(self.source) else self.source
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -241,12 +247,13 @@ def boxed_image(
     crowd=None,
     places=None,
     records=(),
+    max_value=None,
 ):
     """Makes a `BoxedImage`, noting and leaving out bad boxes.
 
     Args:
         problems: `Problems` to note them in.
-        image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
+        image_id, name, source, size_hw, classes, crowd, max_value: As in `BoxedImage`.
         boxes: List of xyxy boxes in pixels, any numbers.
         places: For each box where it is written, for messages; `name` by default.
         records: For each box its entry in COCO's annotations, or nothing.
@@ -276,4 +283,5 @@ def boxed_image(
         classes=np.array(classes, "int32").reshape(-1)[good],
         crowd=crowd[good],
         records=tuple(itertools.compress(records, good)),
+        max_value=max_value,
     )

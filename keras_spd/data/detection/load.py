@@ -9,10 +9,18 @@ from keras_spd.data.detection.coco import read_coco
 from keras_spd.data.detection.tfds import read_tfds_detection
 from keras_spd.data.detection.voc import read_voc
 from keras_spd.data.detection.yolo import is_yolo_folder, read_yolo
+from keras_spd.images.depth import check_max_value
 
 
 def load_detection(
-    source, *, name=None, images=None, data_dir=None, class_names=None, on_problem="error"
+    source,
+    *,
+    name=None,
+    images=None,
+    data_dir=None,
+    class_names=None,
+    on_problem="error",
+    max_value=None,
 ):
     """Reads a detection data set, in the format its source shows.
 
@@ -33,6 +41,9 @@ def load_detection(
             matched by name. Defaults to those of the data set.
         on_problem: `"error"`, or `"skip"` to leave out broken images and annotations. Either way
             each is reported with its file name.
+        max_value: The value that becomes 255 in images of more than 8 bits, as in
+            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits. `keras-spd check-data`
+            and `keras_spd.images.find_max_value` find it.
 
     Returns:
         `DetectionData`.
@@ -46,18 +57,19 @@ def load_detection(
     >>> train = keras_spd.data.load_detection("boards/train.json", images="boards/images")
     >>> model.fit(train.batches(16, (320, 320), shuffle=True), epochs=40)
     """
+    options = {"on_problem": on_problem, "max_value": check_max_value(max_value)}
     if name is not None:
-        data = read_tfds_detection(name, str(source), data_dir=data_dir, on_problem=on_problem)
+        data = read_tfds_detection(name, str(source), data_dir=data_dir, **options)
         return _with_classes(data, class_names)
     path, split = _split(str(source))
     if path.suffix == ".json":
-        data = read_coco(path, images, on_problem=on_problem)
+        data = read_coco(path, images, **options)
     elif path.suffix in (".yaml", ".yml"):
-        data = read_yolo(path, split, on_problem=on_problem)
+        data = read_yolo(path, split, **options)
     elif path.is_dir() and ((path / "Annotations").is_dir() or any(path.glob("*.xml"))):
-        data = read_voc(path, split, images, class_names=class_names, on_problem=on_problem)
+        data = read_voc(path, split, images, class_names=class_names, **options)
     elif path.is_dir() and is_yolo_folder(path):
-        data = read_yolo(path, images=images, on_problem=on_problem)
+        data = read_yolo(path, images=images, **options)
     else:
         what = "a file of another kind" if path.exists() else "not there"
         raise ValueError(

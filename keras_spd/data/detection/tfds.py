@@ -12,7 +12,9 @@ from keras_spd.data.problems import Problems
 from keras_spd.images.read import ImageError, image_size
 
 
-def read_tfds_detection(name, split, *, data_dir=None, download=True, on_problem="error"):
+def read_tfds_detection(
+    name, split, *, data_dir=None, download=True, on_problem="error", max_value=None
+):
     """Reads a detection data set of TensorFlow Datasets.
 
     Args:
@@ -21,6 +23,7 @@ def read_tfds_detection(name, split, *, data_dir=None, download=True, on_problem
         data_dir: Folder with prepared data sets. Defaults to TFDS' own.
         download: Boolean, whether to fetch a data set that is not in `data_dir`.
         on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        max_value: As in `load_detection`.
 
     Returns:
         `DetectionData`. Images stay in TFDS' files and are read from there one by one.
@@ -72,6 +75,7 @@ def read_tfds_detection(name, split, *, data_dir=None, download=True, on_problem
                 name=file,
                 source=records[number] if records else _Bytes(encoded),
                 size_hw=size,
+                max_value=max_value,
                 boxes=boxes * [width, height, width, height],
                 classes=labels,
                 crowd=example[objects][crowd_key] if crowd_key else None,

@@ -8,7 +8,9 @@ from keras_spd.data.problems import Problems
 from keras_spd.images.read import SUFFIXES, ImageError, image_sizes
 
 
-def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="error"):
+def read_voc(
+    folder, split=None, images=None, *, class_names=None, on_problem="error", max_value=None
+):
     """Reads a data set in VOC's format.
 
     Args:
@@ -19,6 +21,7 @@ def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="e
             or the folder of the `.xml` files.
         class_names: The classes, in order. Defaults to all names in the files, sorted.
         on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        max_value: As in `load_detection`.
 
     Returns:
         `DetectionData`. Image ids are numbers from 1, in the order of the file names. Objects
@@ -71,6 +74,7 @@ def read_voc(folder, split=None, images=None, *, class_names=None, on_problem="e
                 name=str(image),
                 source=image,
                 size_hw=size,
+                max_value=max_value,
                 boxes=[box for box, ok in zip(boxes, known, strict=True) if ok],
                 classes=[class_names.index(n) for n, ok in zip(names, known, strict=True) if ok],
             )

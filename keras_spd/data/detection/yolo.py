@@ -16,7 +16,7 @@ from keras_spd.data.problems import Problems
 from keras_spd.images.read import SUFFIXES, ImageError, find_images
 
 
-def read_yolo(source, split=None, images=None, *, on_problem="error"):
+def read_yolo(source, split=None, images=None, *, on_problem="error", max_value=None):
     """Reads a data set in YOLO's format.
 
     A line of a text file is `class x y width height`: the class counted from 0, then the box's
@@ -33,6 +33,7 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
         images: Folder of the images, if `source` is a folder of labels only: the text file of
             `images/train/a.jpg` is then `source/train/a.txt`.
         on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        max_value: As in `load_detection`.
 
     Returns:
         `DetectionData`. Image ids are numbers from 1, in the order of the file names.
@@ -80,6 +81,7 @@ def read_yolo(source, split=None, images=None, *, on_problem="error"):
             name=str(file),
             source=file,
             size_hw=size,
+            max_value=max_value,
             boxes=boxes,
             classes=classes,
             places=places,
