@@ -4,40 +4,90 @@ import dataclasses
 
 import keras
 
-from keras_spd.images.preprocessing import Statistics
+from keras_spd.images.preprocessing import Preprocessing, Statistics
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class ModelInfo:
     """What must be known of a trained model before it can be used, beside its weights.
 
     Args:
         architecture: Name of the constructor, such as `"ResNet18SPD"`.
         class_names: One name for each output, in order; `None` if unknown.
-        statistics: The `Statistics` its inputs are normalised with; `None` for raw inputs.
-        input_range: Smallest and largest pixel value before normalisation.
-        image_size: `(height, width)` the model was trained at; `None` if unknown.
+        preprocessing: `Preprocessing`, how images become what the model takes.
+        statistics, input_range, image_size, resize, outputs: The same facts one by one, also in
+            `dataclasses.replace`; `image_size` is the `size` of `Preprocessing`.
+
+    Example:
+
+    >>> info = ModelInfo(class_names=("cat", "dog"), statistics="imagenet")
+    >>> info = dataclasses.replace(info, image_size=(224, 224))
+    >>> info.preprocessing.size
+    (224, 224)
     """
 
-    architecture: str | None = None
-    class_names: tuple[str, ...] | None = None
-    statistics: Statistics | None = None
-    input_range: tuple[float, float] = (0.0, 255.0)
-    image_size: tuple[int, int] | None = None
+    architecture: str | None
+    class_names: tuple[str, ...] | None
+    preprocessing: Preprocessing
+
+    def __init__(self, architecture=None, class_names=None, preprocessing=None, **facts):
+        if "image_size" in facts:
+            facts["size"] = facts.pop("image_size")
+        preprocessing = dataclasses.replace(preprocessing or Preprocessing(), **facts)
+        object.__setattr__(self, "architecture", architecture)
+        object.__setattr__(self, "class_names", class_names)
+        object.__setattr__(self, "preprocessing", preprocessing)
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """The `Statistics` that images are normalised with, or `None`."""
+        return self.preprocessing.statistics
+
+    @property
+    def input_range(self) -> tuple[float, float] | None:
+        """What 0 and 255 become, if there are no statistics; `None` if unknown."""
+        return self.preprocessing.input_range
+
+    @property
+    def image_size(self) -> tuple[int, int] | None:
+        """`(height, width)` the model was trained at; `None` if unknown."""
+        return self.preprocessing.size
 
     @classmethod
     def from_config(cls, config):
         """Rebuilds the record from the lists and dictionaries of a model's config."""
-        statistics = config.get("statistics")
-        class_names = config.get("class_names")
-        image_size = config.get("image_size")
-        return cls(
-            architecture=config.get("architecture"),
-            class_names=tuple(class_names) if class_names is not None else None,
-            statistics=Statistics(**statistics) if statistics is not None else None,
-            input_range=tuple(config.get("input_range", (0.0, 255.0))),
-            image_size=tuple(image_size) if image_size is not None else None,
+        config = dict(config)
+        if config.get("class_names") is not None:
+            config["class_names"] = tuple(config["class_names"])
+        if "preprocessing" in config:
+            config["preprocessing"] = Preprocessing.from_config(config["preprocessing"])
+        elif list(config.get("input_range", _ANY_RANGE)) == _ANY_RANGE:
+            config.pop("input_range", None)
+        return cls(**config)
+
+
+# What files of version 0.1.0 before `Preprocessing` say where nobody said anything.
+_ANY_RANGE = [0.0, 255.0]
+
+
+def known_preprocessing(model):
+    """Returns the `Preprocessing` of a model.
+
+    Raises:
+        ValueError: If the model does not say how its images are normalised.
+    """
+    info = getattr(model, "info", None)
+    if info is None or not info.preprocessing.is_known:
+        raise ValueError(
+            f"`{model.name}` does not know how its images are normalised, so that pixels would "
+            "give wrong results. Say it with `keras_spd.applications.ModelInfo`: `model.info = "
+            'dataclasses.replace(model.info, statistics="imagenet")` for an `ImageModel`, '
+            "`model = ImageModel(model.inputs, model.outputs, info=ModelInfo(...))` for any other "
+            "functional model. `statistics` is a name or `Statistics(mean, std)`; a network that "
+            "scales inside or takes scaled pixels has `input_range=(0, 255)`, `(0, 1)` or `(-1, 1)`"
+            " instead."
         )
+    return info.preprocessing
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")

@@ -10,7 +10,7 @@ class BrightBox:
 
     stride = 32
     image_sizes = None
-    info = keras_spd.applications.ModelInfo(class_names=("bright",))
+    info = keras_spd.applications.ModelInfo(class_names=("bright",), input_range=(0, 255))
     decoder = keras_spd.detection.Decoder()
     bounding_box_format = "xyxy"
 

@@ -17,6 +17,7 @@ from keras_spd.image_model import ImageModel as ImageModel
 from keras_spd.image_model import ModelInfo as ModelInfo
 from keras_spd.image_model import find_pyramid as find_pyramid
 from keras_spd.images.preprocessing import STATISTICS as STATISTICS
+from keras_spd.images.preprocessing import Preprocessing as Preprocessing
 from keras_spd.images.preprocessing import Statistics as Statistics
 from keras_spd.images.preprocessing import decode_predictions as decode_predictions
 from keras_spd.images.preprocessing import get_statistics as get_statistics

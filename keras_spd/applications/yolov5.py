@@ -154,7 +154,7 @@ def YOLOV5SPD(
     else:
         inputs, features = _given_backbone(backbone, levels)
         prefix = _free_prefix(backbone)
-        input_range = getattr(backbone, "info", ModelInfo()).input_range
+        input_range = getattr(backbone, "info", ModelInfo()).input_range or (0.0, 255.0)
     features = _neck(features, variant, levels, downsampling, prefix)
     outputs = {
         level: blocks.raw_predictions(

@@ -75,7 +75,10 @@ class Detector(keras.Model):
 
     @property
     def info(self):
-        """The model's `ModelInfo`. Assign a new one, e.g. from `dataclasses.replace`."""
+        """The model's `ModelInfo`. Assign a new one, e.g. from `dataclasses.replace`.
+
+        Images are letterboxed, and the network takes pixels 0..255 where nothing else is said.
+        """
         return self._info
 
     @info.setter
@@ -85,7 +88,8 @@ class Detector(keras.Model):
                 f"`class_names` must name each of the {self.num_classes} classes of the model. "
                 f"Received: {len(info.class_names)} names."
             )
-        self._info = info
+        facts = {} if info.preprocessing.is_known else {"input_range": (0.0, 255.0)}
+        self._info = dataclasses.replace(info, resize="letterbox", **facts)
 
     @property
     def decoder(self):

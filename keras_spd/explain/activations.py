@@ -5,7 +5,8 @@ import contextlib
 import keras
 import numpy as np
 
-from keras_spd.surgery.graph import is_graph, operations, walk
+from keras_spd.surgery.graph import walk
+from keras_spd.surgery.outputs import PROBABILITIES, final_operation
 
 
 @contextlib.contextmanager
@@ -74,40 +75,22 @@ def feature_layers(network, images):
 
 @contextlib.contextmanager
 def before_activation(network):
-    """Makes a classifier return scores instead of probabilities, as long as the context lasts."""
-    layer = last_layer(network)
-    if isinstance(layer, keras.layers.Softmax):
-        layer.call = lambda inputs, *args, **kwargs: inputs
+    """Makes a classifier return logits instead of probabilities, as long as the context lasts."""
+    operation = final_operation(network)
+    if hasattr(operation, "activation"):
+        activation, operation.activation = operation.activation, keras.activations.linear
         try:
             yield
         finally:
-            del layer.call
-    elif hasattr(layer, "activation"):
-        activation, layer.activation = layer.activation, keras.activations.linear
+            operation.activation = activation
+    elif isinstance(operation, PROBABILITIES):
+        operation.call = lambda inputs, *args, **kwargs: inputs
         try:
             yield
         finally:
-            layer.activation = activation
+            del operation.call
     else:
         yield
-
-
-def gives_scores(network):
-    """Tells whether a classifier returns scores as they are, without softmax or sigmoid."""
-    layer = last_layer(network)
-    if isinstance(layer, keras.layers.Softmax):
-        return False
-    return getattr(layer, "activation", keras.activations.linear) is keras.activations.linear
-
-
-def last_layer(network):
-    """Returns the layer that gives the output of a network, in a nested model the one inside."""
-    while is_graph(network):
-        if isinstance(network, keras.Sequential):
-            network = operations(network)[-1]
-        else:
-            network = network.outputs[0]._keras_history.operation
-    return network
 
 
 def gradient(function, at):

@@ -4,14 +4,15 @@ import dataclasses
 
 import keras
 import numpy as np
-from PIL import Image
 
-from keras_spd.applications import Detector, preprocess_input
+from keras_spd.applications import Detector
 from keras_spd.detection.detector import standardize_image_size
-from keras_spd.explain.activations import gives_scores, to_numpy
-from keras_spd.images.geometry import Letterbox, letterbox
+from keras_spd.explain.activations import to_numpy
+from keras_spd.image_model import known_preprocessing
+from keras_spd.images.geometry import Letterbox, letterbox, stretch
 from keras_spd.images.read import read_image
 from keras_spd.surgery.graph import check_graph
+from keras_spd.surgery.outputs import to_probabilities
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,13 +60,7 @@ def prepare(model, image):
         low, high = float(image.min()), float(image.max())
         pixels = (255 * (image - low) / ((high - low) or 1)).round().astype("uint8")
         return NetworkInput(network, image[None].astype("float32"), pixels, pixels)
-    info = getattr(model, "info", None)
-    if info is None:
-        raise ValueError(
-            f"`{model.name}` does not know how its images are normalised. Pass a float array as "
-            "the network takes it, or give the model the `info` of the one it was made from: "
-            "`ImageModel(model.inputs, model.outputs, info=ModelInfo(statistics=...))`."
-        )
+    preprocessing = known_preprocessing(model)
     if isinstance(model, Detector):
         size = standardize_image_size(None, model)
         if model.image_sizes is None:  # without margins that it does not need
@@ -73,14 +68,10 @@ def prepare(model, image):
         pixels, _ = letterbox(image, size)
     else:
         size = network.input_shape[1:3]
-        size = (info.image_size or image.shape[:2]) if None in size else size
-        pixels = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-    if getattr(info, "statistics", None) is not None:
-        batch = preprocess_input(pixels, info.statistics)
-    else:
-        low, high = info.input_range
-        batch = pixels.astype("float32") * ((high - low) / 255) + low
-    return NetworkInput(network, batch[None], pixels, image)
+        size = (preprocessing.size or image.shape[:2]) if None in size else size
+        pixels = stretch(image, size)
+    batch = preprocessing.normalize(pixels[None])
+    return NetworkInput(network, batch, pixels, image)
 
 
 def classify(model, image, top=5):
@@ -93,7 +84,7 @@ def classify(model, image, top=5):
 
     Returns:
         List of `(class_index, class_name, probability)`, the most probable first. Of a model that
-        returns scores, the softmax of these.
+        returns logits, the softmax of these.
 
     Raises:
         ValueError: If the model is no classifier.
@@ -105,10 +96,8 @@ def classify(model, image, top=5):
     """
     check_classifier(model, "classify")
     given = prepare(model, image)
-    [values] = to_numpy(given.network(given.batch, training=False))
-    if gives_scores(given.network):
-        values = np.exp(values - values.max())
-        values /= values.sum()
+    outputs = given.network(given.batch, training=False)
+    [values] = to_numpy(to_probabilities(model, outputs))
     best = np.argsort(-values, kind="stable")[:top]
     return [(int(index), class_name(model, int(index)), float(values[index])) for index in best]
 

@@ -200,12 +200,9 @@ def with_detections(model, image_size, batch_size):
 
     The layer that decodes and suppresses is called `LAYER`.
     """
-    low, high = model.info.input_range
     inputs = keras.Input(batch_shape=(batch_size, *image_size, 3), name="images")
-    pixels = inputs
-    if (low, high) != (0.0, 255.0):
-        pixels = keras.layers.Rescaling((high - low) / 255, low)(inputs)
+    batch = model.info.preprocessing.normalize_in_graph(inputs)
     outputs = BuiltinDetections(
         model.decoder, model.anchors, model.bounding_box_format, name=LAYER
-    )(model.network(pixels))
+    )(model.network(batch))
     return keras.Model(inputs, outputs, name="serve")

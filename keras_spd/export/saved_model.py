@@ -116,7 +116,9 @@ def _serving(model, image_size):
             serving.image_sides(model, image_size),
             model.input_shape[3],
             lambda images: {
-                "predictions": model(serving.to_network(model, images), training=False)
+                "predictions": serving.from_network(
+                    model, model(serving.to_network(model, images), training=False)
+                )
             },
         )
     from keras_spd.detection.detector import standardize_image_size

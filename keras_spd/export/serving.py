@@ -1,15 +1,17 @@
 """What a device runs: from pixels to detections or class probabilities, as one model."""
 
 import keras
-import numpy as np
+
+from keras_spd.surgery.outputs import to_probabilities
 
 
 def takes_pixels(model):
     """Tells whether what goes into an exported file is pixels, 0 to 255.
 
-    So it is for detectors, and for classifiers that know the statistics of their inputs.
+    So it is for detectors, and for classifiers that say how images are normalised.
     """
-    return hasattr(model, "decoder") or _statistics(model) is not None
+    info = getattr(model, "info", None)
+    return info is not None and info.preprocessing.is_known
 
 
 def serving_model(model, image_size, batch_size):
@@ -50,32 +52,22 @@ def image_sides(model, image_size):
 
 
 def classify(model, pixels):
-    """Calls a classifier on pixels, or on whatever it takes if it knows no statistics."""
-    statistics = _statistics(model)
-    if statistics is None:
+    """Calls a classifier in a graph: from pixels to probabilities, or as it is if it is unknown."""
+    if not takes_pixels(model):
         return model(pixels, training=False)
-    # As a 1x1 convolution it is one operator, which 8 bits do no harm to.
-    deviation = 255 * np.array(statistics.std)
-    normalize = keras.layers.DepthwiseConv2D(1, name="normalize", dtype="float32")
-    normalize.build(pixels.shape)
-    normalize.kernel.assign((1 / deviation).reshape(1, 1, 3, 1))
-    normalize.bias.assign(-255 * np.array(statistics.mean) / deviation)
-    return model(normalize(pixels), training=False)
+    batch = model.info.preprocessing.normalize_in_graph(pixels)
+    return from_network(model, model(batch, training=False))
 
 
 def to_network(model, pixels):
     """Returns what the Keras model itself takes, of an exported file's input."""
-    from keras_spd.images.preprocessing import preprocess_input
-
-    if hasattr(model, "decoder"):
-        low, high = model.info.input_range
-        return pixels * ((high - low) / 255) + low
-    statistics = _statistics(model)
-    return pixels if statistics is None else preprocess_input(pixels, statistics)
+    return model.info.preprocessing.normalize(pixels) if takes_pixels(model) else pixels
 
 
-def _statistics(model):
-    return getattr(getattr(model, "info", None), "statistics", None)
+def from_network(model, outputs):
+    """Returns what an exported file of a classifier gives, of the Keras model's own outputs."""
+    is_classifier = takes_pixels(model) and len(outputs.shape) == 2
+    return to_probabilities(model, outputs) if is_classifier else outputs
 
 
 def describe(model, image_size, quantization=None):

@@ -7,6 +7,7 @@ import numpy as np
 from keras_spd.detection import Decoder
 from keras_spd.export.tflite_runtime import TFLiteFile
 from keras_spd.image_model import ModelInfo
+from keras_spd.images.preprocessing import Preprocessing
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,10 @@ class TFLiteDetector:
         self.bounding_box_format = record["bounding_box_format"]
         self.image_sizes = self.file.image_sizes
         self.stride = 1  # the file knows its sizes
-        self.info = ModelInfo(class_names=_class_names(record), image_size=self.image_sizes[0])
+        self.info = ModelInfo(
+            class_names=_class_names(record),
+            preprocessing=Preprocessing("letterbox", self.image_sizes[0], (0, 255)),
+        )
         self._inside = self._decoder = Decoder(
             record["confidence_threshold"], record["iou_threshold"], record["max_detections"]
         )
@@ -94,8 +98,13 @@ class TFLiteClassifier:
         runner = next(iter(self.file.runners.values()))
         ((self._output, details),) = runner.get_output_details().items()
         self.output_shape = (None, *map(int, details["shape"][1:]))
-        # Pixels are what it takes, so that there are no statistics to normalise with.
-        self.info = ModelInfo(class_names=_class_names(record), image_size=self.image_sizes[0])
+        # It normalises pixels, and makes probabilities of logits, inside.
+        self.info = ModelInfo(
+            class_names=_class_names(record),
+            preprocessing=Preprocessing(
+                size=self.image_sizes[0], input_range=(0, 255), outputs="probabilities"
+            ),
+        )
 
     def predict_on_batch(self, images):
         """Returns an array of shape `(batch, classes)`."""

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from keras_spd.boxes import convert_boxes, intersection_over_union
-from keras_spd.export.serving import to_network
+from keras_spd.export.serving import from_network, to_network
 from keras_spd.export.tflite_runtime import TFLiteFile
 
 # Files look at 1,000 candidates of an image and `Decoder` at 30,000: with thresholds as low as
@@ -100,7 +100,8 @@ def verify_detector(path, model, images, run, tolerance, agreement):
 
 def verify_classifier(path, model, images, received, tolerance, agreement):
     """Compares a classifier with the scores that a file gave the same images."""
-    expected = model.predict(to_network(model, images), verbose=0)
+    outputs = model.predict(to_network(model, images), verbose=0)
+    expected = np.asarray(from_network(model, outputs))
     tolerance = 1e-4 if tolerance is None else tolerance
     comparison = Comparison.of_classes(expected, received)
     return comparison.check(path, model, tolerance, agreement or 0.0)

@@ -92,6 +92,20 @@ def letterbox(pixels, image_size):
     return canvas, fit
 
 
+def stretch(pixels, image_size):
+    """Resizes an image to `(height, width)` whatever its shape, by bilinear interpolation.
+
+    Args:
+        pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
+        image_size: `(height, width)` of the result.
+
+    Returns:
+        uint8 array of shape `(*image_size, 3)`.
+    """
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    return np.asarray(picture.resize(tuple(image_size)[::-1], Image.Resampling.BILINEAR))
+
+
 def place(canvas, pixels, boxes, scale, corner):
     """Draws an image on a canvas, scaled and at a place, and moves its boxes along.
 

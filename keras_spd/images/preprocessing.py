@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -101,6 +102,127 @@ def preprocess_input(x, statistics="cifar10"):
         if hasattr(x, "new_tensor"):  # PyTorch takes no lists
             mean, std = x.new_tensor(mean), x.new_tensor(std)
     return (x - mean) / std
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How an image file becomes what a network takes, and what the network's outputs are.
+
+    It is part of a model's `ModelInfo` and saved with it. Prediction, explanation, evaluation and
+    every exported file follow it.
+
+    Args:
+        resize: `"stretch"`, to the network's size whatever the shape, or `"letterbox"`, which
+            keeps the shape and fills the rest with gray.
+        size: `(height, width)` the network was trained at, in pixels; `None` if unknown.
+        input_range: What 0 and 255 become, for a network that takes scaled pixels: `(0, 255)`
+            for pixels as they are, `(0, 1)`, `(-1, 1)`. Without effect beside `statistics`.
+        statistics: `Statistics` that images are normalised with, or `None`.
+        outputs: What a classifier returns, `"probabilities"` or `"logits"`; `None` to decide by
+            its last operation.
+
+    Raises:
+        ValueError: If an argument is not as described.
+
+    Example:
+
+    >>> mobilenet = Preprocessing(size=(224, 224), input_range=(-1, 1))
+    >>> mobilenet.normalize(np.array([0, 255], "uint8"))
+    array([-1.,  1.], dtype=float32)
+    """
+
+    resize: str = "stretch"
+    size: tuple[int, int] | None = None
+    input_range: tuple[float, float] | None = None
+    statistics: Statistics | None = None
+    outputs: str | None = None
+
+    def __post_init__(self):
+        for name, kind in (("size", int), ("input_range", float)):
+            pair = getattr(self, name)
+            if pair is not None:
+                object.__setattr__(self, name, _pair(name, pair, kind))
+        if isinstance(self.statistics, dict):  # of a config
+            object.__setattr__(self, "statistics", Statistics(**self.statistics))
+        elif self.statistics is not None:
+            object.__setattr__(self, "statistics", get_statistics(self.statistics))
+        for name, choices in (
+            ("resize", ("stretch", "letterbox")),
+            ("outputs", (None, "probabilities", "logits")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(map(repr, choices))}. "
+                    f"Received: {name}={getattr(self, name)!r}."
+                )
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it says what becomes of pixels."""
+        return self.statistics is not None or self.input_range is not None
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the network takes pixels from 0 to 255 as they are."""
+        return self.statistics is None and self.input_range == (0.0, 255.0)
+
+    def normalize(self, pixels):
+        """Returns what the network takes of pixels 0..255.
+
+        Args:
+            pixels: Array or tensor of any numbers, RGB in its last axis.
+
+        Returns:
+            Of the same shape: a float32 array for an array, else a tensor.
+        """
+        if self.statistics is not None:
+            return preprocess_input(pixels, self.statistics)
+        scale, low = self._scale_and_low()
+        if isinstance(pixels, np.ndarray):
+            pixels = pixels.astype("float32")
+        return pixels if self.takes_pixels else pixels * scale + low
+
+    def normalize_in_graph(self, pixels):
+        """Returns the same as `normalize`, by layers of float32: for a model that is exported."""
+        if self.statistics is not None:
+            # As a 1x1 convolution it is one operator, which 8 bits do no harm to.
+            deviation = 255 * np.array(self.statistics.std)
+            layer = keras.layers.DepthwiseConv2D(1, name="normalize", dtype="float32")
+            layer.build(pixels.shape)
+            layer.kernel.assign((1 / deviation).reshape(1, 1, 3, 1))
+            layer.bias.assign(-255 * np.array(self.statistics.mean) / deviation)
+            return layer(pixels)
+        if self.takes_pixels:
+            return pixels
+        scale, low = self._scale_and_low()
+        return keras.layers.Rescaling(scale, low, name="normalize", dtype="float32")(pixels)
+
+    def _scale_and_low(self):
+        if self.input_range is None:
+            raise ValueError("`Preprocessing` needs `statistics` or `input_range` to normalise.")
+        low, high = self.input_range
+        return (high - low) / 255, low
+
+    def to_config(self) -> dict:
+        """Returns numbers, strings, lists and dictionaries alone."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the record from `to_config`, also after a way through JSON."""
+        return cls(**config)
+
+
+def _pair(name, values, kind):
+    """Returns two numbers, or raises a `ValueError`."""
+    values = tuple(values) if isinstance(values, (tuple, list, np.ndarray)) else (values,)
+    numbers = all(isinstance(value, (int, float, np.number)) for value in values)
+    if len(values) == 2 and numbers:
+        first, second = map(kind, values)
+        if (first < second) if kind is float else (min(first, second) > 0):
+            return first, second
+    accepted = "(lowest, highest)" if kind is float else "(height, width), in pixels"
+    raise ValueError(f"`{name}` must be {accepted}. Received: {name}={values!r}.")
 
 
 def decode_predictions(predictions, class_names, top=5):

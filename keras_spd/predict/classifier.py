@@ -2,23 +2,21 @@
 
 import keras
 import numpy as np
-from PIL import Image
 
-from keras_spd.applications import preprocess_input
-from keras_spd.explain.activations import gives_scores
-from keras_spd.image_model import ModelInfo
+from keras_spd.image_model import ModelInfo, known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches
+from keras_spd.images.geometry import stretch
 from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.results import Classes
+from keras_spd.surgery.outputs import output_kind, to_probabilities
 
 
 class Classifier:
     """Runs a classifier on image files and arrays of any size.
 
     An image is resized to what the network takes, and not cropped, as in training; then it is
-    normalised with the statistics that the model knows (`model.info`). Scores of a model without
-    softmax become probabilities.
+    normalised as the model says (`model.info.preprocessing`). Logits become probabilities.
 
     Args:
         model: Keras model from images to one row of numbers each, such as an `ImageModel`, or
@@ -28,7 +26,8 @@ class Classifier:
         top: Integer, how many classes are returned for an image.
 
     Raises:
-        ValueError: If the model is no classifier, or its image size is not known.
+        ValueError: If the model is no classifier, or does not say its image size, how images are
+            normalised, or whether it returns logits.
 
     Example:
 
@@ -49,6 +48,8 @@ class Classifier:
         self.model = model
         self.info = getattr(model, "info", None) or ModelInfo()
         self.image_size = self._check_size(image_size)
+        self._preprocessing = known_preprocessing(model)
+        output_kind(model)  # or an error
         self.batch_size = batch_size
         self._batch_sizes = BatchSizes(model)
         self.top = min(top, shapes[1][-1])
@@ -90,16 +91,12 @@ class Classifier:
         ]
 
     def _resize(self, image):
-        return np.asarray(to_rgb(image).resize(self.image_size[::-1], Image.Resampling.BILINEAR))
+        return stretch(to_rgb(image), self.image_size)
 
     def _predict(self, pixels):
-        batch = self._batch_sizes.fill(np.stack(pixels).astype("float32"))
-        statistics = self.info.statistics
-        if statistics is not None:
-            batch = preprocess_input(batch, statistics)
-        rows = keras.ops.convert_to_numpy(self.model.predict_on_batch(batch))[: len(pixels)]
-        if isinstance(self.model, keras.Model) and gives_scores(self.model):
-            rows = keras.ops.convert_to_numpy(keras.ops.softmax(rows))
+        batch = self._preprocessing.normalize(self._batch_sizes.fill(np.stack(pixels)))
+        rows = to_probabilities(self.model, self.model.predict_on_batch(batch))
+        rows = keras.ops.convert_to_numpy(rows)[: len(pixels)]
         best = np.argsort(-rows, axis=1, kind="stable")[:, : self.top]
         return [
             Classes(row[classes], classes, self.info.class_names)

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.detector import standardize_image_size
+from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.read import to_rgb
@@ -155,10 +156,9 @@ def detect(model, images, letterboxes, decoder):
     Returns:
         List of `Detections`, one for each of `letterboxes`.
     """
-    low, high = model.info.input_range
     if model.decoder != decoder:
         model.decoder = decoder
-    outputs = model.predict_on_batch(images.astype("float32") * ((high - low) / 255) + low)
+    outputs = model.predict_on_batch(known_preprocessing(model).normalize(images))
     if model.bounding_box_format != "xyxy":
         size = images.shape[1:3]
         outputs["boxes"] = convert_boxes(outputs["boxes"], model.bounding_box_format, "xyxy", size)

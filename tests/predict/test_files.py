@@ -1,6 +1,7 @@
 """From files to files: what is found, what is written, and what an error leaves."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -127,6 +128,7 @@ def test_options_and_models_that_do_not_fit():
     model = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(None, None, 3))
     with pytest.raises(ValueError, match="give `image_size`"):
         Classifier(model)
+    model.info = dataclasses.replace(model.info, statistics="cifar10")
     [found] = Classifier(model, (32, 48))([np.zeros((20, 20, 3), "uint8")])
     assert len(found) == 2 and found.name(1) == "1"
 

@@ -53,7 +53,7 @@ class BrightSpots:
 
     stride = 32
     image_sizes = None
-    info = keras_spd.applications.ModelInfo()
+    info = keras_spd.applications.ModelInfo(input_range=(0, 255))
     decoder = keras_spd.detection.Decoder()
     bounding_box_format = "xyxy"
 

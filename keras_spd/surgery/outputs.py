@@ -1,0 +1,110 @@
+"""What a classifier's outputs are: probabilities or logits."""
+
+import keras
+
+from keras_spd.surgery.graph import is_graph
+
+# They change the form of numbers, or nothing in inference.
+_PASS = (
+    keras.layers.ActivityRegularization,
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+    keras.src.ops.core.Cast,
+    keras.src.ops.numpy.Reshape,
+    keras.src.ops.numpy.Squeeze,
+)
+PROBABILITIES = (
+    keras.layers.Softmax,
+    keras.src.ops.nn.Softmax,
+    keras.src.ops.nn.Sigmoid,
+    keras.src.ops.nn.HardSigmoid,
+)
+_ACTIVATIONS = tuple(
+    getattr(keras.activations, name) for name in ("softmax", "sigmoid", "hard_sigmoid")
+)
+_LOGITS = (
+    keras.layers.Add,
+    keras.layers.BatchNormalization,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.src.ops.numpy.Add,
+    keras.src.ops.numpy.Divide,  # by a temperature
+    keras.src.ops.numpy.Matmul,
+    keras.src.ops.numpy.Mean,
+    keras.src.ops.numpy.Multiply,
+)
+
+
+def output_kind(model):
+    """Tells what a classifier returns.
+
+    Args:
+        model: Keras model, or another one with `info`. What `info.preprocessing.outputs` says
+            counts; if it says nothing, the operation that the outputs come from.
+
+    Returns:
+        `"probabilities"` (softmax or sigmoid) or `"logits"`.
+
+    Raises:
+        ValueError: If neither says it.
+    """
+    info = getattr(model, "info", None)
+    if info is not None and info.preprocessing.outputs is not None:
+        return info.preprocessing.outputs
+    operation = final_operation(model) if is_graph(model) else None
+    if isinstance(operation, PROBABILITIES):
+        return "probabilities"
+    activation = getattr(operation, "activation", None)
+    if activation in _ACTIVATIONS:
+        return "probabilities"
+    if activation is keras.activations.linear or isinstance(operation, _LOGITS):
+        return "logits"
+    last = "unknown" if operation is None else f"`{operation.name}` ({type(operation).__name__})"
+    raise ValueError(
+        f"It cannot be seen whether `{model.name}` returns probabilities or logits; its last "
+        f"operation is {last}. Say it: `model.info = dataclasses.replace(model.info, "
+        'outputs="probabilities")`, or `"logits"`.'
+    )
+
+
+def final_operation(network):
+    """Returns the operation that decides what the values of a network's first output are.
+
+    Behind it they are only reshaped, cast or passed on. Nested models are opened. `None` if
+    nothing is done to the inputs.
+    """
+    tensor = network.outputs[0]
+    while True:
+        operation, index = tensor._keras_history[:2]
+        if isinstance(operation, keras.layers.InputLayer):
+            return None
+        linear = isinstance(operation, keras.layers.Activation) and (
+            operation.activation is keras.activations.linear
+        )
+        passes = linear or isinstance(operation, _PASS)
+        if is_graph(operation):
+            found = final_operation(operation)
+            if found is not None:
+                return found
+        elif not passes:
+            return operation
+        tensor = operation._inbound_nodes[index].input_tensors[0]
+
+
+def to_probabilities(model, outputs):
+    """Returns a classifier's outputs as probabilities.
+
+    Args:
+        model: As in `output_kind`.
+        outputs: Array or tensor of shape `(batch, classes)`, what the model returned.
+
+    Returns:
+        Tensor of the same shape: the outputs as they are, or the softmax of logits, the sigmoid of
+        a single one.
+    """
+    if output_kind(model) == "probabilities":
+        return outputs
+    outputs = keras.ops.cast(outputs, "float32")
+    return keras.ops.sigmoid(outputs) if outputs.shape[-1] == 1 else keras.ops.softmax(outputs)
