@@ -37,7 +37,7 @@ def read_coco(annotations, images=None, *, on_problem="error", max_value=None):
     if not records:
         problems.settle()
         raise ValueError(f"{path} has no image that can be used.")
-    ids = sorted(categories, key=lambda id_: (isinstance(id_, str), id_))
+    ids = sorted(categories)
     names = tuple(str(categories[id_]["name"]) for id_ in ids)
     files = {id_: record["file_name"] for id_, record in records.items()}
     folder = _image_folder(path, images, files)
@@ -97,6 +97,12 @@ def _by_id(entries, kind, key, problems):
             problems.add(place, f"has the id {shorten(entry.get('id'))}; {_IDS}")
         elif not isinstance(name, str) or not name:
             problems.add(place, f"has the {key} {shorten(name)}; it must be a text")
+        elif found and type(id_) is not type(first := next(iter(found))):
+            problems.add(
+                place,
+                f"has the id {shorten(id_)}, the first has {shorten(first)}; ids must be all "
+                "integers or all strings, which scores need",
+            )
         elif id_ not in found:
             found[id_] = entry
         elif found[id_][key] == name:

@@ -44,13 +44,15 @@ def write_images(folder):
 
 
 def coco():
-    box = {"category_id": 3, "bbox": [1, 2, 30, 20], "iscrowd": 0, "area": 600}
+    box = {"category_id": 3, "iscrowd": 0, "area": 600}
     return {
         "images": [
             {"id": number, "file_name": f"{name}.png", "height": 40, "width": 60}
             for number, name in enumerate("ab", start=1)
         ],
-        "annotations": [box | {"id": n, "image_id": n % 2 + 1} for n in range(4)],
+        "annotations": [
+            box | {"id": n, "image_id": n % 2 + 1, "bbox": [1, 2, 30, 20]} for n in range(4)
+        ],
         "categories": [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}],
     }
 

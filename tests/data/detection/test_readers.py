@@ -492,16 +492,26 @@ def test_entries_that_are_no_objects_are_skipped(key, tmp_path):
     assert data.to_coco() == coco_content()
 
 
-def test_ids_of_mixed_types(tmp_path):
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_ids_of_mixed_types(key, tmp_path):
     content = coco_content()
-    content["categories"][0]["id"] = "d"
-    content["images"][0]["id"] = "x"
+    content[key][1]["id"] = "x"
+    data = read_with_problem(write_coco(tmp_path, content), "id 'x', the first has [79]; ids must")
+    assert len(data.to_coco()[key]) == 1
+    evaluate_coco(data.to_coco(), [])
+
+
+def test_ids_that_are_strings_or_whole_numbers(tmp_path):
+    content = coco_content()
+    for image in content["images"]:
+        image["id"] = str(image["id"])
     for annotation in content["annotations"]:
-        annotation["category_id"] = {9: "d"}.get(annotation["category_id"], 3.0)
-        annotation["image_id"] = {7: "x"}.get(annotation["image_id"], 8.0)
+        annotation["category_id"] = float(annotation["category_id"])
+        annotation["image_id"] = str(annotation["image_id"])
     data = load_detection(write_coco(tmp_path, content))
-    assert data.category_ids == (3, "d") and found_classes(data)["a.png"] == ["cat", "dog"]
+    assert data.category_ids == (3, 9) and found_classes(data)["a.png"] == ["cat", "dog"]
     assert data.to_coco() == content
+    evaluate_coco(data.to_coco(), [])
 
 
 def test_json_that_is_nested_too_deep(tmp_path):
