@@ -50,14 +50,28 @@ def convert_boxes(boxes, source, target, image_size_hw):
     )
 
 
-def intersection_over_union(boxes_1, boxes_2):
-    """Overlap of xyxy boxes, elementwise with broadcasting: shapes `(..., 4)` to `(...)`."""
-    left_top = ops.maximum(boxes_1[..., :2], boxes_2[..., :2])
-    right_bottom = ops.minimum(boxes_1[..., 2:], boxes_2[..., 2:])
-    intersection = ops.prod(ops.maximum(right_bottom - left_top, 0), axis=-1)
-    area_1 = ops.prod(boxes_1[..., 2:] - boxes_1[..., :2], axis=-1)
-    area_2 = ops.prod(boxes_2[..., 2:] - boxes_2[..., :2], axis=-1)
-    return intersection / ops.maximum(area_1 + area_2 - intersection, _EPSILON)
+def intersection_over_union(boxes_1, boxes_2, numpy=ops):
+    """Overlap of xyxy boxes, elementwise with broadcasting: shapes `(..., 4)` to `(...)`.
+
+    Args:
+        boxes_1, boxes_2: Tensors, or arrays with `numpy=np`.
+        numpy: Module to compute with, `keras.ops` or `numpy`.
+    """
+    shared = intersection(boxes_1, boxes_2, numpy)
+    union = area(boxes_1, numpy) + area(boxes_2, numpy) - shared
+    return shared / numpy.maximum(union, _EPSILON)
+
+
+def intersection(boxes_1, boxes_2, numpy=ops):
+    """Area that xyxy boxes share; as `intersection_over_union`."""
+    left_top = numpy.maximum(boxes_1[..., :2], boxes_2[..., :2])
+    right_bottom = numpy.minimum(boxes_1[..., 2:], boxes_2[..., 2:])
+    return numpy.prod(numpy.maximum(right_bottom - left_top, 0), axis=-1)
+
+
+def area(boxes, numpy=ops):
+    """Area of xyxy boxes: shape `(..., 4)` to `(...)`."""
+    return numpy.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
 
 
 def complete_iou(predicted, target):

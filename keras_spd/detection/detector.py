@@ -1,5 +1,6 @@
 """The class of the detectors: a functional network, and how its predictions become boxes."""
 
+import collections.abc
 import dataclasses
 import itertools
 
@@ -8,7 +9,7 @@ import keras
 from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import level_stride, standardize_anchors
 from keras_spd.detection.decoding import Decoder
-from keras_spd.detection.losses import YOLOV5Loss
+from keras_spd.detection.losses import YOLOV5Loss, num_replicas
 from keras_spd.image_model import ModelInfo
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 
@@ -164,7 +165,8 @@ class Detector(keras.Model):
         images = keras.ops.cast(keras.ops.shape(y_pred[self.levels[0]])[0], "float32")
         for tracker in self._trackers:
             tracker.update_state(parts[tracker.name], sample_weight=images)
-        return images * sum(parts[name] for name in _LOSSES)
+        penalties = sum(keras.ops.sum(loss) for loss in self.losses)  # of regularisers
+        return images * sum(parts[name] for name in _LOSSES) + penalties / num_replicas()
 
     def evaluate(
         self,
@@ -180,14 +182,20 @@ class Detector(keras.Model):
     ):
         """Computes the losses and COCO's `AP`, `AP50` and `AP_small`, in network pixels.
 
-        Arguments are those of `keras.Model.evaluate`. Data that ends after one epoch is needed.
+        Arguments are those of `keras.Model.evaluate`. Data that ends after one epoch is needed. It
+        is read twice: the batches of a generator are held in memory for that.
         `keras_spd.evaluate` computes the scores that papers report, in original pixels.
         """
+        batches = None
+        if not kwargs and isinstance(x, collections.abc.Iterator):  # can be read once
+            batches = list(itertools.islice(x, steps))
+            x, steps = (batch for batch in batches), len(batches)
         results = super().evaluate(
             x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
         )
         if not kwargs:  # `fit` has one, and its validation is to be quick
-            results |= self._average_precision(_batches(x, y, batch_size or 32, steps))
+            batches = _batches(x, y, batch_size or 32, steps) if batches is None else batches
+            results |= self._average_precision(batches)
         return results if return_dict else list(results.values())
 
     def _average_precision(self, batches):

@@ -244,14 +244,22 @@ def _per_replica(count):
     the mean over the devices of what they sum is the mean over the whole batch. On JAX the batch is
     one array, however many devices hold it.
     """
-    replicas = 1
-    if keras.backend.backend() == "tensorflow":
+    replicas = num_replicas()
+    if replicas > 1:
         import tensorflow as tf
 
-        context = tf.distribute.get_replica_context()
-        if context is not None and (replicas := context.num_replicas_in_sync) > 1:
-            count = context.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
     return ops.maximum(count, 1.0) / replicas
+
+
+def num_replicas():
+    """Returns how many devices of a `tf.distribute` strategy share the batch."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
 
 
 def _cross_entropy(target, logits):

@@ -70,7 +70,8 @@ def evaluate_coco(ground_truth, detections, *, scales=None, max_detections=(1, 1
             xywh boxes, or the path of such a JSON file.
         scales: Image id to network pixels per original pixel, for the scores by box side;
             `None` if they are the same.
-        max_detections: Three numbers of detections an image, those of AR1, AR10 and AR100.
+        max_detections: Three rising numbers of detections an image: those of AR1, AR10 and AR100,
+            which keep their names. The last is also that of AP.
 
     Returns:
         `COCOScores`.
@@ -83,16 +84,25 @@ def evaluate_coco(ground_truth, detections, *, scales=None, max_detections=(1, 1
     >>> scores = keras_spd.metrics.evaluate_coco("instances_val.json", "detections.json")
     >>> scores.metrics["AP_small"]
     """
+    _check_max_detections(max_detections)
     truth, results = read_coco_pair(ground_truth, detections)
     evaluator = run_cocoeval(truth, results, max_detections)
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     return COCOScores(
-        metrics={
-            name: float(value) for (name, _), value in zip(_METRICS, evaluator.stats, strict=True)
-        },
+        metrics=_twelve_numbers(evaluator),
         per_class=_per_class(evaluator, truth, categories),
         by_side=_by_side(truth, results, scales, max_detections),
     )
+
+
+def _check_max_detections(max_detections):
+    numbers = list(max_detections) if isinstance(max_detections, (list, tuple)) else []
+    integers = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
+    if len(numbers) != 3 or not integers or sorted(numbers) != numbers:
+        raise ValueError(
+            "`max_detections` must be three rising integers such as (1, 10, 100). "
+            f"Received: max_detections={max_detections!r}."
+        )
 
 
 def read_coco_pair(ground_truth, detections):
@@ -179,6 +189,18 @@ def _average(precision):
     """Mean of pycocotools' precisions, which are -1 where there is no ground truth."""
     known = precision[precision > -1]
     return float(known.mean()) if known.size else -1.0
+
+
+def _twelve_numbers(evaluator):
+    """COCO's numbers at the largest number of detections; pycocotools' AP is only that at 100."""
+    precision = evaluator.eval["precision"]  # (IoU, recall, class, area, detections)
+    recall = evaluator.eval["recall"]  # (IoU, class, area, detections)
+    best, sizes = precision[:, :, :, 0, -1], range(1, 4)
+    values = [_average(best), _average(best[0]), _average(best[5])]
+    values += [_average(precision[:, :, :, size, -1]) for size in sizes]
+    values += [_average(recall[:, :, 0, count]) for count in range(3)]
+    values += [_average(recall[:, :, size, -1]) for size in sizes]
+    return {name: value for (name, _), value in zip(_METRICS, values, strict=True)}
 
 
 def _per_class(evaluator, truth, categories):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_spd.boxes import area, intersection, intersection_over_union
 from keras_spd.metrics.coco import read_coco_pair, run_cocoeval
 
 
@@ -90,9 +91,9 @@ def _overlaps(first, second, *, of_second=False):
     if not first or not second:
         return np.zeros((len(first), len(second)))
     first, second = (np.array([e["bbox"] for e in entries], float) for entries in (first, second))
-    start = np.maximum(first[:, None, :2], second[None, :, :2])
-    end = np.minimum((first[:, :2] + first[:, 2:])[:, None], (second[:, :2] + second[:, 2:])[None])
-    shared = (end - start).clip(0).prod(axis=2)
-    area_1, area_2 = first[:, 2:].prod(axis=1)[:, None], second[:, 2:].prod(axis=1)[None]
-    whole = area_2 if of_second else area_1 + area_2 - shared
-    return shared / np.maximum(whole, 1e-9)
+    first[:, 2:] += first[:, :2]  # xywh to xyxy
+    second[:, 2:] += second[:, :2]
+    first, second = first[:, None], second[None]
+    if of_second:
+        return intersection(first, second, np) / np.maximum(area(second, np), 1e-9)
+    return intersection_over_union(first, second, np)

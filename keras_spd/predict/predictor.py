@@ -31,7 +31,8 @@ class Predictor:
         overlap: Share of a tile that the next one covers too. Objects smaller than that are
             whole in one of them.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
-            `None` for the model's.
+            `None` for the model's. A `max_detections` that is passed holds for the image and for
+            each of its tiles; the model's holds for each tile alone.
         multi_label: Boolean, whether an object may come once for each of several classes, as in
             the authors' evaluation and in `keras_spd.evaluate`, where it raises the scores. By
             default it comes once: of boxes of different classes that overlap by an IoU of more
@@ -68,6 +69,7 @@ class Predictor:
         self.image_size = standardize_image_size(image_size or self.tile, model)
         self.batch_size = batch_size
         self.multi_label = multi_label
+        self.max_detections = max_detections
         self._batch_sizes = BatchSizes(model)
         options = {
             "confidence_threshold": confidence_threshold,
@@ -135,9 +137,9 @@ class Predictor:
             everything.confidence,
             everything.classes,
             np.concatenate(seen),
-            self.decoder.iou_threshold,
+            self.decoder,
         )
-        return everything.select(kept)
+        return everything.select(kept[: self.max_detections])
 
     def _predict(self, boxed):
         canvases = self._batch_sizes.fill(np.stack([canvas for canvas, _ in boxed]))

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_spd.boxes import intersection_over_union
 from keras_spd.images.geometry import Letterbox
 
 # IoU above which boxes of different classes are taken for one object. Detectors whose classes look
@@ -52,15 +53,12 @@ class Detections:
         than 0.7, which suppression within the classes has left.
         """
         left = np.argsort(-self.confidence, kind="stable")
-        areas = (self.boxes[:, 2:] - self.boxes[:, :2]).prod(axis=1)
         kept = []
         while left.size:
             best, left = left[0], left[1:]
             kept.append(best)
-            start = np.maximum(self.boxes[best, :2], self.boxes[left, :2])
-            end = np.minimum(self.boxes[best, 2:], self.boxes[left, 2:])
-            shared = (end - start).clip(0).prod(axis=1)
-            same = shared > _SAME_OBJECT * (areas[best] + areas[left] - shared)
+            overlap = intersection_over_union(self.boxes[best], self.boxes[left], np)
+            same = overlap > _SAME_OBJECT
             left = left[~(same & (self.classes[left] != self.classes[best]))]
         return self.select(np.array(kept, int))
 

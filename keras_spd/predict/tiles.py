@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from keras_spd.boxes import area, intersection, intersection_over_union
+
 # A box that ends so near to the edge of a tile, as a share of its sides, may go on behind it.
 _EDGE = 0.01
 
@@ -60,34 +62,35 @@ def is_cut(boxes, corner, tile, size):
 IN_IMAGE, IN_TILE, CUT = range(3)
 
 
-def merge(boxes, confidence, classes, seen, iou_threshold):
+def merge(boxes, confidence, classes, seen, decoder):
     """Picks one box for each object that several tiles have seen.
 
     Boxes from the image as a whole, which are those of large objects, come first, then those that
     are whole in a tile, then those that an edge has cut; of each, the most confident in front. A
-    box is dropped if one of its class that came before overlaps it by more than `iou_threshold`,
-    or, if it is cut, covers more than half of it.
+    box is dropped if one of its class (of any, if the decoder is class-agnostic) that came before
+    overlaps it by more than the decoder's `iou_threshold`, or, if it is cut, covers more than half
+    of it.
 
     Args:
         boxes: Array `(boxes, 4)`, xyxy.
         confidence, classes: Arrays `(boxes,)`.
         seen: Array `(boxes,)` of `IN_TILE`, `IN_IMAGE` and `CUT`.
-        iou_threshold: Number.
+        decoder: `Decoder`.
 
     Returns:
         Indices of the boxes that stay, the most confident first.
     """
     left = np.lexsort((-confidence, seen))
-    areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     kept = []
     while left.size:
         best, left = left[0], left[1:]
         kept.append(best)
-        corners = np.maximum(boxes[best, :2], boxes[left, :2])
-        sides = np.minimum(boxes[best, 2:], boxes[left, 2:]) - corners
-        shared = np.prod(sides.clip(0), axis=1)
-        same = shared > iou_threshold * (areas[best] + areas[left] - shared)
-        same |= (seen[left] == CUT) & (shared > 0.5 * areas[left])
-        left = left[~(same & (classes[left] == classes[best]))]
+        one, others = boxes[best], boxes[left]
+        same = intersection_over_union(one, others, np) > decoder.iou_threshold
+        half = intersection(one, others, np) > 0.5 * area(others, np)
+        same |= (seen[left] == CUT) & half
+        if not decoder.class_agnostic:
+            same &= classes[left] == classes[best]
+        left = left[~same]
     order = np.argsort(-confidence[kept], kind="stable")
     return np.array(kept, int)[order]

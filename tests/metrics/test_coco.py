@@ -105,6 +105,14 @@ def test_a_perfect_detection_of_class_0():
     assert scores.per_class["dog"] == {"AP": -1, "AP50": -1, "boxes": 0}
 
 
+def test_other_numbers_of_detections():
+    scores = evaluate_coco(make([BOX]), found(BOX), max_detections=(1, 10, 300))
+    assert scores.metrics == evaluate_coco(make([BOX]), found(BOX)).metrics
+    assert scores.metrics["AP"] == pytest.approx(1)
+    with pytest.raises(ValueError, match="three rising integers"):
+        evaluate_coco(make([BOX]), found(BOX), max_detections=300)
+
+
 def test_an_image_without_a_detection_counts():
     truth = make([BOX, (1, 0, 10, 10, 20, 20)])
     assert evaluate_coco(truth, found(BOX)).metrics["AP"] == pytest.approx(51 / 101)

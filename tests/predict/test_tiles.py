@@ -1,5 +1,7 @@
 """Tiles of large images: all is covered, and what lies on a seam is found once."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -44,8 +46,11 @@ def test_one_box_for_an_object_that_several_tiles_have_seen():
     confidence = np.array([0.6, 0.9, 0.5, 0.4, 0.7])
     classes = np.array([0, 0, 0, 1, 0])
     seen = np.array([IN_TILE, CUT, IN_IMAGE, IN_TILE, CUT])
-    assert merge(boxes, confidence, classes, seen, 0.45).tolist() == [4, 2, 3]
-    assert merge(boxes[:0], confidence[:0], classes[:0], seen[:0], 0.45).tolist() == []
+    decoder = keras_spd.detection.Decoder()
+    assert merge(boxes, confidence, classes, seen, decoder).tolist() == [4, 2, 3]
+    assert merge(boxes[:0], confidence[:0], classes[:0], seen[:0], decoder).tolist() == []
+    agnostic = dataclasses.replace(decoder, class_agnostic=True)
+    assert merge(boxes, confidence, classes, seen, agnostic).tolist() == [4, 2]
 
 
 class BrightSpots:
@@ -100,6 +105,8 @@ def test_objects_on_seams_are_found_once():
     [found] = predictor([image])
     received = sorted(tuple(map(int, box)) for box in found.boxes)
     assert received == sorted((int(a), int(b), int(c), int(d)) for a, b, c, d in expected)
+    [two] = keras_spd.Predictor(model, tile=320, batch_size=4, max_detections=2)([image])
+    assert len(two) == 2
     assert model.largest_batch == 4  # however many tiles there are
 
 

@@ -1,0 +1,45 @@
+"""The detector's own training and evaluation."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_spd.applications import YOLOV5SPD
+
+
+def _batch():
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    boxes = np.array([[[8, 8, 40, 40]], [[20, 4, 52, 60]]], "float32")
+    return images, {"boxes": boxes, "classes": np.zeros((2, 1), "int32")}
+
+
+def test_regularisers_count():
+    images = x = keras.Input((64, 64, 3))
+    for stride in (8, 2, 2):
+        x = keras.layers.Conv2D(8, 3, stride, "same")(x)
+    backbone = keras.Model(images, x)
+    model = YOLOV5SPD("n", classes=2, backbone=backbone)
+    images, truth = _batch()
+    model.compile()
+    before = float(model.compute_loss(y=truth, y_pred=model(images)))
+    layer = next(layer for layer in backbone.layers if hasattr(layer, "kernel"))
+    layer.kernel.regularizer = keras.regularizers.L2(0.5)
+    after = float(model.compute_loss(y=truth, y_pred=model(images)))
+    penalty = 0.5 * float(np.square(layer.kernel).sum())
+    assert after - before == pytest.approx(penalty, rel=1e-3)
+
+
+def test_evaluation_of_a_generator():
+    model = YOLOV5SPD("n", classes=2, input_shape=(64, 64, 3))
+    model.compile()
+    images, truth = _batch()
+    expected = model.evaluate(images, truth, batch_size=1, return_dict=True, verbose=0)
+    assert expected["AP"] >= 0
+
+    def batches():
+        for row in range(2):
+            yield images[row : row + 1], {k: v[row : row + 1] for k, v in truth.items()}
+
+    received = model.evaluate(batches(), return_dict=True, verbose=0)
+    assert received == pytest.approx(expected, rel=1e-4)
