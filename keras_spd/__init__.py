@@ -1,12 +1,11 @@
 """keras_spd: networks for low-resolution images and small objects, without strides or pooling."""
 
-import importlib
-import os
+from typing import TYPE_CHECKING
 
+from keras_spd.lazy import attach, is_command_line
 from keras_spd.version import __version__ as __version__
 
-# A shell that completes the command `keras-spd` is not to wait for TensorFlow.
-if "_KERAS_SPD_COMPLETE" not in os.environ:
+if TYPE_CHECKING:
     from keras_spd import applications as applications
     from keras_spd import benchmark as benchmark
     from keras_spd import data as data
@@ -15,17 +14,41 @@ if "_KERAS_SPD_COMPLETE" not in os.environ:
     from keras_spd import export as export
     from keras_spd import layers as layers
     from keras_spd import metrics as metrics
+    from keras_spd import optimizers as optimizers
     from keras_spd import predict as predict
     from keras_spd import surgery as surgery
+    from keras_spd import training as training
     from keras_spd.predict import Predictor as Predictor
     from keras_spd.predict import evaluate as evaluate
-    from keras_spd.surgery import fold as fold
-    from keras_spd.surgery import to_spd as to_spd
+    from keras_spd.surgery.fold import fold as fold
+    from keras_spd.surgery.to_spd import to_spd as to_spd
     from keras_spd.weights import list_models as list_models
 
+_MODULES = (
+    "applications",
+    "benchmark",
+    "data",
+    "detection",
+    "explain",
+    "export",
+    "layers",
+    "metrics",
+    "optimizers",
+    "predict",
+    "surgery",
+    "training",
+)
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        **dict.fromkeys(_MODULES, ""),
+        "Predictor": "keras_spd.predict",
+        "evaluate": "keras_spd.predict",
+        "fold": "keras_spd.surgery",
+        "to_spd": "keras_spd.surgery",
+        "list_models": "keras_spd.weights",
+    },
+)
 
-def __getattr__(name):
-    # Recipes need pydantic, which the layers and networks are not to wait for.
-    if name == "training":
-        return importlib.import_module("keras_spd.training")
-    raise AttributeError(f"module 'keras_spd' has no attribute {name!r}")
+if not is_command_line():  # `keras.saving.load_model` finds our classes after this import alone
+    from keras_spd import registered as registered

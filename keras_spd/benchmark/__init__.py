@@ -1,4 +1,17 @@
 """What a network costs: multiply-adds on paper, time and memory on this machine."""
 
-from keras_spd.benchmark.latency import Measurement as Measurement
-from keras_spd.benchmark.latency import measure_files as measure_files
+from typing import TYPE_CHECKING
+
+from keras_spd.lazy import attach
+
+if TYPE_CHECKING:
+    from keras_spd.benchmark.latency import Measurement as Measurement
+    from keras_spd.benchmark.latency import measure_files as measure_files
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Measurement": "keras_spd.benchmark.latency",
+        "measure_files": "keras_spd.benchmark.latency",
+    },
+)

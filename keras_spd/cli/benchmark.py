@@ -32,9 +32,10 @@ def benchmark(
 
     Example: keras-spd benchmark model.keras model.tflite model_int8.tflite served/
     """
+    size = options.parse_image_size(image_size)
+    options.require_files(files)
     from keras_spd.benchmark import measure_files
 
-    size = options.parse_image_size(image_size)
     rows = measure_files(
         files, image_size=size, batch_size=batch_size, repeats=repeats, threads=threads
     )

@@ -29,12 +29,12 @@ def check_data(
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
+    sides = options.parse_image_size(image_size) or (320, 320)  # what `train` takes by default
     from keras_spd.data.detection.check import describe_detection, format_description
     from keras_spd.data.detection.dataset import require_boxes
     from keras_spd.detection.detector import check_multiples
 
-    # What `train` takes by default.
-    size = check_multiples(options.parse_image_size(image_size) or (320, 320))
+    size = check_multiples(sides)
     with _quiet():  # the report has it all
         found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
     report = describe_detection(found, size)

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from keras_spd.cli import options
+
 
 def convert(
     source: Annotated[
@@ -26,14 +28,15 @@ def convert(
 
     Example: keras-spd convert yolov5n.pt yolov5_spd_n.keras --downsampling spd
     """
-    from keras_spd import applications
-
     if not output.name.endswith((".keras", ".weights.h5")):
         raise ValueError(f"The output must end in .keras or .weights.h5. Received: {output}.")
     if not output.absolute().parent.is_dir():
         raise ValueError(f"There is no folder {output.parent} to write to.")
     if downsampling not in (None, "spd", "strided"):
         raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
+    options.require_files([source])
+    from keras_spd import applications
+
     model = applications.load_reference_model(source, downsampling)
     if output.suffix == ".keras":
         model.save(output)

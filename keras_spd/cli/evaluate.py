@@ -48,12 +48,14 @@ def evaluate(
 
     Example: keras-spd evaluate boards/test.json --weights runs/boards/model.keras
     """
+    size = options.parse_image_size(image_size)
+    options.require_weights(weights)
     from keras_spd import predict
     from keras_spd.data.classification.folder import NoClassFoldersError
 
     predictor = predict.load_predictor(
         weights,
-        options.parse_image_size(image_size),
+        size,
         batch_size=batch_size,
         confidence_threshold=confidence,
         iou_threshold=iou,
@@ -73,7 +75,6 @@ def evaluate(
             "confidence_threshold": 0.001 if confidence is None else confidence,
             "iou_threshold": 0.65 if iou is None else iou,
         }
-        size = options.parse_image_size(image_size)
         scores = _score_detector(model, found, size, batch_size, thresholds, output)
     (output / "scores.json").write_text(json.dumps(scores.to_json(), indent=2) + "\n")
     typer.echo(scores.summary())

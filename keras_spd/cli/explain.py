@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from keras_spd.cli import options
+
 
 def explain(
     images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
@@ -24,6 +26,7 @@ def explain(
 
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """
+    options.require_weights(weights)
     from keras_spd import explain, predict
     from keras_spd.images.video import is_video
 

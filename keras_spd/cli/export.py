@@ -105,6 +105,15 @@ def export(
 
     Example: keras-spd export runs/boards/model.keras --quantize int8 --data boards/train.json
     """
+    if quantize == "int8" and data is None:
+        raise ValueError("`--quantize int8` needs `--data`: images like those it will see.")
+    if quantize and format is not Format.TFLITE:
+        raise ValueError("`--quantize` is for `--format tflite`.")
+    sides = [options.parse_image_size(size) for size in image_size or ()] or [None]
+    counts = batch_size or [1]
+    if len(sides) * len(counts) > 1 and format is not Format.TFLITE:
+        raise ValueError("Several sizes in one file are for `--format tflite`.")
+    options.require_weights(weights)
     import dataclasses
 
     import numpy as np
@@ -114,16 +123,8 @@ def export(
     from keras_spd.detection.detector import standardize_image_size
     from keras_spd.export.serving import image_sides
 
-    if quantize == "int8" and data is None:
-        raise ValueError("`--quantize int8` needs `--data`: images like those it will see.")
-    if quantize and format is not Format.TFLITE:
-        raise ValueError("`--quantize` is for `--format tflite`.")
     model = predict.load_model(weights)
     is_detector = hasattr(model, "decoder")
-    sides = [options.parse_image_size(size) for size in image_size or ()] or [None]
-    counts = batch_size or [1]
-    if len(sides) * len(counts) > 1 and format is not Format.TFLITE:
-        raise ValueError("Several sizes in one file are for `--format tflite`.")
     if is_detector:
         given = {"confidence_threshold": confidence, "iou_threshold": iou}
         given = {name: value for name, value in given.items() if value is not None}

@@ -2,25 +2,27 @@
 
 import typer
 
+from keras_spd.cli import completion
+
 
 def list_models() -> None:
     """Show the networks, and the recipes and trained weights that come with the package.
 
     Example: keras-spd list
     """
-    import keras_spd
-    from keras_spd import applications, training
+    from keras_spd import training
+    from keras_spd.weights.presets import list_models as list_presets
 
     typer.echo("Networks that `keras-spd train` takes:")
-    typer.echo(f"  classifiers  {', '.join(applications.CLASSIFIERS)}")
-    typer.echo(f"  detectors    {', '.join(applications.DETECTORS)}")
+    typer.echo(f"  classifiers  {', '.join(completion.networks('resnet'))}")
+    typer.echo(f"  detectors    {', '.join(completion.networks('yolov5'))}")
     typer.echo("\nRecipes, for `keras-spd train --recipe NAME`:")
     for name in training.list_recipes():
         recipe = training.load_recipe(name)
         of = f"{recipe.task}, {recipe.epochs} epochs of batches of {recipe.batch_size}"
         typer.echo(f"  {name:<20} {recipe.description}; {of}")
     typer.echo("\nTrained weights, for `--weights NAME`, and in keras_spd.applications:")
-    for preset in keras_spd.list_models():
+    for preset in list_presets():
         shown = ("test_accuracy", "AP", "AP50", "AP_small")
         scores = ", ".join(f"{k} {preset.scores[k]:.4g}" for k in shown if k in preset.scores)
         typer.echo(f"  {preset.name:<20} {preset}")

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from keras_spd.cli import completion
+
 Dataset = Annotated[
     str | None, typer.Option(help="TFDS data set, such as voc/2012; DATA is then its split.")
 ]
@@ -43,6 +45,23 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise ValueError(f"A size is 640 or 480x640. Received: {text!r}.")
     return (sides[0], sides[-1])
+
+
+def require_files(paths: list[pathlib.Path]) -> None:
+    """Raises `ValueError` for a path that does not exist: before Keras is imported."""
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"There is no file {path}.")
+
+
+def require_weights(weights: pathlib.Path) -> None:
+    """Raises `ValueError` for what is neither a file nor a name of `keras-spd list`."""
+    names = completion.weights("")
+    if not weights.exists() and str(weights) not in names:
+        raise ValueError(
+            f"There is no file {weights}, nor weights of that name. "
+            f"`keras-spd list` has: {', '.join(names)}."
+        )
 
 
 def read_detection(

@@ -89,15 +89,19 @@ def predict(
 
     Example: keras-spd predict photos/ street.mp4 --weights runs/boards/model.keras
     """
+    if not sources and webcam is None:
+        raise ValueError("Give images, videos or folders to predict, or `--webcam 0`.")
+    if overlap is not None and tile is None:
+        raise ValueError("`--overlap` is that of tiles: it needs `--tile`.")
+    if engine is not Engine.RAY and (address or workers):
+        raise ValueError("`--address` and `--workers` are for `--engine ray`.")
+    sides, tile_sides = options.parse_image_size(image_size), options.parse_image_size(tile)
+    options.require_weights(weights)
     from PIL import Image
 
     from keras_spd import predict
     from keras_spd.images.video import is_video
 
-    if not sources and webcam is None:
-        raise ValueError("Give images, videos or folders to predict, or `--webcam 0`.")
-    if overlap is not None and tile is None:
-        raise ValueError("`--overlap` is that of tiles: it needs `--tile`.")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if tile is not None:
         Image.MAX_IMAGE_PIXELS = None  # large images are what it is for
@@ -105,9 +109,9 @@ def predict(
     if webcam is None and tile is None and not any(map(is_video, files)):
         batch_size = min(batch_size, len(files))
     settings: dict[str, Any] = {
-        "image_size": options.parse_image_size(image_size),
+        "image_size": sides,
         "batch_size": batch_size,
-        "tile": options.parse_image_size(tile),
+        "tile": tile_sides,
         "overlap": overlap,
         "confidence_threshold": confidence,
         "iou_threshold": iou,
@@ -115,8 +119,6 @@ def predict(
     if engine is Engine.RAY:
         _predict_with_ray(weights, files, output, webcam, settings, address, workers)
         return
-    if address or workers:
-        raise ValueError("`--address` and `--workers` are for `--engine ray`.")
     predictor = predict.load_predictor(weights, **settings)
     problems = predict.predict_files(predictor, files, output, webcam=webcam, say=typer.echo)
     typer.echo(f"Pictures, JSON and CSV are in {output}/")

@@ -1,9 +1,27 @@
 """Raw predictions in, losses or boxes out; knows feature maps and no architecture."""
 
-from keras_spd.detection.anchors import best_possible_recall as best_possible_recall
-from keras_spd.detection.anchors import fit_anchors as fit_anchors
-from keras_spd.detection.decoding import Decoder as Decoder
-from keras_spd.detection.decoding import decode as decode
-from keras_spd.detection.detector import Detector as Detector
-from keras_spd.detection.detector import paper_optimizer as paper_optimizer
-from keras_spd.detection.losses import YOLOV5Loss as YOLOV5Loss
+from typing import TYPE_CHECKING
+
+from keras_spd.lazy import attach
+
+if TYPE_CHECKING:
+    from keras_spd.detection.anchors import best_possible_recall as best_possible_recall
+    from keras_spd.detection.anchors import fit_anchors as fit_anchors
+    from keras_spd.detection.decoding import Decoder as Decoder
+    from keras_spd.detection.decoding import decode as decode
+    from keras_spd.detection.detector import Detector as Detector
+    from keras_spd.detection.detector import paper_optimizer as paper_optimizer
+    from keras_spd.detection.losses import YOLOV5Loss as YOLOV5Loss
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "best_possible_recall": "keras_spd.detection.anchors",
+        "fit_anchors": "keras_spd.detection.anchors",
+        "Decoder": "keras_spd.detection.decoding",
+        "decode": "keras_spd.detection.decoding",
+        "Detector": "keras_spd.detection.detector",
+        "paper_optimizer": "keras_spd.detection.detector",
+        "YOLOV5Loss": "keras_spd.detection.losses",
+    },
+)

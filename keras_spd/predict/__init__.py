@@ -1,15 +1,39 @@
 """Trained models at work: images in, boxes in original pixels and class probabilities out."""
 
-from keras_spd.predict.classifier import Classifier as Classifier
-from keras_spd.predict.evaluation import evaluate as evaluate
-from keras_spd.predict.evaluation import predict_coco as predict_coco
-from keras_spd.predict.files import find_sources as find_sources
-from keras_spd.predict.files import load_predictor as load_predictor
-from keras_spd.predict.files import name_pictures as name_pictures
-from keras_spd.predict.files import predict_files as predict_files
-from keras_spd.predict.loading import load_detector as load_detector
-from keras_spd.predict.loading import load_model as load_model
-from keras_spd.predict.loading import load_models as load_models
-from keras_spd.predict.predictor import Predictor as Predictor
-from keras_spd.predict.results import Classes as Classes
-from keras_spd.predict.results import Detections as Detections
+from typing import TYPE_CHECKING
+
+from keras_spd.lazy import attach
+
+if TYPE_CHECKING:
+    from keras_spd.predict.classifier import Classifier as Classifier
+    from keras_spd.predict.evaluation import evaluate as evaluate
+    from keras_spd.predict.evaluation import predict_coco as predict_coco
+    from keras_spd.predict.files import find_sources as find_sources
+    from keras_spd.predict.files import load_predictor as load_predictor
+    from keras_spd.predict.files import name_pictures as name_pictures
+    from keras_spd.predict.files import predict_files as predict_files
+    from keras_spd.predict.loading import load_detector as load_detector
+    from keras_spd.predict.loading import load_model as load_model
+    from keras_spd.predict.loading import load_models as load_models
+    from keras_spd.predict.predictor import Predictor as Predictor
+    from keras_spd.predict.results import Classes as Classes
+    from keras_spd.predict.results import Detections as Detections
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "Classifier": "keras_spd.predict.classifier",
+        "evaluate": "keras_spd.predict.evaluation",
+        "predict_coco": "keras_spd.predict.evaluation",
+        "find_sources": "keras_spd.predict.files",
+        "load_predictor": "keras_spd.predict.files",
+        "name_pictures": "keras_spd.predict.files",
+        "predict_files": "keras_spd.predict.files",
+        "load_detector": "keras_spd.predict.loading",
+        "load_model": "keras_spd.predict.loading",
+        "load_models": "keras_spd.predict.loading",
+        "Predictor": "keras_spd.predict.predictor",
+        "Classes": "keras_spd.predict.results",
+        "Detections": "keras_spd.predict.results",
+    },
+)

@@ -4,7 +4,7 @@ import pathlib
 
 import keras
 
-from keras_spd import applications
+from keras_spd import applications, registered  # noqa: F401 (classes in files)
 from keras_spd.export.tflite_models import TFLiteDetector
 from keras_spd.weights import list_models
 

@@ -1,8 +1,25 @@
 """Training: recipes, and the one path from a recipe to a trained model."""
 
-from keras_spd.optimizers import CoupledSGD as CoupledSGD
-from keras_spd.optimizers import MultiStepDecay as MultiStepDecay
-from keras_spd.training.fit import train as train
-from keras_spd.training.recipe import Recipe as Recipe
-from keras_spd.training.recipe import list_recipes as list_recipes
-from keras_spd.training.recipe import load_recipe as load_recipe
+from typing import TYPE_CHECKING
+
+from keras_spd.lazy import attach
+
+if TYPE_CHECKING:
+    from keras_spd.optimizers import CoupledSGD as CoupledSGD
+    from keras_spd.optimizers import MultiStepDecay as MultiStepDecay
+    from keras_spd.training.fit import train as train
+    from keras_spd.training.recipe import Recipe as Recipe
+    from keras_spd.training.recipe import list_recipes as list_recipes
+    from keras_spd.training.recipe import load_recipe as load_recipe
+
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "CoupledSGD": "keras_spd.optimizers",
+        "MultiStepDecay": "keras_spd.optimizers",
+        "train": "keras_spd.training.fit",
+        "Recipe": "keras_spd.training.recipe",
+        "list_recipes": "keras_spd.training.recipe",
+        "load_recipe": "keras_spd.training.recipe",
+    },
+)

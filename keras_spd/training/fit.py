@@ -8,6 +8,7 @@ import time
 
 import keras
 
+from keras_spd import registered  # noqa: F401 (classes in files)
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask

@@ -245,7 +245,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(keras_spd, "list_models"), (sys.modules[main.__module__], "app")]
+    ("where", "name"), [(training, "list_recipes"), (sys.modules[main.__module__], "app")]
 )
 def test_interruption(monkeypatch, capsys, where, name):
     def interrupt(*_, **__):

@@ -1,0 +1,42 @@
+"""Public names that are imported when they are first used (PEP 562)."""
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def attach(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Returns the functions `__getattr__` and `__dir__` of a package.
+
+    Args:
+        package: `__name__` of the package.
+        homes: Module of each public name; `""` for a name that is a module of the package.
+
+    A package whose modules share names with their functions (`surgery.fold`) cannot be lazy: the
+    import system would put the module in the function's place.
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name]:
+            value = getattr(importlib.import_module(homes[name]), name)
+        else:
+            value = importlib.import_module(f"{package}.{name}")
+        setattr(sys.modules[package], name, value)
+        return value
+
+    return get, lambda: sorted({*vars(sys.modules[package]), *homes})
+
+
+def is_command_line() -> bool:
+    """Whether this process is `keras-spd`, which imports Keras where a command needs it."""
+    arguments = getattr(sys, "argv", None) or [""]
+    if arguments[0] == "-m":
+        given = sys.orig_argv
+        return given[given.index("-m") + 1 :][:1] == ["keras_spd"] if "-m" in given else False
+    name = arguments[0].replace("\\", "/").rsplit("/", 1)[-1]
+    return name.removesuffix(".exe") in ("keras-spd", "keras-spd-script.py")
