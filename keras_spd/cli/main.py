@@ -60,6 +60,7 @@ def main() -> None:
     or cannot be read, 130 for Ctrl-C.
     """
     logging.basicConfig(format="%(message)s")
+    logging.getLogger("keras_spd.weights.transfer").setLevel(logging.INFO)  # exact, or all but
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:
         app(arguments, prog_name="keras-spd")

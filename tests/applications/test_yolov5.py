@@ -30,6 +30,15 @@ def test_number_of_trainable_parameters(size, downsampling, expected):
     assert sum(np.prod(v.shape) for v in model.trainable_variables) == expected
 
 
+@pytest.mark.slow
+def test_size_x():
+    """YOLOv5x has 86,705,005 parameters with its batch norms folded: a bias for gain and bias."""
+    trainable = YOLOV5SPD("x", downsampling="strided").network.trainable_variables
+    count = sum(np.prod(v.shape) for v in trainable)
+    gains = sum(v.shape[0] for v in trainable if v.path.endswith("/gamma"))
+    assert (count, count - gains) == (86_749_405, 86_705_005)
+
+
 @pytest.mark.parametrize("size", ["n", "s"])
 def test_authors_outputs(size):
     state_dict, images, expected = reference.load(f"yolov5_spd_{size}")
