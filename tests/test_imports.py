@@ -10,6 +10,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "keras_spd"
 ROOMS = [
     "lazy",
     "version",
+    "files",
     "algebra",
     "layers",
     "fast_layers",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_spd.cli import options
+from keras_spd.files import whole_file
 
 
 def convert(
@@ -38,10 +39,11 @@ def convert(
     from keras_spd import applications
 
     model = applications.load_reference_model(source, downsampling)
-    if output.suffix == ".keras":
-        model.save(output)
-    else:
-        model.save_weights(output, overwrite=True)
+    with whole_file(output) as unfinished:
+        if output.suffix == ".keras":
+            model.save(unfinished)
+        else:
+            model.save_weights(unfinished, overwrite=True)
     names = model.info.class_names
     typer.echo(f"{output}: {model.name}, {model.count_params():,} parameters")
     if names:

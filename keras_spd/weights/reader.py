@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_spd.files import DAMAGED
 from keras_spd.weights.torch_file import read_torch
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
@@ -63,7 +64,21 @@ def read_checkpoint(source):
         for name, array in arrays.items()
         if not name.endswith("num_batches_tracked")
     }
-    return Checkpoint(arrays, names)
+    return Checkpoint({name: _checked(name, array) for name, array in arrays.items()}, names)
+
+
+def _checked(name, array):
+    if array.dtype.name == "bfloat16":
+        array = array.astype("float32")
+    if array.dtype.kind != "f":
+        problem = f"is of type {array.dtype}, and weights are floats. Save them as float32"
+    elif not np.isfinite(array).all():
+        problem = "holds NaN or infinite values. Use a checkpoint from before training diverged"
+    elif name.endswith("running_var") and array.min(initial=0) < 0:
+        problem = "holds negative values, and no variance is negative. Check the tensors' names"
+    else:
+        return array
+    raise ValueError(f"The weights were not read: {name} {problem}.")
 
 
 def _read_safetensors(path):
@@ -74,5 +89,5 @@ def _read_safetensors(path):
         raise ImportError("Reading this file needs `pip install safetensors`.") from error
     try:
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a readable `.safetensors` file: {error}.") from error
+    except Exception as error:  # whatever damaged bytes lead to
+        raise ValueError(f"{path} is not a readable `.safetensors` file: {DAMAGED}") from error

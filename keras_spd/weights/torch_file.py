@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd import files
+
 _DTYPES = {
     "HalfStorage": "<f2",
     "BFloat16Storage": "<u2",
@@ -48,6 +50,7 @@ _INERT = {
     "torch.float16",
     "torch.float32",
 }
+_PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined,unused-ignore]
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_MODULES = 20_000
 # Where training scripts keep the weights, the best ones first.
@@ -67,16 +70,19 @@ def read_torch(path):
         ValueError: If the file is broken, of another format, or names what it has no need of.
     """
     try:
-        root, storages = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+        if zipfile.is_zipfile(path):
+            root, storages = _read_zip(path)
+        elif path.read_bytes()[:4] == b"PK\x03\x04":  # a zip file's directory is at its end
+            raise _Refused(f"is not a readable PyTorch file: {files.DAMAGED}")
+        else:
+            root, storages = _read_legacy(path)
         weights = _find_weights(root)
         arrays = _to_arrays(_gather(weights), storages)
         return arrays, _class_names(weights)
     except _Refused as error:
         raise ValueError(f"{path} {error}") from None
     except Exception as error:  # a hostile pickle can raise anything
-        raise ValueError(
-            f"{path} is not a readable PyTorch file: {type(error).__name__}: {error}."
-        ) from error
+        raise ValueError(f"{path} is not a readable PyTorch file: {files.DAMAGED}") from error
 
 
 class _Refused(Exception):
@@ -110,17 +116,59 @@ class _Tensor:
     strides: tuple
 
 
-class _Unpickler(pickle.Unpickler):
+def _check_keys(keys):
+    # The hash of a tuple of tuples visits each of them: 30 levels of pairs take 2**30 steps.
+    if not all(isinstance(key, (str, bytes, int, float, type(None), _Record)) for key in keys):
+        raise _Refused("was not read: it has keys that are neither text nor numbers.")
+
+
+def _ordered_dict(items=()):
+    _check_keys([key for key, _ in items])
+    return collections.OrderedDict(items)
+
+
+def _set(items=()):
+    _check_keys(items)
+    return set(items)
+
+
+class _Unpickler(_PythonUnpickler):
+    """Python's own, not C's: it lets keys be checked before they are hashed."""
+
+    dispatch = dict(_PythonUnpickler.dispatch)
+
     def __init__(self, file):
         super().__init__(file)
         self.dtypes = {}  # of the storages, by key
 
+    def _load_setitem(self):
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def _load_setitems(self):
+        _check_keys(self.stack[::2])  # since the mark: keys and values in turn
+        super().load_setitems()
+
+    def _load_items(self):
+        if isinstance(self.metastack[-1][-1], set):
+            _check_keys(self.stack)
+        super().load_additems()
+
+    def _load_frozenset(self):
+        _check_keys(self.stack)
+        super().load_frozenset()
+
+    dispatch[pickle.SETITEM[0]] = _load_setitem
+    dispatch[pickle.SETITEMS[0]] = _load_setitems
+    dispatch[pickle.ADDITEMS[0]] = _load_items
+    dispatch[pickle.FROZENSET[0]] = _load_frozenset
+
     def find_class(self, module, name):
         full = f"{module}.{name}"
         if full == "collections.OrderedDict":
-            return collections.OrderedDict
+            return _ordered_dict
         if full in ("builtins.set", "__builtin__.set"):
-            return set
+            return _set
         if full in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
             return self._rebuild_tensor
         if full == "torch._utils._rebuild_parameter":
@@ -139,7 +187,9 @@ class _Unpickler(pickle.Unpickler):
             return saved_id[1]
         kind, storage_type, key, _, size = saved_id[:5]
         if kind != "storage" or any(view is not None for view in saved_id[5:]):
-            raise _Refused(f"was not read: it holds a {kind!r} of an unknown kind.")
+            raise _Refused("was not read: it refers to something that is not a storage.")
+        if not isinstance(key, (str, int)):
+            raise _Refused(f"is not a readable PyTorch file: {files.DAMAGED}")
         self.dtypes[str(key)] = storage_type.dtype
         return _Storage(str(key), storage_type.dtype, int(size))
 
@@ -175,6 +225,8 @@ def _read_zip(path):
             raise _Refused("is a TorchScript program. Pass the checkpoint that it was made from.")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise _Refused("was not read: it is compressed, which `torch.save` never does.")
+        if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+            raise _Refused("was not read: its entries overlap, so it unpacks to more than it is.")
         byteorder = f"{folder}byteorder"
         if byteorder in members and archive.read(byteorder) != b"little":
             raise _Refused("was not read: it was written on a big-endian machine.")
@@ -241,7 +293,8 @@ def _gather(weights):
 
 def _to_arrays(tensors, storages):
     total = sum(int(np.prod(tensor.shape, dtype=object)) for tensor in tensors.values())
-    held = sum({tensor.storage.key: tensor.storage.size for tensor in tensors.values()}.values())
+    used = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
+    held = sum(len(storages[key]) // np.dtype(dtype).itemsize for key, dtype in used.items())
     if total > 2 * held:  # a few may share their storage
         raise _Refused("was not read: its tensors are larger than what is stored of them.")
     return {name: _to_array(tensor, storages) for name, tensor in tensors.items()}

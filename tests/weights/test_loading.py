@@ -7,6 +7,7 @@ import reference
 import safetensors.numpy
 
 from keras_spd.applications import ResNet18SPD, ResNet50SPD, load_reference_weights
+from keras_spd.weights.reader import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +123,18 @@ def test_bad_sources(tmp_path):
         load_reference_weights(build(), tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="fills the ResNets and `YOLOV5SPD`.*named .sequential"):
         load_reference_weights(keras.Sequential([keras.Input((3,))]), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("conv.weight", np.array([1.0, np.nan]), "conv.weight holds NaN"),
+        ("conv.weight", np.array([1.0, np.inf]), "conv.weight holds NaN or infinite"),
+        ("conv.weight", np.ones(2, "int8"), "conv.weight is of type int8"),
+        ("conv.weight", np.ones(2, bool), "conv.weight is of type bool"),
+        ("bn.running_var", np.array([1.0, -1.0]), "bn.running_var holds negative"),
+    ],
+)
+def test_values_that_are_no_weights_are_refused(name, array, message):
+    with pytest.raises(ValueError, match=message):
+        read_checkpoint({name: array})
