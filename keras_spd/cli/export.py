@@ -227,9 +227,9 @@ def _read_files(files, on_problem):
 
 def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
     import numpy as np
-    from PIL import Image
 
     from keras_spd.data import from_tfds, load_blood_cells
+    from keras_spd.images.geometry import stretch
     from keras_spd.images.read import find_images
 
     if dataset is None:
@@ -241,8 +241,7 @@ def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
                 f"Received: {data}."
             )
         pictures = _read_files(files, on_problem)
-        resized = [Image.fromarray(pixels).resize(size[::-1]) for pixels in pictures]
-        return np.stack([np.asarray(picture) for picture in resized])
+        return np.stack([stretch(pixels, size) for pixels in pictures])
     if dataset == "blood_cells":
         source = load_blood_cells(data)
     else:

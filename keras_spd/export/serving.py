@@ -42,6 +42,8 @@ def image_sides(model, image_size):
     if len(shape) != 4:
         raise ValueError(f"The model must take images. Received: a model of input shape {shape}.")
     info = getattr(model, "info", None)
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
     sides = image_size or (shape[1:3] if None not in shape[1:3] else info and info.image_size)
     if sides is None:
         raise ValueError(

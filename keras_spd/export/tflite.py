@@ -49,7 +49,7 @@ def export_tflite(
         representative_data: For `"int8"`: iterable of 100 to 300 typical inputs, arrays of shape
             `(height, width, 3)` or batches of them, which the ranges of values are taken from.
         image_size: `(height, width)` of the images; defaults to the size the model was built for,
-            or a detector was trained at. A TFLite file is made for fixed sizes: a list of several
+            or a detector was trained at. A TFLite file is made for fixed sizes: a list of pairs
             makes as many signatures, which share the weights.
         batch_size: Integer, or a list of several, for as many signatures.
         fold: Whether the network is folded first (`keras_spd.fold`), which leaves what it computes
@@ -78,7 +78,8 @@ def export_tflite(
             f"Received: quantization={quantization!r}."
         )
     model = folded(model, fold, "TFLite")
-    sizes = image_size if isinstance(image_size, list) else [image_size]
+    several = isinstance(image_size, list) and not all(isinstance(side, int) for side in image_size)
+    sizes = image_size if several else [image_size]
     counts = batch_size if isinstance(batch_size, list) else [batch_size]
     images = None
     if quantization == "int8":

@@ -9,6 +9,7 @@ import pytest
 
 from keras_spd.applications import STATISTICS, ResNet18SPD
 from keras_spd.export import export_tflite, run_tflite, verify_tflite
+from keras_spd.export.serving import image_sides
 from keras_spd.layers import SpaceToDepth, SPDConv
 
 pytestmark = pytest.mark.skipif(
@@ -102,3 +103,9 @@ def test_a_classifier_that_knows_its_statistics_takes_pixels(model, quantization
     if quantization:
         assert taken["quantization"] == (1.0, 0)
     verify_tflite(path, model, pixels, tolerance=0.05 if quantization else 1e-5)
+
+
+def test_image_sizes_mean_the_same_everywhere():
+    model = ResNet18SPD(classes=2)
+    assert image_sides(model, 24) == (24, 24)
+    assert image_sides(model, [16, 24]) == image_sides(model, (16, 24)) == (16, 24)
