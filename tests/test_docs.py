@@ -214,12 +214,23 @@ def test_public_names_are_in_the_reference(page):
     assert names <= shown, names - shown
 
 
-def test_docstrings_in_the_form_of_griffe():
-    pytest.importorskip("griffe")
-    path = ROOT / "tools/docs_docstrings.py"
-    spec = importlib.util.spec_from_file_location("docs_docstrings", path)
+def tool(name):
+    """Imports a script of `tools/`."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"tools/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_generated_pages_are_current():
+    for path, text in tool("write_reference").pages().items():
+        assert path.read_text() == text, "run `python tools/write_reference.py`"
+
+
+def test_docstrings_in_the_form_of_griffe():
+    pytest.importorskip("griffe")
+    module = tool("docs_docstrings")
     text = "Does.\n\nArgs:\n    a, b: As in\n        `f`.\n\nReturns:\n    A: b.\n\n"
     expected = (
         "Does.\n\nArgs:\n    a: As in\n        `f`.\n    b: As in\n        `f`.\n\n"

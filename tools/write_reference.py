@@ -1,0 +1,135 @@
+"""Writes the pages that are made from the code: the command line and the fields of recipes.
+
+    python tools/write_reference.py
+
+`tests/test_docs.py` fails where a page is not what this writes.
+"""
+
+import inspect
+import pathlib
+import re
+import subprocess
+import sys
+import types
+import typing
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+_CLI = """# Command line
+
+Every command explains itself with `--help`. An error of use ends with one line and exit code 1;
+`--verbose`, anywhere on the line, shows the traceback. `keras-spd --install-completion` completes
+names in your shell.
+"""
+_RECIPES = """# Fields of a recipe
+
+A recipe is a TOML file: `keras-spd train --recipe my.toml`. `--set SECTION.FIELD=VALUE` changes
+one field. [The guide](guides/training.md#recipes) shows how to use them; those of the
+package are in `keras_spd/training/recipes/`.
+"""
+
+
+def pages():
+    """Returns the text of each page by its path."""
+    return {
+        DOCS / "cli.md": f"{_CLI}{_commands()}",
+        DOCS / "recipes.md": f"{_RECIPES}\n{_recipes()}",
+    }
+
+
+def _commands():
+    command = ["typer", "keras_spd.cli.main", "utils", "docs", "--name", "keras-spd"]
+    text = subprocess.run(
+        [sys.executable, "-m", *command], capture_output=True, text=True, check=True
+    ).stdout
+    text = text[text.index("\n## ") :]
+    text = re.sub(r"^\* `--help`: .*\n", "", text, flags=re.M)
+    text = re.sub(r"^Example: (.+(?:\n.+)*)", _example, text, flags=re.M)
+    text = re.sub(r"[ \t]+$", "", text, flags=re.M)
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def _example(match):
+    return "```bash\n" + match[1].replace("\n", " \\\n    ") + "\n```"
+
+
+def _recipes():
+    import keras_spd
+    from keras_spd.detection import YOLOV5Loss
+    from keras_spd.training.recipe import ClassificationRecipe, DetectionRecipe, Recipe
+
+    documented = {"augmentation": keras_spd.data.DetectionAugmentation, "loss": YOLOV5Loss}
+    shared = Recipe.model_fields
+    parts = []
+    for title, recipe in (
+        ("All recipes", Recipe),
+        ("Classifiers", ClassificationRecipe),
+        ("Detectors", DetectionRecipe),
+    ):
+        fields = {
+            name: field
+            for name, field in recipe.model_fields.items()
+            if recipe is Recipe or name not in shared
+        }
+        parts.append(f"## {title}\n")
+        plain = {name: field for name, field in fields.items() if not _is_section(field)}
+        parts += [_table(plain)] if plain else []
+        for name, field in fields.items():
+            if _is_section(field):
+                source = documented.get(name) if recipe is DetectionRecipe else None
+                table = _table(field.annotation.model_fields, _arguments(source))
+                parts.append(f"### {title}: `[{name}]`\n\n{table}")
+    return "\n".join(parts)
+
+
+def _is_section(field):
+    return hasattr(field.annotation, "model_fields")
+
+
+def _arguments(documented):
+    """Returns what a class' docstring says of its arguments."""
+    text = inspect.getdoc(documented) if documented else ""
+    section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.M)
+    found = re.findall(r"^    ([\w, ]+): (.+(?:\n {8}.+)*)", section[1] if section else "", re.M)
+    return {name: words for names, words in found for name in names.split(", ")}
+
+
+def _table(fields, arguments=None):
+    rows = ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in fields.items():
+        meaning = field.description or (arguments or {}).get(name, "")
+        meaning = " ".join(meaning.split()).replace("|", "\\|")
+        default = "" if field.default is None else f"`{field.default!r}`"
+        rows.append(f"| `{name}` | {_type(field)} | {default} | {meaning} |")
+    return "\n".join(rows) + "\n"
+
+
+def _type(field):
+    bounds = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = [
+        f"{words} {getattr(limit, sign)}"
+        for limit in field.metadata
+        for sign, words in bounds.items()
+        if hasattr(limit, sign)
+    ]
+    return ", ".join([_type_name(field.annotation), *limits])
+
+
+def _type_name(kind):
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        named = [_type_name(part) for part in arguments if part is not type(None)]
+        return " or ".join(named)
+    if typing.get_origin(kind) is tuple:
+        return f"{len(arguments)} times {_type_name(arguments[0])}"
+    if typing.get_origin(kind) is list:
+        return f"list of {_type_name(arguments[0])}"
+    names = {dict: "table", bool: "true or false", str: "text", int: "integer", float: "number"}
+    return names.get(typing.get_origin(kind) or kind, str(kind))
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path.name}: {len(text.splitlines())} lines")
