@@ -5,6 +5,7 @@ import math
 
 import keras
 
+from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph, rules
 from keras_spd.surgery.cost import multiply_adds_at
 
@@ -101,6 +102,8 @@ def plan(model, *, layers=None, first_n=None, pooling="exact", depthwise="spd", 
 
     >>> print(keras_spd.surgery.plan(keras.applications.ResNet50(weights=None)))
     """
+    if isinstance(model, Detector):
+        model = model.network
     graph.check_graph(model, "plan")
     if input_shape is not None:
         model = graph.resize(model, input_shape)

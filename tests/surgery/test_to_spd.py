@@ -360,3 +360,9 @@ def test_a_converted_network_loads_in_a_fresh_process_and_exports(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), model(images), atol=1e-5)
     path = keras_spd.export.export_tflite(converted, tmp_path / "model.tflite")
     assert keras_spd.export.verify_tflite(path, converted, images).max_difference < 1e-5
+
+
+def test_the_plan_of_a_detector_is_that_of_its_network():
+    detector = YOLOV5SPD("n", classes=2, downsampling="strided")
+    assert surgery.plan(detector) == surgery.plan(detector.network)
+    assert surgery.plan(detector).converted
