@@ -6,7 +6,7 @@ import logging
 _log = logging.getLogger(__name__)
 
 
-@functools.cache
+@functools.lru_cache(1024)  # texts come from users of a web page, too
 def find_font(text):
     """Finds a font that has all characters of a text.
 
@@ -50,14 +50,14 @@ def load_font(text, size):
     return _open(find_font(text) or find_font(""), size)
 
 
-@functools.cache
+@functools.lru_cache(256)
 def _open(path, size):
     from PIL import ImageFont
 
     return ImageFont.truetype(path, size)
 
 
-@functools.cache
+@functools.lru_cache(1024)
 def drawable(name, label=None):
     """Returns the name of a class, or another where no font of this machine can draw it.
 
