@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_spd import boxes
+from keras_spd.images.geometry import Letterbox
 
 
 @pytest.mark.parametrize("name", boxes.BOX_FORMATS)
@@ -50,7 +51,7 @@ def test_complete_iou_against_its_formula(rng):
 
 
 def test_letterbox_and_back(rng):
-    letterbox = boxes.Letterbox.fit((480, 640), (320, 416))
+    letterbox = Letterbox.fit((480, 640), (320, 416))
     assert letterbox.scale == pytest.approx(0.65)
     assert (letterbox.left, letterbox.top) == pytest.approx((0, 4))
     corners = np.array([[0, 0, 640, 480], [10.5, 20, 30, 41.25]])
