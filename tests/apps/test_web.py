@@ -84,7 +84,7 @@ def test_errors(monkeypatch):
     pytest.importorskip("gradio", reason="the web page needs Gradio")
     with pytest.raises(ValueError, match="There is no model to show"):
         web.build_page([])
-    with pytest.raises(ValueError, match=r"must be a .keras file"):
+    with pytest.raises(ValueError, match=r"There is no file model.pt"):
         web.build_page(["model.pt"])
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
     with pytest.raises(ImportError, match=r'pip install "keras_spd\[web\]"'):

@@ -300,7 +300,7 @@ finally:
     ("line", "expected"),
     [
         ("keras-spd pre", ["predict"]),
-        ("keras-spd train yolov5_spd_", [f"yolov5_spd_{size}" for size in "nsml"]),
+        ("keras-spd train yolov5_spd_", [f"yolov5_spd_{size}" for size in "nsmlx"]),
         ("keras-spd train --recipe short", ["short", "short_detection"]),
         ("keras-spd predict --weights b", ["bccd"]),
         ("keras-spd export cif", ["cifar10"]),

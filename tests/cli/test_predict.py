@@ -28,7 +28,7 @@ def run(monkeypatch, *arguments):
         ([".", "--overlap", "0.3"], "`--overlap` is that of tiles: it needs `--tile`."),
         (["--webcam", "0", "--engine", "ray"], "`--engine ray` predicts images, and neither"),
         (["--webcam", "0", "--workers", "2"], "`--address` and `--workers` are for"),
-        (["--webcam", "0", "--weights", "none"], "Cannot load a model from none"),
+        (["--webcam", "0", "--weights", "none"], "There is no file none"),
     ],
 )
 def test_errors_are_one_line(monkeypatch, capsys, tmp_path, arguments, message):

@@ -93,7 +93,9 @@ def test_predictor_maps_boxes_back(rng):
 class TwoClasses(BrightBox):
     """Finds the bright box as three classes, one a little moved, and at a third of its width."""
 
-    info = keras_spd.applications.ModelInfo(class_names=("open", "short", "hole"))
+    info = keras_spd.applications.ModelInfo(
+        class_names=("open", "short", "hole"), input_range=(0, 255)
+    )
 
     def predict_on_batch(self, images):
         found = super().predict_on_batch(images)

@@ -98,7 +98,7 @@ def test_wrong_files(tmp_path):
     [
         (ClassificationTask, "resnet20_spd", "no classifier 'resnet20_spd'.*resnet18_spd, resnet3"),
         (ClassificationTask, "yolov5_spd_n", "no classifier 'yolov5_spd_n'"),
-        (DetectionTask, "yolov5_spd_x", "no detector 'yolov5_spd_x'.*yolov5_spd_n, yolov5_spd_s"),
+        (DetectionTask, "yolov5_spd_q", "no detector 'yolov5_spd_q'.*yolov5_spd_n, yolov5_spd_s"),
     ],
 )
 def test_wrong_model(task, name, message):
