@@ -15,8 +15,8 @@ class ModelInfo:
         architecture: Name of the constructor, such as `"ResNet18SPD"`.
         class_names: One name for each output, in order; `None` if unknown.
         preprocessing: `Preprocessing`, how images become what the model takes.
-        statistics, input_range, image_size, resize, outputs: The same facts one by one, also in
-            `dataclasses.replace`; `image_size` is the `size` of `Preprocessing`.
+        **facts: The fields of `Preprocessing` one by one (`statistics`, `input_range`,
+            `image_size` for its `size`, `resize`, `outputs`); `dataclasses.replace` takes them too.
 
     Example:
 
