@@ -16,7 +16,8 @@ class ModelInfo:
         class_names: One name for each output, in order; `None` if unknown.
         preprocessing: `Preprocessing`, how images become what the model takes.
         **facts: The fields of `Preprocessing` one by one (`statistics`, `input_range`,
-            `image_size` for its `size`, `resize`, `outputs`); `dataclasses.replace` takes them too.
+            `image_size` for its `size`, `resize`, `outputs`, `max_value`); `dataclasses.replace`
+            takes them too.
 
     Example:
 
@@ -52,6 +53,11 @@ class ModelInfo:
     def image_size(self) -> tuple[int, int] | None:
         """`(height, width)` the model was trained at; `None` if unknown."""
         return self.preprocessing.size
+
+    @property
+    def max_value(self) -> float | None:
+        """Value of white in images of more than 8 bits; `None` for that of the file."""
+        return self.preprocessing.max_value
 
     @classmethod
     def from_config(cls, config):

@@ -161,7 +161,7 @@ class _Worker:
         for path in batch["image"].to_pylist():
             row = {"image": path, "error": None, self.name: None}
             try:
-                pictures.append((row, to_rgb(path)))
+                pictures.append((row, to_rgb(path, max_value=self.predictor.max_value)))
             except ImageError as error:
                 row["error"] = str(error)
             rows.append(row)

@@ -50,7 +50,9 @@ def prepare(model, image):
     network = model.network if isinstance(model, Detector) else model
     check_graph(network, "explain")
     if not isinstance(image, np.ndarray):
-        image = read_image(image)
+        image = read_image(
+            image, max_value=getattr(getattr(model, "info", None), "max_value", None)
+        )
     if image.ndim != 3 or image.dtype.kind not in "uf" or image.shape[-1] != 3:
         raise ValueError(
             "`image` must be a path, a uint8 array (height, width, 3), or a float array that the "

@@ -83,6 +83,7 @@ def describe(model, image_size, quantization=None):
     }
     if info is not None:
         record["class_names"] = info.class_names
+        record["max_value"] = info.max_value
     if hasattr(model, "decoder"):
         decoder = model.decoder
         record["bounding_box_format"] = model.bounding_box_format

@@ -34,7 +34,9 @@ class TFLiteDetector:
         self.stride = 1  # the file knows its sizes
         self.info = ModelInfo(
             class_names=_class_names(record),
-            preprocessing=Preprocessing("letterbox", self.image_sizes[0], (0, 255)),
+            preprocessing=Preprocessing(
+                "letterbox", self.image_sizes[0], (0, 255), max_value=record.get("max_value")
+            ),
         )
         self._inside = self._decoder = Decoder(
             record["confidence_threshold"], record["iou_threshold"], record["max_detections"]
@@ -102,7 +104,10 @@ class TFLiteClassifier:
         self.info = ModelInfo(
             class_names=_class_names(record),
             preprocessing=Preprocessing(
-                size=self.image_sizes[0], input_range=(0, 255), outputs="probabilities"
+                size=self.image_sizes[0],
+                input_range=(0, 255),
+                outputs="probabilities",
+                max_value=record.get("max_value"),
             ),
         )
 

@@ -120,6 +120,8 @@ class Preprocessing:
         statistics: `Statistics` that images are normalised with, or `None`.
         outputs: What a classifier returns, `"probabilities"` or `"logits"`; `None` to decide by
             its last operation.
+        max_value: Value of white in images of more than 8 bits, as in `to_rgb`, the same for
+            training and prediction; `None` for the largest that the files can hold.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -136,6 +138,7 @@ class Preprocessing:
     input_range: tuple[float, float] | None = None
     statistics: Statistics | None = None
     outputs: str | None = None
+    max_value: float | None = None
 
     def __post_init__(self):
         for name, kind in (("size", int), ("input_range", float)):

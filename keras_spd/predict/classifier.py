@@ -47,6 +47,7 @@ class Classifier:
             )
         self.model = model
         self.info = getattr(model, "info", None) or ModelInfo()
+        self.max_value = self.info.max_value
         self.image_size = self._check_size(image_size)
         self._preprocessing = known_preprocessing(model)
         output_kind(model)  # or an error
@@ -91,7 +92,7 @@ class Classifier:
         ]
 
     def _resize(self, image):
-        return stretch(to_rgb(image), self.image_size)
+        return stretch(to_rgb(image, max_value=self.max_value), self.image_size)
 
     def _predict(self, pixels):
         batch = self._preprocessing.normalize(self._batch_sizes.fill(np.stack(pixels)))

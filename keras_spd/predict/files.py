@@ -176,7 +176,7 @@ class _Run:
         read = []
         for name, path in batch:
             try:
-                read.append((name, path, to_rgb(path)))
+                read.append((name, path, to_rgb(path, max_value=self.predictor.max_value)))
             except ImageError as error:
                 self._problem(error)
         found = self.predictor([picture for _, _, picture in read])

@@ -64,6 +64,7 @@ class Predictor:
         if isinstance(model, str) or hasattr(model, "__fspath__"):
             model = load_detector(model)
         self.model = model
+        self.max_value = model.info.max_value
         self.tile = None if tile is None else _check_tile(tile)
         self.overlap = tiles.check_overlap(overlap)
         self.image_size = standardize_image_size(image_size or self.tile, model)
@@ -96,14 +97,17 @@ class Predictor:
         if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
             raise ValueError(f"`images` must be a list. Received: {images!r}. Pass `[{images!r}]`.")
         if self.tile is not None:
-            found = [self._predict_tiles(to_rgb(image), self.tile) for image in images]
+            found = [
+                self._predict_tiles(to_rgb(image, max_value=self.max_value), self.tile)
+                for image in images
+            ]
         else:
             batches = in_batches(map(self._prepare, images), self.batch_size)
             found = [one for batch in batches for one in self._predict(batch)]
         return found if self.multi_label else [one.with_one_class_each() for one in found]
 
     def _prepare(self, image):
-        return letterbox(to_rgb(image), self.image_size)
+        return letterbox(to_rgb(image, max_value=self.max_value), self.image_size)
 
     def _predict_tiles(self, pixels, tile):
         """Finds objects in the tiles of one image, and in the whole of it.

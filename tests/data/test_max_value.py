@@ -1,13 +1,21 @@
 """Images of more than 8 bits: one depth for a data set, never one for each image."""
 
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
+from labelled import write_coco, write_voc, write_yolo
 from PIL import Image
 
+from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.data import from_folder, load_detection
 from keras_spd.data.detection.check import describe_detection, format_description
-from keras_spd.images.read import find_max_value
-from tests.data.detection.test_orientation import write_coco, write_voc, write_yolo
+from keras_spd.explain.network_input import classify
+from keras_spd.export import export_tflite
+from keras_spd.export.tflite_models import load_tflite
+from keras_spd.images.read import find_max_value, read_image
+from keras_spd.predict import Classifier
 
 HIGHEST = 3967  # of a camera of 12 bits
 
@@ -51,3 +59,28 @@ def test_classification(tmp_path):
         np.testing.assert_array_equal(image[..., 0], expected)
     with pytest.raises(ValueError, match="above max_value=1023"):
         from_folder(tmp_path, max_value=1023)
+
+
+def test_a_model_keeps_it(tmp_path):
+    """What it predicts with is what it was told, also once it is saved and from a TFLite file."""
+    inputs = keras.Input((16, 24, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(inputs)
+    top = keras.layers.Dense(2, activation="softmax", use_bias=False)
+    outputs = top(mean)
+    top.set_weights([np.array([[1, 0], [0, 0], [0, 0]]) / 64])
+    info = ModelInfo(input_range=(0, 255), max_value=4095)
+    model = ImageModel(inputs, outputs, info=info)
+    thermal(tmp_path, dark=False)
+    picture = read_image(tmp_path / "a.png", max_value=4095)
+    [expected] = Classifier(model)([picture])
+    model.save(tmp_path / "model.keras")
+    export_tflite(model, tmp_path / "model.tflite")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.info.max_value == 4095
+    for one in (model, loaded, load_tflite(tmp_path / "model.tflite")):
+        [found] = Classifier(one)([tmp_path / "a.png"])
+        np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-5)
+    assert classify(loaded, tmp_path / "a.png")[0][2] == pytest.approx(expected.confidence[0])
+    model.info = dataclasses.replace(model.info, max_value=None)
+    [dark] = Classifier(model)([tmp_path / "a.png"])
+    assert dark.confidence[0] < expected.confidence[0] - 0.1

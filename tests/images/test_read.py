@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+from labelled import as_shown
 from PIL import Image
 
 from keras_spd.images import depth
@@ -61,20 +62,6 @@ def test_turned_by_exif_unless_the_annotations_say_otherwise():
     assert read_image(data, size_hw=(12, 20)).shape == (12, 20, 3)
     with pytest.raises(ImageError, match=r"photo.*\(20, 12\).*\(5, 5\)"):
         read_image(data, "photo", size_hw=(5, 5))
-
-
-def as_shown(stored, orientation):
-    """Turns an array as the EXIF standard says, by NumPy alone."""
-    return {
-        1: stored,
-        2: stored[:, ::-1],
-        3: stored[::-1, ::-1],
-        4: stored[::-1],
-        5: stored.swapaxes(0, 1),
-        6: np.rot90(stored, -1),
-        7: stored[::-1, ::-1].swapaxes(0, 1),
-        8: np.rot90(stored),
-    }[orientation]
 
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 24)])

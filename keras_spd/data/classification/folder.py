@@ -39,8 +39,8 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
             with its file name.
         max_value: The value that becomes 255 in images of more than 8 bits, as in
             `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits. `keras-spd check-data`
-            and `keras_spd.images.find_max_value` find it. A model does not keep it: for prediction
-            read images the same way, `predictor([to_rgb(path, max_value=4095)])`.
+            and `keras_spd.images.find_max_value` find it. Tell the model, which reads images to
+            predict the same way: `model.info = dataclasses.replace(model.info, max_value=4095)`.
 
     Returns:
         `ClassificationData`.

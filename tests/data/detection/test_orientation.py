@@ -1,17 +1,15 @@
 """Training and prediction see an image turned the same way, whatever its EXIF data say."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
+from labelled import as_shown, write_coco, write_voc, write_yolo
 from PIL import Image
 
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.data import load_detection
 from keras_spd.images.read import image_sizes, read_image
 from keras_spd.predict import Predictor
-from tests.images.test_read import as_shown
 
 # Height, width and orientation; annotations fit the image as shown, or as its pixels are stored.
 CASES = [(size, turn) for size in ((16, 16), (16, 24)) for turn in range(1, 9)]
@@ -25,33 +23,6 @@ def write_image(folder, size, orientation):
     exif[0x0112] = orientation
     Image.fromarray(stored.astype("uint8")).save(folder / "a.png", exif=exif)
     return stored
-
-
-def write_coco(folder, size):
-    content = {
-        "images": [{"id": 1, "file_name": "a.png", "height": size[0], "width": size[1]}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 5, 6]}],
-        "categories": [{"id": 1, "name": "cat"}],
-    }
-    (folder / "labels.json").write_text(json.dumps(content))
-    return folder / "labels.json"
-
-
-def write_yolo(folder, size):
-    height, width = size
-    (folder / "images" / "a.txt").write_text(
-        f"0 {3.5 / width} {5 / height} {5 / width} {6 / height}"
-    )
-    return folder / "images"
-
-
-def write_voc(folder, size):
-    (folder / "a.xml").write_text(
-        f"<annotation><filename>a.png</filename><size><width>{size[1]}</width>"
-        f"<height>{size[0]}</height></size><object><name>cat</name><bndbox><xmin>2</xmin>"
-        "<ymin>3</ymin><xmax>6</xmax><ymax>8</ymax></bndbox></object></annotation>"
-    )
-    return folder
 
 
 @pytest.mark.parametrize(("size", "orientation"), CASES)
