@@ -67,13 +67,7 @@ class ModelInfo:
             config["class_names"] = tuple(config["class_names"])
         if "preprocessing" in config:
             config["preprocessing"] = Preprocessing.from_config(config["preprocessing"])
-        elif list(config.get("input_range", _ANY_RANGE)) == _ANY_RANGE:
-            config.pop("input_range", None)
         return cls(**config)
-
-
-# What files of version 0.1.0 before `Preprocessing` say where nobody said anything.
-_ANY_RANGE = [0.0, 255.0]
 
 
 def known_preprocessing(model):
