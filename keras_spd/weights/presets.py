@@ -1,7 +1,8 @@
-"""The trained weights that come with the package: what they are, and loading them.
+"""Trained weights by name: what they are, and loading them.
 
-Each is two files in `presets/`: a record (`.toml`) and its arrays (`.safetensors`), written by
-`tools/make_preset.py` from a run folder.
+Each is two files, written by `tools/make_preset.py` from a run folder: a record (`.toml`) in
+`presets/` and its arrays (`.safetensors`), beside it or, if they are too large for the package,
+where `download.py` finds them.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import pathlib
 import tomllib
 from typing import Any
 
+from keras_spd.weights.download import find_weights
 from keras_spd.weights.packing import unpack
 
 FOLDER = pathlib.Path(__file__).parent / "presets"
@@ -31,7 +33,7 @@ class Preset:
         command: The training command.
         scores: What was measured with this very file, by name.
         license: Licence of the weights.
-        file: Path of the arrays.
+        file: Path of the arrays in the package; `read` finds those that are not there.
         size: Bytes of `file`.
         sha256: Its SHA-256.
     """
@@ -61,14 +63,16 @@ class Preset:
         Raises:
             ValueError: If the file is missing or damaged.
         """
+        packaged = self.file.is_file()
+        file = self.file if packaged else find_weights(self.file.name, self.sha256)
         try:
-            content = self.file.read_bytes()
+            content = file.read_bytes()
         except OSError as error:
-            raise ValueError(f"The weights {self.file} cannot be read: {error}.") from error
+            raise ValueError(f"The weights {file} cannot be read: {error}.") from error
         if hashlib.sha256(content).hexdigest() != self.sha256:
             raise ValueError(
-                f"The weights {self.file} are damaged: their SHA-256 is not the one on record. "
-                "Install keras_spd again."
+                f"The weights {file} are damaged: their SHA-256 is not the one on record. "
+                + ("Install keras_spd again." if packaged else "Copy the file again.")
             )
         return unpack(content)
 
@@ -116,6 +120,11 @@ def find_preset(weights, architecture, **options):
         return None  # meant as a path
     of_architecture = [p for p in list_models() if p.architecture == architecture]
     named = [preset for preset in of_architecture if preset.name == weights]
+    if weights == "imagenet":
+        raise ValueError(
+            "keras_spd has no ImageNet weights. Convert a network of Keras Applications, whose "
+            "weights it keeps: `keras_spd.to_spd(keras.applications.ResNet50())`."
+        )
     if not named:
         raise ValueError(
             f"There are no weights {weights!r} for {architecture}, nor a file of that name. "

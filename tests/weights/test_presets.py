@@ -1,7 +1,13 @@
 """Weights that come with the package, from what is installed."""
 
+import functools
 import hashlib
+import http.server
 import logging
+import shutil
+import threading
+import types
+import zipfile
 
 import keras
 import numpy as np
@@ -10,7 +16,7 @@ import tomli_w
 from conftest import find_shared
 
 import keras_spd
-from keras_spd.applications import YOLOV5SPD, ResNet18SPD
+from keras_spd.applications import YOLOV5SPD, ResNet18SPD, ResNet50SPD
 from keras_spd.weights import presets
 from keras_spd.weights.packing import pack, unpack
 
@@ -75,6 +81,8 @@ def test_wrong_names_and_options():
         YOLOV5SPD("n", weights="bccd", head="retinanet")
     with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD"):
         ResNet18SPD(weights="bccd")
+    with pytest.raises(ValueError, match=r"to_spd\(keras.applications.ResNet50\(\)\)"):
+        ResNet50SPD(weights="imagenet")
     with pytest.raises(ValueError, match="no such file"):
         YOLOV5SPD("n", weights="runs/none.keras")
 
@@ -132,9 +140,80 @@ def test_damaged_files(classifier):
         file.write_bytes(damaged)
         with pytest.raises(ValueError, match="letters.safetensors are damaged"):
             ResNet18SPD(weights="letters")
+
+
+@pytest.fixture
+def elsewhere(classifier, tmp_path_factory, monkeypatch):
+    """A preset whose arrays are not in the package but in a folder, and that folder."""
+    cached_here = functools.partial(keras.utils.get_file, cache_dir=tmp_path_factory.mktemp("home"))
+    monkeypatch.setattr(keras.utils, "get_file", cached_here)
+    _, file = classifier
+    folder = tmp_path_factory.mktemp("mirror")
+    shutil.move(file, folder)
+    return folder
+
+
+def test_weights_outside_the_package(elsewhere, monkeypatch):
+    monkeypatch.delenv("KERAS_SPD_WEIGHTS", raising=False)
+    with pytest.raises(ValueError, match="do not come with the package. Set KERAS_SPD_WEIGHTS"):
+        ResNet18SPD(weights="letters")
+    monkeypatch.setenv("KERAS_SPD_WEIGHTS", str(elsewhere))
+    assert ResNet18SPD(weights="letters").info.class_names == ("a", "b", "c", "d")
+    [file] = elsewhere.iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="letters.safetensors are damaged.*Copy the file again"):
+        ResNet18SPD(weights="letters")
     file.unlink()
     with pytest.raises(ValueError, match="letters.safetensors cannot be read"):
         ResNet18SPD(weights="letters")
+
+
+def test_downloaded_weights(elsewhere, monkeypatch):
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            super().do_GET()
+
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=elsewhere)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("KERAS_SPD_WEIGHTS", f"http://127.0.0.1:{server.server_port}/")
+        for _ in range(2):  # the second time from the cache
+            assert ResNet18SPD(weights="letters").info.class_names == ("a", "b", "c", "d")
+        assert requests == ["/letters.safetensors"]
+        [cached] = keras.utils.get_file.keywords["cache_dir"].rglob("letters.safetensors")
+        content = cached.read_bytes()
+        cached.write_bytes(content[:-1])  # a damaged file in the cache is downloaded again
+        ResNet18SPD(weights="letters")
+        assert len(requests) == 2 and cached.read_bytes() == content
+
+        cached.unlink()
+        [file] = elsewhere.iterdir()
+        file.write_bytes(content[:-1])
+        with pytest.raises(ValueError, match="cannot be downloaded from http://127.0.0.1"):
+            ResNet18SPD(weights="letters")
+        server.shutdown()
+    with pytest.raises(ValueError, match="cannot be downloaded.*Offline, download"):
+        ResNet18SPD(weights="letters")
+
+
+def test_models_on_the_hugging_face_hub(tmp_path, monkeypatch, rng):
+    """`load_model("hf://USER/NAME")` downloads a repository, here from a folder, and loads it."""
+    source = ResNet18SPD(classes=3)
+    source.save(tmp_path / "config_and_weights.keras")
+    with zipfile.ZipFile(tmp_path / "config_and_weights.keras") as archive:
+        archive.extractall(tmp_path / "hub")
+    hub = types.SimpleNamespace(snapshot_download=lambda repo_id, **_: str(tmp_path / "hub"))
+    monkeypatch.setattr("keras.src.saving.saving_lib.huggingface_hub", hub)
+    model = keras.saving.load_model("hf://someone/letters")
+    assert type(model) is type(source) and model.info == source.info
+    images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_allclose(model(images), source(images), atol=1e-6)
 
 
 @pytest.mark.parametrize(("precision", "bound"), [("int8", 0.5 / 127), ("float16", 2**-11)])

@@ -1,0 +1,44 @@
+"""Weights that are too large for the package: downloaded once, checked and cached."""
+
+import os
+import pathlib
+
+import keras
+
+VARIABLE = "KERAS_SPD_WEIGHTS"
+
+
+def find_weights(name: str, sha256: str) -> pathlib.Path:
+    """Returns the path of a weights file outside the package.
+
+    The environment variable `KERAS_SPD_WEIGHTS` says where such files are: a folder, whose file is
+    used as it is, or a web address, from which the file is downloaded once into Keras' cache
+    (`~/.keras/keras_spd`, or below `KERAS_HOME`).
+
+    Args:
+        name: Name of the file.
+        sha256: Its SHA-256, in hexadecimal digits. A file in the cache with another one is
+            downloaded again.
+
+    Raises:
+        ValueError: If the variable is not set, or the file is not there, or is another one.
+    """
+    base = os.environ.get(VARIABLE)
+    if not base:
+        raise ValueError(
+            f"The weights {name} do not come with the package. Set {VARIABLE} to the folder or the "
+            "web address that holds them."
+        )
+    if "://" not in base:
+        return pathlib.Path(base).expanduser() / name
+    address = f"{base.rstrip('/')}/{name}"
+    try:
+        file = keras.utils.get_file(
+            name, address, cache_subdir="keras_spd", file_hash=sha256, hash_algorithm="sha256"
+        )
+    except Exception as error:  # `get_file` raises bare exceptions
+        raise ValueError(
+            f"The weights {name} cannot be downloaded from {address}: {error}. Offline, download "
+            f"the file elsewhere and set {VARIABLE} to its folder."
+        ) from error
+    return pathlib.Path(file)
