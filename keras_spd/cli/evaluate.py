@@ -104,13 +104,17 @@ def _score_classifier(classifier, data, dataset, data_dir, on_problem, output):
     import numpy as np
 
     from keras_spd import metrics
-    from keras_spd.data import from_folder, from_tfds
+    from keras_spd.data import load_classification
 
     names, size = classifier.info.class_names, classifier.image_size
-    if dataset is None:
-        read = from_folder(data, image_size=size, class_names=names, on_problem=on_problem)
-    else:
-        read = from_tfds(dataset, data, data_dir=data_dir, image_size=size)
+    read = load_classification(
+        data,
+        name=dataset,
+        data_dir=data_dir,
+        image_size=size,
+        class_names=names,
+        on_problem=on_problem,
+    )
     if names is not None and tuple(names) != read.class_names:
         raise ValueError(f"The model has the classes {names}, the data {read.class_names}.")
     labels, ranked = [], []

@@ -228,7 +228,7 @@ def _read_files(files, on_problem):
 def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
     import numpy as np
 
-    from keras_spd.data import from_tfds, load_blood_cells
+    from keras_spd.data import load_classification
     from keras_spd.images.geometry import stretch
     from keras_spd.images.read import find_images
 
@@ -242,11 +242,6 @@ def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
             )
         pictures = _read_files(files, on_problem)
         return np.stack([stretch(pixels, size) for pixels in pictures])
-    if dataset == "blood_cells":
-        source = load_blood_cells(data)
-    else:
-        source = from_tfds(
-            dataset, data, data_dir=str(data_dir) if data_dir else None, image_size=size
-        )
+    source = load_classification(data, name=dataset, data_dir=data_dir, image_size=size)
     batch, _ = next(iter(source.batches(_CALIBRATION)))
     return np.asarray(batch)

@@ -7,6 +7,7 @@ from keras_spd.data.classification.augmentation import Augmentation as Augmentat
 from keras_spd.data.classification.dataset import ClassificationData as ClassificationData
 from keras_spd.data.classification.dataset import from_arrays as from_arrays
 from keras_spd.data.classification.folder import from_folder as from_folder
+from keras_spd.data.classification.load import load_classification as load_classification
 from keras_spd.data.classification.packaged import load_blood_cells as load_blood_cells
 from keras_spd.data.classification.tfds import from_tfds as from_tfds
 from keras_spd.data.detection.augmentation import DetectionAugmentation as DetectionAugmentation

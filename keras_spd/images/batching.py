@@ -1,9 +1,43 @@
 """Images in batches, of sizes that a network or a file is made for."""
 
 import itertools
+import os
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
+from PIL import Image
+
+
+def standardize_images(images: Any) -> Iterable[Any]:
+    """Returns one image as a list of one, and several as they are.
+
+    Args:
+        images: Path, bytes, image of Pillow or array of rank 2 or 3 (one image); array of rank 4
+            (a batch) or any other iterable (several).
+
+    Returns:
+        Iterable of whatever `keras_spd.images.to_rgb` takes.
+
+    Raises:
+        ValueError: If it is neither.
+
+    Example:
+
+    >>> standardize_images("cat.jpg")
+    ['cat.jpg']
+    """
+    if isinstance(images, (str, bytes, os.PathLike, Image.Image)):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim < 4:
+        return [images]
+    if isinstance(images, dict) or not isinstance(images, Iterable):
+        raise ValueError(
+            "`images` must be an image or an iterable of images: paths, bytes, images of Pillow, "
+            f"and uint8 or uint16 arrays. Received: {type(images).__name__}."
+        )
+    return images
 
 
 def in_batches(images, size):

@@ -1,10 +1,12 @@
 """Classifiers at work: images of any size in, the most probable classes out."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_spd.image_model import ModelInfo, known_preprocessing
-from keras_spd.images.batching import BatchSizes, in_batches
+from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import stretch
 from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
@@ -32,7 +34,7 @@ class Classifier:
     Example:
 
     >>> classifier = keras_spd.predict.Classifier("cifar10")
-    >>> [found] = classifier(["cat.jpg"])
+    >>> [found] = classifier("cat.jpg")
     >>> found.name(found.classes[0]), found.confidence[0]
     """
 
@@ -72,22 +74,24 @@ class Classifier:
             )
         return tuple(size)
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> list[Classes]:
         """Classifies images.
 
         Args:
-            images: Iterable of whatever `keras_spd.images.to_rgb` takes: paths, encoded bytes,
-                images of Pillow, and uint8 or uint16 arrays.
+            images: One image or an iterable of images. An image is whatever
+                `keras_spd.images.to_rgb` takes: a path, the bytes of a file, an image of Pillow of
+                any mode, or a uint8 or uint16 array of shape `(height, width)` or `(height, width,
+                channels)` with 1, 3 or 4 channels. An array of rank 4 is a batch.
 
         Returns:
-            List of `Classes`, one for each image.
+            List of `Classes`, one for each image; a list of one for one image.
 
         Raises:
             ValueError: If an image cannot be read; it names the file.
         """
         return [
             found
-            for batch in in_batches(map(self._resize, images), self.batch_size)
+            for batch in in_batches(map(self._resize, standardize_images(images)), self.batch_size)
             for found in self._predict(batch)
         ]
 

@@ -1,13 +1,14 @@
 """Images of any size in, boxes in their pixels out."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.detector import standardize_image_size
 from keras_spd.image_model import known_preprocessing
-from keras_spd.images.batching import BatchSizes, in_batches
+from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.read import to_rgb
 from keras_spd.predict import tiles
@@ -44,7 +45,7 @@ class Predictor:
     Example:
 
     >>> predictor = keras_spd.Predictor("runs/boards/model.keras")
-    >>> [found] = predictor(["board.jpg"])
+    >>> [found] = predictor("board.jpg")
     >>> found.boxes, found.confidence, found.classes
     """
 
@@ -81,21 +82,22 @@ class Predictor:
             model.decoder, **{key: value for key, value in options.items() if value is not None}
         )
 
-    def __call__(self, images):
+    def __call__(self, images: Any) -> list[Detections]:
         """Finds objects.
 
         Args:
-            images: Iterable of whatever `keras_spd.images.to_rgb` takes: paths, encoded bytes,
-                images of Pillow, and uint8 or uint16 arrays.
+            images: One image or an iterable of images. An image is whatever
+                `keras_spd.images.to_rgb` takes: a path, the bytes of a file, an image of Pillow of
+                any mode, or a uint8 or uint16 array of shape `(height, width)` or `(height, width,
+                channels)` with 1, 3 or 4 channels. An array of rank 4 is a batch.
 
         Returns:
-            List of `Detections`, one for each image.
+            List of `Detections`, one for each image; a list of one for one image.
 
         Raises:
             ValueError: If an image cannot be read; it names the file.
         """
-        if isinstance(images, (str, bytes)) or hasattr(images, "__fspath__"):
-            raise ValueError(f"`images` must be a list. Received: {images!r}. Pass `[{images!r}]`.")
+        images = standardize_images(images)
         if self.tile is not None:
             found = [
                 self._predict_tiles(to_rgb(image, max_value=self.max_value), self.tile)

@@ -53,21 +53,17 @@ class ClassificationTask:
 
     def _read(self, split, like=None):
         source = self.recipe.data
-        if source.name is None:
-            try:
-                return data.from_folder(
-                    split,
-                    image_size=source.image_size or (like and like.image_shape[:2]),
-                    class_names=like and like.class_names,
-                    on_problem=source.on_problem,
-                )
-            except NoClassFoldersError as error:
-                raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
-        if source.name == "blood_cells":
-            return data.load_blood_cells(split)
-        return data.from_tfds(
-            source.name, split, data_dir=source.data_dir, image_size=source.image_size
-        )
+        try:
+            return data.load_classification(
+                split,
+                name=source.name,
+                data_dir=source.data_dir,
+                image_size=source.image_size or (like and like.image_shape[:2]),
+                class_names=like and like.class_names,
+                on_problem=source.on_problem,
+            )
+        except NoClassFoldersError as error:
+            raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
 
     def _warn_of_few_steps(self):
         recipe, images = self.recipe, self.train_data.num_images

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing
 
+import keras
 import numpy as np
 import pytest
 import typer
@@ -17,6 +18,7 @@ from typer.models import OptionInfo
 
 import keras_spd
 from keras_spd import applications, training
+from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.cli import completion, export, main
 from keras_spd.cli.main import app
 
@@ -331,3 +333,21 @@ def test_completion_can_be_installed(monkeypatch, capsys):
     )  # or it may not be asked
     assert run(monkeypatch, "--show-completion", "bash") == 0
     assert "_KERAS_SPD_COMPLETE=complete_bash" in capsys.readouterr().out
+
+
+def test_a_classifier_is_scored_on_the_packaged_images(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    inputs = keras.Input((32, 32, 3))
+    outputs = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(inputs))
+    names = ("RBC", "WBC", "Platelets")
+    ImageModel(inputs, outputs, info=ModelInfo(class_names=names, input_range=(0, 1))).save(
+        "a.keras"
+    )
+    assert (
+        run(monkeypatch, "evaluate", "test", "--dataset", "blood_cells", "--weights", "a.keras")
+        == 0
+    )
+    assert "on 614 images" in capsys.readouterr().out
+    given = ["evaluate", "val", "--dataset", "blood_cells", "--weights", "a.keras"]
+    assert run(monkeypatch, *given) == 1
+    assert '`split` must be "train" or "test". Received: split=\'val\'' in capsys.readouterr().err

@@ -210,10 +210,13 @@ def test_evaluation_batches_are_rectangular(rng, tmp_path, monkeypatch):
 
 def test_bad_inputs(tmp_path):
     predictor = predict.Predictor(tiny(), 64)
-    with pytest.raises(ValueError, match="must be a list"):
+    with pytest.raises(ValueError, match="image.png: there is no such file"):
         predictor("image.png")
     with pytest.raises(ValueError, match="missing.png"):
         predictor(["missing.png"])
+    for nothing in (None, 3, {"a": 1}):
+        with pytest.raises(ValueError, match="must be an image or an iterable of images"):
+            predictor(nothing)
     with pytest.raises(ValueError, match="uint8 or uint16 array"):
         predictor([np.zeros((5, 5, 3))])
     (tmp_path / "bad.keras").write_bytes(b"x")

@@ -1,0 +1,56 @@
+"""One call for every source of classification data."""
+
+import os
+from collections.abc import Sequence
+
+from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.data.classification.folder import from_folder
+from keras_spd.data.classification.packaged import load_blood_cells
+from keras_spd.data.classification.tfds import from_tfds
+
+
+def load_classification(
+    source: str | os.PathLike,
+    *,
+    name: str | None = None,
+    data_dir: str | os.PathLike | None = None,
+    image_size: tuple[int, int] | None = None,
+    class_names: Sequence[str] | None = None,
+    on_problem: str = "error",
+) -> ClassificationData:
+    """Reads a classification dataset from a folder, from the package or from TFDS.
+
+    | `source` | `name` | read by |
+    | --- | --- | --- |
+    | folder with a folder of images for each class | `None` | `from_folder` |
+    | `train` or `test` | `"blood_cells"` | `load_blood_cells` |
+    | split | TFDS dataset, such as `"cifar10"` | `from_tfds` |
+
+    Args:
+        source: Path of a folder, or a split.
+        name: Dataset that `source` is a split of; `None` if it is a folder.
+        data_dir: Folder with prepared TFDS datasets; TFDS' own by default.
+        image_size: `(height, width)` to resize images to. The packaged images stay 32x32.
+        class_names: The classes of a folder, in order. Defaults to the names of its folders.
+        on_problem: `"error"`, or `"skip"` to leave out broken images of a folder.
+
+    Returns:
+        `ClassificationData`.
+
+    Raises:
+        ImportError: If TFDS is needed and not installed.
+        ValueError: If there is no such dataset, or it cannot be read.
+
+    Example:
+
+    >>> train = keras_spd.data.load_classification("train", name="blood_cells")
+    >>> train = keras_spd.data.load_classification("leaves/train", image_size=(64, 64))
+    """
+    if name is None:
+        return from_folder(
+            source, image_size=image_size, class_names=class_names, on_problem=on_problem
+        )
+    if name == "blood_cells":
+        return load_blood_cells(str(source))
+    data_dir = None if data_dir is None else os.fspath(data_dir)
+    return from_tfds(name, str(source), data_dir=data_dir, image_size=image_size)
