@@ -16,8 +16,9 @@ import typing
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _CLI = """# Command line
 
-Every command explains itself with `--help`. An error of use ends with one line and exit code 1;
-`--verbose`, anywhere on the line, shows the traceback. `keras-spd --install-completion` completes
+Every command explains itself with `--help`. An error of use ends with one line and exit code 1.
+`--verbose`, anywhere on the line, shows the traceback, and the log lines of TensorFlow and other
+libraries, which are left out otherwise. `keras-spd --install-completion` completes
 names in your shell.
 """
 _RECIPES = """# Fields of a recipe

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -15,6 +16,7 @@ from keras_spd.cli import (
     export,
     list_models,
     predict,
+    quiet,
     train,
 )
 from keras_spd.version import __version__
@@ -25,16 +27,20 @@ app = typer.Typer(
     rich_markup_mode="markdown",  # fills the lines of paragraphs
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("check-data")(check_data.check_data)
-app.command("convert")(convert.convert)
-app.command("export")(export.export)
-app.command("benchmark")(benchmark.benchmark)
-app.command("list")(list_models.list_models)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("explain")(explain.explain)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo.demo,
+    "check-data": check_data.check_data,
+    "convert": convert.convert,
+    "export": export.export,
+    "benchmark": benchmark.benchmark,
+    "list": list_models.list_models,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "predict": predict.predict,
+    "explain": explain.explain,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(quiet.quietly(_command))
 
 
 def _print_version(asked: bool) -> None:
@@ -45,7 +51,9 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    verbose: bool = typer.Option(False, "--verbose", help="Show the traceback of an error."),
+    verbose: bool = typer.Option(
+        False, "--verbose", help="Show log lines of other libraries, and the traceback of an error."
+    ),
     version: bool = typer.Option(
         False, "--version", help="Show the version.", callback=_print_version, is_eager=True
     ),
@@ -59,7 +67,7 @@ def main() -> None:
     Exit codes: 0, 1 for errors of use, which end with one line, 2 for options that do not exist
     or cannot be read, 130 for Ctrl-C.
     """
-    logging.basicConfig(format="%(message)s")
+    quiet.log_to_stderr()
     logging.getLogger("keras_spd.weights.transfer").setLevel(logging.INFO)  # exact, or all but
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:

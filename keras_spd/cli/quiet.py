@@ -1,0 +1,75 @@
+"""Keeps log lines of TensorFlow and other native libraries out of the command line's output.
+
+Native code writes to file descriptor 2, before and beside anything that Python can configure, and
+`TF_CPP_MIN_LOG_LEVEL` does not reach all of it. So the descriptor becomes a pipe while a command
+runs, and a small process at its other end, `noise.py` as a script, passes on what is not known
+noise. A process and not a thread: native code that logs while it holds Python's lock would wait for
+the thread for ever, and a crash would take the thread's last lines with it.
+"""
+
+import contextlib
+import functools
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import ParamSpec, TypeVar
+
+from keras_spd.cli import noise
+
+_SECONDS_TO_FINISH = 2  # of the filter; it needs longer only where other processes still write
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def quietly(command: Callable[P, R]) -> Callable[P, R]:
+    """Returns a command that prints what is its own; with `--verbose`, all."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if "--verbose" in sys.argv:
+            return command(*args, **kwargs)
+        with warnings.catch_warnings(), without_native_logs():
+            warnings.simplefilter("ignore")
+            return command(*args, **kwargs)
+
+    return run
+
+
+@contextlib.contextmanager
+def without_native_logs() -> Iterator[None]:
+    """Filters what this process and those it starts write to the standard error stream."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stderr = os.dup(2)
+            stack.callback(os.close, stderr)
+            reading, writing = os.pipe()
+            # In a session of its own, so that Ctrl-C does not end it before the command.
+            command = [sys.executable, "-I", "-S", noise.__file__]
+            process = subprocess.Popen(
+                command, stdin=reading, stdout=stderr, stderr=stderr, start_new_session=True
+            )
+        except OSError:  # there is no such stream, or no process can be started
+            yield
+            return
+        os.close(reading)
+        os.dup2(writing, 2)
+        os.close(writing)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_SECONDS_TO_FINISH)
+
+
+def log_to_stderr() -> None:
+    """Shows the library's messages, and of other libraries errors alone."""
+    handler = logging.StreamHandler()
+    if "--verbose" not in sys.argv:
+        handler.addFilter(lambda record: record.name.startswith("keras_spd") or record.levelno > 30)
+    logging.basicConfig(format="%(message)s", handlers=[handler])
