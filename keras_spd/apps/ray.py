@@ -1,15 +1,27 @@
 """Prediction of many images with Ray Data: on this machine, or on a cluster; results as Parquet."""
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
 import pathlib
+import warnings
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
 
+from PIL import Image
+
+from keras_spd.files import whole_file
 from keras_spd.images.read import ImageError, to_rgb
+from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.files import load_predictor
 from keras_spd.predict.predictor import Predictor
+from keras_spd.weights import list_models
 
 _log = logging.getLogger(__name__)
+_RECORD = "_run.json"  # readers of Parquet folders skip names with an underscore
 _IMAGES_IN_A_FILE = 256  # at most; what a crash may lose, by worker
 _THREADS = 4  # of a worker
 
@@ -20,9 +32,9 @@ class RayResults:
 
     Args:
         folder: Path of the Parquet files.
-        predicted: Integer, images of this run.
-        known: Integer, images whose results were there before.
-        problems: Integer, images of all runs that could not be read; `error` says why.
+        predicted: Number of images predicted by this run.
+        known: Number of images whose results were there before.
+        problems: Number of images of all runs that could not be read; `error` says why.
     """
 
     folder: pathlib.Path
@@ -32,36 +44,43 @@ class RayResults:
 
 
 def predict_with_ray(
-    weights,
-    images,
-    output,
+    weights: str | os.PathLike,
+    images: Iterable[str | os.PathLike],
+    output: str | os.PathLike,
     *,
-    address=None,
-    workers=None,
-    image_size=None,
-    batch_size=16,
-    **options,
-):
-    """Predicts images on the processes of Ray, and goes on where an earlier run has stopped.
+    address: str | None = None,
+    workers: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    batch_size: int = 16,
+    **options: Any,
+) -> RayResults:
+    """Predicts images on the processes of Ray, and resumes where an earlier run stopped.
+
+    Results of different models or options never mix: the output folder says which it was made
+    with (`_run.json`: a digest of the weights, image size, thresholds, tiles), and others are
+    refused. An image is known by its path: one that changed is not predicted again.
 
     Args:
-        weights, image_size, batch_size, **options: As in `keras_spd.predict.load_predictor`.
-        images: List of paths. On a cluster, every machine must have the images, `weights` and
-            `output` under the same paths, and this library.
+        weights, image_size, batch_size, **options: As in `keras_spd.predict.load_predictor`. With
+            `tile`, each process holds one image at a time.
+        images: Paths. On a cluster, every machine must have the images, `weights` and `output`
+            under the same paths, and this library. The processes read images as large as
+            `PIL.Image.MAX_IMAGE_PIXELS` allows in the calling one.
         output: Path of a folder. Its folder `detections` (of a classifier, `classes`) gets Parquet
             files with a row for each image: `image` (the absolute path), `error` (`None` where it
             was read), and `detections` or `classes`, as `to_json` of the results. Images that have
-            a row there are not predicted again.
+            a row there are skipped.
         address: Address of a running Ray cluster, such as `"auto"` or `"ray://head:10001"`; `None`
             for this machine.
-        workers: Integer, processes with the model; by default one for each GPU, or for four CPUs.
+        workers: Number of processes with the model; by default one for each GPU, or for four CPUs.
 
     Returns:
         `RayResults`.
 
     Raises:
         ImportError: If Ray is not installed.
-        ValueError: If the model cannot be loaded, or there is no cluster at the address.
+        ValueError: If the model cannot be loaded, `output` holds results of other weights or
+            options, or there is no cluster at the address.
 
     Example:
 
@@ -70,44 +89,119 @@ def predict_with_ray(
     """
     try:
         import ray
-        import ray.data
     except ImportError as error:
         raise ImportError('`--engine ray` needs `pip install "keras_spd[ray]"`.') from error
     options |= {"image_size": image_size, "batch_size": batch_size}
     weights = str(pathlib.Path(weights).absolute()) if os.path.exists(weights) else str(weights)
-    name = _kind(load_predictor(weights, **options))  # what is wrong with it is said here
-    folder = pathlib.Path(output).absolute() / name
+    digest = _digest(weights)
+    predictor = load_predictor(weights, **options)  # what is wrong with it is said here
+    folder = pathlib.Path(output).absolute() / _kind(predictor)
     folder.mkdir(parents=True, exist_ok=True)
+    _check_record(folder, {"weights": digest, **_settings(predictor)})
     known = set(_column(folder, "image"))
     paths = dict.fromkeys(os.path.abspath(path) for path in images)
     new = [path for path in paths if path not in known]
     if new:
         _connect(ray, address)
-        resources = ray.cluster_resources()
-        gpus, cpus = (int(resources.get(kind, 0)) for kind in ("GPU", "CPU"))
-        workers = min(workers or gpus or max(cpus // _THREADS, 1), len(new))
-        threads = str(min(max(cpus // workers, 1), _THREADS))
-        # Enough parts for all workers, and each as long as a batch.
-        size = min(max(len(new) // (4 * workers), batch_size), _IMAGES_IN_A_FILE)
-        images = ray.data.from_items(
-            [{"image": path} for path in new], override_num_blocks=-(-len(new) // size)
-        )
-        rows = images.map_batches(
-            _Worker,
-            fn_constructor_args=(weights, options),
-            batch_size=batch_size,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_gpus=1 if gpus else 0,
-            runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": threads}},
-        )
-        # The workers may hold all CPUs, so that writing must not ask for one.
-        rows.write_parquet(str(folder), ray_remote_args={"num_cpus": 0})
+        step = 1 if options.get("tile") is not None else batch_size
+        arguments = (weights, digest, options, Image.MAX_IMAGE_PIXELS)
+        _write_rows(new, folder, arguments, step, workers)
     problems = sum(error is not None for error in _column(folder, "error"))
     return RayResults(folder, len(new), len(paths) - len(new), problems)
 
 
-def _connect(ray, address):
+def _write_rows(
+    paths: list[str], folder: pathlib.Path, arguments: tuple, step: int, workers: int | None
+) -> None:
+    """Predicts images on Ray's workers, `step` at a time, each of which writes its own files."""
+    import ray
+    import ray.data
+
+    resources = ray.cluster_resources()
+    gpus, cpus = (int(resources.get(kind, 0)) for kind in ("GPU", "CPU"))
+    workers = min(workers or gpus or max(cpus // _THREADS, 1), len(paths))
+    threads = str(min(max(cpus // workers, 1), _THREADS))
+    # Enough parts for all workers, and each as long as a batch.
+    size = min(max(len(paths) // (4 * workers), step), _IMAGES_IN_A_FILE)
+    rows = ray.data.from_items(
+        [{"image": path} for path in paths], override_num_blocks=-(-len(paths) // size)
+    ).map_batches(
+        _Worker,
+        fn_constructor_args=arguments,
+        batch_size=step,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        num_gpus=1 if gpus else 0,
+        runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": threads}},
+    )
+    # The workers may hold all CPUs, so that writing must not ask for one.
+    rows.write_parquet(str(folder), ray_remote_args={"num_cpus": 0})
+
+
+def _digest(weights: str) -> str:
+    """Returns the SHA-256 of a file, or of the weights of the package that have this name."""
+    for preset in list_models():
+        if preset.name == weights:
+            return preset.sha256
+    if not os.path.isfile(weights):
+        return ""  # `load_predictor` says what is wrong with it
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settings(predictor: Predictor | Classifier) -> dict[str, Any]:
+    """Returns what the results depend on beside weights and image, as JSON has it."""
+    found: dict[str, Any] = {
+        "image_size": predictor.image_size,
+        "max_value": predictor.max_value,
+    }
+    if isinstance(predictor, Predictor):
+        found |= dataclasses.asdict(predictor.decoder)
+        found |= {"one_class_each": not predictor.multi_label, "tile": predictor.tile}
+        if predictor.tile is not None:
+            found |= {"overlap": predictor.overlap, "max_in_image": predictor.max_detections}
+    else:
+        found["top"] = predictor.top
+    return json.loads(json.dumps(found))
+
+
+def _check_record(folder: pathlib.Path, record: dict[str, Any]) -> None:
+    """Notes in a folder what its results are made with, or compares it with what is noted."""
+    file = folder / _RECORD
+    if file.is_file():
+        try:
+            noted = dict(json.loads(file.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"{file} is damaged, so that {folder} does not say which model its results are of. "
+                "Give another `--output`, or remove the folder."
+            ) from None
+        names = [name for name in noted | record if noted.get(name) != record.get(name)]
+        if names:
+            differences = ", ".join(
+                f"{name} {_shown(noted.get(name))}, now {_shown(record.get(name))}"
+                for name in names
+            )
+            raise ValueError(
+                f"{folder} holds results of other weights or options: {differences}. Give another "
+                "`--output`, or remove the folder to predict all images again."
+            )
+    elif any(folder.glob("*.parquet")):
+        raise ValueError(
+            f"{folder} holds results and does not say of which weights and options: there is no "
+            f"{_RECORD}. Give another `--output`, or remove the folder."
+        )
+    else:
+        with whole_file(file) as unfinished:
+            unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _shown(value: Any) -> str:
+    """Returns a value of the record as text, a digest by its first digits."""
+    return f"{value[:12]}..." if isinstance(value, str) else json.dumps(value)
+
+
+def _connect(ray: ModuleType, address: str | None) -> None:
     if ray.is_initialized():
         return
     local = {} if address else {"include_dashboard": False}
@@ -117,31 +211,37 @@ def _connect(ray, address):
         raise ValueError(f"There is no Ray cluster at {address}: {error}") from error
 
 
-def _column(folder, name):
+def _column(folder: pathlib.Path, name: str) -> list:
     """Reads a column of all Parquet files of a folder; removes files that were never finished."""
     import pyarrow
     from pyarrow import parquet
 
-    values = []
+    values: list = []
     for file in sorted(folder.glob("*.parquet")):
         try:
             values += parquet.read_table(file, columns=[name])[name].to_pylist()
         except pyarrow.ArrowInvalid:
-            _log.warning("%s was not finished. Its images are predicted again.", file)
+            _log.warning("%s is incomplete. Its images are predicted again.", file)
             file.unlink()
     return values
 
 
-def _kind(predictor):
+def _kind(predictor: Predictor | Classifier) -> str:
     return "detections" if isinstance(predictor, Predictor) else "classes"
 
 
 class _Worker:
     """A process with the model: rows with paths in, rows with results out."""
 
-    def __init__(self, weights, options):
+    def __init__(
+        self, weights: str, digest: str, options: dict[str, Any], max_pixels: int | None
+    ) -> None:
         import pyarrow
 
+        Image.MAX_IMAGE_PIXELS = max_pixels
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        if _digest(weights) != digest:
+            raise ValueError(f"{weights} is another file on this machine of the cluster.")
         self.predictor = load_predictor(weights, **options)
         self.name = _kind(self.predictor)
         fields = [("box", pyarrow.list_(pyarrow.float32()))] if self.name == "detections" else []
@@ -154,7 +254,7 @@ class _Worker:
             ]
         )
 
-    def __call__(self, batch):
+    def __call__(self, batch: Any) -> Any:
         import pyarrow
 
         rows, pictures = [], []

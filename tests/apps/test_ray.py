@@ -1,5 +1,7 @@
 """Ray: two workers find what one process finds, and a second run predicts what is new."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,13 +20,20 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.mark.slow
-def test_two_workers_and_a_second_run(cluster, tmp_path):
+@pytest.fixture
+def images(tmp_path):
+    """Ten images of noise, 80x60 pixels each."""
     random = np.random.default_rng(0)
     files = [tmp_path / f"{index}.png" for index in range(10)]
     for file in files:
         pixels = random.integers(0, 256, (6, 8, 3), dtype="uint8")
         Image.fromarray(pixels).resize((80, 60)).save(file)
+    return files
+
+
+@pytest.mark.slow
+def test_two_workers_and_a_second_run(cluster, images, tmp_path):
+    files = images
     options = {"image_size": 64, "batch_size": 2, "confidence_threshold": 0.01}
     predictor = keras_spd.Predictor("bccd", 64, batch_size=2, confidence_threshold=0.01)
     expected = [found.to_json() for found in predictor(files)]
@@ -57,6 +66,55 @@ def test_two_workers_and_a_second_run(cluster, tmp_path):
             assert received["box"] == pytest.approx(found["box"], abs=0.1)
             assert received["confidence"] == pytest.approx(found["confidence"], abs=1e-3)
             assert (received["class"], received["name"]) == (found["class"], found["name"])
+
+    # Rows of one model or option never stand beside those of another.
+    with pytest.raises(ValueError, match=r"of other weights or options: confidence_threshold 0.01"):
+        predict_with_ray("bccd", files, tmp_path / "out", **options | {"confidence_threshold": 0.5})
+    with pytest.raises(ValueError, match="image_size .64, 64., now .96, 64.. Give another"):
+        predict_with_ray("bccd", files, tmp_path / "out", **options | {"image_size": (96, 64)})
+
+
+@pytest.mark.slow
+def test_tiles_of_images_above_pillows_limit(cluster, images, tmp_path, monkeypatch):
+    options = {"image_size": 64, "tile": 32, "confidence_threshold": 0.01}
+    predictor = keras_spd.Predictor("bccd", **options)
+    expected = [found.to_json() for found in predictor(images[:3])]
+    assert sum(map(len, expected)) > 10
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    refused = predict_with_ray("bccd", images[:1], tmp_path / "refused", **options)
+    assert refused.problems == 1  # the processes of Ray heed what holds in this one
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as `keras-spd predict --tile` does
+    results = predict_with_ray("bccd", images[:3], tmp_path / "out", **options)
+    assert results.problems == 0
+    rows = parquet.read_table(results.folder).sort_by("image").to_pylist()
+    for row, found in zip(rows, expected, strict=True):
+        boxes = [entry["box"] for entry in row["detections"]]
+        assert np.allclose(boxes, [entry["box"] for entry in found], atol=0.1)
+
+
+def test_results_of_other_weights_are_refused_before_ray_starts(tmp_path, monkeypatch):
+    def not_reached(*_):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr("keras_spd.apps.ray._connect", not_reached)
+    folder = tmp_path / "out" / "detections"
+
+    def run():
+        predict_with_ray("bccd", [], tmp_path / "out", image_size=64)
+
+    run()
+    record = json.loads((folder / "_run.json").read_text())
+    assert record["weights"] and record["image_size"] == [64, 64] and record["tile"] is None
+    (folder / "_run.json").write_text(json.dumps(record | {"weights": "1" * 64}))
+    with pytest.raises(ValueError, match=r"of other weights or options: weights 111111111111\."):
+        run()
+    (folder / "_run.json").write_text("[")
+    with pytest.raises(ValueError, match=r"_run.json is damaged"):
+        run()
+    (folder / "_run.json").unlink()
+    (folder / "0.parquet").touch()
+    with pytest.raises(ValueError, match=r"does not say of which weights and options"):
+        run()
 
 
 def test_bad_weights_are_named_before_ray_starts(tmp_path):
