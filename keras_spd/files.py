@@ -110,7 +110,7 @@ def _check_h5_item(size, name, item):
         item[()]
 
 
-def shorten(error: Exception, limit: int = 500) -> str:
+def shorten(error: BaseException, limit: int = 500) -> str:
     """Returns the beginning of an error's message: Keras' can hold a whole configuration."""
     text = str(error)
     return text if len(text) <= limit else f"{text[:limit]} [...]"
