@@ -1,28 +1,31 @@
 """A web page to try models: drop an image, see what each of them finds in it.
 
 It is made with Gradio (`pip install "keras_spd[web]"`), which is imported when the page is built.
-The page is for this machine alone, works offline, and sends nothing anywhere.
+The page is for this machine alone, works offline, and sends nothing anywhere. What it shows is an
+API too, of which `gradio_client.Client(address).view_api()` lists the functions.
 """
 
-import collections
-import dataclasses
 import os
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_spd import data, predict
 from keras_spd.applications import Detector
-from keras_spd.images import draw_detections
-from keras_spd.images.read import read_image
+from keras_spd.apps.local_only import LocalOnly
+from keras_spd.apps.web_answers import find_objects, name_classes
+from keras_spd.apps.web_inputs import LOWEST, confidence_input, errors_shown, image_input
+from keras_spd.predict import Classifier, Predictor
 from keras_spd.weights import list_models
 
-_LOWEST = 0.05  # confidence; what is less sure cannot be shown
-_READABLE = 640  # pixels; smaller images are enlarged, so that names fit
+_LARGEST = 50_000_000  # bytes of an upload
 _CELLS = (36, 6, 6)  # red and white cells and platelets on the example sheet
 
 
-def default_models(folder="demo"):
+def default_models(folder: str | os.PathLike = "demo") -> list:
     """Returns what the page shows by default.
 
     Args:
@@ -37,7 +40,7 @@ def default_models(folder="demo"):
     return names + ([trained] if trained.is_file() else [])
 
 
-def build_page(paths):
+def build_page(paths: Sequence[str | os.PathLike]) -> Any:
     """Builds the page.
 
     Detectors share one tab, classifiers another; in a tab, all models get the same image.
@@ -60,17 +63,16 @@ def build_page(paths):
     gr = _gradio()
     models = predict.load_models(paths)
     if not models:
-        raise ValueError("There is no model to show. Give at least one path or name.")
+        raise ValueError("`paths` is empty; pass at least one path or name.")
     notes = dict(zip(models, map(_note, paths), strict=True))
-    predictors, classifiers = {}, {}
+    predictors: dict[str, Predictor] = {}
+    classifiers: dict[str, Classifier] = {}
     for name, model in models.items():
         if isinstance(model, Detector):
-            threshold = min(_LOWEST, model.decoder.confidence_threshold)
-            predictors[name] = predict.Predictor(
-                model, batch_size=1, confidence_threshold=threshold
-            )
+            threshold = min(LOWEST, model.decoder.confidence_threshold)
+            predictors[name] = Predictor(model, batch_size=1, confidence_threshold=threshold)
         else:
-            classifiers[name] = predict.Classifier(model, batch_size=1)
+            classifiers[name] = Classifier(model, batch_size=1)
     with gr.Blocks(title="keras_spd", analytics_enabled=False) as page:
         gr.Markdown(
             "## keras_spd: try a model\nDrop an image: it stays on this machine. "
@@ -86,12 +88,22 @@ def build_page(paths):
     return page
 
 
-def serve(paths, port=None, say=print):
-    """Serves the page on this machine, at 127.0.0.1, until it is interrupted.
+def serve(
+    paths: Sequence[str | os.PathLike],
+    port: int | None = None,
+    *,
+    host: str = "127.0.0.1",
+    say: Callable[[str], object] = print,
+) -> None:
+    """Serves the page until it is interrupted.
+
+    Only requests to a loopback name or `host` are answered, and none that another site sends.
 
     Args:
         paths: As in `build_page`.
-        port: Integer; `None` for the first free one from 7860.
+        port: Port, 1 to 65535; `None` for the first free one from 7860.
+        host: Address or name of this machine to serve at. Anything but the default lets others
+            use the page: it has no password.
         say: Function that takes a line of progress.
 
     Raises:
@@ -100,52 +112,18 @@ def serve(paths, port=None, say=print):
     page = build_page(paths)
     try:
         _, address, _ = page.launch(
-            server_name="127.0.0.1",
-            server_port=port,
-            share=False,
-            quiet=True,
-            show_error=True,
-            prevent_thread_lock=True,
-            **_looks(),
+            server_port=port, show_error=True, prevent_thread_lock=True, **_launch_options(host)
         )
     except OSError as error:
-        raise ValueError(f"Cannot serve the page: {error}") from error
+        raise ValueError(
+            f"Cannot serve the page at {host}, port {port or 'from 7860'}: the port is taken or "
+            "not allowed, or the host is not this machine. Give another `--port` or `--host`."
+        ) from error
     say(f"The page is at {address} (Ctrl+C ends it).")
     page.block_thread()
 
 
-def find_objects(predictors, image, confidence):
-    """Returns for each predictor a picture with boxes and a line of text, or `None` and `""`."""
-    results: list = []
-    for predictor in predictors.values():
-        if image is None:
-            results += [None, ""]
-            continue
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        [found] = predictor([pixels])
-        found = found.select(found.confidence >= confidence)
-        counts = collections.Counter(found.name(int(label)) for label in found.classes)
-        kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        noun = "object" if len(found) == 1 else "objects"
-        zoom = max(_READABLE // max(pixels.shape), 1)
-        shown = dataclasses.replace(found, boxes=found.boxes * zoom)
-        pixels = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
-        results += [
-            np.asarray(draw_detections(pixels, shown)),
-            f"{len(found)} {noun}" + (f": {kinds}" if kinds else ""),
-        ]
-    return results
-
-
-def name_classes(classifiers, image):
-    """Returns for each classifier `{class name: probability}` of the five most probable."""
-    if image is None:
-        return [None] * len(classifiers)
-    found = [classifier([image])[0] for classifier in classifiers.values()]
-    return [{entry["name"]: entry["confidence"] for entry in each.to_json()} for each in found]
-
-
-def example_sheet():
+def example_sheet() -> np.ndarray:
     """Returns 48 of the package's test cells as one image, `(192, 256, 3)`."""
     images, labels = _cells()
     rng = np.random.default_rng(1)
@@ -159,22 +137,20 @@ def example_sheet():
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
 
 
-def _cells():
+def _cells() -> tuple[np.ndarray, np.ndarray]:
     [(images, labels)] = data.load_blood_cells("test").batches(614)
     return np.asarray(images).astype("uint8"), np.asarray(labels)
 
 
-def _knows_cells(model):
+def _knows_cells(model: keras.Model) -> bool:
     return "RBC" in (model.info.class_names or ())
 
 
-def _detector_tab(gr, predictors, notes):
+def _detector_tab(gr: Any, predictors: dict[str, Predictor], notes: dict[str, str]) -> None:
     with gr.Row():
         with gr.Column(scale=1):
-            image = _image_input(gr)
-            confidence = gr.Slider(
-                _LOWEST, 0.95, 0.25, step=0.05, label="Smallest confidence of a box"
-            )
+            image = image_input(gr)
+            least = confidence_input(gr)
             if any(_knows_cells(predictor.model) for predictor in predictors.values()):
                 gr.Examples(
                     [[example_sheet()]],
@@ -186,34 +162,41 @@ def _detector_tab(gr, predictors, notes):
             for name in predictors:
                 with gr.Column(min_width=300):
                     gr.Markdown(f"### {name}\n{notes[name]}")
-                    outputs.append(
-                        gr.Image(
-                            show_label=False,
-                            format="png",
-                            interactive=False,
-                            buttons=["download", "fullscreen"],
-                        )
+                    picture = gr.Image(
+                        label=f"{name} picture",
+                        show_label=False,
+                        format="png",
+                        interactive=False,
+                        buttons=["download", "fullscreen"],
                     )
-                    outputs.append(gr.Markdown())
+                    summary = gr.Markdown(label=f"{name} summary")
+                    with gr.Accordion("Boxes as JSON", open=False):
+                        boxes = gr.JSON(label=f"{name} detections", show_label=False)
+                    outputs += [picture, summary, boxes]
+
+    def answer(image: Any, confidence: float) -> list:
+        with errors_shown(gr):
+            return find_objects(predictors, image, confidence)
+
     gr.on(
-        [image.change, confidence.change],
-        lambda path, least: find_objects(predictors, path, least),
-        [image, confidence],
+        [image.change, least.change],
+        answer,
+        [image, least],
         outputs,
         api_name="find_objects",
         trigger_mode="always_last",  # the slider calls while it moves
     )
 
 
-def _classifier_tab(gr, classifiers, notes):
+def _classifier_tab(gr: Any, classifiers: dict[str, Classifier], notes: dict[str, str]) -> None:
     with gr.Row():
         with gr.Column(scale=1):
-            image = _image_input(gr)
-            if any(map(_knows_cells, classifiers.values())):
+            given = image_input(gr)
+            if any(_knows_cells(classifier.model) for classifier in classifiers.values()):
                 images, labels = _cells()
                 gr.Examples(
                     [[images[np.flatnonzero(labels == label)[3]]] for label in range(3)],
-                    [image],
+                    [given],
                     label="Cells that come with the package",
                 )
         with gr.Column(scale=2), gr.Row():
@@ -221,29 +204,18 @@ def _classifier_tab(gr, classifiers, notes):
             for name in classifiers:
                 with gr.Column(min_width=300):
                     gr.Markdown(f"### {name}\n{notes[name]}")
-                    outputs.append(gr.Label(label=f"Classes of {name}", num_top_classes=5))
+                    outputs.append(gr.Label(label=f"{name} classes", num_top_classes=5))
 
-    def answer(path):
-        found = name_classes(classifiers, path)
+    def answer(image: Any) -> Any:
+        with errors_shown(gr):
+            found = name_classes(classifiers, image)
         return found if len(found) > 1 else found[0]  # Gradio's way with one output
 
-    image.change(answer, [image], outputs, api_name="name_classes")
+    given.change(answer, [given], outputs, api_name="name_classes")
 
 
-def _image_input(gr):
-    # The file itself, so that it is read here as everywhere in the package.
-    return gr.Image(
-        type="filepath",
-        image_mode=None,
-        sources=["upload", "clipboard"],
-        label="Image",
-        height=360,
-        elem_classes="given",
-    )
-
-
-def _note(path):
-    """What is known of a model, in a line."""
+def _note(path: str | os.PathLike) -> str:
+    """Returns what is known of a model, in a line."""
     for preset in list_models():
         if preset.name == str(path):
             scores = ", ".join(
@@ -255,7 +227,7 @@ def _note(path):
     return f"`{path}`"
 
 
-def _gradio():
+def _gradio() -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
         import gradio
@@ -264,9 +236,11 @@ def _gradio():
     return gradio
 
 
-def _looks():
-    """Arguments of `launch`: the system's fonts, no links to elsewhere."""
+def _launch_options(host: str = "127.0.0.1") -> dict[str, Any]:
+    """Arguments of `launch`: who may use the page, the system's fonts, no links to elsewhere."""
     gr = _gradio()
+    from starlette.middleware import Middleware  # comes with Gradio
+
     theme = gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
@@ -274,4 +248,14 @@ def _looks():
     css = (
         ".given img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated }"
     )
-    return {"theme": theme, "css": css, "footer_links": [], "ssr_mode": False}
+    return {
+        "server_name": host,
+        "share": False,
+        "quiet": True,
+        "max_file_size": _LARGEST,  # said in the browser; `LocalOnly` holds it against others
+        "app_kwargs": {"middleware": [Middleware(LocalOnly, host=host, largest=_LARGEST)]},
+        "theme": theme,
+        "css": css,
+        "footer_links": [],
+        "ssr_mode": False,
+    }

@@ -21,7 +21,8 @@ def benchmark(
     batch_size: Annotated[int, typer.Option(min=1, help="Where a model takes any.")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Calls of each that count.")] = 30,
     threads: Annotated[
-        int, typer.Option(min=1, show_default="all", help="CPU threads of each.")
+        int,
+        typer.Option(min=1, max=os.cpu_count(), show_default="all", help="CPU threads of each."),
     ] = os.cpu_count() or 1,
     output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:

@@ -22,7 +22,15 @@ def demo(
         ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="With --web; default: the first free one from 7860.")
+        int | None,
+        typer.Option(min=1, max=65535, help="With --web; default: the first free one from 7860."),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="With --web: address to serve at. Others than the default, 127.0.0.1, let "
+            "everyone who reaches it use the page."
+        ),
     ] = None,
 ) -> None:
     """Train, evaluate, export and check a ResNet18-SPD on images that come with the package.
@@ -39,10 +47,10 @@ def demo(
     if web:
         from keras_spd.apps.web import default_models, serve
 
-        serve(weights or default_models(folder), port, say=typer.echo)
+        serve(weights or default_models(folder), port, host=host or "127.0.0.1", say=typer.echo)
         return
-    if weights or port is not None:
-        raise ValueError("`--weights` and `--port` are for `keras-spd demo --web`.")
+    if weights or port is not None or host is not None:
+        raise ValueError("`--weights`, `--port` and `--host` are for `keras-spd demo --web`.")
     from keras_spd.apps.demo import run_demo
 
     run_demo(folder, epochs=epochs, say=typer.echo)

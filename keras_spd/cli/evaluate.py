@@ -30,11 +30,14 @@ def evaluate(
     image_size: options.ImageSize = None,
     on_problem: options.OnProblem = options.Reaction.ERROR,
     confidence: Annotated[
-        float | None, typer.Option(help="Detectors: smallest confidence; default 0.001.")
+        float | None,
+        typer.Option(min=0, max=1, help="Detectors: smallest confidence; default 0.001."),
     ] = None,
     iou: Annotated[
         float | None,
-        typer.Option(help="Detectors: overlap above which a box is suppressed; default 0.65."),
+        typer.Option(
+            min=0, max=1, help="Detectors: IoU above which a box is suppressed; default 0.65."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     output: Annotated[

@@ -90,11 +90,12 @@ def export(
         ),
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(help="Smallest confidence, fixed in the file; default 0.25.")
+        float | None,
+        typer.Option(min=0, max=1, help="Smallest confidence, fixed in the file; default 0.25."),
     ] = None,
     iou: Annotated[
         float | None,
-        typer.Option(help="Overlap above which a box is suppressed; default 0.45."),
+        typer.Option(min=0, max=1, help="IoU above which a box is suppressed; default 0.45."),
     ] = None,
 ) -> None:
     """Write a TFLite or ONNX file or a SavedModel, and compare it with the Keras model.

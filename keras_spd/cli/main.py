@@ -21,6 +21,8 @@ from keras_spd.cli import (
 )
 from keras_spd.version import __version__
 
+_OUT_OF_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's and PyTorch's
+
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
     no_args_is_help=True,
@@ -74,8 +76,16 @@ def main() -> None:
         app(arguments, prog_name="keras-spd")
     except KeyboardInterrupt:
         sys.exit(130)
-    except (ValueError, ImportError, OSError) as error:
-        if "--verbose" in sys.argv:
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None or "--verbose" in sys.argv:
             raise
-        print(f"keras-spd: {error}", file=sys.stderr)
+        print(f"keras-spd: {reason}", file=sys.stderr)
         sys.exit(1)
+
+
+def _reason(error: Exception) -> str | None:
+    """Returns the line for an error of use, and `None` for a fault of ours."""
+    if isinstance(error, MemoryError) or type(error).__name__ in _OUT_OF_MEMORY:
+        return "the memory is not enough. Lower `--batch-size` or `--image-size`."
+    return str(error) if isinstance(error, (ValueError, ImportError, OSError)) else None

@@ -34,8 +34,11 @@ ImageSize = Annotated[
 ]
 
 
+LONGEST_SIDE = 16384  # pixels; a network at that size takes tens of GB already
+
+
 def parse_image_size(text: str | None) -> tuple[int, int] | None:
-    """Reads `640` or `480x640`."""
+    """Reads `640` or `480x640`, with sides of at most `LONGEST_SIDE`."""
     if text is None:
         return None
     try:
@@ -44,6 +47,11 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
         sides = ()
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise ValueError(f"A size is 640 or 480x640. Received: {text!r}.")
+    if max(sides) > LONGEST_SIDE:
+        raise ValueError(
+            f"A size has sides of at most {LONGEST_SIDE} pixels. Received: {text!r}. Larger "
+            "images are cut with `keras-spd predict --tile 640`."
+        )
     return (sides[0], sides[-1])
 
 

@@ -38,11 +38,14 @@ def predict(
     ] = None,
     image_size: options.ImageSize = None,
     confidence: Annotated[
-        float | None, typer.Option(help="Smallest confidence; default: the model's, 0.25.")
+        float | None,
+        typer.Option(min=0, max=1, help="Smallest confidence; default: the model's, 0.25."),
     ] = None,
     iou: Annotated[
         float | None,
-        typer.Option(help="Overlap above which a box is suppressed; default: the model's, 0.45."),
+        typer.Option(
+            min=0, max=1, help="IoU above which a box is suppressed; default: the model's, 0.45."
+        ),
     ] = None,
     tile: Annotated[
         str | None,
@@ -54,7 +57,9 @@ def predict(
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(help="Share of a tile that the next one covers too; default 0.2."),
+        typer.Option(
+            min=0, max=0.5, help="Share of a tile that the next one covers too; default 0.2."
+        ),
     ] = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Images, frames or tiles that the network sees at once.")

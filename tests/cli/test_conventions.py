@@ -67,6 +67,17 @@ def test_an_option_is_the_same_in_all_commands():
         (["list", "--colour"], 2),
         (["predict", "a.jpg"], 2),  # --weights is missing
         (["predict", "a.jpg", "--weights", "bccd", "--batch-size", "0"], 2),
+        (["predict", "a.jpg", "--weights", "bccd", "--confidence", "2"], 2),
+        (["predict", "a.jpg", "--weights", "bccd", "--iou", "-1"], 2),
+        (["predict", "a.jpg", "--weights", "bccd", "--tile", "64", "--overlap", "0.9"], 2),
+        (["predict", "a.jpg", "--weights", "bccd", "--image-size", "99968"], 1),
+        (["predict", "a.jpg", "--weights", "bccd", "--tile", "99968"], 1),
+        (["evaluate", "a.json", "--weights", "bccd", "--iou", "1.5"], 2),
+        (["export", "bccd", "--confidence", "25"], 2),
+        (["export", "bccd", "--image-size", "64", "--image-size", "64x99968"], 1),
+        (["benchmark", "a.keras", "--threads", "1000000000"], 2),
+        (["demo", "--web", "--port", "-1"], 2),
+        (["demo", "--web", "--port", "65536"], 2),
         (["export", "bccd", "--format", "coreml"], 2),
         (["export", "bccd", "--quantize", "int4"], 2),
         (["evaluate", "a.json", "--weights", "bccd", "--on-problem", "cry"], 2),
@@ -81,7 +92,18 @@ def test_exit_codes(monkeypatch, capsys, tmp_path, arguments, code):
     assert "Traceback" not in error
     if code == 1:
         [line] = [line for line in error.splitlines() if line.startswith("keras-spd: ")]
-        assert any(part in line for part in ("missing", "resnet20_spd"))
+        assert any(part in line for part in ("missing", "resnet20_spd", "99968"))
+
+
+def test_too_little_memory_is_one_line(monkeypatch, capsys):
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr("keras_spd.predict.find_sources", fail)
+    assert run(monkeypatch, "predict", "a.jpg", "--weights", "bccd") == 1
+    assert capsys.readouterr().err == (
+        "keras-spd: the memory is not enough. Lower `--batch-size` or `--image-size`.\n"
+    )
 
 
 def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_path):

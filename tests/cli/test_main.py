@@ -44,7 +44,10 @@ def test_help_shows_an_example(command):
         (["train", "--recipe", "long"], "There is no recipe 'long'"),
         (["train", "--recipe", "demo", "--set", "epochs"], "`--set` takes FIELD=VALUE"),
         (["train", "--recipe", "demo", "--set", "epoch=3"], "Did you mean `epochs`"),
-        (["demo", "--port", "7870"], "`--weights` and `--port` are for `keras-spd demo --web`"),
+        (
+            ["demo", "--port", "7870"],
+            "`--weights`, `--port` and `--host` are for `keras-spd demo --web`",
+        ),
         (["train", "--resume"], "`--resume` needs the run folder"),
         (["train", "--resume", "--run", "none"], "no run to resume in none"),
         (
