@@ -1,8 +1,10 @@
 """Files appear when they are whole, and damaged ones are named as such."""
 
 import contextlib
+import functools
 import os
 import pathlib
+import struct
 import zipfile
 from collections.abc import Iterator
 
@@ -50,21 +52,65 @@ def check_zip(path: str | os.PathLike) -> None:
             members = archive.infolist()
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
             total = sum(member.file_size for member in members)
-            if not stored or total > path.stat().st_size:
+            if not stored:
                 raise ValueError(
-                    f"{path} was not read: its entries are compressed or overlap. Save the model "
-                    "again with `model.save`."
+                    f"{path} was not read: its entries are compressed, so it is damaged, or was "
+                    "packed anew. Download or copy it again, or save it with `model.save`."
                 )
-            broken = archive.testzip()
+            broken = total > path.stat().st_size or archive.testzip()
     except ValueError:
         raise
     except Exception as error:  # zipfile raises many kinds, such as NotImplementedError
         raise ValueError(f"{path} is not a readable file: {DAMAGED}") from error
-    if broken is not None:
+    if broken:
         raise ValueError(f"{path} is not a readable file: {DAMAGED}")
 
 
-def shorten(error: Exception, limit: int = 500) -> str:
+def check_h5(path: str | os.PathLike) -> None:
+    """Checks an HDF5 file, such as a `.weights.h5` file, before it is given to other readers.
+
+    HDF5 as Keras writes it has no checksums: a bit flipped inside an array leaves a readable file
+    of other weights. `.keras` files have them.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        ValueError: If it is cut off, longer than it says, or its groups or arrays are damaged.
+    """
+    import h5py
+
+    path = pathlib.Path(path)
+    try:
+        size = path.stat().st_size
+        if _h5_size(path) != size:
+            raise ValueError(f"it has {size} bytes")
+        with h5py.File(path) as file:
+            file.visititems(functools.partial(_check_h5_item, size))
+    except Exception as error:  # h5py raises many kinds, such as RuntimeError
+        raise ValueError(f"{path} is not a readable file: {DAMAGED}") from error
+
+
+def _h5_size(path):
+    """Returns the size that the first block of an HDF5 file tells (format specification, II.A)."""
+    with open(path, "rb") as file:
+        block = file.read(64)
+    if block[:8] != b"\x89HDF\r\n\x1a\n":
+        raise ValueError("no signature of HDF5")
+    [size] = struct.unpack_from("<Q", block, {0: 40, 1: 44, 2: 28, 3: 28}[block[8]])
+    return size
+
+
+def _check_h5_item(size, name, item):
+    """Reads one group or array, unless it claims to be larger than the file."""
+    dict(item.attrs)
+    if hasattr(item, "nbytes"):
+        if item.nbytes > size:
+            raise ValueError(f"{name} has {item.nbytes} bytes")
+        item[()]
+
+
+def shorten(error: BaseException, limit: int = 500) -> str:
     """Returns the beginning of an error's message: Keras' can hold a whole configuration."""
     text = str(error)
     return text if len(text) <= limit else f"{text[:limit]} [...]"

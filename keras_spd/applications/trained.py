@@ -1,7 +1,6 @@
 """What the `weights` argument of a detector names: a trained detector to start from."""
 
 import os
-import pathlib
 
 import keras
 
@@ -9,6 +8,7 @@ from keras_spd.applications.from_reference import load_reference_model
 from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import Detector
 from keras_spd.weights import Preset, check_weights_file
+from keras_spd.weights.keras_file import load_keras_file
 from keras_spd.weights.transfer import TrainedDetector
 
 
@@ -39,7 +39,8 @@ def find_trained(
     path = check_weights_file(weights)
     if path.name.endswith(".weights.h5"):
         return None
-    model = _load_keras(path) if path.suffix == ".keras" else load_reference_model(path)
+    is_keras = path.suffix == ".keras"
+    model = load_keras_file(path, compile=False) if is_keras else load_reference_model(path)
     if not isinstance(model, Detector):
         raise ValueError(
             f"A detector starts from the weights of a detector. Received: {path}, which holds "
@@ -53,10 +54,3 @@ def find_trained(
         model.info.class_names,
         model.info.image_size,
     )
-
-
-def _load_keras(path: pathlib.Path) -> keras.Model:
-    try:
-        return keras.saving.load_model(path, compile=False)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        raise ValueError(f"Cannot load a model from {path}: {error}") from error

@@ -2,12 +2,10 @@
 
 import pathlib
 
-import keras
-
 from keras_spd import applications, registered  # noqa: F401 (classes in files)
 from keras_spd.export.tflite_models import TFLiteDetector
-from keras_spd.files import check_zip, shorten
 from keras_spd.weights import list_models
+from keras_spd.weights.keras_file import load_keras_file
 
 
 def load_model(path):
@@ -41,12 +39,7 @@ def load_model(path):
         )
     if not path.exists():
         raise ValueError(f"Cannot load a model from {path}: there is no such file.")
-    check_zip(path)
-    try:
-        return keras.saving.load_model(path)
-    except Exception as error:  # a file of another version or kind can raise anything
-        reason = shorten(error)
-        raise ValueError(f"Cannot load a model from {path}: {reason}") from error
+    return load_keras_file(path)
 
 
 def load_models(paths):

@@ -30,6 +30,7 @@ import tempfile
 import h5py
 import keras
 
+from keras_spd.files import check_h5, shorten
 from keras_spd.training.recipe import load_recipe
 
 _log = logging.getLogger(__name__)
@@ -135,27 +136,29 @@ class RunFolder:
 
     def holds_best(self):
         """Whether `best.weights.h5` is there and can be read."""
+        if not self.best.is_file():
+            return False
         try:
-            h5py.File(self.best).close()
-        except OSError as error:
-            if self.best.is_file():
-                _log.warning(
-                    "%s is damaged (%s). The best of the epochs from now on takes its place.",
-                    self.best,
-                    error,
-                )
+            check_h5(self.best)
+        except ValueError as error:
+            _log.warning(
+                "%s is damaged (%s). The best of the epochs from now on takes its place.",
+                self.best,
+                error.__cause__,
+            )
             return False
         return True
 
     def load_best(self, model):
         """Fills a model with the weights of the best epoch."""
         try:
+            check_h5(self.best)
             model.load_weights(self.best)
         except (ValueError, OSError, KeyError) as error:
             raise ValueError(
-                f"{self.best}, the weights of the best epoch, is missing or damaged ({error}). "
-                f"Raise `epochs` in {self.recipe} and resume: the best of the further epochs takes "
-                "its place."
+                f"{self.best}, the weights of the best epoch, is missing or damaged "
+                f"({shorten(error.__cause__ or error)}). Raise `epochs` in {self.recipe} and "
+                "resume: the best of the further epochs takes its place."
             ) from error
 
 
@@ -194,12 +197,14 @@ class SaveState(keras.callbacks.Callback):
 def saved_epochs(path):
     """Returns how many epochs the state that `SaveState` wrote has been through."""
     try:
+        check_h5(path)
         with h5py.File(path) as file:
             return int(file.attrs[_EPOCHS])
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise ValueError(
-            f"Cannot resume from {path}: it is damaged, or not written by this version ({error}). "
-            "Put back a copy of it, or start anew in another folder."
+            f"Cannot resume from {path}: it is damaged, or not written by this version "
+            f"({error.__cause__ or error}). Put back a copy of it, or start "
+            "anew in another folder."
         ) from error
 
 
@@ -210,7 +215,7 @@ def restore_state(model, path):
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"Cannot resume from {path}: {error}") from error
+        raise ValueError(f"Cannot resume from {path}: {shorten(error)}") from error
     return epochs
 
 

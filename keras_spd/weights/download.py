@@ -3,8 +3,6 @@
 import os
 import pathlib
 
-import keras
-
 VARIABLE = "KERAS_SPD_WEIGHTS"
 
 
@@ -31,6 +29,8 @@ def find_weights(name: str, sha256: str) -> pathlib.Path:
         )
     if "://" not in base:
         return pathlib.Path(base).expanduser() / name
+    import keras  # not at the top: `keras-spd list` reads the records without it
+
     address = f"{base.rstrip('/')}/{name}"
     try:
         file = keras.utils.get_file(

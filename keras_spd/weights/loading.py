@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from keras_spd.detection.anchors import level_stride, standardize_anchors
-from keras_spd.files import check_zip, shorten
+from keras_spd.files import check_h5, check_zip, shorten
 from keras_spd.weights.maps import identify_resnet, resnet_map
 from keras_spd.weights.reader import Checkpoint, read_checkpoint
 from keras_spd.weights.yolov5 import identify_yolov5, yolov5_map
@@ -28,12 +28,18 @@ def load_weights(model, weights):
         return
     path = check_weights_file(weights)
     if path.name.endswith((".weights.h5", ".keras")):
-        if path.suffix == ".keras":
-            check_zip(path)
+        (check_zip if path.suffix == ".keras" else check_h5)(path)
         try:
             model.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{path} does not fit `{model.name}`: {shorten(error)}") from error
+        except Exception as error:  # what misses in a file leads to many kinds
+            raise ValueError(
+                f"{path} does not fit `{model.name}`, or it is damaged: {shorten(error)}"
+            ) from error
+        if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+            raise ValueError(
+                f"{path} holds weights that are NaN or infinite: it is damaged, or training "
+                "diverged before it was saved."
+            )
     else:
         load_reference_weights(model, path)
 
