@@ -21,8 +21,10 @@ Two identities carry the weights of a trained strided network into SPD-Conv, and
 
 import numpy as np
 
+from keras_spd.typing import Array
 
-def columns_to_rows(array, *, axis, scale=2):
+
+def columns_to_rows(array: Array, *, axis: int, scale: int = 2) -> Array:
     """Reorders stacked phases from column by column (the authors) to row by row (ours).
 
     Args:
@@ -56,7 +58,13 @@ def columns_to_rows(array, *, axis, scale=2):
     return np.moveaxis(rows, 0, axis)
 
 
-def strided_to_spd(kernel, scale, *, offset=(0, 0), blocks=None):
+def strided_to_spd(
+    kernel: Array,
+    scale: int,
+    *,
+    offset: tuple[int, int] = (0, 0),
+    blocks: tuple[int, int] | None = None,
+) -> Array:
     """Turns the kernel of a strided convolution into that of a convolution behind space-to-depth.
 
     Args:
@@ -84,7 +92,10 @@ def strided_to_spd(kernel, scale, *, offset=(0, 0), blocks=None):
     """
     size = kernel.shape[:2]
     if blocks is None:
-        blocks = [-(-(start + side) // scale) for start, side in zip(offset, size, strict=True)]
+        rows, columns = (
+            -(-(start + side) // scale) for start, side in zip(offset, size, strict=True)
+        )
+        blocks = (rows, columns)
     behind = [scale * b - o - k for b, o, k in zip(blocks, offset, size, strict=True)]
     if min(behind) < 0:
         raise ValueError(
@@ -97,7 +108,7 @@ def strided_to_spd(kernel, scale, *, offset=(0, 0), blocks=None):
     return phases.transpose(0, 2, 1, 3, 4, 5).reshape(*blocks, scale**2 * inputs, outputs)
 
 
-def spd_to_strided(kernel, scale):
+def spd_to_strided(kernel: Array, scale: int) -> Array:
     """Turns the kernel of a convolution behind space-to-depth into that of a strided one.
 
     Args:
@@ -208,7 +219,7 @@ def spd_inputs_to_strided(
     return np.concatenate([first, rest], axis=2)
 
 
-def same_padding(size, kernel_size, strides):
+def same_padding(size: int, kernel_size: int, strides: int) -> int:
     """Zeros that `padding="same"` puts before the first pixel of an axis.
 
     Args:

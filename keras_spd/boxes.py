@@ -5,9 +5,12 @@ Keras and keras-cv (`keras.utils.bounding_boxes.convert_format` converts them).
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
+
+from keras_spd.typing import Tensor
 
 BOX_FORMATS = (
     "xyxy",
@@ -23,7 +26,7 @@ BOX_FORMATS = (
 _EPSILON = 1e-7
 
 
-def check_box_format(bounding_box_format):
+def check_box_format(bounding_box_format: str) -> str:
     """Returns the name of a box format, or raises a `ValueError` that lists them."""
     if bounding_box_format not in BOX_FORMATS:
         raise ValueError(
@@ -33,7 +36,9 @@ def check_box_format(bounding_box_format):
     return bounding_box_format
 
 
-def convert_boxes(boxes, source, target, image_size_hw):
+def convert_boxes(
+    boxes: Tensor, source: str, target: str, image_size_hw: tuple[Tensor, Tensor]
+) -> Tensor:
     """Converts tensors of boxes, of shape `(..., boxes, 4)`.
 
     Args:
@@ -50,7 +55,7 @@ def convert_boxes(boxes, source, target, image_size_hw):
     )
 
 
-def intersection_over_union(boxes_1, boxes_2, numpy=ops):
+def intersection_over_union(boxes_1: Tensor, boxes_2: Tensor, numpy: Any = ops) -> Tensor:
     """Overlap of xyxy boxes, elementwise with broadcasting: shapes `(..., 4)` to `(...)`.
 
     Args:
@@ -62,19 +67,19 @@ def intersection_over_union(boxes_1, boxes_2, numpy=ops):
     return shared / numpy.maximum(union, _EPSILON)
 
 
-def intersection(boxes_1, boxes_2, numpy=ops):
+def intersection(boxes_1: Tensor, boxes_2: Tensor, numpy: Any = ops) -> Tensor:
     """Area that xyxy boxes share; as `intersection_over_union`."""
     left_top = numpy.maximum(boxes_1[..., :2], boxes_2[..., :2])
     right_bottom = numpy.minimum(boxes_1[..., 2:], boxes_2[..., 2:])
     return numpy.prod(numpy.maximum(right_bottom - left_top, 0), axis=-1)
 
 
-def area(boxes, numpy=ops):
+def area(boxes: Tensor, numpy: Any = ops) -> Tensor:
     """Area of xyxy boxes: shape `(..., 4)` to `(...)`."""
     return numpy.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
 
 
-def complete_iou(predicted, target):
+def complete_iou(predicted: Tensor, target: Tensor) -> Tensor:
     """Complete IoU of center_xywh boxes, elementwise: shapes `(..., 4)` to `(...)`.
 
     IoU, less the squared distance of the centres over that of the corners of the enclosing box,

@@ -3,8 +3,12 @@
 `benchmarks/training_time.py` measures what they gain.
 """
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
+
+from keras_spd.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")
@@ -25,7 +29,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     >>> y = keras_spd.fast_layers.BatchNormalization(momentum=0.9)(x, training=True)
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         if not (training and self.trainable and mask is None and self._can_fuse(inputs)):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
@@ -46,7 +52,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             average.assign(average * self.momentum + value * (1 - self.momentum))
         return ops.cast(outputs, self.compute_dtype)
 
-    def _can_fuse(self, inputs):
+    def _can_fuse(self, inputs: Tensor) -> bool:
         return (
             keras.backend.backend() == "tensorflow"
             and len(inputs.shape) == 4
@@ -79,7 +85,7 @@ class Conv2D(keras.layers.Conv2D):
     >>> y = keras_spd.fast_layers.Conv2D(512, 3, padding="same")(x, training=True)
     """
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if not (training and self.trainable and self._has_fast_gradient(inputs)):
             return super().call(inputs)
         outputs = _convolve(inputs, ops.convert_to_tensor(self.kernel))
@@ -87,7 +93,7 @@ class Conv2D(keras.layers.Conv2D):
             outputs = ops.add(outputs, ops.reshape(self.bias, (1, 1, 1, -1)))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _has_fast_gradient(self, inputs):
+    def _has_fast_gradient(self, inputs: Tensor) -> bool:
         if (
             keras.backend.backend() != "tensorflow"
             or self.data_format != "channels_last"
@@ -105,13 +111,15 @@ class Conv2D(keras.layers.Conv2D):
         return pixels <= largest and not tf.config.list_logical_devices("GPU")
 
 
-def _convolve(images, kernel):
+def _convolve(images: Tensor, kernel: Tensor) -> Tensor:
     """A "same" convolution, whose kernel's gradient is a matrix product for each tap."""
     import tensorflow as tf
 
     @tf.custom_gradient
-    def convolution(images, kernel):
-        def gradient(upstream):
+    def convolution(
+        images: Tensor, kernel: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
+        def gradient(upstream: Tensor) -> tuple[Tensor, Tensor]:
             rows, columns, channels, filters = kernel.shape
             height, width = images.shape[1:3]
             tops, lefts = (((side - 1) // 2,) * 2 for side in (rows, columns))

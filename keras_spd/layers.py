@@ -4,8 +4,12 @@ Reference: Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD
 https://arxiv.org/abs/2208.03641.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_spd.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")
@@ -42,25 +46,25 @@ class SpaceToDepth(keras.layers.Layer):
     array([0., 1., 4., 5.], dtype=float32)
     """
 
-    def __init__(self, scale=2, data_format=None, **kwargs):
+    def __init__(self, scale: int = 2, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.scale = _standardize_scale(scale)
         self.data_format = _standardize_data_format(data_format)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         _check_rank(self, getattr(inputs, "shape", ()))
         if self.data_format == "channels_first":
             return ops.transpose(self._rearrange(ops.transpose(inputs, (0, 2, 3, 1))), (0, 3, 1, 2))
         return self._rearrange(inputs)
 
-    def _rearrange(self, images):
+    def _rearrange(self, images: Tensor) -> Tensor:
         height, width = ops.shape(images)[1:3]  # integers where known, tensors where not
         bottom, right = -height % self.scale, -width % self.scale
         if not (isinstance(bottom, int) and isinstance(right, int) and bottom == right == 0):
             images = ops.pad(images, [[0, 0], [0, bottom], [0, right], [0, 0]])
         return ops.space_to_depth(images, self.scale, data_format="channels_last")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         _check_rank(self, input_shape)
         if self.data_format == "channels_first":
             batch, channels, height, width = input_shape
@@ -72,12 +76,12 @@ class SpaceToDepth(keras.layers.Layer):
             return (batch, channels, height, width)
         return (batch, height, width, channels)
 
-    def compute_output_spec(self, inputs):
+    def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
         # Keras would announce the compute dtype, but integer images stay integers.
         shape = self.compute_output_shape(getattr(inputs, "shape", ()))
         return keras.KerasTensor(shape, dtype=inputs.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {"scale": self.scale, "data_format": self.data_format}
         return {**super().get_config(), **config}
 
@@ -131,24 +135,24 @@ class SPDConv(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size=3,
-        scale=2,
-        padding="valid",
-        data_format=None,
-        dilation_rate=(1, 1),
-        groups=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: int | tuple[int, int] = 3,
+        scale: int = 2,
+        padding: str = "valid",
+        data_format: str | None = None,
+        dilation_rate: int | tuple[int, int] = (1, 1),
+        groups: int = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
         if "strides" in kwargs:
             raise ValueError(
                 "`SPDConv` takes no `strides`: it shrinks its input by `scale` without skipping "
@@ -179,7 +183,7 @@ class SPDConv(keras.layers.Layer):
             name="conv",
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         _check_rank(self, input_shape)
         channels = input_shape[self._channel_axis]
         if channels is None or channels % self.conv.groups:
@@ -190,13 +194,13 @@ class SPDConv(keras.layers.Layer):
         self.space_to_depth.build(input_shape)
         self.conv.build(self.space_to_depth.compute_output_shape(input_shape))
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         x = self.space_to_depth(inputs)
         if self.conv.groups > 1:
             x = self._group_phases(x)
         return self.conv(x)
 
-    def _group_phases(self, x):
+    def _group_phases(self, x: Tensor) -> Tensor:
         """Reorders channels from (phase, group, channel) to (group, phase, channel)."""
         shape = list(ops.shape(x))
         axis = self._channel_axis % 4
@@ -213,27 +217,27 @@ class SPDConv(keras.layers.Layer):
         return ops.reshape(ops.transpose(ops.reshape(x, split), order), shape)
 
     @property
-    def _channel_axis(self):
+    def _channel_axis(self) -> int:
         return 1 if self.conv.data_format == "channels_first" else -1
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         _check_rank(self, input_shape)
         return self.conv.compute_output_shape(self.space_to_depth.compute_output_shape(input_shape))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         conv = self.conv.get_config()
         for key in ("name", "trainable", "dtype", "strides"):
             del conv[key]
         return {**super().get_config(), **conv, "scale": self.space_to_depth.scale}
 
 
-def _standardize_scale(scale):
+def _standardize_scale(scale: Any) -> int:
     if isinstance(scale, bool) or not hasattr(scale, "__index__") or int(scale) < 2:
         raise ValueError(f"`scale` must be an integer >= 2. Received: scale={scale!r}.")
     return int(scale)
 
 
-def _standardize_data_format(data_format):
+def _standardize_data_format(data_format: str | None) -> str:
     data_format = data_format or keras.config.image_data_format()
     if data_format not in ("channels_last", "channels_first"):
         raise ValueError(
@@ -243,7 +247,7 @@ def _standardize_data_format(data_format):
     return data_format
 
 
-def _check_rank(layer, shape):
+def _check_rank(layer: keras.layers.Layer, shape: Shape) -> None:
     if len(shape) != 4:
         raise ValueError(
             f"`{type(layer).__name__}` takes a batch of images, one tensor of rank 4. "

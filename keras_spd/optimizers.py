@@ -1,7 +1,12 @@
 """The optimizer and the learning-rate schedule of the authors' PyTorch code."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_spd.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")
@@ -41,17 +46,17 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.0,
-        nesterov=False,
-        weight_decay=None,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
         *,
-        decay_kernels_only=False,
-        warmup_steps=0,
-        warmup_bias_rate=0.0,
-        warmup_momentum=None,
-        **kwargs,
-    ):
+        decay_kernels_only: bool = False,
+        warmup_steps: int = 0,
+        warmup_bias_rate: float = 0.0,
+        warmup_momentum: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, **kwargs)
         self.coupled_weight_decay = weight_decay
         self.decay_kernels_only = decay_kernels_only
@@ -59,7 +64,9 @@ class CoupledSGD(keras.optimizers.SGD):
         self.warmup_bias_rate = warmup_bias_rate
         self.warmup_momentum = warmup_momentum
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         learning_rate = ops.cast(learning_rate, variable.dtype)
         momentum = self.momentum
         if self.warmup_steps:
@@ -79,12 +86,12 @@ class CoupledSGD(keras.optimizers.SGD):
             step = gradient + momentum * buffer if self.nesterov else buffer
         self.assign_sub(variable, learning_rate * step)
 
-    def _decays(self, variable):
+    def _decays(self, variable: keras.Variable) -> bool:
         if not self.coupled_weight_decay or not self._use_weight_decay(variable):
             return False
         return len(variable.shape) > 1 or not self.decay_kernels_only
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "weight_decay": self.coupled_weight_decay,
@@ -109,13 +116,15 @@ class MultiStepDecay(keras.optimizers.schedules.LearningRateSchedule):
     Source: `WarmUpLR` in `ResNet50-SPD/utils.py` of LabSAINT/SPD-Conv, and PyTorch's `MultiStepLR`.
     """
 
-    def __init__(self, learning_rate, milestones, factor, warmup_steps=0):
+    def __init__(
+        self, learning_rate: float, milestones: Sequence[int], factor: float, warmup_steps: int = 0
+    ) -> None:
         self.learning_rate = learning_rate
         self.milestones = list(milestones)
         self.factor = factor
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         rate = self.learning_rate * ops.ones_like(step)
         for milestone in self.milestones:
@@ -123,7 +132,7 @@ class MultiStepDecay(keras.optimizers.schedules.LearningRateSchedule):
         warmup = self.learning_rate * step / max(self.warmup_steps, 1)
         return ops.where(step < self.warmup_steps, warmup, rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "learning_rate": self.learning_rate,
             "milestones": self.milestones,

@@ -31,11 +31,11 @@ class YOLOV5Variant:
     depth_multiple: float
     width_multiple: float
 
-    def blocks(self, count):
+    def blocks(self, count: int) -> int:
         """Number of bottlenecks where the large model has `count`."""
         return max(round(count * self.depth_multiple), 1)
 
-    def channels(self, count):
+    def channels(self, count: int) -> int:
         """Number of channels where the large model has `count`: a multiple of 8."""
         return math.ceil(count * self.width_multiple / 8) * 8
 

@@ -8,6 +8,7 @@ import pytest
 PACKAGE = pathlib.Path(__file__).parents[1] / "keras_spd"
 # The order of the table in ARCHITECTURE.md.
 ROOMS = [
+    "typing",
     "lazy",
     "version",
     "files",

@@ -1,27 +1,32 @@
-"""Looking into a network while it computes: what its layers give, and what a score owes to them."""
+"""Activations of a network's layers, and the gradient of a score with respect to them."""
 
 import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_spd.surgery.graph import walk
 from keras_spd.surgery.outputs import PROBABILITIES, final_operation
+from keras_spd.typing import Array, Tensor
 
 
 @contextlib.contextmanager
-def tapped(layer, tap):
-    """Passes what a layer computes through a function, as long as the context lasts."""
+def intercepted(layer: keras.layers.Layer, function: Callable[[Any], Any]) -> Iterator[None]:
+    """Passes the outputs of a layer through a function while the context lasts."""
     call = layer.call
-    layer.call = lambda *args, **kwargs: tap(call(*args, **kwargs))
+    layer.call = lambda *args, **kwargs: function(call(*args, **kwargs))
     try:
         yield
     finally:
-        del layer.call  # the class's own comes back
+        del layer.call  # restores the class's method
 
 
-def record(network, images, layers):
-    """Runs a network and returns what it and some of its layers gave.
+def record(
+    network: keras.Model, images: Tensor, layers: Mapping[str, keras.layers.Layer]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Runs a network and returns its outputs and those of some of its layers.
 
     Args:
         network: Functional or Sequential model.
@@ -29,53 +34,55 @@ def record(network, images, layers):
         layers: `{name: layer}`, nested ones too.
 
     Returns:
-        The network's outputs, and `{name: tensor}`. Of a layer that is called several times it is
-        the result of the last call.
+        The network's outputs, and `{name: tensor}`. For a layer that is called several times, the
+        output of the last call.
     """
     found = {}
 
-    def keep(name):
-        def tap(value):
+    def keep(name: str) -> Callable[[Any], Any]:
+        def function(value: Any) -> Any:
             found[name] = value
             return value
 
-        return tap
+        return function
 
     with contextlib.ExitStack() as stack:
         for name, layer in layers.items():
-            stack.enter_context(tapped(layer, keep(name)))
+            stack.enter_context(intercepted(layer, keep(name)))
         outputs = network(images, training=False)
     return outputs, found
 
 
-def feature_layers(network, images):
-    """Lists the layers of a network whose results are feature maps, in the order of their calls.
+def feature_layers(
+    network: keras.Model, images: Tensor
+) -> list[tuple[keras.layers.Layer, tuple[int, int, int]]]:
+    """Lists the layers of a network whose outputs are feature maps, in the order of their calls.
 
     Returns:
         List of `(layer, (height, width, channels))`.
     """
     shapes: dict = {}
 
-    def note(path, layer):
-        def tap(value):
+    def note(path: str, layer: keras.layers.Layer) -> Callable[[Any], Any]:
+        def function(value: Any) -> Any:
             shape = tuple(getattr(value, "shape", ()))
             shapes.pop(path, None)
             if len(shape) == 4:
                 shapes[path] = (layer, shape[1:])
             return value
 
-        return tap
+        return function
 
     with contextlib.ExitStack() as stack:
         for path, layer in walk(network):
-            stack.enter_context(tapped(layer, note(path, layer)))
+            stack.enter_context(intercepted(layer, note(path, layer)))
         network(images, training=False)
     return list(shapes.values())
 
 
 @contextlib.contextmanager
-def before_activation(network):
-    """Makes a classifier return logits instead of probabilities, as long as the context lasts."""
+def before_activation(network: keras.Model) -> Iterator[None]:
+    """Makes a classifier return logits instead of probabilities while the context lasts."""
     operation = final_operation(network)
     if hasattr(operation, "activation"):
         activation, operation.activation = operation.activation, keras.activations.linear
@@ -93,7 +100,7 @@ def before_activation(network):
         yield
 
 
-def gradient(function, at):
+def gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Array:
     """Returns the gradient of a function from a tensor to a number, as an array.
 
     Raises:
@@ -124,7 +131,7 @@ def gradient(function, at):
     return to_numpy(result)
 
 
-def to_numpy(tensor):
+def to_numpy(tensor: Tensor) -> Array:
     """Returns a tensor as a float array, of at least 32 bits."""
     array = keras.ops.convert_to_numpy(keras.ops.stop_gradient(tensor))
     return array.astype(np.promote_types(array.dtype, np.float32))

@@ -1,21 +1,26 @@
-"""What a network sees at each resolution: its feature maps, as arrays and as a picture."""
+"""Feature maps of a network at each resolution, as arrays and as a picture."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+from PIL import Image
 
 from keras_spd.applications import Detector, ImageModel
-from keras_spd.explain import layout as panels
+from keras_spd.explain import layout
 from keras_spd.explain.activations import feature_layers, record, to_numpy
-from keras_spd.explain.network_input import prepare
+from keras_spd.explain.network_input import NetworkInput, prepare
 from keras_spd.surgery.graph import Connections, walk
+from keras_spd.typing import Array, Path
 
 _MERGES = (keras.layers.Add, keras.layers.Concatenate)
 
 
-def feature_maps(model, image, layer_names=None):
-    """Computes what layers of a network give for one image.
+def feature_maps(
+    model: keras.Model, image: Path | Array, layer_names: Sequence[str] | None = None
+) -> dict[str, Array]:
+    """Computes the feature maps of layers of a network for one image.
 
     Args:
         model: `Detector`, or a functional or Sequential classifier or backbone.
@@ -23,8 +28,8 @@ def feature_maps(model, image, layer_names=None):
             normalised as the model's `info` says (a detector's is letterboxed); or a float array,
             which the network takes as it is.
         layer_names: Names of layers; those of nested models as `"model/layer"`. Defaults to one
-            layer for each resolution: the pyramid levels of an `ImageModel`; of a detector, what
-            the heads look at and the backbone's finer levels; of other models, the last
+            layer for each resolution: the pyramid levels of an `ImageModel`; for a detector, the
+            inputs of its heads and the backbone's finer levels; for other models, the last
             activation or merge.
 
     Returns:
@@ -32,7 +37,8 @@ def feature_maps(model, image, layer_names=None):
         the finest first: `"P3"` is `2**3` times smaller than the network's input.
 
     Raises:
-        ValueError: If a layer does not exist or gives no feature maps, or the image does not fit.
+        ValueError: If a layer does not exist or its output is not a feature map, or the image does
+            not fit.
 
     Example:
 
@@ -43,7 +49,9 @@ def feature_maps(model, image, layer_names=None):
     return compute_maps(model, prepare(model, image), layer_names)
 
 
-def compute_maps(model, given, layer_names=None):
+def compute_maps(
+    model: keras.Model, given: NetworkInput, layer_names: Sequence[str] | None = None
+) -> dict[str, Array]:
     """`feature_maps` of a `NetworkInput`."""
     if layer_names is None:
         layers = level_layers(model, given)
@@ -53,13 +61,13 @@ def compute_maps(model, given, layer_names=None):
     for name in layers:
         if len(getattr(found[name], "shape", ())) != 4:
             raise ValueError(
-                f"The layer {name!r} gives no feature maps, arrays of shape (batch, height, "
+                f"The output of the layer {name!r} is not a feature map of shape (batch, height, "
                 f"width, channels), but {tuple(getattr(found[name], 'shape', ()))}."
             )
     return {name: to_numpy(found[name])[0] for name in layers}
 
 
-def find_layer(network, name):
+def find_layer(network: keras.Model, name: str) -> keras.layers.Layer:
     """Returns the layer of a path, or of a name that only one layer has."""
     layers = dict(walk(network))
     if name in layers:
@@ -74,7 +82,7 @@ def find_layer(network, name):
     )
 
 
-def level_layers(model, given):
+def level_layers(model: keras.Model, given: NetworkInput) -> dict[str, keras.layers.Layer]:
     """Returns a layer for each resolution, `{"P1": layer, ...}`, the finest first."""
     if isinstance(model, Detector):
         return _detector_layers(model)
@@ -97,8 +105,8 @@ def level_layers(model, given):
     return {level: found[level][1] for level in sorted(found)}
 
 
-def _ends_block(layer):
-    """Tells whether a layer is a merge or an activation, whose results are what others look at."""
+def _ends_block(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a merge or an activation, with which a block ends."""
     if isinstance(layer, _MERGES):
         return True
     activation = getattr(layer, "activation", None)
@@ -107,8 +115,8 @@ def _ends_block(layer):
     ).__module__.startswith("keras.src.layers.activations")
 
 
-def _detector_layers(model):
-    """What the heads of a detector look at, and the finer levels of YOLOv5's own backbone."""
+def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
+    """Inputs of a detector's heads, and the finer levels of YOLOv5's own backbone."""
     connections = Connections(model.network)
     layers = {
         level: connections.producer(model.network.get_layer(f"head_{level.lower()}_conv"))
@@ -122,12 +130,18 @@ def _detector_layers(model):
     return dict(sorted(layers.items()))
 
 
-def draw_feature_maps(models, image, layer_names=None, *, channels=8):
+def draw_feature_maps(
+    models: keras.Model | Mapping[str, keras.Model],
+    image: Path | Array,
+    layer_names: Sequence[str] | None = None,
+    *,
+    channels: int = 8,
+) -> Image.Image:
     """Draws feature maps of one or more networks for the same image, side by side.
 
     Of each layer the channels are drawn that vary most over the image (largest variance, the
     largest first), each from its own 1st percentile (dark) to its own 99th (bright). Channels of
-    different networks have nothing to do with each other: compare what is left of the image.
+    different networks do not correspond: compare how much of the image is visible.
 
     Args:
         models: A model, or `{name: model}`.
@@ -147,7 +161,7 @@ def draw_feature_maps(models, image, layer_names=None, *, channels=8):
     """
     if not isinstance(channels, int) or channels < 1:
         raise ValueError(f"`channels` must be a positive integer. Received: channels={channels!r}.")
-    models = panels.named_models(models)
+    models = layout.named_models(models)
     columns, keys = [], []
     for model in models.values():
         given = prepare(model, image)
@@ -155,31 +169,33 @@ def draw_feature_maps(models, image, layer_names=None, *, channels=8):
         keys += [key for key in maps if key not in keys]
         columns.append((given, maps))
     keys = keys if layer_names else sorted(keys)
-    grid = [[_input_panel(name, given)] for name, (given, _) in zip(models, columns, strict=True)]
+    grid = [[_input_picture(name, given)] for name, (given, _) in zip(models, columns, strict=True)]
     for column, (given, maps) in zip(grid, columns, strict=True):
-        column += [_level_panel(key, maps.get(key), given, channels) for key in keys]
-    return panels.side_by_side(grid)
+        column += [_level_pictures(key, maps.get(key), given, channels) for key in keys]
+    return layout.side_by_side(grid)
 
 
-def _input_panel(name, given):
+def _input_picture(name: str, given: NetworkInput) -> Image.Image:
     height, width = given.pixels.shape[:2]
-    return panels.captioned(
-        f"{name}: input {width} x {height}", [panels.tile(given.pixels, panels.LARGE)], bold=True
+    return layout.captioned(
+        f"{name}: input {width} x {height}", [layout.tile(given.pixels, layout.LARGE)], bold=True
     )
 
 
-def _level_panel(key, array, given, channels):
+def _level_pictures(
+    key: str, array: Array | None, given: NetworkInput, channels: int
+) -> Image.Image:
     if array is None:
-        return panels.captioned(f"{key}: none in this network", [])
+        return layout.captioned(f"{key}: none in this network", [])
     height, width, count = array.shape
     chosen = varied_channels(array, channels)
     share = round(max(given.pixels.shape[:2]) / max(height, width))
     title = f"{key}: 1/{share}, {width} x {height}, {len(chosen)} of {count} channels"
-    return panels.captioned(
-        title, [panels.tile(panels.colour(array[..., index])) for index in chosen]
+    return layout.captioned(
+        title, [layout.tile(layout.colour(array[..., index])) for index in chosen]
     )
 
 
-def varied_channels(array, count):
+def varied_channels(array: Array, count: int) -> Array:
     """Returns the indices of the channels with the largest variance, the largest first."""
     return np.argsort(-array.var(axis=(0, 1)), kind="stable")[:count]

@@ -1,31 +1,41 @@
-"""Grad-CAM: where in an image a classifier found what speaks for a class.
+"""Grad-CAM: the regions of an image that support a class.
 
 References:
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-Based
     Localization", ICCV 2017, https://arxiv.org/abs/1610.02391, equations 1 and 2.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from PIL import Image
 
-from keras_spd.explain import layout as panels
-from keras_spd.explain.activations import before_activation, gradient, record, tapped, to_numpy
+from keras_spd.explain import layout
+from keras_spd.explain.activations import before_activation, gradient, intercepted, record, to_numpy
 from keras_spd.explain.feature_maps import find_layer, level_layers
 from keras_spd.explain.network_input import (
+    NetworkInput,
     check_classifier,
     class_name,
     classify,
     prepare,
 )
 from keras_spd.images.fonts import drawable
+from keras_spd.typing import Array, Path, Tensor
 
 
-def grad_cam(model, image, class_index=None, layer_name=None):
-    """Computes where a classifier found what speaks for a class.
+def grad_cam(
+    model: keras.Model,
+    image: Path | Array,
+    class_index: int | None = None,
+    layer_name: str | None = None,
+) -> Array:
+    """Computes a heat map of the regions of an image that support a class.
 
-    Each feature map of a layer is weighted by the mean of the gradient of the class's score, as
-    it is before softmax or sigmoid, with regard to it; what is negative in their sum becomes 0.
+    Each feature map of a layer is weighted by the mean gradient of the class's logit with respect
+    to it; negative values of the sum become 0.
 
     Args:
         model: Classifier: `ImageModel`, or another functional or Sequential model, on TensorFlow,
@@ -38,11 +48,11 @@ def grad_cam(model, image, class_index=None, layer_name=None):
 
     Returns:
         float32 array `(height, width)` of the image's size, from 0 to 1, its largest value 1;
-        zeros where nothing speaks for the class.
+        zeros where nothing supports the class.
 
     Raises:
-        ValueError: If the model is no classifier, such as a detector, there is no such class or
-            layer, or the layer gives no feature maps.
+        ValueError: If the model is not a classifier, there is no such class or
+            layer, or the layer's output is not a feature map.
 
     Example:
 
@@ -57,18 +67,20 @@ def grad_cam(model, image, class_index=None, layer_name=None):
     return upsample(compute_cam(given, layer, class_index), given.original.shape[:2])
 
 
-def compute_cam(given, layer, class_index=None):
+def compute_cam(
+    given: NetworkInput, layer: keras.layers.Layer, class_index: int | None = None
+) -> Array:
     """Grad-CAM of a `NetworkInput` at the resolution of a layer."""
     network, batch = given.network, given.batch
     with before_activation(network):
         scores, found = record(network, batch, {"layer": layer})
         features = found["layer"]
         if len(getattr(features, "shape", ())) != 4:
-            raise ValueError(f"The layer {layer.name!r} gives no feature maps.")
+            raise ValueError(f"The layer {layer.name!r} has no feature maps as output.")
         class_index = _check_class(class_index, to_numpy(scores)[0])
 
-        def score(change):
-            with tapped(layer, lambda value: value + change):
+        def score(change: Tensor) -> Tensor:
+            with intercepted(layer, lambda value: value + change):
                 return network(batch, training=False)[0, class_index]
 
         slopes = gradient(score, keras.ops.zeros_like(features))[0]
@@ -76,7 +88,7 @@ def compute_cam(given, layer, class_index=None):
     return (heat / (heat.max() or 1)).astype("float32")
 
 
-def _check_class(class_index, scores):
+def _check_class(class_index: Any, scores: Array) -> int:
     if class_index is None:
         return int(scores.argmax())
     if not isinstance(class_index, (int, np.integer)) or not 0 <= class_index < len(scores):
@@ -87,24 +99,28 @@ def _check_class(class_index, scores):
     return int(class_index)
 
 
-def upsample(heat, size):
+def upsample(heat: Array, size: tuple[int, int]) -> Array:
     """Returns a map at another `(height, width)`, by bilinear interpolation."""
     resized = Image.fromarray(heat).resize(size[::-1], Image.Resampling.BILINEAR)
     values = np.asarray(resized).clip(0, 1)
     return values / (values.max() or 1)
 
 
-def draw_grad_cam(models, image, class_index=None):
+def draw_grad_cam(
+    models: keras.Model | Mapping[str, keras.Model],
+    image: Path | Array,
+    class_index: int | None = None,
+) -> Image.Image:
     """Draws Grad-CAM at each resolution of one or more classifiers over the same image.
 
     Args:
         models: A model, or `{name: model}`.
         image: As in `feature_maps`.
-        class_index: As in `grad_cam`; `None` for what each model takes the image for.
+        class_index: As in `grad_cam`; `None` for the class that each model predicts.
 
     Returns:
-        `PIL.Image.Image`, with a row for each model; red is what speaks most for the class, and
-        what speaks not at all for it keeps its colours.
+        `PIL.Image.Image`, with a row for each model. Red regions support the class most; regions
+        without support keep their colours.
 
     Raises:
         ValueError: As `grad_cam`.
@@ -115,7 +131,7 @@ def draw_grad_cam(models, image, class_index=None):
     >>> keras_spd.explain.draw_grad_cam(twins, "frog.png").save("grad_cam.png")
     """
     rows = []
-    for name, model in panels.named_models(models).items():
+    for name, model in layout.named_models(models).items():
         check_classifier(model, "grad_cam")
         given = prepare(model, image)
         ranked = classify(model, image, top=None)
@@ -123,18 +139,18 @@ def draw_grad_cam(models, image, class_index=None):
         share = {label: probability for label, _, probability in ranked}[index]
         size = given.original.shape[:2]
         pictures = [
-            panels.captioned(f"{size[1]} x {size[0]}", [panels.tile(given.original, panels.CAM)])
+            layout.captioned(f"{size[1]} x {size[0]}", [layout.tile(given.original, layout.CAM)])
         ]
         for level, layer in level_layers(model, given).items():
             heat = compute_cam(given, layer, index)
             pictures.append(
-                panels.captioned(
+                layout.captioned(
                     f"{level}: {heat.shape[1]} x {heat.shape[0]}",
-                    [panels.overlay(given.original, upsample(heat, size))],
+                    [layout.overlay(given.original, upsample(heat, size))],
                 )
             )
-        pictures.append(panels.captioned("scale", [panels.heat_scale()]))
+        pictures.append(layout.captioned("scale", [layout.heat_scale()]))
         label = drawable(class_name(model, index), index)
         title = f"{name}: Grad-CAM for {label} (probability {share:.2f})"
-        rows.append(panels.captioned(title, pictures, columns=len(pictures), bold=True))
-    return panels.side_by_side([rows])
+        rows.append(layout.captioned(title, pictures, columns=len(pictures), bold=True))
+    return layout.side_by_side([rows])

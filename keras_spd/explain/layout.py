@@ -1,21 +1,25 @@
-"""What pictures of networks are laid out with: coloured arrays, captions, columns."""
+"""Layout of pictures: coloured arrays, captions, columns."""
 
+from collections.abc import Mapping, Sequence
+
+import keras
 import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_spd.images.fonts import load_font
+from keras_spd.typing import Array
 
 TILE, CAM, LARGE = 120, 180, 240  # longest side of a picture, pixels
 _GAP, _TEXT, _ROW = 6, 14, 4  # pixels, pixels, tiles
-_OVER = 0.7  # how much of an image a heat map hides at most
+_OVER = 0.7  # largest opacity of a heat map
 
 
-def named_models(models):
+def named_models(models: keras.Model | Mapping[str, keras.Model]) -> dict[str, keras.Model]:
     """Returns `{name: model}` of a model, or of such a dictionary."""
-    return dict(models) if isinstance(models, dict) else {models.name: models}
+    return dict(models) if isinstance(models, Mapping) else {models.name: models}
 
 
-def colour(values, scale=True, colours="viridis"):
+def colour(values: Array, scale: bool = True, colours: str = "viridis") -> Array:
     """Returns an array `(height, width)` as uint8 RGB pixels.
 
     Args:
@@ -31,7 +35,7 @@ def colour(values, scale=True, colours="viridis"):
     return (colormaps[colours](values)[..., :3] * 255).round().astype("uint8")
 
 
-def tile(pixels, side=TILE):
+def tile(pixels: Array, side: int = TILE) -> Image.Image:
     """Returns pixels as a picture of a given longest side; small ones stay sharp squares."""
     image = Image.fromarray(pixels)
     scale = side / max(image.size)
@@ -39,7 +43,9 @@ def tile(pixels, side=TILE):
     return image.resize([max(round(length * scale), 1) for length in image.size], resampling)
 
 
-def captioned(text, pictures, *, columns=_ROW, bold=False):
+def captioned(
+    text: str, pictures: Sequence[Image.Image], *, columns: int = _ROW, bold: bool = False
+) -> Image.Image:
     """Returns pictures in rows below a line of text."""
     font = load_font(text, _TEXT + 3 * bold)
     width = max((picture.width for picture in pictures), default=0) + _GAP
@@ -55,7 +61,7 @@ def captioned(text, pictures, *, columns=_ROW, bold=False):
     return canvas
 
 
-def side_by_side(grid):
+def side_by_side(grid: Sequence[Sequence[Image.Image]]) -> Image.Image:
     """Returns columns of pictures beside each other, the rows of all at the same height."""
     rows = [max(picture.height for picture in row) for row in zip(*grid, strict=True)]
     widths = [max(picture.width for picture in column) for column in grid]
@@ -74,8 +80,8 @@ def side_by_side(grid):
     return canvas
 
 
-def overlay(pixels, heat, side=CAM):
-    """Returns an image with a heat map over it, 0 to 1: where that is 0, the image is as it was."""
+def overlay(pixels: Array, heat: Array, side: int = CAM) -> Image.Image:
+    """Returns an image with a heat map over it, 0 to 1; where it is 0, the image is unchanged."""
     image = np.asarray(tile(pixels, side)).astype("float32")
     heat = np.asarray(Image.fromarray(heat.astype("float32")).resize(image.shape[1::-1], 2))
     heat = heat.clip(0, 1)
@@ -85,7 +91,7 @@ def overlay(pixels, heat, side=CAM):
     return Image.fromarray(mixed.round().astype("uint8"))
 
 
-def heat_scale(side=CAM):
+def heat_scale(side: int = CAM) -> Image.Image:
     """Returns the colours of `overlay` from 1 to 0, on white and on black."""
     heat = np.repeat(np.linspace(1, 0, side)[:, None], 32, axis=1)
     pixels = np.full((side, 32, 3), 255, "uint8")

@@ -1,4 +1,4 @@
-"""One image as a network takes it, and the classes it finds in it."""
+"""One image as input of a network, and its predicted classes."""
 
 import dataclasses
 
@@ -13,6 +13,7 @@ from keras_spd.images.geometry import Letterbox, letterbox, stretch
 from keras_spd.images.read import read_image
 from keras_spd.surgery.graph import check_graph
 from keras_spd.surgery.outputs import to_probabilities
+from keras_spd.typing import Array, Path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +33,8 @@ class NetworkInput:
     original: np.ndarray
 
 
-def prepare(model, image):
-    """Makes one image what a model takes.
+def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
+    """Turns one image into the input of a model.
 
     Args:
         model: `Detector`, or a functional or Sequential classifier or backbone.
@@ -76,7 +77,9 @@ def prepare(model, image):
     return NetworkInput(network, batch, pixels, image)
 
 
-def classify(model, image, top=5):
+def classify(
+    model: keras.Model, image: Path | Array, top: int | None = 5
+) -> list[tuple[int, str, float]]:
     """Names the classes of one image.
 
     Args:
@@ -104,13 +107,13 @@ def classify(model, image, top=5):
     return [(int(index), class_name(model, int(index)), float(values[index])) for index in best]
 
 
-def class_name(model, index):
+def class_name(model: keras.Model, index: int) -> str:
     """Returns the name of a class, or its number."""
     names = getattr(getattr(model, "info", None), "class_names", None)
     return names[index] if names else str(index)
 
 
-def is_classifier(model):
+def is_classifier(model: keras.Model) -> bool:
     """Tells whether a model gives one row of class scores for an image."""
     return (
         not isinstance(model, Detector)
@@ -119,7 +122,7 @@ def is_classifier(model):
     )
 
 
-def check_classifier(model, function):
+def check_classifier(model: keras.Model, function: str) -> None:
     """Raises a `ValueError` unless a model is a classifier."""
     if not is_classifier(model):
         kind = "a detector" if isinstance(model, Detector) else f"a {type(model).__name__}"

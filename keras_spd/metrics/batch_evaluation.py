@@ -1,12 +1,20 @@
 """COCO's scores from batches of tensors, for data without an annotation file."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 from keras_spd.boxes import convert_boxes
-from keras_spd.metrics.coco import evaluate_coco
+from keras_spd.metrics.coco import COCOScores, evaluate_coco
+from keras_spd.typing import Shape
 
 
-def evaluate_batches(batches, num_classes, bounding_box_format="xyxy"):
+def evaluate_batches(
+    batches: Iterable[tuple[dict[str, Any], dict[str, Any], Shape]],
+    num_classes: int,
+    bounding_box_format: str = "xyxy",
+) -> COCOScores:
     """Scores detection dictionaries against padded ground truth.
 
     Args:
@@ -22,7 +30,7 @@ def evaluate_batches(batches, num_classes, bounding_box_format="xyxy"):
     annotations: list[dict] = []
     results: list[dict] = []
     for found, truth, shape in batches:
-        size = shape[1:3]
+        size = (shape[1], shape[2])
         for part, entries in ((truth, annotations), (found, results)):
             boxes = convert_boxes(part["boxes"], bounding_box_format, "xywh", size)
             boxes, classes = np.asarray(boxes), np.asarray(part["classes"])

@@ -1,8 +1,11 @@
 """Scores of a classifier."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,12 +25,12 @@ class ClassificationScores:
     top5: float | None
 
     @property
-    def accuracy(self):
+    def accuracy(self) -> float:
         """Share of the images whose class is the most probable."""
         return float(np.trace(self.matrix) / self.matrix.sum())
 
     @property
-    def by_class(self):
+    def by_class(self) -> dict[str, float]:
         """`{class name: share of its images that are recognised}`, of classes with images."""
         counts = self.matrix.sum(axis=1)
         return {
@@ -36,7 +39,7 @@ class ClassificationScores:
             if counts[index]
         }
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Returns everything as numbers, lists and dictionaries."""
         return {
             "images": int(self.matrix.sum()),
@@ -47,7 +50,7 @@ class ClassificationScores:
             "class_names": list(self.class_names),
         }
 
-    def summary(self):
+    def summary(self) -> str:
         """Returns the scores as lines of text."""
         top5 = "" if self.top5 is None else f", top 5 {self.top5:.4f}"
         lines = [f"Accuracy {self.accuracy:.4f}{top5} on {self.matrix.sum()} images"]
@@ -58,7 +61,9 @@ class ClassificationScores:
         return "\n".join(lines)
 
 
-def evaluate_classification(labels, ranked, class_names):
+def evaluate_classification(
+    labels: npt.ArrayLike, ranked: npt.ArrayLike, class_names: Sequence[str]
+) -> ClassificationScores:
     """Scores predicted classes.
 
     Args:

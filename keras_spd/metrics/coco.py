@@ -7,8 +7,12 @@ import io
 import json
 import math
 import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from keras_spd.typing import Array, Path
 
 _METRICS = (
     ("AP", "Average precision, IoU 0.50:0.95, all sizes"),
@@ -43,11 +47,11 @@ class COCOScores:
     per_class: dict[str, dict[str, float]]
     by_side: dict[str, dict[str, float]]
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Returns the scores as a dictionary."""
         return dataclasses.asdict(self)
 
-    def summary(self):
+    def summary(self) -> str:
         """Returns the scores as a table of several lines."""
         lines = [f"{label:<58} {self.metrics[name]:6.3f}" for name, label in _METRICS]
         for title, rows in (("box side, px", self.by_side), ("class", self.per_class)):
@@ -58,7 +62,13 @@ class COCOScores:
         return "\n".join(lines)
 
 
-def evaluate_coco(ground_truth, detections, *, scales=None, max_detections=(1, 10, 100)):
+def evaluate_coco(
+    ground_truth: Path | dict[str, Any],
+    detections: Path | list[dict[str, Any]],
+    *,
+    scales: Mapping[Any, float] | None = None,
+    max_detections: Sequence[int] = (1, 10, 100),
+) -> COCOScores:
     """Scores detections with pycocotools.
 
     Every image of the ground truth counts, also one without a detection, and every class.
@@ -95,7 +105,7 @@ def evaluate_coco(ground_truth, detections, *, scales=None, max_detections=(1, 1
     )
 
 
-def _check_max_detections(max_detections):
+def _check_max_detections(max_detections: Any) -> None:
     numbers = list(max_detections) if isinstance(max_detections, (list, tuple)) else []
     integers = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
     if len(numbers) != 3 or not integers or sorted(numbers) != numbers:
@@ -105,7 +115,9 @@ def _check_max_detections(max_detections):
         )
 
 
-def read_coco_pair(ground_truth, detections):
+def read_coco_pair(
+    ground_truth: Path | dict[str, Any], detections: Path | list[dict[str, Any]]
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
     """Reads and checks ground truth and results; returns copies with nothing missing."""
     truth = _read_json(ground_truth, "ground_truth")
     results = _read_json(detections, "detections")
@@ -137,7 +149,13 @@ def read_coco_pair(ground_truth, detections):
     return truth, [dict(result) for result in results]
 
 
-def run_cocoeval(truth, results, max_detections=(1, 10, 100), areas=None, iou_type="bbox"):
+def run_cocoeval(
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    max_detections: Sequence[int] = (1, 10, 100),
+    areas: Mapping[str, tuple[float, float]] | None = None,
+    iou_type: str = "bbox",
+) -> Any:
     """Runs pycocotools without its printing.
 
     Args:
@@ -176,7 +194,7 @@ def run_cocoeval(truth, results, max_detections=(1, 10, 100), areas=None, iou_ty
     return evaluator
 
 
-def _read_json(content, argument):
+def _read_json(content: Any, argument: str) -> Any:
     if not isinstance(content, (str, pathlib.Path)):
         return content
     try:
@@ -185,13 +203,13 @@ def _read_json(content, argument):
         raise ValueError(f"Cannot read `{argument}` from {content}: {error}") from error
 
 
-def _average(precision):
+def _average(precision: Array) -> float:
     """Mean of pycocotools' precisions, which are -1 where there is no ground truth."""
     known = precision[precision > -1]
     return float(known.mean()) if known.size else -1.0
 
 
-def _twelve_numbers(evaluator):
+def _twelve_numbers(evaluator: Any) -> dict[str, float]:
     """COCO's numbers at the largest number of detections; pycocotools' AP is only that at 100."""
     precision = evaluator.eval["precision"]  # (IoU, recall, class, area, detections)
     recall = evaluator.eval["recall"]  # (IoU, class, area, detections)
@@ -203,7 +221,9 @@ def _twelve_numbers(evaluator):
     return {name: value for (name, _), value in zip(_METRICS, values, strict=True)}
 
 
-def _per_class(evaluator, truth, categories):
+def _per_class(
+    evaluator: Any, truth: dict[str, Any], categories: list[dict[str, Any]]
+) -> dict[str, dict[str, float]]:
     precision = evaluator.eval["precision"]  # (IoU, recall, class, area, detections)
     scores = {}
     for index, category in enumerate(categories):
@@ -219,10 +239,15 @@ def _per_class(evaluator, truth, categories):
     return scores
 
 
-def _by_side(truth, results, scales, max_detections):
+def _by_side(
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    scales: Mapping[Any, float] | None,
+    max_detections: Sequence[int],
+) -> dict[str, dict[str, float]]:
     """AP by the side of boxes in network pixels: pycocotools on scaled boxes, with own ranges."""
 
-    def scaled(entries):
+    def scaled(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for entry in entries:
             scale = 1.0 if scales is None else scales[entry["image_id"]]
             box = [side * scale for side in entry["bbox"]]

@@ -1,12 +1,17 @@
 """Precision over recall, and which class is taken for which."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_spd.boxes import area, intersection, intersection_over_union
 from keras_spd.metrics.coco import read_coco_pair, run_cocoeval
+from keras_spd.typing import Array, Path
 
 
-def precision_recall(ground_truth, detections, iou=0.5):
+def precision_recall(
+    ground_truth: Path | dict[str, Any], detections: Path | list[dict[str, Any]], iou: float = 0.5
+) -> dict[str, tuple[Array, Array, Array]]:
     """Computes precision at 101 recalls for each class, as COCO interpolates it.
 
     Args:
@@ -37,7 +42,13 @@ def precision_recall(ground_truth, detections, iou=0.5):
     return curves
 
 
-def confusion_matrix(ground_truth, detections, *, confidence=0.25, iou=0.45):
+def confusion_matrix(
+    ground_truth: Path | dict[str, Any],
+    detections: Path | list[dict[str, Any]],
+    *,
+    confidence: float = 0.25,
+    iou: float = 0.45,
+) -> tuple[Array, tuple[str, ...]]:
     """Counts which class is detected as which.
 
     Boxes are matched one to one, whatever their classes, those that overlap most first. Crowd
@@ -86,14 +97,16 @@ def confusion_matrix(ground_truth, detections, *, confidence=0.25, iou=0.45):
     return matrix, tuple(str(category["name"]) for category in categories)
 
 
-def _overlaps(first, second, *, of_second=False):
+def _overlaps(
+    first: list[dict[str, Any]], second: list[dict[str, Any]], *, of_second: bool = False
+) -> Array:
     """IoU of every box with every other; with `of_second`, over the area of the second alone."""
     if not first or not second:
         return np.zeros((len(first), len(second)))
-    first, second = (np.array([e["bbox"] for e in entries], float) for entries in (first, second))
-    first[:, 2:] += first[:, :2]  # xywh to xyxy
-    second[:, 2:] += second[:, :2]
-    first, second = first[:, None], second[None]
+    boxes_1, boxes_2 = (np.array([e["bbox"] for e in part], float) for part in (first, second))
+    boxes_1[:, 2:] += boxes_1[:, :2]  # xywh to xyxy
+    boxes_2[:, 2:] += boxes_2[:, :2]
+    boxes_1, boxes_2 = boxes_1[:, None], boxes_2[None]
     if of_second:
-        return intersection(first, second, np) / np.maximum(area(second, np), 1e-9)
-    return intersection_over_union(first, second, np)
+        return intersection(boxes_1, boxes_2, np) / np.maximum(area(boxes_2, np), 1e-9)
+    return intersection_over_union(boxes_1, boxes_2, np)

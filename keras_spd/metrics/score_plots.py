@@ -1,11 +1,17 @@
 """Curves and tables as pictures."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_spd.images.fonts import drawable, find_font
+from keras_spd.typing import Array, Path
 
 
-def draw_precision_recall(curves, path, *, iou=0.5):
+def draw_precision_recall(
+    curves: Mapping[str, tuple[Array, Array, Array]], path: Path, *, iou: float = 0.5
+) -> None:
     """Draws precision over recall, a line for each class and a thick one for their mean.
 
     Args:
@@ -33,7 +39,14 @@ def draw_precision_recall(curves, path, *, iou=0.5):
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-def draw_confusion_matrix(matrix, names, path, *, confidence=None, iou=None):
+def draw_confusion_matrix(
+    matrix: Array,
+    names: Sequence[str],
+    path: Path,
+    *,
+    confidence: float | None = None,
+    iou: float | None = None,
+) -> None:
     """Draws which share of each true class was taken for which class, or missed.
 
     Args:
@@ -69,13 +82,13 @@ def draw_confusion_matrix(matrix, names, path, *, confidence=None, iou=None):
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
-def _font(text, size):
+def _font(text: str, size: float) -> Any:
     from matplotlib.font_manager import FontProperties
 
     return FontProperties(fname=find_font(text), size=size)
 
 
-def _figure(size):
+def _figure(size: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

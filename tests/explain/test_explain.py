@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_spd import applications, explain, predict
 from keras_spd.applications import STATISTICS, ImageModel, ModelInfo, ResNet18SPD
-from keras_spd.explain import layout as panels
+from keras_spd.explain import layout
 from keras_spd.explain.feature_maps import varied_channels
 
 
@@ -189,9 +189,9 @@ def test_errors(pixels):
         explain.grad_cam(model, pixels, 3)
     with pytest.raises(ValueError, match="no layer 'conv'.*stage4_block2_out"):
         explain.grad_cam(model, pixels, layer_name="conv")
-    with pytest.raises(ValueError, match="'avg_pool' gives no feature maps"):
+    with pytest.raises(ValueError, match="'avg_pool' has no feature maps as output"):
         explain.grad_cam(model, pixels, layer_name="avg_pool")
-    with pytest.raises(ValueError, match="'avg_pool' gives no feature maps"):
+    with pytest.raises(ValueError, match="output of the layer 'avg_pool' is not a feature map"):
         explain.feature_maps(model, pixels, ["avg_pool"])
     with pytest.raises(ValueError, match="int64 of shape"):
         explain.feature_maps(model, pixels.astype("int64"))
@@ -214,11 +214,11 @@ def test_what_does_not_matter_keeps_its_colours(rng):
     pixels = rng.integers(0, 256, (8, 10, 3), dtype="uint8")
     heat = np.zeros((8, 10), "float32")
     heat[:, 5:] = 1
-    over = np.asarray(panels.overlay(pixels, heat, side=10))
+    over = np.asarray(layout.overlay(pixels, heat, side=10))
     assert (over[:, :4] == pixels[:, :4]).all()
     red = 0.3 * pixels[:, 7:] + 0.7 * np.array([255, 0, 0])
     np.testing.assert_allclose(over[:, 7:], red, atol=1)
-    scale = np.asarray(panels.heat_scale(90)).astype(int)
+    scale = np.asarray(layout.heat_scale(90)).astype(int)
     assert scale[0, 0].tolist() == over_white(1) and scale[89, 0].tolist() == [255] * 3
 
 
