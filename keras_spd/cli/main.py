@@ -70,7 +70,8 @@ def main() -> None:
     or cannot be read, 130 for Ctrl-C.
     """
     quiet.log_to_stderr()
-    logging.getLogger("keras_spd.weights.transfer").setLevel(logging.INFO)  # exact, or all but
+    for told in ("weights.transfer", "training"):  # exact, or all but; why it takes a while
+        logging.getLogger(f"keras_spd.{told}").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:
         app(arguments, prog_name="keras-spd")

@@ -168,7 +168,7 @@ class COCOScore(keras.callbacks.Callback):
     """Adds losses and COCO's AP on test data to the logs of `model.fit`, every few epochs.
 
     They are `val_AP`, `val_AP50`, `val_AP_small` and the losses, `val_loss` and its parts. The
-    values of epochs without an evaluation are NaN.
+    logs of epochs without an evaluation are without them.
 
     Args:
         test_data: `DetectionData` to score.
@@ -193,18 +193,17 @@ class COCOScore(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self.every > 1:
-            _log.warning(
-                "Test data are scored every %d epochs and after the last (`evaluate_every`); in "
-                "between, the values that begin with val_ are nan.",
+            _log.info(
+                "Test data are scored every %d epochs and after the last (`evaluate_every`).",
                 self.every,
             )
 
     def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every != 0 and epoch + 1 != self.params.get("epochs"):
+            return
         names = ("AP", "AP50", "AP_small", "loss", "box_loss", "objectness_loss", "class_loss")
-        metrics = dict.fromkeys(names, float("nan"))
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params.get("epochs"):
-            with on_one_device(self.model, self.twin) as model:
-                metrics = self._evaluate(model)
+        with on_one_device(self.model, self.twin) as model:
+            metrics = self._evaluate(model)
         if logs is not None:
             logs |= {f"val_{name}": metrics[name] for name in names}
 

@@ -16,7 +16,7 @@ from keras_spd.training.distribution import distribute
 from keras_spd.training.errors import explained
 from keras_spd.training.lock import locked
 from keras_spd.training.recipe import differences
-from keras_spd.training.run_folder import RunFolder, SaveState, restore_state, write_json
+from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveState, restore_state, write_json
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
 
 _log = logging.getLogger(__name__)
@@ -202,14 +202,13 @@ def _callbacks(task, folder, first_epoch, distribution):
         back = [_SwapBack(*average)]
     if not distribution.is_chief:
         return [stop, *average, *back]
-    # Epochs without an evaluation have NaN there; none of them may become the best.
     rows = folder.read_log() if folder.holds_best() else []
     known = (row[score] for row in rows if not math.isnan(row.get(score, math.nan)))
     twin = None
     if distribution.replicas > 1:
         twin = build(task, recipe.precision)
         task.compile(twin, None)
-    best = keras.callbacks.ModelCheckpoint(
+    best = _KeepBest(
         folder.best,
         monitor=score,
         mode="max",
@@ -222,13 +221,21 @@ def _callbacks(task, folder, first_epoch, distribution):
         stop,
         *average,
         *task.callbacks(twin),  # what they measure is logged
-        keras.callbacks.CSVLogger(folder.log, append=first_epoch > 0),
+        LogEpochs(folder.log),
         best,
         _DrawCurves(folder),
         *_tensorboard(folder),
         *back,
         SaveState(folder.state),  # last: what it counts as done must be logged
     ]
+
+
+class _KeepBest(keras.callbacks.ModelCheckpoint):
+    """Skips epochs without an evaluation, of which Keras' warns."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.monitor in (logs or {}):
+            super().on_epoch_end(epoch, logs)
 
 
 class _DrawCurves(keras.callbacks.Callback):
@@ -259,6 +266,8 @@ class _SwapBack(keras.callbacks.Callback):
 
 
 def _fit(model, task, first_epoch, steps_per_epoch, callbacks, verbose):
+    if keras.backend.backend() != "torch":  # which runs step by step
+        _log.info("%s: building the graph, about 20 s.", model.name)
     batches = task.train_batches(first_epoch)
     history = model.fit(
         batches,

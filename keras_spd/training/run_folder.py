@@ -20,6 +20,7 @@ import csv
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import pathlib
 import platform
@@ -100,7 +101,7 @@ class RunFolder:
             ) from error
 
     def read_log(self):
-        """Returns the logged epochs, a dictionary of numbers each."""
+        """Returns the logged epochs, a dictionary of numbers each; blank values are NaN."""
         if not self.log.is_file():
             return []
         try:
@@ -165,9 +166,34 @@ class RunFolder:
 def _rows(text):
     try:
         rows = csv.DictReader(text.splitlines())
-        return [{key: float(x) for key, x in row.items()} for row in rows]
+        return [{key: math.nan if x == "" else float(x) for key, x in row.items()} for row in rows]
     except (TypeError, AttributeError, csv.Error) as error:  # a line with fewer or more values
         raise ValueError(f"a line does not fit the first one ({error})") from error
+
+
+class LogEpochs(keras.callbacks.Callback):
+    """Adds a line with the values of each epoch to a CSV file.
+
+    Unlike `keras.callbacks.CSVLogger`, it leaves values blank that an epoch did not compute, and
+    takes columns that the first epoch did not have: scores that are computed every few epochs.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        rows = []
+        if self.path.is_file():
+            rows = list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines()))
+        rows.append({"epoch": epoch, **(logs or {})})
+        columns = sorted({name for row in rows for name in row} - {"epoch"})
+        unfinished = self.path.with_name("unfinished.csv")
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, ["epoch", *columns], restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(unfinished, self.path)
 
 
 class SaveState(keras.callbacks.Callback):

@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from keras_spd.cli.noise import remove_noise
 
@@ -105,24 +106,30 @@ def test_unfinished_lines_are_passed_on_at_once():
     assert time.monotonic() - start < 25
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_a_command_prints_its_own_lines(tmp_path, backend):
-    """An export has the most to say: imports, the converter, the interpreter."""
-    command = [
-        sys.executable,
-        "-m",
-        "keras_spd",
-        "export",
-        "bccd",
-        "a.tflite",
-        "--image-size",
-        "32",
-    ]
+def command(folder, *arguments, backend="tensorflow"):
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "0"}
-    run = {"capture_output": True, "text": True, "cwd": tmp_path, "env": environment}
-    quiet = subprocess.run(command, **run)
+    return subprocess.run(
+        [sys.executable, "-m", "keras_spd", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+    )
+
+
+@pytest.mark.slow
+def test_an_export_prints_its_own_lines(tmp_path):
+    """It has the most to say: imports, the converter, the interpreter."""
+    arguments = ["export", "bccd", "a.tflite", "--image-size", "32"]
+    quiet = command(tmp_path, *arguments)
     assert quiet.stderr == "Converting bccd: up to a minute.\n"
     assert [line.split()[0] for line in quiet.stdout.splitlines()] == ["a.tflite:", "Beside"]
-    if backend == "tensorflow":
-        assert "port.cc" in subprocess.run([*command, "--verbose"], **run).stderr
+    assert "port.cc" in command(tmp_path, *arguments, "--verbose").stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_are_as_quiet(tmp_path, backend):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    arguments = ["predict", "a.png", "--weights", "bccd", "--image-size", "32"]
+    assert command(tmp_path, *arguments, backend=backend).stderr == ""

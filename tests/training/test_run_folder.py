@@ -13,7 +13,7 @@ import pytest
 from keras_spd import data
 from keras_spd.training import load_recipe, train
 from keras_spd.training.lock import locked
-from keras_spd.training.run_folder import RunFolder, SaveState, restore_state
+from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveState, restore_state
 
 LINES = "epoch,loss,val_accuracy\r\n0,1.5,0.25\r\n1,1.25,0.5\r\n"
 
@@ -170,3 +170,18 @@ def test_memory_that_ends_before_the_first_batch(tmp_path, cells, recipe, monkey
     monkeypatch.setattr("keras_spd.training.fit.build", build)
     with pytest.raises(ValueError, match=r"A batch of 16 images does not fit .*or take a smaller"):
         train(recipe, tmp_path, **cells)
+
+
+def test_values_that_were_not_computed_are_blank(tmp_path):
+    """Scores come every few epochs; the columns of a resumed run are those of an unbroken one."""
+    folder = RunFolder(tmp_path)
+    log = LogEpochs(folder.log)
+    log.on_epoch_end(0, {"loss": 2.5})
+    log.on_epoch_end(1, {"loss": 1.5, "val_AP": 0.25})
+    log.on_epoch_end(2, {"loss": 1.25})
+    folder.forget_epochs(2)
+    LogEpochs(folder.log).on_epoch_end(2, {"loss": 1.0})
+    assert folder.log.read_text().split() == ["epoch,loss,val_AP", "0,2.5,", "1,1.5,0.25", "2,1.0,"]
+    rows = folder.read_log()
+    assert [row["loss"] for row in rows] == [2.5, 1.5, 1.0] and rows[1]["val_AP"] == 0.25
+    assert np.isnan([rows[0]["val_AP"], rows[2]["val_AP"]]).all()
