@@ -164,21 +164,21 @@ def test_train_refuses_to_guess(monkeypatch, capsys, options, message):
 
 
 @pytest.mark.parametrize(
-    ("model", "options", "rate"),
+    ("model", "options", "chosen"),
     [
-        ("yolov5_spd_n", ["--weights", "bccd"], 0.005),
-        ("yolov5_spd_n", ["--weights", "bccd", "--recipe", "short"], 0.01),
-        ("yolov5_spd_n", [], 0.01),
-        ("resnet18_spd", ["--weights", "mine.pt"], 0.01),
-        ("resnet18_spd", [], 0.1),
+        ("yolov5_spd_n", ["--weights", "bccd"], "finetune_detection"),
+        ("yolov5_spd_n", ["--weights", "bccd", "--recipe", "short"], "short_detection"),
+        ("yolov5_spd_n", [], "short_detection"),
+        ("resnet18_spd", ["--weights", "mine.pt"], "few_images"),
+        ("resnet18_spd", [], "short"),
     ],
 )
-def test_weights_choose_the_recipe(monkeypatch, model, options, rate):
+def test_weights_choose_the_recipe(monkeypatch, model, options, chosen):
     recipes = []
     monkeypatch.setattr(training, "train", lambda recipe, *_, **__: recipes.append(recipe))
     assert run(monkeypatch, "train", model, "--train", "a", "--test", "b", *options) == 0
     [recipe] = recipes
-    assert recipe.optimizer.learning_rate == rate
+    assert recipe.description == training.load_recipe(chosen).description
     assert recipe.model.weights == (options[1] if options else None)
 
 

@@ -113,5 +113,5 @@ def test_the_warm_up_of_fine_tuning_is_short(steps_per_epoch, warmup):
     optimizer = fit.make_optimizer(recipe, steps_per_epoch)
     assert optimizer.warmup_steps == warmup
     rate = optimizer._learning_rate
-    assert float(rate(warmup)) == pytest.approx(0.005)
-    assert float(rate(3 * steps_per_epoch)) == pytest.approx(0.00005)
+    assert float(rate(warmup)) == pytest.approx(0.01)
+    assert float(rate(3 * steps_per_epoch)) == pytest.approx(0.0001)

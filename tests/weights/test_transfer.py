@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from keras_spd.applications import YOLOV5SPD, load_reference_model
 from keras_spd.cli.main import app
+from keras_spd.predict import Predictor
 from keras_spd.predict.loading import load_model
 
 LEVELS = ("P3", "P4", "P5")
@@ -59,6 +60,27 @@ def test_the_official_checkpoint(rng, caplog):
     photo = Image.open(find_shared("data/photos/bus.jpg")).convert("RGB").resize((480, 640))
     for image in (rng.uniform(0, 255, (256, 320, 3)), np.asarray(photo)):
         assert_equal_outputs(spd, strided, image[None].astype("float32"))
+
+
+# Boxes, confidence and class: `DetectMultiBackend` and `non_max_suppression` of Ultralytics' YOLOv5
+# v7.0 on PyTorch 2.13, on the pixels that `letterbox` gives.
+BOXES_OF_PYTORCH = [
+    (219.937, 408.3005, 348.6109, 864.183, 0.8204, 0),
+    (51.1771, 397.9442, 206.7776, 897.2529, 0.8163, 0),
+    (678.2719, 383.3348, 810.0, 868.5831, 0.684, 0),
+    (52.5878, 237.3485, 810.0, 774.457, 0.5611, 5),
+]
+
+
+@pytest.mark.parametrize("downsampling", ["spd", "strided"])
+def test_boxes_of_the_official_checkpoint(downsampling):
+    file = find_shared("reference/checkpoints/yolov5n.pt")
+    model = YOLOV5SPD("n", weights=file, downsampling=downsampling)
+    [found] = Predictor(model, image_size=640)([find_shared("data/photos/bus.jpg")])
+    expected = np.array(BOXES_OF_PYTORCH)
+    np.testing.assert_allclose(found.boxes, expected[:, :4], atol=2e-3)
+    np.testing.assert_allclose(found.confidence, expected[:, 4], atol=1e-4)
+    np.testing.assert_array_equal(found.classes, expected[:, 5])
 
 
 def test_one_class_of_the_official_checkpoint(images, caplog):
