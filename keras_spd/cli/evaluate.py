@@ -71,9 +71,7 @@ def evaluate(
             raise ValueError(f"{weights} is a classifier. {error}") from None
     else:
         model = predictor.model
-        found = options.read_detection(
-            data, dataset, images, data_dir, on_problem, class_names=model.info.class_names
-        )
+        found = options.read_detection(data, dataset, images, data_dir, on_problem, model.info)
         thresholds = {
             "confidence_threshold": 0.001 if confidence is None else confidence,
             "iou_threshold": 0.65 if iou is None else iou,
@@ -117,6 +115,7 @@ def _score_classifier(classifier, data, dataset, data_dir, on_problem, output):
         image_size=size,
         class_names=names,
         on_problem=on_problem,
+        max_value=classifier.max_value,
     )
     if names is not None and tuple(names) != read.class_names:
         raise ValueError(f"The model has the classes {names}, the data {read.class_names}.")

@@ -142,7 +142,9 @@ def export(
         source = "images of noise; give real ones with `--data`"
     else:
         read = _read_for_detector if is_detector else _read_for_classifier
-        pixels = {size: read(data, dataset, images, data_dir, on_problem, size) for size in sizes}
+        where = data, dataset, images, data_dir, on_problem
+        max_value = getattr(getattr(model, "info", None), "max_value", None)
+        pixels = {size: read(*where, size, max_value) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     typer.echo(f"Converting {weights}: up to a minute.", err=True)
     folding = "auto" if fold is None else fold
@@ -193,7 +195,7 @@ def export(
             typer.echo(f"Not compared with the Keras model, as neither finds anything in {shown}.")
 
 
-def _read_for_detector(data, dataset, images, data_dir, on_problem, size):
+def _read_for_detector(data, dataset, images, data_dir, on_problem, size, max_value=None):
     import numpy as np
 
     from keras_spd.data.detection.yolo_labels import NoLabelsError
@@ -201,12 +203,12 @@ def _read_for_detector(data, dataset, images, data_dir, on_problem, size):
     from keras_spd.images.read import find_images
 
     try:
-        found = options.read_detection(data, dataset, images, data_dir, on_problem).images
-        pictures = (image.read() for image in _some_of(found))
+        found = options.read_detection(data, dataset, images, data_dir, on_problem)
+        pictures = (image.read() for image in _some_of(found.with_max_value(max_value).images))
     except NoLabelsError:  # images will do
         if not pathlib.Path(data).is_dir():
             raise
-        pictures = _read_files(find_images(images or data), on_problem)
+        pictures = _read_files(find_images(images or data), on_problem, max_value)
     return np.stack([letterbox(pixels, size)[0] for pixels in pictures])
 
 
@@ -214,19 +216,19 @@ def _some_of(found):
     return found[:: max(len(found) // _CALIBRATION, 1)][:_CALIBRATION]
 
 
-def _read_files(files, on_problem):
-    from keras_spd.images.read import ImageError, read_image
+def _read_files(files, on_problem, max_value):
+    from keras_spd.images.read import ImageError, to_rgb
 
     for file in _some_of(files):
         try:
-            yield read_image(file)
+            yield to_rgb(file, max_value=max_value)
         except ImageError as error:
             if on_problem == "error":
                 raise ValueError(f"{error} Leave it out with `--on-problem skip`.") from error
             typer.echo(str(error), err=True)
 
 
-def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
+def _read_for_classifier(data, dataset, images, data_dir, on_problem, size, max_value=None):
     import numpy as np
 
     from keras_spd.data import load_classification
@@ -241,7 +243,7 @@ def _read_for_classifier(data, dataset, images, data_dir, on_problem, size):
                 f"`--data` must be a folder of images, or with `--dataset NAME` a split of it. "
                 f"Received: {data}."
             )
-        pictures = _read_files(files, on_problem)
+        pictures = _read_files(files, on_problem, max_value)
         return np.stack([stretch(pixels, size) for pixels in pictures])
     source = load_classification(data, name=dataset, data_dir=data_dir, image_size=size)
     batch, _ = next(iter(source.batches(_CALIBRATION)))

@@ -78,9 +78,9 @@ def read_detection(
     images: pathlib.Path | None,
     data_dir: pathlib.Path | None,
     on_problem: str,
-    class_names: tuple[str, ...] | None = None,
+    info: Any = None,
 ) -> Any:
-    """Reads a detection data set as the options say."""
+    """Reads a detection data set as the options say, for a model as its `ModelInfo` says."""
     from keras_spd.data import load_detection
 
     return load_detection(
@@ -88,6 +88,7 @@ def read_detection(
         name=dataset,
         images=images,
         data_dir=str(data_dir) if data_dir else None,
-        class_names=class_names,
+        class_names=info and info.class_names,
         on_problem=on_problem,
+        max_value=info.max_value if info else "auto",
     )

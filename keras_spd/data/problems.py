@@ -103,3 +103,17 @@ def check_augmentation(augmentation, accepted):
             f"{shorten(augmentation)}. A function of your own goes behind the batches, e.g. "
             "`data.batches(...).map(function)` where they are a `tf.data.Dataset`."
         )
+
+
+def check_same_max_value(train, test):
+    """Raises a `ValueError` if training and test data scale images of more than 8 bits differently.
+
+    Args:
+        train, test: `ClassificationData` or `DetectionData`.
+    """
+    if train.max_value != test.max_value:
+        raise ValueError(
+            "Training and test data must have the same `max_value`, which is the model's then. "
+            f"Received: {train.max_value} and {test.max_value}. Read the test data with "
+            "`max_value=train.max_value`."
+        )

@@ -9,8 +9,8 @@ from keras_spd.applications import Detector
 from keras_spd.detection.detector import standardize_image_size
 from keras_spd.explain.activations import to_numpy
 from keras_spd.image_model import known_preprocessing
-from keras_spd.images.geometry import Letterbox, letterbox, stretch
-from keras_spd.images.read import read_image
+from keras_spd.images.geometry import Letterbox
+from keras_spd.images.read import to_array, to_rgb
 from keras_spd.surgery.graph import check_graph
 from keras_spd.surgery.outputs import to_probabilities
 from keras_spd.typing import Array, Path
@@ -38,9 +38,9 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
 
     Args:
         model: `Detector`, or a functional or Sequential classifier or backbone.
-        image: Path, or uint8 array `(height, width, 3)` with RGB pixels, which is resized and
-            normalised as the model's `info` says (a detector's is letterboxed); or a float array,
-            which the network takes as it is.
+        image: What `keras_spd.images.to_rgb` takes, which is resized and normalised as the
+            model's `info` says (a detector's is letterboxed); or a float array
+            `(height, width, 3)`, which the network takes as it is.
 
     Returns:
         `NetworkInput`.
@@ -50,31 +50,27 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
     """
     network = model.network if isinstance(model, Detector) else model
     check_graph(network, "explain")
-    if not isinstance(image, np.ndarray):
-        image = read_image(
-            image, max_value=getattr(getattr(model, "info", None), "max_value", None)
-        )
-    if image.ndim != 3 or image.dtype.kind not in "uf" or image.shape[-1] != 3:
-        raise ValueError(
-            "`image` must be a path, a uint8 array (height, width, 3), or a float array that the "
-            f"network takes as it is. Received: {image.dtype} of shape {image.shape}."
-        )
-    if image.dtype.kind == "f":
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f":
+        if image.ndim != 3 or image.shape[-1] != 3:
+            raise ValueError(
+                "A float array, which the network takes as it is, must have the shape (height, "
+                f"width, 3). Received: {image.shape}."
+            )
         low, high = float(image.min()), float(image.max())
         pixels = (255 * (image - low) / ((high - low) or 1)).round().astype("uint8")
         return NetworkInput(network, image[None].astype("float32"), pixels, pixels)
     preprocessing = known_preprocessing(model)
+    original = to_array(to_rgb(image, max_value=preprocessing.max_value))
     if isinstance(model, Detector):
         size = standardize_image_size(None, model)
         if model.image_sizes is None:  # without margins that it does not need
-            size = Letterbox.canvas([image.shape[:2]], size, model.stride)
-        pixels, _ = letterbox(image, size)
+            size = Letterbox.canvas([original.shape[:2]], size, model.stride)
     else:
         size = network.input_shape[1:3]
-        size = (preprocessing.size or image.shape[:2]) if None in size else size
-        pixels = stretch(image, size)
+        size = (preprocessing.size or original.shape[:2]) if None in size else size
+    pixels = preprocessing.resize_image(original, size)
     batch = preprocessing.normalize(pixels[None])
-    return NetworkInput(network, batch, pixels, image)
+    return NetworkInput(network, batch, pixels, original)
 
 
 def classify(

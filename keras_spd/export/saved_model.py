@@ -8,14 +8,16 @@ import shutil
 import keras
 import numpy as np
 
+from keras_spd.boxes import convert_boxes
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
 from keras_spd.images.batching import run_in_batches
+from keras_spd.images.geometry import letterbox_in_graph
+from keras_spd.images.read_in_graph import read_in_graph
 
 _METADATA = pathlib.Path("assets.extra", "keras_spd.json")
 _VERIFIED_AT_ONCE = 8  # images
-_GRAY = 114.0  # as the canvas of `keras_spd.data.letterbox`
 
 
 def export_saved_model(model, path, *, image_size=None, fold="auto"):
@@ -25,9 +27,9 @@ def export_saved_model(model, path, *, image_size=None, fold="auto"):
       to 255 for a `Detector` and for a classifier that knows its statistics; for other models,
       what the model takes.
     - `encoded` (not for other models) takes `contents`, strings that hold JPEG or PNG
-      files of any size, resizes each as the data pipelines of this library do (letterboxed for
-      a detector), and returns boxes in pixels of the files' own images. It does not look at the
-      orientation that a camera writes into a file.
+      files of any size, reads and resizes each as prediction does (`Preprocessing`): turned as EXIF
+      data say, 16 bits scaled by the model's `max_value`, letterboxed for a detector. Boxes are
+      in pixels of the images as they are shown.
 
     A detector returns `boxes`, `confidence`, `classes` and `num_detections`, with the model's
     thresholds; a classifier `predictions`.
@@ -133,58 +135,32 @@ def _serving(model, image_size):
 
 
 def _from_files(tf, model, network, size):
-    is_detector = hasattr(model, "decoder")
+    """Returns a function from encoded images to what `network` gives for them."""
+    preprocessing = model.info.preprocessing
 
     def read(content):
-        # PNG files too. The fast transform, the default, is not what other decoders compute.
-        image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
-        if is_detector:
-            return _letterbox(tf, image, size)
-        image = tf.image.resize(image, size, antialias=True)
-        return image, tf.zeros(()), tf.zeros((4,)), tf.zeros((4,))
+        return read_in_graph(content, preprocessing.max_value)
 
-    def serve(contents):
-        kinds = (
-            tf.TensorSpec((*size, 3)),
-            tf.TensorSpec(()),
-            tf.TensorSpec((4,)),
-            tf.TensorSpec((4,)),
+    def classify(contents):
+        images = tf.map_fn(
+            lambda content: preprocessing.resize_in_graph(read(content), size),
+            contents,
+            fn_output_signature=tf.TensorSpec((*size, 3)),
         )
-        images, scale, corner, limits = tf.map_fn(read, contents, fn_output_signature=kinds)
+        return network(images)
+
+    def detect(contents):
+        kinds = tuple(map(tf.TensorSpec, ((*size, 3), (), (4,), (4,))))
+        images, scale, corner, limits = tf.map_fn(
+            lambda content: letterbox_in_graph(read(content), size),
+            contents,
+            fn_output_signature=kinds,
+        )
         outputs = network(images)
-        if is_detector:
-            from keras_spd.boxes import convert_boxes
+        boxes = convert_boxes(outputs["boxes"], model.bounding_box_format, "xyxy", size)
+        boxes = (boxes - corner[:, None]) / scale[:, None, None]
+        boxes = tf.clip_by_value(boxes, 0.0, limits[:, None])
+        found = outputs["classes"][..., None] >= 0
+        return outputs | {"boxes": tf.where(found, boxes, -1.0)}
 
-            own = model.bounding_box_format
-            boxes = convert_boxes(outputs["boxes"], own, "xyxy", size)
-            boxes = (boxes - corner[:, None]) / scale[:, None, None]
-            boxes = tf.clip_by_value(boxes, 0.0, limits[:, None])
-            found = outputs["classes"][..., None] >= 0
-            outputs["boxes"] = tf.where(found, boxes, -1.0)
-        return outputs
-
-    return serve
-
-
-def _letterbox(tf, image, size):
-    """`keras_spd.data.letterbox` as operators: image, scale, corner and limits of boxes."""
-    height, width = size
-    sides = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.minimum(height / sides[0], width / sides[1])
-    top, left = (height - sides[0] * scale) / 2, (width - sides[1] * scale) / 2
-    placed = tf.raw_ops.ScaleAndTranslate(
-        images=image[None],
-        size=size,
-        scale=tf.stack([scale, scale]),
-        translation=tf.stack([top, left]),
-        kernel_type="triangle",
-        antialias=True,
-    )[0]
-    # Only whole pixels that the image covers; the canvas is gray.
-    rows, columns = np.arange(height, dtype="float32"), np.arange(width, dtype="float32")
-    inside_rows = (rows >= top - 1e-4) & (rows + 1 <= top + sides[0] * scale + 1e-4)
-    inside_columns = (columns >= left - 1e-4) & (columns + 1 <= left + sides[1] * scale + 1e-4)
-    inside = inside_rows[:, None, None] & inside_columns[None, :, None]
-    canvas = tf.where(inside, tf.round(tf.clip_by_value(placed, 0.0, 255.0)), _GRAY)
-    limits = tf.stack([sides[1], sides[0], sides[1], sides[0]])
-    return canvas, scale, tf.stack([left, top, left, top]), limits
+    return detect if hasattr(model, "decoder") else classify

@@ -28,6 +28,11 @@ def check_max_value(max_value):
     return number
 
 
+def check_data_max_value(max_value):
+    """Does the same for a data set, whose `max_value` may be `"auto"`: found over its images."""
+    return max_value if max_value == "auto" else check_max_value(max_value)
+
+
 def to_8_bits(image, max_value=None, is_16_bit_colour=False):
     """Makes a loaded image of Pillow one of mode RGB.
 
@@ -42,11 +47,7 @@ def to_8_bits(image, max_value=None, is_16_bit_colour=False):
         ValueError: If values are negative, NaN or too large, or the mode has no RGB.
     """
     if is_16_bit_colour and max_value not in (None, 65535):
-        raise ValueError(
-            "this is a colour image of 16 bits, of which Pillow reads the upper 8 alone, so it "
-            f"cannot be scaled by max_value={max_value:g}. Read it with another library, and pass "
-            "a uint16 array or save it with 8 bits."
-        )
+        raise ValueError(colour_problem(max_value))
     if image.mode.startswith(("I", "F")):
         top = max_value or (1.0 if image.mode == "F" else 65535.0)
         gray = Image.new("L", image.size)
@@ -108,12 +109,28 @@ def _scale(values, top, max_value):
     """Returns values of 0 to `top` as 0 to 255, or raises a `ValueError`."""
     _, high = _extremes(values)
     if high > top:
-        given = "max_value=" if max_value else "the default `max_value` of "
-        raise ValueError(
-            f"the image has values up to {high:g}, above {given}{top:g}. Pass the `max_value` of "
-            "the camera or the data set, the same for training and prediction."
-        )
+        raise ValueError(range_problem(f"{high:g}", top, max_value))
     return np.rint(values.astype("float64") * 255 / top).astype("uint8")
+
+
+def range_problem(highest, top, max_value):
+    """Returns what is wrong with an image of values up to `highest`, a string."""
+    given = "max_value=" if max_value else "the default `max_value` of "
+    return (
+        "the image has values up to "
+        + highest
+        + f", above {given}{top:g}. Pass the `max_value` of the camera or the data set, the same "
+        "for training and prediction."
+    )
+
+
+def colour_problem(max_value):
+    """Returns what is wrong with a colour image of 16 bits."""
+    return (
+        "this is a colour image of 16 bits, of which Pillow reads the upper 8 alone, so it "
+        f"cannot be scaled by max_value={max_value:g}. Read it with another library, and pass "
+        "a uint16 array or save it with 8 bits."
+    )
 
 
 def _extremes(values):

@@ -106,6 +106,56 @@ def stretch(pixels, image_size):
     return np.asarray(picture.resize(tuple(image_size)[::-1], Image.Resampling.BILINEAR))
 
 
+def letterbox_in_graph(pixels, image_size):
+    """Does as `letterbox` in a TensorFlow graph, to within a level of a pixel.
+
+    Args:
+        pixels: Tensor of shape `(height, width, 3)`, 0 to 255.
+        image_size: `(height, width)` of the result.
+
+    Returns:
+        float32 tensor of shape `(*image_size, 3)`, and what maps boxes: the scale, the image's
+        corner on the canvas and the size of the original image, both of these as xyxy.
+    """
+    import tensorflow as tf
+
+    height, width = image_size
+    sides = tf.cast(tf.shape(pixels)[:2], tf.float32)
+    scale = tf.minimum(height / sides[0], width / sides[1])
+    top, left = (height - sides[0] * scale) / 2, (width - sides[1] * scale) / 2
+    placed = tf.raw_ops.ScaleAndTranslate(
+        images=pixels[None],
+        size=image_size,
+        scale=tf.stack([scale, scale]),
+        translation=tf.stack([top, left]),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    # Only whole pixels that the image covers; the canvas is gray.
+    rows, columns = np.arange(height, dtype="float32"), np.arange(width, dtype="float32")
+    inside_rows = (rows >= top - 1e-4) & (rows + 1 <= top + sides[0] * scale + 1e-4)
+    inside_columns = (columns >= left - 1e-4) & (columns + 1 <= left + sides[1] * scale + 1e-4)
+    inside = inside_rows[:, None, None] & inside_columns[None, :, None]
+    canvas = tf.where(inside, tf.round(tf.clip_by_value(placed, 0.0, 255.0)), float(GRAY))
+    limits = tf.stack([sides[1], sides[0], sides[1], sides[0]])
+    return canvas, scale, tf.stack([left, top, left, top]), limits
+
+
+def stretch_in_graph(pixels, image_size):
+    """Does as `stretch` in a TensorFlow graph, to within a level of a pixel.
+
+    Args:
+        pixels: Tensor of shape `(height, width, 3)` or `(images, height, width, 3)`, 0 to 255.
+        image_size: `(height, width)` of the result.
+
+    Returns:
+        float32 tensor of whole numbers.
+    """
+    import tensorflow as tf
+
+    return tf.round(tf.image.resize(pixels, image_size, antialias=True))
+
+
 def place(canvas, pixels, boxes, scale, corner):
     """Draws an image on a canvas, scaled and at a place, and moves its boxes along.
 

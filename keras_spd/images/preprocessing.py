@@ -6,6 +6,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spd.images.geometry import (
+    letterbox,
+    letterbox_in_graph,
+    stretch,
+    stretch_in_graph,
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
@@ -168,6 +175,26 @@ class Preprocessing:
     def takes_pixels(self) -> bool:
         """Whether the network takes pixels from 0 to 255 as they are."""
         return self.statistics is None and self.input_range == (0.0, 255.0)
+
+    def resize_image(self, pixels, image_size):
+        """Returns an image at the size of a network's input, stretched or letterboxed.
+
+        Args:
+            pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
+            image_size: `(height, width)` of the result.
+
+        Returns:
+            uint8 array of shape `(*image_size, 3)`.
+        """
+        if self.resize == "letterbox":
+            return letterbox(pixels, image_size)[0]
+        return stretch(pixels, image_size)
+
+    def resize_in_graph(self, pixels, image_size):
+        """Returns the same as `resize_image` in a TensorFlow graph, as float32."""
+        if self.resize == "letterbox":
+            return letterbox_in_graph(pixels, image_size)[0]
+        return stretch_in_graph(pixels, image_size)
 
     def normalize(self, pixels):
         """Returns what the network takes of pixels 0..255.

@@ -183,20 +183,22 @@ def _of_size(picture, name, size_hw):
 
 
 def find_max_value(
-    images: Iterable[str | os.PathLike | bytes],
+    images: Iterable[str | os.PathLike | bytes], on_problem: str = "error"
 ) -> float | None:
     """Finds the `max_value` of a data set whose images have more than 8 bits.
 
     Args:
         images: Paths, or the bytes of encoded images, of the training data. Images of 8 bits are
             not decoded.
+        on_problem: `"error"`, or `"skip"` to pass over images that cannot be read.
 
     Returns:
         The largest value in them, up to the next of 255, 1023, 4095, 16383 and 65535 (8 to 16
         bits), or 1.0 if none is larger; `None` if no image has more than 8 bits.
 
     Raises:
-        ImageError: If an image cannot be read, or has values that are negative or NaN.
+        ImageError: If an image cannot be read, or has values that are negative or NaN, and
+            `on_problem` is `"error"`.
 
     Example:
 
@@ -205,17 +207,28 @@ def find_max_value(
     """
     highest = None
     for source in images:
-        name = "image" if isinstance(source, bytes) else str(source)
-        with open_image(source, name) as image:
-            if not image.mode.startswith(("I", "F")):
-                continue
-            try:
-                image.load()
-                value = depth.largest_value(image)
-            except _BROKEN as error:
-                raise ImageError(f"{name}: {error}") from error
-        highest = max(value, highest or 0)
+        try:
+            value = _largest_value(source)
+        except ImageError:
+            if on_problem == "error":
+                raise
+            continue
+        if value is not None:
+            highest = max(value, highest or 0)
     return None if highest is None else depth.round_up(highest)
+
+
+def _largest_value(source):
+    """Returns the largest value in an image of more than 8 bits, else `None`."""
+    name = "image" if isinstance(source, bytes) else str(source)
+    with open_image(source, name) as image:
+        if not image.mode.startswith(("I", "F")):
+            return None
+        try:
+            image.load()
+            return depth.largest_value(image)
+        except _BROKEN as error:
+            raise ImageError(f"{name}: {error}") from error
 
 
 def read_image(

@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_spd.image_model import ModelInfo, known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
-from keras_spd.images.geometry import stretch
 from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.results import Classes
@@ -17,8 +16,8 @@ from keras_spd.surgery.outputs import output_kind, to_probabilities
 class Classifier:
     """Runs a classifier on image files and arrays of any size.
 
-    An image is resized to what the network takes, and not cropped, as in training; then it is
-    normalised as the model says (`model.info.preprocessing`). Logits become probabilities.
+    An image is resized to what the network takes, and not cropped, and normalised as the model
+    says (`model.info.preprocessing`). Logits become probabilities.
 
     Args:
         model: Keras model from images to one row of numbers each, such as an `ImageModel`, or
@@ -96,7 +95,8 @@ class Classifier:
         ]
 
     def _resize(self, image):
-        return stretch(to_rgb(image, max_value=self.max_value), self.image_size)
+        picture = to_rgb(image, max_value=self.max_value)
+        return self._preprocessing.resize_image(picture, self.image_size)
 
     def _predict(self, pixels):
         batch = self._preprocessing.normalize(self._batch_sizes.fill(np.stack(pixels)))

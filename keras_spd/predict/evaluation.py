@@ -29,7 +29,7 @@ def evaluate(
 
     Args:
         model: `Detector`.
-        data: `DetectionData`.
+        data: `DetectionData`. Where it has no `max_value`, that of the model holds.
         image_size: Integer or `(height, width)`, as in `keras_spd.Predictor`.
         batch_size: Integer.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
@@ -75,6 +75,8 @@ def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
             f"The model has {model.num_classes} classes, the data {len(data.class_names)}: "
             f"{', '.join(data.class_names)}."
         )
+    if data.max_value is None:
+        data = data.with_max_value(model.info.max_value)
     size = standardize_image_size(image_size, model)
     former, decoder = model.decoder, dataclasses.replace(model.decoder, **thresholds)
     results, scales = [], {}

@@ -8,6 +8,7 @@ import keras
 
 from keras_spd import applications, data
 from keras_spd.data.classification.folder import NoClassFoldersError
+from keras_spd.data.problems import check_same_max_value
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
 
@@ -43,6 +44,7 @@ class ClassificationTask:
         check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
         self.train_data = train_data or self._read(recipe.data.train)
         self.test_data = test_data or self._read(recipe.data.test, self.train_data)
+        check_same_max_value(self.train_data, self.test_data)
         if recipe.model.weights is None:
             self._warn_of_few_steps()
         self._preprocess = functools.partial(
@@ -61,6 +63,7 @@ class ClassificationTask:
                 image_size=source.image_size or (like and like.image_shape[:2]),
                 class_names=like and like.class_names,
                 on_problem=source.on_problem,
+                max_value=like.max_value if like else source.max_value or "auto",
             )
         except NoClassFoldersError as error:
             raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
@@ -90,6 +93,7 @@ class ClassificationTask:
             model.info,
             class_names=self.train_data.class_names,
             statistics=applications.get_statistics(self.recipe.data.statistics),
+            max_value=self.train_data.max_value,
         )
         return model
 

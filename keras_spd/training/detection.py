@@ -7,6 +7,7 @@ import keras
 
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import require_boxes
+from keras_spd.data.problems import check_same_max_value
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import standardize_image_size
@@ -44,8 +45,8 @@ class DetectionTask:
         check_options(applications.YOLOV5SPD, recipe.model.options, _ACCEPTED_OPTIONS)
         self.train_data = train_data or self._read(recipe.data.train)
         require_boxes(self.train_data, "training data")
-        names = self.train_data.class_names
-        self.test_data = test_data or self._read(recipe.data.test, class_names=names)
+        self.test_data = test_data or self._read(recipe.data.test, self.train_data)
+        check_same_max_value(self.train_data, self.test_data)
         require_boxes(self.test_data, "test data")
         if self.train_data.class_names != self.test_data.class_names:
             raise ValueError(
@@ -56,15 +57,16 @@ class DetectionTask:
         if recipe.model.weights is None:
             self._warn_of_few_steps()
 
-    def _read(self, source, class_names=None):
+    def _read(self, source, like=None):
         options = self.recipe.data
         return data.load_detection(
             source,
             name=options.name,
             images=options.images,
             data_dir=options.data_dir,
-            class_names=class_names,
+            class_names=like and like.class_names,
             on_problem=options.on_problem,
+            max_value=like.max_value if like else options.max_value or "auto",
         )
 
     def _anchors(self):
@@ -101,7 +103,9 @@ class DetectionTask:
         if self.anchors is not None:  # and not those of the weights
             model.anchors = standardize_anchors(self.anchors, model.levels)
         image_size = standardize_image_size(recipe.data.image_size, model)
-        model.info = dataclasses.replace(model.info, image_size=image_size)
+        model.info = dataclasses.replace(
+            model.info, image_size=image_size, max_value=self.train_data.max_value
+        )
         return model
 
     def compile(self, model, optimizer):

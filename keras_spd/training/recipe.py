@@ -85,6 +85,7 @@ class Recipe(_Section):
 
 
 _Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+_MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
 class ClassificationAugmentation(_Section):
@@ -116,6 +117,9 @@ class ClassificationSource(_Section):
     """Height and width to resize images to; needed where their sizes differ."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images in folders."""
+    max_value: _MaxValue = None
+    """What becomes 255 in images of more than 8 bits, such as 4095 for a camera of 12 bits; found
+    over the training images by default. The trained model predicts with it."""
     statistics: str = "cifar10"
     """Mean and standard deviation for normalisation, a name in `applications.STATISTICS`."""
 
@@ -163,6 +167,9 @@ class DetectionSource(_Section):
     """Height and width of the network's input, multiples of 32."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images and annotations."""
+    max_value: _MaxValue = None
+    """What becomes 255 in images of more than 8 bits, such as 4095 for a camera of 12 bits; found
+    over the training images by default. The trained model predicts with it."""
 
 
 class DetectionLoss(_Section):

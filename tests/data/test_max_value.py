@@ -12,10 +12,14 @@ from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.data import from_folder, load_detection
 from keras_spd.data.detection.check import describe_detection, format_description
 from keras_spd.explain.network_input import classify
-from keras_spd.export import export_tflite
+from keras_spd.explain.network_input import prepare as explain_input
+from keras_spd.export import export_saved_model, export_tflite
 from keras_spd.export.tflite_models import load_tflite
 from keras_spd.images.read import find_max_value, read_image
-from keras_spd.predict import Classifier
+from keras_spd.predict import Classifier, Predictor, predict_coco
+from keras_spd.training import load_recipe
+from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.detection import DetectionTask
 
 HIGHEST = 3967  # of a camera of 12 bits
 
@@ -61,6 +65,71 @@ def test_classification(tmp_path):
         from_folder(tmp_path, max_value=1023)
 
 
+def tf_load(path):
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(path)).signatures["encoded"]
+    return lambda contents: serve(contents=tf.constant(contents))
+
+
+def seen(model, predictor, source):
+    """What a model is given for an image."""
+    given, predict = [], model.predict_on_batch
+    model.predict_on_batch = lambda batch: given.append(np.asarray(batch)) or predict(batch)
+    predictor([source])
+    del model.predict_on_batch
+    return given[0][0]
+
+
+@pytest.mark.parametrize("max_value", [None, 16383])
+def test_training_finds_it_and_the_classifier_keeps_it(max_value, tmp_path):
+    for split, dark in (("train", False), ("test", True)):
+        for name in "ab":
+            thermal(tmp_path / split / name, dark)
+    given = {"data.name": None} | ({"data.max_value": max_value} if max_value else {})
+    folders = {f"data.{split}": str(tmp_path / split) for split in ("train", "test")}
+    task = ClassificationTask(load_recipe("short", overrides=folders | given))
+    model = task.build()
+    assert model.info.max_value == (max_value or 4095)
+    for batches, split in ((task.validation_batches(), "test"), (task.train_batches(0), "train")):
+        if split == "train":
+            batches = task.train_data.batches(2, preprocess=task._preprocess)
+        file = tmp_path / split / "a" / "a.png"
+        np.testing.assert_allclose(
+            seen(model, Classifier(model, batch_size=1), file), batches[0][0][0], atol=1e-5
+        )
+    assert explain_input(model, file).batch[0] == pytest.approx(batches[0][0][0], abs=1e-5)
+
+
+@pytest.mark.parametrize("write", [write_coco, write_yolo, write_voc])
+def test_training_finds_it_and_the_detector_keeps_it(write, tmp_path):
+    sources = {}
+    for split, dark in (("train", False), ("test", True)):
+        thermal(tmp_path / split / "images", dark)
+        sources[f"data.{split}"] = str(write(tmp_path / split, (16, 24)))
+    overrides = {**sources, "data.image_size": (64, 96), "data.on_problem": "skip"}
+    task = DetectionTask(load_recipe("short", task="detection", overrides=overrides))
+    model = task.build()
+    assert model.info.max_value == 4095
+    predictor = Predictor(model, batch_size=1)
+    for data, split in ((task.train_data, "train"), (task.test_data, "test")):
+        [(images, _)] = data.batches(1, (64, 96))
+        file = tmp_path / split / "images" / "a.png"
+        np.testing.assert_array_equal(seen(model, predictor, file), images[0])
+    # Data that do not know their depth are scored at the model's.
+    unknown = load_detection(sources["data.test"], images=tmp_path / "test" / "images")
+    assert unknown.max_value is None
+    found = [predict_coco(model, data, confidence_threshold=0) for data in (unknown, data)]
+    assert found[0] == found[1]
+
+
+def test_training_and_test_data_of_different_depths_are_refused(tmp_path):
+    thermal(tmp_path / "a", dark=False)
+    data = {value: from_folder(tmp_path, max_value=value) for value in (4095, 16383)}
+    with pytest.raises(ValueError, match="same `max_value`.*4095.* and 16383"):
+        ClassificationTask(load_recipe("demo"), data[4095], data[16383])
+
+
 def test_a_model_keeps_it(tmp_path):
     """What it predicts with is what it was told, also once it is saved and from a TFLite file."""
     inputs = keras.Input((16, 24, 3))
@@ -77,6 +146,9 @@ def test_a_model_keeps_it(tmp_path):
     export_tflite(model, tmp_path / "model.tflite")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.info.max_value == 4095
+    served = tf_load(export_saved_model(model, tmp_path / "served"))
+    encoded = served(contents=[(tmp_path / "a.png").read_bytes()])["predictions"][0]
+    np.testing.assert_allclose(encoded, expected.confidence, atol=1e-5)
     for one in (model, loaded, load_tflite(tmp_path / "model.tflite")):
         [found] = Classifier(one)([tmp_path / "a.png"])
         np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-5)

@@ -22,12 +22,14 @@ class ClassificationData:
         image_shape: `(height, width, channels)`.
         class_names: Tuple of strings, by label.
         make_batches: What `batches` calls.
+        max_value: What became 255 in images of more than 8 bits, as in `from_folder`.
     """
 
     num_images: int
     image_shape: tuple[int | None, int | None, int]
     class_names: tuple[str, ...]
     make_batches: Callable[..., Any]
+    max_value: float | None = None
 
     def __repr__(self):
         shape = "x".join(map(str, self.image_shape))

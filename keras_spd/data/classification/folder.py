@@ -4,14 +4,14 @@ import logging
 import pathlib
 
 import numpy as np
-from PIL import Image
 
 from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.files import check_file
 from keras_spd.images import read as images
-from keras_spd.images.depth import check_max_value
-from keras_spd.images.read import ImageError, find_images, read_image
+from keras_spd.images.depth import check_data_max_value
+from keras_spd.images.geometry import stretch
+from keras_spd.images.read import ImageError, find_images, find_max_value, to_rgb
 
 _log = logging.getLogger(__name__)
 _CACHE_BYTES = 2 * 2**30
@@ -38,9 +38,11 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
         on_problem: `"error"`, or `"skip"` to leave out broken images. Either way each is reported
             with its file name.
         max_value: The value that becomes 255 in images of more than 8 bits, as in
-            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits. `keras-spd check-data`
-            and `keras_spd.images.find_max_value` find it. Tell the model, which reads images to
-            predict the same way: `model.info = dataclasses.replace(model.info, max_value=4095)`.
+            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits; `"auto"` for what these
+            images need, as `keras_spd.images.find_max_value` finds it. Read test data with that
+            of the training data, `train.max_value`. `keras_spd.training.train` does both, and
+            tells the model, which predicts the same way; with `fit`, tell it yourself:
+            `model.info = dataclasses.replace(model.info, max_value=train.max_value)`.
 
     Returns:
         `ClassificationData`.
@@ -60,7 +62,11 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
         raise ValueError(f'`on_problem` must be "error" or "skip". Received: {on_problem!r}.')
     files, labels, class_names = _find(pathlib.Path(folder), class_names)
     size = image_size or _common_size(files)
-    pixels = _Images(files, size, max_value=check_max_value(max_value))
+    max_value = check_data_max_value(max_value)
+    if max_value == "auto":
+        regular = (file for file in files if file.is_file())
+        max_value = find_max_value(regular, on_problem="skip")
+    pixels = _Images(files, size, max_value=max_value)
     broken = pixels.read_all()
     for problem in broken.values():
         _log.warning("%s", problem)
@@ -81,7 +87,7 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
         del epochs  # a PyDataset counts its epochs itself
         return ArrayBatches(pixels, labels, batch_size, **options)
 
-    return ClassificationData(len(usable), pixels.shape[1:], class_names, make_batches)
+    return ClassificationData(len(usable), pixels.shape[1:], class_names, make_batches, max_value)
 
 
 def _find(folder, class_names):
@@ -176,9 +182,4 @@ class _Images:
 
     def _read(self, file):
         check_file(file)
-        pixels = read_image(file, max_value=self.max_value)
-        height, width = self.shape[1:3]
-        if pixels.shape[:2] == (height, width):
-            return pixels
-        resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(resized)  # Pillow's filters do not alias
+        return stretch(to_rgb(file, max_value=self.max_value), self.shape[1:3])

@@ -17,6 +17,7 @@ def load_classification(
     image_size: tuple[int, int] | None = None,
     class_names: Sequence[str] | None = None,
     on_problem: str = "error",
+    max_value: float | str | None = None,
 ) -> ClassificationData:
     """Reads a classification dataset from a folder, from the package or from TFDS.
 
@@ -33,6 +34,7 @@ def load_classification(
         image_size: `(height, width)` to resize images to. The packaged images stay 32x32.
         class_names: The classes of a folder, in order. Defaults to the names of its folders.
         on_problem: `"error"`, or `"skip"` to leave out broken images of a folder.
+        max_value: What becomes 255 in images of more than 8 bits of a folder, as in `from_folder`.
 
     Returns:
         `ClassificationData`.
@@ -48,7 +50,11 @@ def load_classification(
     """
     if name is None:
         return from_folder(
-            source, image_size=image_size, class_names=class_names, on_problem=on_problem
+            source,
+            image_size=image_size,
+            class_names=class_names,
+            on_problem=on_problem,
+            max_value=max_value,
         )
     if name == "blood_cells":
         return load_blood_cells(str(source))

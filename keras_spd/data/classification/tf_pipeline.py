@@ -4,6 +4,8 @@ import itertools
 
 import tensorflow as tf
 
+from keras_spd.images.geometry import stretch_in_graph
+
 _SHUFFLE_BUFFER = 50_000
 
 
@@ -14,8 +16,7 @@ def standardize(image_size):
         if image.shape[-1] == 1:
             image = tf.image.grayscale_to_rgb(image)
         if image_size is not None:
-            image = tf.image.resize(image, image_size, antialias=True)
-            image = tf.saturate_cast(tf.round(image), tf.uint8)
+            image = tf.saturate_cast(stretch_in_graph(image, image_size), tf.uint8)
         return image, label
 
     return function

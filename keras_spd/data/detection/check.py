@@ -98,7 +98,8 @@ def format_description(report):
             )
     if report["max_value"] is not None:
         lines.append(
-            "There are images of more than 8 bits: pass "
+            "There are images of more than 8 bits. `keras-spd train` finds their depth, or takes "
+            "`--set data.max_value=...`; in Python, pass "
             f"`max_value={report['max_value']:g}`, the common depth that holds all of their values."
         )
     lines += [f"Note: {note}" for note in report["notes"]]

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 
-from keras_spd.data.detection.dataset import DetectionData, boxed_image
+from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.files import image_sizes, read_text
 from keras_spd.data.problems import Problems, shorten
 from keras_spd.images.read import ImageError
@@ -52,7 +52,6 @@ def read_coco(annotations, images=None, *, on_problem="error", max_value=None):
             found.append(
                 boxed_image(
                     problems,
-                    max_value=max_value,
                     image_id=id_,
                     name=str(file),
                     source=file,
@@ -60,7 +59,7 @@ def read_coco(annotations, images=None, *, on_problem="error", max_value=None):
                     **boxes[id_],
                 )
             )
-    found = problems.drop_broken(found)
+    found = problems.drop_broken(with_max_value(found, max_value))
     used = {"images": list(records.values()), "categories": list(categories.values())}
     coco = content | used | {"annotations": []}
     return DetectionData(tuple(found), names, tuple(ids), coco=coco, **problems.settle())

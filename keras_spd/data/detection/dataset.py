@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_spd.data.problems import name_classes, plural
-from keras_spd.images.read import read_image
+from keras_spd.images.read import find_max_value, read_image
 
 _ROUNDING = 0.5  # pixels that a box may reach beyond the image without a word
 
@@ -76,6 +76,15 @@ class DetectionData:
     def num_images(self):
         """Integer, the number of images."""
         return len(self.images)
+
+    @property
+    def max_value(self) -> float | None:
+        """What becomes 255 in images of more than 8 bits; `None` for the largest of their kind."""
+        return self.images[0].max_value if self.images else None
+
+    def with_max_value(self, max_value: float | None) -> "DetectionData":
+        """Returns the data with images of more than 8 bits scaled by another `max_value`."""
+        return dataclasses.replace(self, images=with_max_value(self.images, max_value))
 
     def __repr__(self):
         boxes = sum(len(image.boxes) for image in self.images)
@@ -193,6 +202,16 @@ class DetectionData:
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
+def with_max_value(images, max_value):
+    """Returns `BoxedImage`s that are read with a `max_value`; `"auto"` for what they need.
+
+    Broken images are passed over here: they are reported where they are read.
+    """
+    if max_value == "auto":
+        max_value = find_max_value((image.encoded() for image in images), on_problem="skip")
+    return tuple(dataclasses.replace(image, max_value=max_value) for image in images)
+
+
 def require_boxes(data, what):
     """Raises a `ValueError` if data have no box to learn from or to be compared with.
 
@@ -247,13 +266,12 @@ def boxed_image(
     crowd=None,
     places=None,
     records=(),
-    max_value=None,
 ):
     """Makes a `BoxedImage`, noting and leaving out bad boxes.
 
     Args:
         problems: `Problems` to note them in.
-        image_id, name, source, size_hw, classes, crowd, max_value: As in `BoxedImage`.
+        image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
         boxes: List of xyxy boxes in pixels, any numbers.
         places: For each box where it is written, for messages; `name` by default.
         records: For each box its entry in COCO's annotations, or nothing.
@@ -283,5 +301,4 @@ def boxed_image(
         classes=np.array(classes, "int32").reshape(-1)[good],
         crowd=crowd[good],
         records=tuple(itertools.compress(records, good)),
-        max_value=max_value,
     )

@@ -9,7 +9,7 @@ from keras_spd.data.detection.coco import read_coco
 from keras_spd.data.detection.tfds import read_tfds_detection
 from keras_spd.data.detection.voc import read_voc
 from keras_spd.data.detection.yolo import is_yolo_folder, read_yolo
-from keras_spd.images.depth import check_max_value
+from keras_spd.images.depth import check_data_max_value
 
 
 def load_detection(
@@ -42,9 +42,11 @@ def load_detection(
         on_problem: `"error"`, or `"skip"` to leave out broken images and annotations. Either way
             each is reported with its file name.
         max_value: The value that becomes 255 in images of more than 8 bits, as in
-            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits. `keras-spd check-data`
-            and `keras_spd.images.find_max_value` find it. Tell the model, which reads images to
-            predict the same way: `model.info = dataclasses.replace(model.info, max_value=4095)`.
+            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits; `"auto"` for what these
+            images need, as `keras_spd.images.find_max_value` finds it. Read test data with that
+            of the training data, `train.max_value`. `keras_spd.training.train` does both, and
+            tells the model, which predicts the same way; with `fit`, tell it yourself:
+            `model.info = dataclasses.replace(model.info, max_value=train.max_value)`.
 
     Returns:
         `DetectionData`.
@@ -58,7 +60,7 @@ def load_detection(
     >>> train = keras_spd.data.load_detection("boards/train.json", images="boards/images")
     >>> model.fit(train.batches(16, (320, 320), shuffle=True), epochs=40)
     """
-    options = {"on_problem": on_problem, "max_value": check_max_value(max_value)}
+    options = {"on_problem": on_problem, "max_value": check_data_max_value(max_value)}
     if name is not None:
         data = read_tfds_detection(name, str(source), data_dir=data_dir, **options)
         return _with_classes(data, class_names)

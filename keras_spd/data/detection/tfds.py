@@ -7,7 +7,7 @@ import struct
 import numpy as np
 
 from keras_spd.data.classification.tfds import open_builder
-from keras_spd.data.detection.dataset import DetectionData, boxed_image
+from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.problems import Problems
 from keras_spd.images.read import ImageError, image_size
 
@@ -75,13 +75,12 @@ def read_tfds_detection(
                 name=file,
                 source=records[number] if records else _Bytes(encoded),
                 size_hw=size,
-                max_value=max_value,
                 boxes=boxes * [width, height, width, height],
                 classes=labels,
                 crowd=example[objects][crowd_key] if crowd_key else None,
             )
         )
-    found = problems.drop_broken(found)
+    found = problems.drop_broken(with_max_value(found, max_value))
     ids = tuple(range(len(names)))
     return DetectionData(tuple(found), names, ids, **problems.settle())
 

@@ -3,7 +3,7 @@
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
-from keras_spd.data.detection.dataset import DetectionData, boxed_image
+from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.problems import Problems
 from keras_spd.images.read import SUFFIXES, ImageError, image_sizes
 
@@ -74,12 +74,11 @@ def read_voc(
                 name=str(image),
                 source=image,
                 size_hw=size,
-                max_value=max_value,
                 boxes=[box for box, ok in zip(boxes, known, strict=True) if ok],
                 classes=[class_names.index(n) for n, ok in zip(names, known, strict=True) if ok],
             )
         )
-    found = problems.drop_broken(found)
+    found = problems.drop_broken(with_max_value(found, max_value))
     ids = tuple(range(len(class_names)))
     return DetectionData(tuple(found), class_names, ids, **problems.settle())
 

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from keras_spd.data.detection.dataset import DetectionData, boxed_image
+from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.detection.yolo_labels import NoLabelsError, explain_missing, find_labels
 from keras_spd.data.detection.yolo_lines import read_labels
 from keras_spd.data.detection.yolo_yaml import (
@@ -81,14 +81,13 @@ def read_yolo(source, split=None, images=None, *, on_problem="error", max_value=
             name=str(file),
             source=file,
             size_hw=size,
-            max_value=max_value,
             boxes=boxes,
             classes=classes,
             places=places,
         )
         for number, file, size, boxes, classes, places in labelled
     ]
-    found = problems.drop_broken(found)
+    found = problems.drop_broken(with_max_value(found, max_value))
     ids = tuple(range(len(names)))
     return DetectionData(tuple(found), names, ids, **problems.settle())
 
