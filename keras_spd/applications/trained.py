@@ -53,4 +53,5 @@ def find_trained(
         model.anchors,
         model.info.class_names,
         model.info.image_size,
+        model.single_class_logit,
     )

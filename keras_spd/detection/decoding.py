@@ -12,12 +12,14 @@ MAX_CANDIDATES = 30_000  # as the authors' `max_nms`: boxes that go into suppres
 _CHUNK = 512  # candidates looked at together
 
 
-def decode(raw, anchors):
+def decode(raw, anchors, single_class_logit=False):
     """Decodes raw predictions of all levels.
 
     Args:
         raw: `{level: (images, rows, columns, anchors, 5 + classes)}`.
         anchors: `{level: ((width, height), ...)}` in pixels.
+        single_class_logit: Boolean, as in `Detector`: whether the logit of an only class is read.
+            If not, its probability is 1.
 
     Returns:
         Tensor of shape `(images, predictions, 5 + classes)`, float32: centre x and y, width and
@@ -36,7 +38,10 @@ def decode(raw, anchors):
         )[None, :, :, None]
         sides = ops.convert_to_tensor(np.array(anchors[level], "float32"))
         boxes = decode_boxes(x, grid, level_stride(level), sides)
-        x = ops.concatenate([*boxes, x[..., 4:]], axis=-1)
+        if outputs == 6 and not single_class_logit:
+            x = ops.concatenate([*boxes, x[..., 4:5], ops.ones_like(x[..., 5:])], axis=-1)
+        else:
+            x = ops.concatenate([*boxes, x[..., 4:]], axis=-1)
         decoded.append(ops.reshape(x, (images, rows * columns * num_anchors, outputs)))
     return ops.concatenate(decoded, axis=1)
 
@@ -93,11 +98,11 @@ class Decoder:
                 f"`max_detections` must be an integer >= 1. Received: {self.max_detections!r}."
             )
 
-    def __call__(self, raw, anchors, bounding_box_format="xyxy"):
+    def __call__(self, raw, anchors, bounding_box_format="xyxy", single_class_logit=False):
         """Turns raw predictions into keras-cv's detection dictionary.
 
         Args:
-            raw, anchors: As in `decode`.
+            raw, anchors, single_class_logit: As in `decode`.
             bounding_box_format: Format of the boxes returned.
 
         Returns:
@@ -108,7 +113,7 @@ class Decoder:
         finest = min(raw, key=level_stride)
         rows, columns = ops.shape(raw[finest])[1:3]
         image_size = (rows * level_stride(finest), columns * level_stride(finest))
-        detections = self.suppress(decode(raw, anchors))
+        detections = self.suppress(decode(raw, anchors, single_class_logit))
         if check_box_format(bounding_box_format) != "xyxy":
             kept = detections["classes"] >= 0
             boxes = convert_boxes(detections["boxes"], "xyxy", bounding_box_format, image_size)

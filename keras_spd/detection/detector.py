@@ -30,6 +30,12 @@ class Detector(keras.Model):
         bounding_box_format: Format of the ground truth and of the boxes that `predict` returns.
         info: `ModelInfo`.
         decoder: `Decoder`, how predictions become boxes.
+        single_class_logit: Boolean: whether a detector of one class multiplies objectness by the
+            probability of that class, as the authors' code does, or reports objectness alone, as
+            YOLOv7 does. The loss does not train the logit of an only class, so it is off for
+            networks that are built and trained here. Weights that bring a class logit (the
+            authors' files, one class of a detector of several) turn it on, and training turns it
+            off. Without effect on detectors of several classes.
         name: Name of the model.
 
     Input shape:
@@ -37,7 +43,14 @@ class Detector(keras.Model):
     """
 
     def __init__(
-        self, network, anchors, bounding_box_format="xyxy", info=None, decoder=None, name=None
+        self,
+        network,
+        anchors,
+        bounding_box_format="xyxy",
+        info=None,
+        decoder=None,
+        single_class_logit=False,
+        name=None,
     ):
         super().__init__(name=name)
         self.network = network
@@ -46,6 +59,7 @@ class Detector(keras.Model):
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.info = info or ModelInfo()
         self._decoder = decoder or Decoder()
+        self._single_class_logit = bool(single_class_logit)
         self._trackers = [keras.metrics.Mean(name=loss) for loss in _LOSSES]
         self.build(network.input_shape)
 
@@ -102,6 +116,17 @@ class Detector(keras.Model):
         self._decoder = decoder
         self.predict_function = None  # it holds the thresholds
 
+    @property
+    def single_class_logit(self):
+        """Whether confidence reads the logit of an only class; `fit` sets it to `False`."""
+        return self._single_class_logit
+
+    @single_class_logit.setter
+    def single_class_logit(self, value):
+        if value != self._single_class_logit:
+            self._single_class_logit = bool(value)
+            self.predict_function = None  # it holds the old value
+
     def call(self, inputs, training=None):
         check_image_sides(inputs.shape, self.stride)
         return self.network(inputs, training=training)
@@ -111,7 +136,7 @@ class Detector(keras.Model):
 
     def decode(self, raw):
         """Turns raw predictions into the detection dictionary that `predict` returns."""
-        return self.decoder(raw, self.anchors, self.bounding_box_format)
+        return self.decoder(raw, self.anchors, self.bounding_box_format, self.single_class_logit)
 
     def predict_step(self, *args):
         outputs = super().predict_step(*args)
@@ -136,6 +161,11 @@ class Detector(keras.Model):
             loss = YOLOV5Loss(self.num_classes, self.bounding_box_format, anchors=self.anchors)
         self._check_loss(loss)
         super().compile(optimizer=optimizer or paper_optimizer(), loss=loss, **kwargs)
+
+    def make_train_function(self, force=False):
+        # From here on the features under an untrained logit change.
+        self.single_class_logit = False
+        return super().make_train_function(force)
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -220,6 +250,7 @@ class Detector(keras.Model):
             "bounding_box_format": self.bounding_box_format,
             "info": dataclasses.asdict(self.info),
             "decoder": dataclasses.asdict(self.decoder),
+            "single_class_logit": self.single_class_logit,
         }
 
     @classmethod

@@ -24,16 +24,18 @@ class BuiltinDetections(keras.layers.Layer):
         decoder: `Decoder`.
         anchors: As in `keras_spd.detection.decode`.
         bounding_box_format: Format of the boxes.
+        single_class_logit: As in `Detector`.
 
     Input: raw predictions, for a TFLite file of known shape. Output: the detection dictionary of
     `Decoder`.
     """
 
-    def __init__(self, decoder, anchors, bounding_box_format, **kwargs):
+    def __init__(self, decoder, anchors, bounding_box_format, single_class_logit=False, **kwargs):
         super().__init__(dtype="float32", **kwargs)
         self.decoder = decoder
         self.anchors = anchors
         self.bounding_box_format = bounding_box_format
+        self.single_class_logit = single_class_logit
 
     def call(self, raw):
         import tensorflow as tf
@@ -72,19 +74,13 @@ class BuiltinDetections(keras.layers.Layer):
 
         decoder = self.decoder
         # The best predictions. Only they are decoded; looking for them is most of the work.
-        best = tf.concat(
-            [
-                tf.sigmoid(tf.reduce_max(x[:, 5:], axis=1, keepdims=True)) * tf.sigmoid(x[:, 4:5])
-                for x in predictions
-            ],
-            axis=0,
-        )
+        best = tf.concat([self._confidence(x) for x in predictions], axis=0)
         best = tf.reshape(best, (-1,))
         chosen = self._choose(best)
         x = tf.sigmoid(places.gather(predictions, chosen))
         boxes = tf.concat(decode_boxes(x, *places.of(chosen)), axis=-1)
         boxes = convert_boxes(boxes, "center_xywh", "xyxy", places.image_size)
-        scores = x[:, 5:] * x[:, 4:5]
+        scores = x[:, 5:] * x[:, 4:5] if self._reads_classes(x) else x[:, 4:5]
         num_classes = scores.shape[1]
         # Of these, the best pairs of prediction and class.
         if decoder.multi_label and num_classes > 1:
@@ -115,6 +111,18 @@ class BuiltinDetections(keras.layers.Layer):
             "classes": tf.cast(tf.where(there, tf.gather(classes, kept), -1.0), "int32"),
             "num_detections": count,
         }
+
+    def _confidence(self, x):
+        """Returns the confidence of each raw prediction in its best class, `(predictions, 1)`."""
+        import tensorflow as tf
+
+        objectness = tf.sigmoid(x[:, 4:5])
+        if not self._reads_classes(x):
+            return objectness
+        return tf.sigmoid(tf.reduce_max(x[:, 5:], axis=1, keepdims=True)) * objectness
+
+    def _reads_classes(self, x):
+        return x.shape[1] > 6 or self.single_class_logit
 
     def _choose(self, scores):
         """Returns the numbers of the 1,000 best scores, or of fewer above the threshold first.
@@ -202,7 +210,12 @@ def with_detections(model, image_size, batch_size):
     """
     inputs = keras.Input(batch_shape=(batch_size, *image_size, 3), name="images")
     batch = model.info.preprocessing.normalize_in_graph(inputs)
-    outputs = BuiltinDetections(
-        model.decoder, model.anchors, model.bounding_box_format, name=LAYER
-    )(model.network(batch))
+    decode = BuiltinDetections(
+        model.decoder,
+        model.anchors,
+        model.bounding_box_format,
+        model.single_class_logit,
+        name=LAYER,
+    )
+    outputs = decode(model.network(batch))
     return keras.Model(inputs, outputs, name="serve")

@@ -126,7 +126,9 @@ def _serving(model, image_size):
     from keras_spd.detection.detector import standardize_image_size
     from keras_spd.export.detections import BuiltinDetections
 
-    decode = BuiltinDetections(model.decoder, model.anchors, model.bounding_box_format)
+    decode = BuiltinDetections(
+        model.decoder, model.anchors, model.bounding_box_format, model.single_class_logit
+    )
     return (
         standardize_image_size(image_size, model),
         3,

@@ -102,6 +102,7 @@ class DetectionTask:
         )
         if self.anchors is not None:  # and not those of the weights
             model.anchors = standardize_anchors(self.anchors, model.levels)
+        model.single_class_logit = False  # the loss does not train it
         image_size = standardize_image_size(recipe.data.image_size, model)
         model.info = dataclasses.replace(
             model.info, image_size=image_size, max_value=self.train_data.max_value

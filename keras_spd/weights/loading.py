@@ -64,7 +64,9 @@ def load_reference_weights(model, source):
         source: Mapping of PyTorch state-dict names to arrays, or the path of a `.safetensors`,
             `.pt` or `.pth` file; nothing in it is executed. Of a checkpoint the averaged (EMA)
             weights are taken, if it has some. A classifier in the source is ignored if the model
-            has none. A detector takes over the anchors and, if it has none, the class names.
+            has none. A detector takes over the anchors and, if it has none, the class names; one of
+            a single class keeps multiplying objectness by its probability, as in the authors' code
+            (`Detector.single_class_logit`).
 
     Returns:
         The model.
@@ -116,6 +118,8 @@ def load_reference_weights(model, source):
 
     for name, entry in entries.items():
         entry.variable.assign(entry.convert(arrays[name]))
+    if detector:
+        model.single_class_logit = model.num_classes == 1  # the authors' code always reads it
     if detector and anchors is not None:
         model.anchors = anchors
     names = checkpoint.class_names

@@ -38,6 +38,7 @@ class TrainedDetector:
         anchors: `{level: ((width, height), ...)}` in pixels.
         class_names: The classes' names, where they are known.
         image_size: `(height, width)` it was trained at, where that is known.
+        single_class_logit: As in `Detector`.
     """
 
     source: str
@@ -46,6 +47,7 @@ class TrainedDetector:
     anchors: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
+    single_class_logit: bool = False
 
     @property
     def spd(self) -> bool:
@@ -119,6 +121,12 @@ def transfer(
         )
     for path, array in values.items():
         variables[path].assign(array)
+    model.single_class_logit = (
+        model.num_classes == 1
+        and bool(classes)
+        and not fresh
+        and (trained.num_classes > 1 or trained.single_class_logit)
+    )
     return _report(trained, model, fresh, classes)
 
 
