@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import keras
 import numpy as np
@@ -90,12 +91,10 @@ class BuiltinDetections(keras.layers.Layer):
             classes = index % num_classes
         else:
             best, classes = tf.gather(best, chosen), tf.argmax(scores, axis=1)
-        classes = tf.cast(classes, "float32")
-        # Boxes of different classes are moved apart, so that they do not overlap.
-        side = tf.cast(tf.reduce_max(places.image_size), "float32")
-        apart = 0.0 if decoder.class_agnostic else 4.0 * side
+        classes = tf.cast(classes, "int32")
+        together = decoder.class_agnostic or num_classes == 1
         kept, _, count = tf.raw_ops.NonMaxSuppressionV5(
-            boxes=boxes + apart * tf.expand_dims(classes, 1),
+            boxes=boxes if together else move_apart(boxes, classes, num_classes),
             scores=best,
             max_output_size=decoder.max_detections,
             iou_threshold=decoder.iou_threshold,
@@ -108,7 +107,7 @@ class BuiltinDetections(keras.layers.Layer):
         return {
             "boxes": tf.where(tf.expand_dims(there, 1), tf.gather(boxes, kept), -1.0),
             "confidence": tf.where(there, tf.gather(best, kept), -1.0),
-            "classes": tf.cast(tf.where(there, tf.gather(classes, kept), -1.0), "int32"),
+            "classes": tf.where(there, tf.gather(classes, kept), -1),
             "num_detections": count,
         }
 
@@ -133,6 +132,30 @@ class BuiltinDetections(keras.layers.Layer):
 
         above = tf.nn.relu(scores - self.decoder.confidence_threshold)
         return tf.math.top_k(above, _at_most(_CANDIDATES, above))[1]
+
+
+def move_apart(boxes, classes, num_classes):
+    """Moves boxes of different classes apart, so that NMS takes them for separate ones.
+
+    Each class has a square of its own in a grid of squares around the origin. The squares are just
+    as large as the boxes need: 1,203 classes in a row would lie at millions of pixels, where
+    float32 counts in halves of a pixel.
+
+    Args:
+        boxes: Tensor of xyxy boxes in pixels, `(boxes, 4)`.
+        classes: Integer tensor of shape `(boxes,)`.
+        num_classes: Integer.
+
+    Returns:
+        Tensor of shape `(boxes, 4)`; its errors are those of float32 at
+        `sqrt(num_classes) / 2` times the extent of all boxes.
+    """
+    import tensorflow as tf
+
+    columns = math.ceil(math.sqrt(num_classes))
+    cell = tf.stack([classes % columns, classes // columns], axis=1) - columns // 2
+    side = tf.reduce_max(boxes) - tf.reduce_min(boxes) + 1.0
+    return boxes + tf.tile(tf.cast(cell, "float32"), (1, 2)) * side
 
 
 @dataclasses.dataclass(frozen=True)
