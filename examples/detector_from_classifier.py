@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 import keras_spd
-from keras_spd.applications import YOLOV5SPD
+from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 
 SIDE = 160  # pixels of the made photos
 
@@ -35,7 +35,9 @@ def build_classifier(classes):
             layer.momentum = 0.9  # 0.999, as it comes, needs far more steps than are taken here
     x = keras.layers.GlobalAveragePooling2D()(features.output)
     outputs = keras.layers.Dense(classes, activation="softmax")(x)
-    return keras.Model(features.input, outputs), features
+    info = ModelInfo(input_range=(0, 255))
+    backbone = ImageModel(features.inputs, features.outputs, info=info)
+    return keras.Model(features.input, outputs), backbone
 
 
 def photos(split, count):
@@ -111,7 +113,7 @@ def main():
 
     keras.utils.set_random_seed(0)
     model, features = build_classifier(classes=3)
-    fresh = keras.models.clone_model(features)
+    _, fresh = build_classifier(classes=3)
     train_classifier(model, 1 if options.smoke else 20)
     starts = [("from the classifier", features), ("from random weights", fresh)]
     for name, start in starts[: 1 if options.smoke else 2]:

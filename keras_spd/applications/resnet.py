@@ -21,8 +21,8 @@ from keras_spd.applications.arguments import (
     check_positive_integer,
     image_input,
 )
+from keras_spd.applications.trained_backbone import start_from_classifier
 from keras_spd.image_model import ImageModel, ModelInfo
-from keras_spd.images.preprocessing import get_statistics
 from keras_spd.variants import RESNETS
 from keras_spd.weights import find_preset, load_preset, load_weights
 
@@ -46,7 +46,7 @@ _ARGUMENTS = """
         weights: `None` for random weights; the name of weights that come with the package, such
             as `"cifar10"` (see `keras_spd.list_models`); or the path of a file: `.weights.h5` or
             `.keras` of this network, or a `.pt`, `.pth` or `.safetensors` file of the authors'
-            PyTorch network.
+            PyTorch network. With `include_top=False`, the classifier of a file is ignored.
         input_tensor: Optional Keras tensor to build on.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Defaults to
             `(None, None, 3)`.
@@ -149,15 +149,17 @@ def _build(
         x = layers.GlobalMaxPooling2D(name="max_pool")(x)
 
     info = ModelInfo(architecture=architecture)
-    if preset is not None:
+    if preset is not None and include_top:
         info = ModelInfo(
             architecture=architecture,
-            class_names=preset.class_names if include_top else None,
-            statistics=get_statistics(preset.statistics),
+            class_names=preset.class_names,
+            statistics=preset.statistics,
             image_size=preset.image_size,
         )
     model = ImageModel(inputs, x, name=name, info=info, pyramid_level_inputs=levels)
-    if preset is not None:
+    if not include_top:
+        start_from_classifier(model, weights, preset)
+    elif preset is not None:
         load_preset(model.variables, preset)
     else:
         load_weights(model, weights)
@@ -259,7 +261,8 @@ def ResNetSPDBackbone(
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        weights: As in `ResNet18SPD`, a file of this backbone.
+        weights: As in `ResNet18SPD`, of a classifier of this depth or of this backbone. The stages
+            that a classifier lacks start anew.
         input_shape, name, downsampling, stem_stride, shortcut: As in `ResNet18SPD`.
 
     Output shape:
@@ -273,11 +276,8 @@ def ResNetSPDBackbone(
 
     Example:
 
-    >>> detector = keras_cv.models.YOLOV8Detector(
-    ...     num_classes=3,
-    ...     bounding_box_format="xyxy",
-    ...     backbone=keras_spd.applications.ResNetSPDBackbone(18),
-    ... )
+    >>> backbone = ResNetSPDBackbone(18, weights="cifar10")  # or "runs/first/model.keras"
+    >>> detector = keras_spd.applications.YOLOV5SPD("n", backbone=backbone, classes=3)
     """
     check_choice("depth", depth, tuple(RESNETS))
     last_level = 3 if downsampling == "strided" and stem_stride in (None, 1) else 4

@@ -1,36 +1,16 @@
-"""YOLOv5-SPD and its plain strided twin, YOLOv5 v6.0.
+"""YOLOv5-SPD and its strided twin, YOLOv5 v6.0: the constructors."""
 
-References:
-    Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD 2022, section 4.1,
-    https://arxiv.org/abs/2208.03641, and its code, LabSAINT/SPD-Conv (`YOLOv5-SPD`).
-"""
-
-import itertools
-
-import keras
-from keras import layers
-
-from keras_spd.applications import yolo_blocks as blocks
-from keras_spd.applications.arguments import (
-    check_choice,
-    check_image_data_format,
-    check_input_shape,
-    check_positive_integer,
-)
+from keras_spd.applications import given_backbone, yolov5_network
+from keras_spd.applications.arguments import check_choice, check_positive_integer
 from keras_spd.applications.trained import find_trained
 from keras_spd.boxes import check_box_format
-from keras_spd.detection.anchors import level_stride, standardize_anchors
-from keras_spd.detection.detector import Detector, check_image_sides
-from keras_spd.image_model import ImageModel, ModelInfo, find_pyramid
-from keras_spd.variants import YOLOV5S, YOLOV5Variant
+from keras_spd.detection.anchors import standardize_anchors
+from keras_spd.detection.detector import Detector
+from keras_spd.image_model import ImageModel, ModelInfo
+from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.variants import YOLOV5S
 from keras_spd.weights import find_preset, load_weights
 from keras_spd.weights.transfer import transfer
-
-_LEVELS = (("P3", "P4", "P5"), ("P2", "P3", "P4", "P5"))
-# Channels of the large model at each level, and bottlenecks of its backbone's C3 blocks.
-_CHANNELS = {"P1": 64, "P2": 128, "P3": 256, "P4": 512, "P5": 1024}
-_BLOCKS = {"P2": 3, "P3": 6, "P4": 9, "P5": 3}
-_NECK_BLOCKS = 3
 
 
 def YOLOV5SPD(
@@ -75,7 +55,8 @@ def YOLOV5SPD(
             `{"vessel": "boat"}`.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of
             32, the largest stride.
-        include_rescaling: Boolean: images have pixel values 0..255, as in keras-cv; else 0..1.
+        include_rescaling: Boolean: images have pixel values 0..255, as in keras-cv; else 0..1, or
+            with `backbone` whatever that takes.
         head: `"yolov5"` for the paper's detector. `"yolov8"` and `"retinanet"` return keras-cv's
             own `YOLOV8Detector` and `RetinaNet` on `YOLOV5SPDBackbone`, with keras-cv's losses
             and label encoders; their necks keep strided convolutions.
@@ -86,9 +67,11 @@ def YOLOV5SPD(
         downsampling: `"spd"`, or `"strided"` for YOLOv5 v6.0.
         bounding_box_format: Format of ground truth and predictions, any of Keras and keras-cv.
         backbone: Functional model from images to features, with its weights, in place of
-            YOLOv5's, for example a classifier converted by `keras_spd.to_spd` and without its
-            top. Its last layers at 1/8, 1/16 and 1/32 of the resolution feed the neck; see
-            `find_pyramid`. It takes pixels 0..255, or the `info.input_range` of an `ImageModel`.
+            YOLOv5's: `ResNetSPDBackbone(18, weights=...)`, or a network converted by
+            `keras_spd.to_spd` and without its top. Its last layers at 1/8, 1/16 and 1/32 of the
+            resolution feed the neck; see `find_pyramid`. It must know its `Preprocessing`, as an
+            `ImageModel(..., info=ModelInfo(...))` does: pixels are normalised in the detector's
+            network as the backbone's images were.
         name: Name of the model.
 
     Returns:
@@ -103,11 +86,16 @@ def YOLOV5SPD(
     >>> model.compile()
     >>> model.fit(batches, epochs=100)
     >>> detections = model.predict(images)
+
+    A detector that starts from a trained classifier:
+
+    >>> backbone = keras_spd.applications.ResNetSPDBackbone(18, weights="cifar10")
+    >>> model = keras_spd.applications.YOLOV5SPD("n", backbone=backbone, classes=6)
     """
     check_choice("head", head, ("yolov5", "yolov8", "retinanet"))
     check_box_format(bounding_box_format)
-    levels = _check_levels(levels)
-    variant, size_name = _variant(size)
+    levels = yolov5_network.check_levels(levels)
+    variant, size_name = yolov5_network.find_variant(size)
     preset = find_preset(weights, "YOLOV5SPD", size=size_name, downsampling=downsampling)
     if preset is not None and head != "yolov5":
         raise ValueError(f'The weights {weights!r} are for head="yolov5". Received: head={head!r}.')
@@ -147,36 +135,26 @@ def YOLOV5SPD(
         model = keras_cv_detector(head, backbone, classes, bounding_box_format, f"{name}_{head}")
         load_weights(model, weights)
         return model
-    input_range = _input_range(include_rescaling)
-    prefix = ""
+    prefix, preprocessing = "", _preprocessing(include_rescaling)
     if backbone is None:
-        inputs, features = _backbone(variant, input_shape, include_rescaling, downsampling)
-    else:
-        inputs, features = _given_backbone(backbone, levels)
-        prefix = _free_prefix(backbone)
-        input_range = getattr(backbone, "info", ModelInfo()).input_range or (0.0, 255.0)
-    features = _neck(features, variant, levels, downsampling, prefix)
-    outputs = {
-        level: blocks.raw_predictions(
-            features[level],
-            len(anchors[level]),
-            classes,
-            level_stride(level),
-            f"{prefix}head_{level.lower()}",
+        inputs, features = yolov5_network.backbone(
+            variant, input_shape, include_rescaling, downsampling
         )
-        for level in levels
-    }
+    else:
+        inputs, features, preprocessing = given_backbone.attach(backbone, levels, include_rescaling)
+        prefix = given_backbone.free_prefix(backbone)
+    features = yolov5_network.neck(features, variant, levels, downsampling, prefix)
+    outputs = yolov5_network.head(features, anchors, classes, prefix)
+    info = ModelInfo("YOLOV5SPD", preprocessing=preprocessing)
+    network = ImageModel(inputs, outputs, name=f"{name}_network", info=info)
+    info = ModelInfo(
+        "YOLOV5SPD",
+        class_names=tuple(class_names) if class_names is not None else None,
+        preprocessing=preprocessing,
+        image_size=trained.image_size if trained is not None else None,
+    )
     model = Detector(
-        keras.Model(inputs, outputs, name=f"{name}_network"),
-        anchors,
-        bounding_box_format=bounding_box_format,
-        info=ModelInfo(
-            architecture="YOLOV5SPD",
-            class_names=tuple(class_names) if class_names is not None else None,
-            input_range=input_range,
-            image_size=trained.image_size if trained is not None else None,
-        ),
-        name=name,
+        network, anchors, bounding_box_format=bounding_box_format, info=info, name=name
     )
     if trained is not None:
         transfer(trained, model, class_map)
@@ -217,7 +195,7 @@ def YOLOV5SPDBackbone(
     ...     backbone=keras_spd.applications.YOLOV5SPDBackbone("n"),
     ... )
     """
-    variant, size_name = _variant(size)
+    variant, size_name = yolov5_network.find_variant(size)
     model = _backbone_model(
         variant,
         input_shape,
@@ -230,125 +208,34 @@ def YOLOV5SPDBackbone(
 
 
 def _backbone_model(variant, input_shape, include_rescaling, downsampling, name):
-    inputs, features = _backbone(variant, input_shape, include_rescaling, downsampling)
+    inputs, features = yolov5_network.backbone(
+        variant, input_shape, include_rescaling, downsampling
+    )
     return ImageModel(
         inputs,
         features["P5"],
         name=name,
-        info=ModelInfo(
-            architecture="YOLOV5SPDBackbone", input_range=_input_range(include_rescaling)
-        ),
+        info=ModelInfo("YOLOV5SPDBackbone", preprocessing=_preprocessing(include_rescaling)),
         pyramid_level_inputs={
             level: feature._keras_history.operation.name for level, feature in features.items()
         },
     )
 
 
-def _backbone(variant, input_shape, include_rescaling, downsampling):
-    """Returns the input and the last feature map of each resolution, `"P1"` to `"P5"`."""
-    check_image_data_format()
-    check_choice("downsampling", downsampling, ("spd", "strided"))
-    check_input_shape(input_shape)
-    input_shape = input_shape or (None, None, 3)
-    check_image_sides((None, *input_shape), level_stride("P5"))
-    inputs = x = keras.Input(shape=input_shape, name="images")
-    if include_rescaling:
-        x = layers.Rescaling(1 / 255, name="rescaling")(x)
-    x = blocks.stem(x, variant.channels(_CHANNELS["P1"]), "stem", downsampling)
-    features = {"P1": x}
-    for level, num_blocks in _BLOCKS.items():
-        stage, filters = f"stage{level[1:]}", variant.channels(_CHANNELS[level])
-        x = blocks.downsample(x, filters, f"{stage}_down", downsampling)
-        x = blocks.c3(x, filters, variant.blocks(num_blocks), f"{stage}_c3", shortcut=True)
-        features[level] = x
-    features["P5"] = blocks.sppf(x, filters, "sppf")
-    return inputs, features
-
-
-def _given_backbone(backbone, levels):
-    """Returns the input of a model and its features at each level."""
-    pyramid = getattr(backbone, "pyramid_level_inputs", None) or find_pyramid(backbone)
-    missing = [level for level in levels if level not in pyramid]
-    if missing:
-        raise ValueError(
-            f"`backbone` has no layer at {', '.join(f'1/{level_stride(m)}' for m in missing)} of "
-            f"its input's resolution. It has {pyramid}."
-        )
-    return backbone.inputs[0], {
-        level: backbone.get_layer(pyramid[level]).output for level in levels
-    }
-
-
-def _free_prefix(backbone):
-    """Returns what goes before the names of neck and head, which a detector's network has too."""
-    names = [layer.name for layer in backbone.operations]
-    parts = ("lateral_", "top_down_", "bottom_up_", "head_")
-    prefixes = itertools.chain(["", "detector_"], (f"detector{n}_" for n in itertools.count(2)))
-    for prefix in prefixes:
-        if not any(name.startswith(prefix + part) for name in names for part in parts):
-            return prefix
-
-
-def _neck(features, variant, levels, downsampling, prefix=""):
-    """Mixes resolutions down to the finest level and up again (a path aggregation network)."""
-    num_blocks = variant.blocks(_NECK_BLOCKS)
-    laterals = {}
-    x = features["P5"]
-    for coarse, level in zip(levels[:0:-1], levels[-2::-1], strict=True):
-        filters = variant.channels(_CHANNELS[level])
-        lateral = laterals[coarse] = blocks.conv(x, filters, 1, f"{prefix}lateral_{coarse.lower()}")
-        name = f"{prefix}top_down_{level.lower()}"
-        x = layers.UpSampling2D(2, name=f"{name}_up")(lateral)
-        x = layers.Concatenate(name=f"{name}_concat")([x, features[level]])
-        x = blocks.c3(x, filters, num_blocks, f"{name}_c3", shortcut=False)
-    outputs = {levels[0]: x}
-    for fine, level in zip(levels, levels[1:], strict=False):
-        name = f"{prefix}bottom_up_{level.lower()}"
-        filters = variant.channels(_CHANNELS[fine])
-        x = blocks.downsample(x, filters, f"{name}_down", downsampling)
-        x = layers.Concatenate(name=f"{name}_concat")([x, laterals[level]])
-        filters = variant.channels(_CHANNELS[level])
-        outputs[level] = x = blocks.c3(x, filters, num_blocks, f"{name}_c3", shortcut=False)
-    return outputs
+def _preprocessing(include_rescaling):
+    return Preprocessing(input_range=(0, 255) if include_rescaling else (0, 1))
 
 
 def _refuse_with_keras_cv(head, *, anchors, class_names, levels, backbone):
     """Raises a `ValueError` for arguments that keras-cv's detectors would not heed."""
     given = {"anchors": anchors, "class_names": class_names, "backbone": backbone}
-    given["levels"] = None if levels == _LEVELS[0] else levels
+    given["levels"] = None if levels == yolov5_network.LEVELS[0] else levels
     for argument, value in given.items():
         if value is not None:
             raise ValueError(
                 f'`{argument}` needs head="yolov5": keras-cv\'s detectors have their own levels '
                 f"and anchors, and keep no names. Received: {argument}={value!r}, head={head!r}."
             )
-
-
-def _variant(size):
-    """Returns the `YOLOV5Variant`, and a name for it."""
-    if isinstance(size, str) and size in YOLOV5S:
-        return YOLOV5S[size], size
-    try:
-        depth, width = (float(multiple) for multiple in size)
-        valid = not isinstance(size, str) and depth > 0 and width > 0
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise ValueError(
-            f"`size` must be one of {', '.join(map(repr, YOLOV5S))}, or a pair of a depth and a "
-            f"width multiple such as (0.33, 0.25). Received: size={size!r}."
-        )
-    return YOLOV5Variant(depth, width), f"d{depth:g}_w{width:g}".replace(".", "_")
-
-
-def _check_levels(levels):
-    levels = tuple(levels) if isinstance(levels, (list, tuple)) else levels
-    check_choice("levels", levels, _LEVELS)
-    return levels
-
-
-def _input_range(include_rescaling):
-    return (0.0, 255.0) if include_rescaling else (0.0, 1.0)
 
 
 # By the names that recipes and the command line use.

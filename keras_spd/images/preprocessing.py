@@ -207,7 +207,7 @@ class Preprocessing:
         """
         if self.statistics is not None:
             return preprocess_input(pixels, self.statistics)
-        scale, low = self._scale_and_low()
+        scale, low = self.scale_and_offset()
         if isinstance(pixels, np.ndarray):
             pixels = pixels.astype("float32")
         return pixels if self.takes_pixels else pixels * scale + low
@@ -224,10 +224,17 @@ class Preprocessing:
             return layer(pixels)
         if self.takes_pixels:
             return pixels
-        scale, low = self._scale_and_low()
+        scale, low = self.scale_and_offset()
         return keras.layers.Rescaling(scale, low, name="normalize", dtype="float32")(pixels)
 
-    def _scale_and_low(self):
+    def scale_and_offset(self):
+        """Returns `scale` and `offset` of `normalize`, which is `pixels * scale + offset`.
+
+        Each is a number or, where there are statistics, a list with one for each channel.
+        """
+        if self.statistics is not None:
+            mean, std = np.array(self.statistics.mean), np.array(self.statistics.std)
+            return (1 / (255 * std)).tolist(), (-mean / std).tolist()
         if self.input_range is None:
             raise ValueError("`Preprocessing` needs `statistics` or `input_range` to normalise.")
         low, high = self.input_range

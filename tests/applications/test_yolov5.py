@@ -10,7 +10,14 @@ import pytest
 import reference
 
 import keras_spd
-from keras_spd.applications import YOLOV5SPD, Detector, YOLOV5SPDBackbone, load_reference_weights
+from keras_spd.applications import (
+    YOLOV5SPD,
+    Detector,
+    ImageModel,
+    ModelInfo,
+    YOLOV5SPDBackbone,
+    load_reference_weights,
+)
 from keras_spd.detection import Decoder, YOLOV5Loss
 
 TINY = (0.33, 0.125)
@@ -268,7 +275,8 @@ def test_another_backbone(tmp_path):
     strided = keras.applications.MobileNetV2(
         weights=None, include_top=False, alpha=0.35, input_shape=(None, None, 3)
     )
-    converted = keras_spd.to_spd(strided)
+    info = ModelInfo(input_range=(0, 255))
+    converted = keras_spd.to_spd(ImageModel(strided.inputs, strided.outputs, info=info))
     model = YOLOV5SPD("n", classes=2, class_names=["a", "b"], backbone=converted)
     images = np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype("float32")
     raw = model(images)

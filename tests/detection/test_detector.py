@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_spd.applications import YOLOV5SPD
+from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 
 
 def _batch():
@@ -18,7 +18,7 @@ def test_regularisers_count():
     images = x = keras.Input((64, 64, 3))
     for stride in (8, 2, 2):
         x = keras.layers.Conv2D(8, 3, stride, "same")(x)
-    backbone = keras.Model(images, x)
+    backbone = ImageModel(images, x, info=ModelInfo(input_range=(0, 255)))
     model = YOLOV5SPD("n", classes=2, backbone=backbone)
     images, truth = _batch()
     model.compile()

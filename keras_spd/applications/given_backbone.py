@@ -1,0 +1,91 @@
+"""Backbones that users bring: any network from images to features, in front of YOLOv5's neck."""
+
+import itertools
+
+import keras
+from keras import layers
+
+from keras_spd.applications.yolov5_network import Features
+from keras_spd.detection.anchors import level_stride
+from keras_spd.detection.detector import Detector
+from keras_spd.image_model import find_pyramid, known_preprocessing
+from keras_spd.images.preprocessing import Preprocessing
+
+
+def attach(
+    backbone: keras.Model, levels: tuple[str, ...], normalize: bool = True
+) -> tuple[keras.KerasTensor, Features, Preprocessing]:
+    """Returns the input of a backbone, its features, and how images become that input.
+
+    Args:
+        backbone: Functional model from images to features that knows its `Preprocessing`.
+        levels: The levels whose features are needed.
+        normalize: Whether the input is pixels from 0 to 255, which are normalised in the graph as
+            the backbone's images were. If not, the input is the backbone's own.
+
+    Returns:
+        The input, `{level: features}`, and the `Preprocessing` of images for this input. A
+        backbone that takes pixels is used as it is; another is copied, with its weights.
+
+    Raises:
+        ValueError: If the backbone has no features of a level, or does not say how its images are
+            normalised.
+    """
+    if isinstance(backbone, Detector):
+        raise ValueError(
+            f"`backbone` must be a network from images to features. Received: `{backbone.name}`, "
+            "a detector. Pass `backbone=detector.network`."
+        )
+    pyramid = getattr(backbone, "pyramid_level_inputs", None) or find_pyramid(backbone)
+    missing = [level for level in levels if level not in pyramid]
+    if missing:
+        raise ValueError(
+            f"`backbone` has no layer at {', '.join(f'1/{level_stride(m)}' for m in missing)} of "
+            f"its input's resolution. It has {pyramid}. Put layers of stride 2 behind its last, or "
+            "take a backbone that ends there: for ResNet-SPD, `keras_spd.applications."
+            "ResNetSPDBackbone(18, weights=...)` takes the weights of a classifier."
+        )
+    known = known_preprocessing(backbone)
+    # Size and depth are those of the detector's own images.
+    preprocessing = Preprocessing(input_range=known.input_range, statistics=known.statistics)
+    features = [backbone.get_layer(pyramid[level]).output for level in levels]
+    [inputs] = backbone.inputs
+    if normalize and not preprocessing.takes_pixels:
+        inputs, features = _behind_normalization(backbone, preprocessing, features)
+        preprocessing = Preprocessing(input_range=(0, 255))
+    return inputs, dict(zip(levels, features, strict=True)), preprocessing
+
+
+def _behind_normalization(backbone, preprocessing, features):
+    """Returns pixels as input, and the features that a copy of the backbone makes of them."""
+    [old] = backbone.inputs
+    pixels = keras.Input(batch_shape=old.shape, name="images")
+    scale, offset = preprocessing.scale_and_offset()
+    normalized = layers.Rescaling(scale, offset, dtype="float32", name="normalize")(pixels)
+
+    def call(layer, *args, **kwargs):
+        args, kwargs = keras.tree.map_structure(
+            lambda x: normalized if x is pixels else x, (args, kwargs)
+        )
+        return layer(*args, **kwargs)
+
+    network = keras.Model(old, features)
+    copy = keras.models.clone_model(network, input_tensors=pixels, call_function=call)
+    for layer in (layer for layer in network.layers if layer.weights):
+        copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return copy.inputs[0], copy.outputs
+
+
+def free_prefix(backbone: keras.Model) -> str:
+    """Returns text to put before the names of neck and head, so that `backbone` has none of them.
+
+    It is empty unless the backbone is the network of a detector.
+    """
+    names = [layer.name for layer in backbone.operations]
+    parts = ("lateral_", "top_down_", "bottom_up_", "head_")
+    prefixes = itertools.chain(["", "detector_"], (f"detector{n}_" for n in itertools.count(2)))
+    return next(
+        prefix
+        for prefix in prefixes
+        if not any(name.startswith(prefix + part) for name in names for part in parts)
+    )

@@ -1,0 +1,98 @@
+"""Weights of a trained classifier into the same network without its classifier."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+import re
+
+import keras
+
+from keras_spd.applications.from_reference import load_reference_model
+from keras_spd.image_model import ImageModel
+from keras_spd.weights import Preset, check_weights_file, load_weights
+from keras_spd.weights.keras_file import load_keras_file
+
+_log = logging.getLogger(__name__)
+
+
+def start_from_classifier(
+    model: ImageModel, weights: str | os.PathLike | None, preset: Preset | None = None
+) -> None:
+    """Fills a ResNet without classifier, and says in its `info` how images are normalised.
+
+    Stages that the classifier does not have, as `ResNetSPDBackbone` adds them, keep their first
+    values; whatever stands behind the stages of the classifier is ignored.
+
+    Args:
+        model: `ImageModel` of layers `stem_...` and `stage...`.
+        weights: `weights` of its constructor: a preset's name, a trained classifier as `.keras`,
+            `.pt`, `.pth` or `.safetensors`, a `.keras` file of such a network without classifier,
+            or `.weights.h5` of this very network.
+        preset: The `Preset` of that name, if it is one.
+
+    Raises:
+        ValueError: If the file cannot be read or does not fit. The model is left unchanged.
+    """
+    if weights is None:
+        return
+    trained = None
+    if preset is not None:
+        source, arrays = preset.name, preset.read()
+        facts = {"statistics": preset.statistics, "image_size": preset.image_size}
+        model.info = dataclasses.replace(model.info, **facts)
+    else:
+        path = check_weights_file(weights)
+        if path.name.endswith(".weights.h5"):
+            return load_weights(model, path)
+        trained = _load(path)
+        source = str(path)
+        arrays = {v.path: keras.ops.convert_to_numpy(v) for v in trained.variables}
+    _assign(model, arrays, source)
+    if isinstance(trained, ImageModel):
+        facts = {"outputs": None}  # probabilities or logits of what is left out
+        preprocessing = dataclasses.replace(trained.info.preprocessing, **facts)
+        model.info = dataclasses.replace(model.info, preprocessing=preprocessing)
+
+
+def _load(path: pathlib.Path) -> keras.Model:
+    is_keras = path.suffix == ".keras"
+    return load_keras_file(path, compile=False) if is_keras else load_reference_model(path)
+
+
+def _assign(model, arrays, source):
+    known = {stage for path in arrays if (stage := _stage(path))}
+    variables = {variable.path: variable for variable in model.variables}
+    wanted = {path: v for path, v in variables.items() if _stage(path) in known}
+    differences = [f"  - {path}: missing from the weights" for path in wanted if path not in arrays]
+    differences += [
+        f"  + {path}: not in the model"
+        for path in arrays
+        if _stage(path) is not None and path not in wanted
+    ]
+    differences += [
+        f"  ! {path}: {tuple(variable.shape)} in the model, {arrays[path].shape} in the weights"
+        for path, variable in wanted.items()
+        if path in arrays and tuple(variable.shape) != arrays[path].shape
+    ]
+    if differences or not known:
+        shown = "\n".join(differences[:5]) or "  none of its layers is in the weights"
+        raise ValueError(
+            f"The weights {source} do not fit `{model.name}`. "
+            f"The first {len(differences[:5])} of {len(differences)} differences:\n{shown}"
+        )
+    for path, variable in wanted.items():
+        variable.assign(arrays[path])
+    if fresh := sorted({_stage(path) for path in variables} - known):
+        _log.info(
+            "Weights %s into %s: all but %s, which starts anew.",
+            source,
+            model.name,
+            " and ".join(fresh),
+        )
+
+
+def _stage(path):
+    """Returns `"stem"`, `"stage1"` ... of a variable's path; `None` for what is behind them."""
+    found = re.match(r"(stem|stage\d+)_", path)
+    return found and found[1]

@@ -1,0 +1,102 @@
+"""Detectors on backbones that users bring: they see what the backbone was trained on."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import keras_spd
+from keras_spd.applications import (
+    YOLOV5SPD,
+    ImageModel,
+    ModelInfo,
+    ResNet18SPD,
+    ResNetSPDBackbone,
+)
+
+LAST = "stage4_block2_out"  # of a ResNet18-SPD, at 1/16
+
+
+@pytest.fixture
+def pixels(rng):
+    return rng.integers(0, 256, (1, 64, 96, 3)).astype("float32")
+
+
+@pytest.fixture
+def tiny():
+    """A backbone of three levels that takes pixels scaled to -1..1."""
+    images = x = keras.Input((None, None, 3))
+    for level in (3, 4, 5):
+        x = keras.layers.Conv2D(4, 3, 8 if level == 3 else 2, "same", name=f"p{level}")(x)
+    return ImageModel(images, x, info=ModelInfo(input_range=(-1, 1)))
+
+
+@pytest.mark.parametrize("kind", ["preset", "file"])
+def test_a_classifier_starts_a_detector(kind, pixels, tmp_path):
+    classifier = ResNet18SPD(weights="cifar10")
+    weights = "cifar10"
+    if kind == "file":  # as `keras-spd train resnet18_spd` leaves it
+        classifier.info = dataclasses.replace(classifier.info, statistics="tiny_imagenet")
+        weights = tmp_path / "model.keras"
+        classifier.save(weights)
+    features = keras.Model(classifier.input, classifier.get_layer(LAST).output)
+    expected = features(classifier.info.preprocessing.normalize(pixels))
+
+    detector = YOLOV5SPD("n", backbone=ResNetSPDBackbone(18, weights=weights), classes=2)
+    layers = detector.network
+    received = keras.Model(layers.input, layers.get_layer(LAST).output)(pixels)
+    np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-4)
+    assert detector.info.preprocessing.takes_pixels and detector.info.image_size is None
+    assert detector(pixels)["P5"].shape == (1, 2, 3, 3, 7)
+
+
+def test_pixels_are_normalised_inside(tiny, pixels, tmp_path):
+    wanted = tiny(pixels / 127.5 - 1)
+    model = YOLOV5SPD("n", classes=2, backbone=tiny)
+    model.save(tmp_path / "model.keras")
+    for detector in (model, keras.saving.load_model(tmp_path / "model.keras")):
+        network = detector.network
+        received = keras.Model(network.input, network.get_layer("p5").output)(pixels)
+        np.testing.assert_allclose(received, wanted, rtol=1e-4, atol=1e-5)
+        assert detector.info.preprocessing.takes_pixels
+
+
+def test_or_they_come_as_the_backbone_takes_them(tiny):
+    tiny.info = ModelInfo(statistics="imagenet", image_size=(32, 32), outputs="logits")
+    model = YOLOV5SPD("n", classes=2, backbone=tiny, include_rescaling=False)
+    preprocessing = model.info.preprocessing
+    assert preprocessing.statistics == tiny.info.statistics and preprocessing.size is None
+    assert not any("normalize" in layer.name for layer in model.network.layers)
+
+
+def test_a_detectors_network_knows_its_pixels():
+    first = YOLOV5SPD((0.33, 0.125), classes=2, include_rescaling=False)
+    second = YOLOV5SPD("n", classes=2, backbone=keras_spd.to_spd(first.network))
+    assert "normalize" in [layer.name for layer in second.network.layers]
+
+
+def test_refusals(tiny):
+    plain = keras.Model(tiny.inputs, tiny.outputs)
+    with pytest.raises(ValueError, match="does not know how its images are normalised"):
+        YOLOV5SPD("n", classes=2, backbone=plain)
+    with pytest.raises(ValueError, match=r"no layer at 1/32.*ResNetSPDBackbone\(18, weights="):
+        YOLOV5SPD("n", classes=2, backbone=ResNet18SPD(include_top=False, weights=None))
+    with pytest.raises(ValueError, match="`backbone=detector.network`"):
+        YOLOV5SPD("n", classes=2, backbone=YOLOV5SPD((0.33, 0.125), classes=2))
+
+
+def test_weights_of_another_network(tmp_path, tiny):
+    tiny.save(tmp_path / "tiny.keras")
+    with pytest.raises(ValueError, match="none of its layers is in the weights"):
+        ResNetSPDBackbone(18, weights=tmp_path / "tiny.keras")
+    ResNet18SPD(weights=None, classes=2).save(tmp_path / "resnet18.keras")
+    with pytest.raises(ValueError, match="stage1_block3_.*missing from the weights"):
+        ResNetSPDBackbone(34, weights=tmp_path / "resnet18.keras")
+
+
+def test_normalisation_by_scale_and_offset(pixels):
+    for info in (ModelInfo(statistics="cifar10"), ModelInfo(input_range=(-1, 1))):
+        scale, offset = info.preprocessing.scale_and_offset()
+        received = pixels * np.array(scale) + np.array(offset)
+        np.testing.assert_allclose(received, info.preprocessing.normalize(pixels), atol=1e-5)
