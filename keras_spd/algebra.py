@@ -19,6 +19,8 @@ Two identities carry the weights of a trained strided network into SPD-Conv, and
   activation, may stand before the space-to-depth.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from keras_spd.typing import Array
@@ -62,8 +64,8 @@ def strided_to_spd(
     kernel: Array,
     scale: int,
     *,
-    offset: tuple[int, int] = (0, 0),
-    blocks: tuple[int, int] | None = None,
+    offset: Sequence[int] = (0, 0),
+    blocks: Sequence[int] | None = None,
 ) -> Array:
     """Turns the kernel of a strided convolution into that of a convolution behind space-to-depth.
 
@@ -92,10 +94,7 @@ def strided_to_spd(
     """
     size = kernel.shape[:2]
     if blocks is None:
-        rows, columns = (
-            -(-(start + side) // scale) for start, side in zip(offset, size, strict=True)
-        )
-        blocks = (rows, columns)
+        blocks = [-(-(start + side) // scale) for start, side in zip(offset, size, strict=True)]
     behind = [scale * b - o - k for b, o, k in zip(blocks, offset, size, strict=True)]
     if min(behind) < 0:
         raise ValueError(

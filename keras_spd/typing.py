@@ -9,4 +9,5 @@ Array: TypeAlias = np.ndarray
 Tensor: TypeAlias = Any
 """A tensor of Keras' backend, a `KerasTensor`, or an array: Keras ships no types."""
 Path: TypeAlias = str | os.PathLike[str]
-Shape: TypeAlias = tuple[int | None, ...]
+Shape: TypeAlias = tuple[Any, ...]
+"""Integers, and `None` where a size is not known."""

@@ -5,7 +5,7 @@ import math
 import keras
 
 
-def count_multiply_adds(model):
+def count_multiply_adds(model: keras.Model) -> int:
     """Counts the multiply-adds of one image in the convolutions and dense layers of a model.
 
     Args:
@@ -42,7 +42,7 @@ def count_multiply_adds(model):
     return total
 
 
-def multiply_adds_at(layer):
+def multiply_adds_at(layer: keras.layers.Layer) -> int:
     """Returns the multiply-adds of a convolution or dense layer at one position of its output."""
     if isinstance(layer, keras.layers.SeparableConv2D):
         return math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)

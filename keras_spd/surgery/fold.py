@@ -1,6 +1,8 @@
 """Folding a trained network for inference: fewer and cheaper layers, the same outputs."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,13 +15,14 @@ from keras_spd.surgery import graph
 from keras_spd.surgery.layers import Channels, PhaseAlignment, PhasePooling, SPDDepthwiseConv
 from keras_spd.surgery.to_spd import with_network
 from keras_spd.surgery.trimming import cut, original_offset, trim
+from keras_spd.typing import Array, Shape, Tensor
 
 # Compared by `type`: a subclass may compute something else.
 _CONVOLUTIONS = (keras.layers.Conv2D, fast_layers.Conv2D)
 _BATCH_NORMS = (keras.layers.BatchNormalization, fast_layers.BatchNormalization)
 
 
-def fold(model):
+def fold(model: keras.Model) -> keras.Model:
     """Rewrites a trained network for inference; its outputs stay what they are.
 
     - SPD-Conv becomes the strided convolution that it is equal to, without the border of its
@@ -82,11 +85,11 @@ class _Convolution:
     depthwise: bool = False
 
     @property
-    def source(self):
+    def source(self) -> keras.layers.Layer:
         """The Keras convolution, inside of an SPD-Conv."""
         return getattr(self.layer, "conv", self.layer)
 
-    def build(self, name=None):
+    def build(self, name: str | None = None) -> tuple[list[keras.layers.Layer], Callable[[], None]]:
         """Returns the layers and the function that fills them."""
         layers, padding = [], self.padding
         shared = {
@@ -113,7 +116,7 @@ class _Convolution:
             conv = keras.layers.Conv2D(outputs, (height, width), groups=groups, **shared)
         layers.append(conv)
 
-        def assign():
+        def assign() -> None:
             conv.kernel.assign(self.kernel)
             if self.bias is not None:
                 conv.bias.assign(self.bias)
@@ -124,12 +127,12 @@ class _Convolution:
 class _Folding:
     """Convolutions, and layers that others make superfluous, of a model and its nested ones."""
 
-    def __init__(self):
-        self.convolutions = {}
-        self.sequences = {}
-        self.assigns = []
+    def __init__(self) -> None:
+        self.convolutions: dict[int, _Convolution] = {}
+        self.sequences: dict[int, list[keras.layers.Layer]] = {}
+        self.assigns: list[Callable[[], None]] = []
 
-    def add(self, model):
+    def add(self, model: keras.Model) -> None:
         """Folds one graph, without those nested in it."""
         connections = graph.Connections(model)
         layers = [layer for layer in graph.operations(model) if connections.calls(layer)]
@@ -148,7 +151,7 @@ class _Folding:
             if type(layer) is SpaceToDepth and id(layer) in self.sequences:
                 self._merge(layer, connections)
 
-    def apply(self, model):
+    def apply(self, model: keras.Model) -> keras.Model:
         for key, convolution in self.convolutions.items():
             if key not in self.sequences:
                 layers, assign = convolution.build()
@@ -159,7 +162,7 @@ class _Folding:
             assign()
         return folded
 
-    def _spd_conv(self, layer, connections):
+    def _spd_conv(self, layer: keras.layers.Layer, connections: graph.Connections) -> None:
         convolution = self.convolutions[id(layer)]
         scale, conv = layer.space_to_depth.scale, layer.conv
         blocks = convolution.kernel.shape[:2]
@@ -179,7 +182,7 @@ class _Folding:
             convolution.kernel, scale, blocks, conv.padding, sides
         )
 
-    def _space_to_depth(self, layer, connections):
+    def _space_to_depth(self, layer: keras.layers.Layer, connections: graph.Connections) -> None:
         consumers = connections.consumers(layer)
         convolutions = [
             self.convolutions[id(consumer)]
@@ -198,7 +201,7 @@ class _Folding:
             )
         self.sequences[id(layer)] = []
 
-    def _batch_norm(self, layer, connections):
+    def _batch_norm(self, layer: keras.layers.Layer, connections: graph.Connections) -> None:
         before = connections.producer(layer)
         convolution = self.convolutions.get(id(before))
         if convolution is None or connections.only_consumer(before) is not layer:
@@ -216,7 +219,7 @@ class _Folding:
         convolution.bias = shift + (0 if convolution.bias is None else convolution.bias * gain)
         self.sequences[id(layer)] = []
 
-    def _merge(self, layer, connections):
+    def _merge(self, layer: keras.layers.Layer, connections: graph.Connections) -> None:
         """Makes one convolution of several that were behind the same space-to-depth."""
         convolutions = [self.convolutions[id(other)] for other in connections.consumers(layer)]
         alike = {
@@ -247,7 +250,7 @@ class _Folding:
             start = stop
 
 
-def _read(layer):
+def _read(layer: keras.layers.Layer) -> _Convolution | None:
     """Returns the `_Convolution` that a layer is; `None` for others."""
     if type(layer) in (*_CONVOLUTIONS, keras.layers.DepthwiseConv2D):
         depthwise, conv = isinstance(layer, keras.layers.DepthwiseConv2D), layer
@@ -270,7 +273,7 @@ def _read(layer):
     )
 
 
-def _strided_pooling(layer):
+def _strided_pooling(layer: PhasePooling) -> keras.layers.Layer:
     kinds = {"max": keras.layers.MaxPooling2D, "average": keras.layers.AveragePooling2D}
     return kinds[layer.mode](
         layer.pool_size,
@@ -282,7 +285,7 @@ def _strided_pooling(layer):
     )
 
 
-def _can_absorb(layer):
+def _can_absorb(layer: keras.layers.Layer) -> bool:
     """Tells whether a space-to-depth in front of a layer can become its stride."""
     return (
         type(layer) in _CONVOLUTIONS
@@ -291,16 +294,16 @@ def _can_absorb(layer):
     )
 
 
-def _sides(shapes, data_format):
+def _sides(shapes: list[Shape], data_format: str) -> list[set[int | None]]:
     axes = (2, 3) if data_format == "channels_first" else (1, 2)
     return [{shape[axis] for shape in shapes} for axis in axes]
 
 
-def _activation(layer):
+def _activation(layer: keras.layers.Layer) -> Any:
     return (
         layer if isinstance(layer, SPDDepthwiseConv) else getattr(layer, "conv", layer)
     ).activation
 
 
-def _float64(weight):
+def _float64(weight: Tensor) -> Array:
     return keras.ops.convert_to_numpy(weight).astype("float64")

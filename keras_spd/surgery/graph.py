@@ -1,13 +1,16 @@
 """Walking through functional models, and building them anew with other layers."""
 
 import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 
 from keras_spd.image_model import ImageModel
+from keras_spd.typing import Shape, Tensor
 
 
-def check_graph(model, function):
+def check_graph(model: Any, function: str) -> None:
     """Raises a `ValueError` unless `model` is a built functional or Sequential model."""
     if not is_graph(model):
         raise ValueError(
@@ -22,17 +25,17 @@ def check_graph(model, function):
         )
 
 
-def is_graph(layer):
+def is_graph(layer: Any) -> bool:
     """Tells whether a layer is a functional or Sequential model."""
     return isinstance(layer, (keras.Sequential, keras.src.models.functional.Functional))
 
 
-def operations(model):
+def operations(model: keras.Model) -> list[Any]:
     """Layers and plain operations of a model, in the order in which they are called."""
     return model.layers if isinstance(model, keras.Sequential) else model.operations
 
 
-def graphs(model):
+def graphs(model: keras.Model) -> list[keras.Model]:
     """Returns the model and the functional and Sequential models nested in it, each once."""
     found = {id(model): model}
     for layer in operations(model):
@@ -41,7 +44,7 @@ def graphs(model):
     return list(found.values())
 
 
-def walk(model):
+def walk(model: keras.Model) -> Iterator[tuple[str, Any]]:
     """Yields `(path, layer)` of each layer and operation, those of nested models included.
 
     One that is called several times comes once. A path is made of names: `"encoder/conv1"`.
@@ -49,7 +52,7 @@ def walk(model):
     yield from _walk(model, "", set())
 
 
-def _walk(model, prefix, seen):
+def _walk(model: keras.Model, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
     for layer in operations(model):
         if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
             continue
@@ -60,12 +63,12 @@ def _walk(model, prefix, seen):
             yield prefix + layer.name, layer
 
 
-def input_shapes(layer):
+def input_shapes(layer: Any) -> list[Shape]:
     """Shapes of the first tensor of each call of a layer."""
     return [tuple(node.input_tensors[0].shape) for node in layer._inbound_nodes]
 
 
-def output_shapes(layer):
+def output_shapes(layer: Any) -> list[Shape]:
     """Shapes of the first result of each call of a layer."""
     return [tuple(node.outputs[0].shape) for node in layer._inbound_nodes]
 
@@ -77,24 +80,24 @@ class Connections:
         model: Functional or Sequential model.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         functional = model._functional if isinstance(model, keras.Sequential) else model
         nodes = [node for level in functional._nodes_by_depth.values() for node in level]
         self._nodes = [node for node in nodes if not node.is_input]
         self._outputs = {id(tensor) for tensor in functional.outputs}
 
-    def calls(self, layer):
+    def calls(self, layer: Any) -> list[Any]:
         """The nodes at which a layer is called."""
         return [node for node in self._nodes if node.operation is layer]
 
-    def producer(self, layer):
+    def producer(self, layer: Any) -> Any:
         """The layer whose only result is the only input of the only call of `layer`, or `None`."""
         calls = self.calls(layer)
         if len(calls) != 1 or len(calls[0].input_tensors) != 1:
             return None
         return calls[0].input_tensors[0]._keras_history.operation
 
-    def consumers(self, layer):
+    def consumers(self, layer: Any) -> list[Any]:
         """The layers that take the result of the only call of `layer`.
 
         Empty if it is called several times, or is an output of the model, or a consumer is called
@@ -111,13 +114,17 @@ class Connections:
         ]
         return takers if all(self.producer(taker) is layer for taker in takers) else []
 
-    def only_consumer(self, layer):
+    def only_consumer(self, layer: Any) -> Any:
         """The one layer that takes the result of the only call of `layer`, or `None`."""
         consumers = self.consumers(layer)
         return consumers[0] if len(consumers) == 1 else None
 
 
-def rebuild(model, sequences=None, inputs=None):
+def rebuild(
+    model: keras.Model,
+    sequences: Mapping[int, Sequence[keras.layers.Layer]] | None = None,
+    inputs: Tensor = None,
+) -> keras.Model:
     """Builds a model anew, with sequences of new layers in the place of some.
 
     Args:
@@ -143,7 +150,9 @@ def rebuild(model, sequences=None, inputs=None):
     return copy
 
 
-def _make_names_unique(model, sequences):
+def _make_names_unique(
+    model: keras.Model, sequences: Mapping[int, Sequence[keras.layers.Layer]]
+) -> None:
     """Renames new layers, not yet called, whose names other layers of one graph have."""
     taken = {layer.name for layer in operations(model)}
     for layer in operations(model):
@@ -153,13 +162,13 @@ def _make_names_unique(model, sequences):
                 taken.add(new.name)
 
 
-def unique_name(name, taken):
+def unique_name(name: str, taken: set[str]) -> str:
     """Returns a name, with a number behind it if it is among those taken."""
     candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def resize(model, input_shape):
+def resize(model: keras.Model, input_shape: Sequence[int | None]) -> keras.Model:
     """Builds a model anew for inputs of another size, `(height, width, channels)`."""
     input_shape = tuple(input_shape)
     if len(model.inputs) > 1:
@@ -181,20 +190,20 @@ def resize(model, input_shape):
 class _Sequence:
     """Layers, to be called one after another."""
 
-    def __init__(self, layers):
+    def __init__(self, layers: Sequence[keras.layers.Layer]) -> None:
         self.layers = tuple(layers)
 
-    def __call__(self, x, **unused):  # a mask, and whether it is training
+    def __call__(self, x: Tensor, **unused: Any) -> Tensor:  # a mask, and whether it is training
         for layer in self.layers:
             x = layer(x)
         return x
 
 
 class _Rebuilding:
-    def __init__(self, sequences):
+    def __init__(self, sequences: Mapping[int, Sequence[keras.layers.Layer]]) -> None:
         self.copies = {key: _Sequence(layers) for key, layers in sequences.items()}
 
-    def model(self, model, inputs=None):
+    def model(self, model: keras.Model, inputs: Tensor = None) -> keras.Model:
         if isinstance(model, keras.Sequential):
             return self._sequential(model, inputs)
         copy = keras.models.clone_model(
@@ -208,7 +217,7 @@ class _Rebuilding:
             return ImageModel(copy.input, copy.output, name=model.name, **extra)
         return keras.Model(copy.input, copy.output, name=model.name)
 
-    def _sequential(self, model, inputs):
+    def _sequential(self, model: keras.Sequential, inputs: Tensor) -> keras.Sequential:
         if inputs is None:
             tensor = model.inputs[0]
             inputs = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
@@ -217,7 +226,7 @@ class _Rebuilding:
             layers += layer.layers if isinstance(layer, _Sequence) else [layer]
         return keras.Sequential([inputs, *layers], name=model.name)
 
-    def copy(self, layer):
+    def copy(self, layer: Any) -> Any:
         """Returns the new layer, or sequence of layers, in the place of an old one."""
         if id(layer) not in self.copies:
             self.copies[id(layer)] = (
@@ -227,7 +236,7 @@ class _Rebuilding:
             )
         return self.copies[id(layer)]
 
-    def copy_state(self, model, copy):
+    def copy_state(self, model: keras.Model, copy: keras.Model) -> None:
         copy.trainable = model.trainable  # also sets that of its layers, which come next
         for layer in operations(model):
             new = self.copies.get(id(layer))
@@ -243,7 +252,7 @@ class _Rebuilding:
                 _copy_weights(layer, new)
 
 
-def _copy_weights(layer, new):
+def _copy_weights(layer: keras.layers.Layer, new: keras.layers.Layer) -> None:
     old_shapes = [weight.shape for weight in layer.weights]
     new_shapes = [weight.shape for weight in new.weights]
     if old_shapes != new_shapes:

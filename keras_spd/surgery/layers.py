@@ -1,29 +1,32 @@
 """What a converted network needs beside `SPDConv`."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_spd.algebra import same_padding
 from keras_spd.layers import SpaceToDepth
+from keras_spd.typing import Shape, Tensor
 
 
 class _Spatial(keras.layers.Layer):
     """A layer that works on rows and columns, whichever axes they are."""
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.data_format = data_format or keras.config.image_data_format()
 
     @property
-    def _axes(self):
+    def _axes(self) -> tuple[int, int]:
         return (2, 3) if self.data_format == "channels_first" else (1, 2)
 
-    def _slice(self, x, axis, start, stop):
+    def _slice(self, x: Tensor, axis: int, start: int | None, stop: int | None) -> Tensor:
         index = [slice(None)] * 4
         index[axis] = slice(start, stop)
         return x[tuple(index)]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "data_format": self.data_format}
 
 
@@ -44,13 +47,20 @@ class PhaseAlignment(_Spatial):
         data_format: As in `keras.layers.Conv2D`.
     """
 
-    def __init__(self, kernel_size, scale, padding, data_format=None, **kwargs):
+    def __init__(
+        self,
+        kernel_size: tuple[int, int],
+        scale: int,
+        padding: str,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         self.kernel_size = tuple(kernel_size)
         self.scale = scale
         self.padding = padding
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         x, shape = inputs, ops.shape(inputs)
         for axis, kernel_size in zip(self._axes, self.kernel_size, strict=True):
             change = self._change(shape[axis], kernel_size)
@@ -62,7 +72,7 @@ class PhaseAlignment(_Spatial):
                 x = self._slice(x, axis, 0, shape[axis] - change)
         return x
 
-    def _change(self, size, kernel_size):
+    def _change(self, size: Any, kernel_size: int) -> Any:
         """Zeros before the first pixel (same), or pixels less at the end (valid)."""
         if isinstance(size, int):
             return alignment(size, kernel_size, self.scale, self.padding)
@@ -72,7 +82,7 @@ class PhaseAlignment(_Spatial):
         ]
         return ops.take(ops.convert_to_tensor(by_remainder), (size - kernel_size) % self.scale)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = list(input_shape)
         for axis, kernel_size in zip(self._axes, self.kernel_size, strict=True):
             if shape[axis] is not None:
@@ -80,12 +90,12 @@ class PhaseAlignment(_Spatial):
                 shape[axis] += change if self.padding == "same" else -change
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {key: getattr(self, key) for key in ("kernel_size", "scale", "padding")}
         return {**super().get_config(), **config}
 
 
-def alignment(size, kernel_size, strides, padding):
+def alignment(size: Any, kernel_size: int, strides: int, padding: str) -> Any:
     """Returns by how many pixels an axis must change: see `PhaseAlignment`."""
     if padding == "same":
         aligned = same_padding(0, kernel_size, strides)
@@ -110,7 +120,15 @@ class PhasePooling(_Spatial):
         data_format: As in `keras.layers.MaxPooling2D`.
     """
 
-    def __init__(self, mode, pool_size, scale, padding, data_format=None, **kwargs):
+    def __init__(
+        self,
+        mode: str,
+        pool_size: tuple[int, int],
+        scale: int,
+        padding: str,
+        data_format: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         self.mode = mode
         self.pool_size = tuple(pool_size)
@@ -120,10 +138,10 @@ class PhasePooling(_Spatial):
             scale, data_format=self.data_format, dtype=self.dtype_policy, name="space_to_depth"
         )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.space_to_depth.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         pool = ops.max_pool if self.mode == "max" else ops.average_pool
         x = pool(inputs, self.pool_size, 1, self.padding, self.data_format)
         shape = ops.shape(inputs)
@@ -134,7 +152,7 @@ class PhasePooling(_Spatial):
         channel_axis = 6 - sum(self._axes)  # 1 or 3
         return self._slice(x, channel_axis, 0, inputs.shape[channel_axis])
 
-    def _first(self, size, side):
+    def _first(self, size: Any, side: int) -> Any:
         """Row of the stride-1 result that is the first of the strided one."""
         centre = (side - 1) // 2
         if isinstance(size, int):
@@ -144,7 +162,7 @@ class PhasePooling(_Spatial):
         ]
         return ops.take(ops.convert_to_tensor(by_remainder), size % self.scale)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = list(input_shape)
         for axis, side in zip(self._axes, self.pool_size, strict=True):
             if shape[axis] is not None:
@@ -152,7 +170,7 @@ class PhasePooling(_Spatial):
                 shape[axis] = -(-(shape[axis] - reach) // self.scale)
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {key: getattr(self, key) for key in ("mode", "pool_size", "scale", "padding")}
         return {**super().get_config(), **config}
 
@@ -171,22 +189,22 @@ class SPDDepthwiseConv(keras.layers.Layer):
 
     def __init__(
         self,
-        kernel_size=3,
-        scale=2,
-        padding="valid",
-        depth_multiplier=1,
-        data_format=None,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        depthwise_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
+        kernel_size: int | tuple[int, int] = 3,
+        scale: int = 2,
+        padding: str = "valid",
+        depth_multiplier: int = 1,
+        data_format: str | None = None,
+        activation: Any = None,
+        use_bias: bool = True,
+        depthwise_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        depthwise_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        depthwise_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.space_to_depth = SpaceToDepth(
             scale, data_format=data_format, dtype=self.dtype_policy, name="space_to_depth"
@@ -211,10 +229,10 @@ class SPDDepthwiseConv(keras.layers.Layer):
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
     @property
-    def _channel_axis(self):
+    def _channel_axis(self) -> int:
         return 1 if self.data_format == "channels_first" else 3
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.space_to_depth.build(input_shape)
         self.conv.build(self.space_to_depth.compute_output_shape(input_shape))
         if self.use_bias:
@@ -226,7 +244,7 @@ class SPDDepthwiseConv(keras.layers.Layer):
                 constraint=self.bias_constraint,
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         x = self.conv(self.space_to_depth(inputs))
         axis = self._channel_axis
         phases = self.space_to_depth.scale**2
@@ -236,7 +254,7 @@ class SPDDepthwiseConv(keras.layers.Layer):
             x = x + ops.cast(bias, x.dtype)
         return x if self.activation is None else self.activation(x)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = self.conv.compute_output_shape(
             self.space_to_depth.compute_output_shape(input_shape)
         )
@@ -244,7 +262,7 @@ class SPDDepthwiseConv(keras.layers.Layer):
         shape[axis] //= self.space_to_depth.scale**2
         return tuple(shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         conv = self.conv.get_config()
         keys = (
             "kernel_size",
@@ -278,16 +296,18 @@ class Channels(keras.layers.Layer):
         data_format: As in `keras.layers.Conv2D`.
     """
 
-    def __init__(self, start, stop, data_format=None, **kwargs):
+    def __init__(
+        self, start: int, stop: int, data_format: str | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.start, self.stop = start, stop
         self.data_format = data_format or keras.config.image_data_format()
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         if self.data_format == "channels_first":
             return inputs[:, self.start : self.stop]
         return inputs[..., self.start : self.stop]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {key: getattr(self, key) for key in ("start", "stop", "data_format")}
         return {**super().get_config(), **config}

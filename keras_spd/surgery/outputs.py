@@ -1,8 +1,11 @@
 """What a classifier's outputs are: probabilities or logits."""
 
+from typing import Any
+
 import keras
 
 from keras_spd.surgery.graph import is_graph
+from keras_spd.typing import Tensor
 
 # They change the form of numbers, or nothing in inference.
 _PASS = (
@@ -37,7 +40,7 @@ _LOGITS = (
 )
 
 
-def output_kind(model):
+def output_kind(model: keras.Model) -> str:
     """Tells what a classifier returns.
 
     Args:
@@ -69,7 +72,7 @@ def output_kind(model):
     )
 
 
-def final_operation(network):
+def final_operation(network: keras.Model) -> Any:
     """Returns the operation that decides what the values of a network's first output are.
 
     Behind it they are only reshaped, cast or passed on. Nested models are opened. `None` if
@@ -93,7 +96,7 @@ def final_operation(network):
         tensor = operation._inbound_nodes[index].input_tensors[0]
 
 
-def to_probabilities(model, outputs):
+def to_probabilities(model: keras.Model, outputs: Tensor) -> Tensor:
     """Returns a classifier's outputs as probabilities.
 
     Args:

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from keras_spd import fast_layers
 from keras_spd.algebra import same_padding, strided_to_spd
 from keras_spd.layers import SPDConv
 from keras_spd.surgery.layers import PhaseAlignment, PhasePooling, SPDDepthwiseConv, alignment
+from keras_spd.typing import Shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Options:
     pooling: str = "exact"
     depthwise: str = "spd"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, accepted in (
             ("pooling", ("exact", "learned", "keep")),
             ("depthwise", ("spd", "keep")),
@@ -53,7 +55,7 @@ class Replacement:
     exact: bool = True
 
     @property
-    def name(self):
+    def name(self) -> str:
         """What it is, for people."""
         return " + ".join(type(layer).__name__ for layer in self.layers)
 
@@ -62,13 +64,13 @@ class Unconvertible(Exception):
     """A strided layer that stays as it is; the message says why."""
 
 
-def is_strided(layer):
+def is_strided(layer: Any) -> bool:
     """Tells whether a layer or operation skips pixels, or sums up windows, by a stride."""
     strides = getattr(layer, "strides", None) or 1
     return bool(np.max(strides) > 1) and "Transpose" not in type(layer).__name__
 
 
-def replace(layer, input_shapes, options):
+def replace(layer: Any, input_shapes: list[Shape], options: Options) -> Replacement:
     """Returns the `Replacement` of a strided layer.
 
     Args:
@@ -96,14 +98,14 @@ def replace(layer, input_shapes, options):
     return rule(layer, input_shapes, options)
 
 
-def _conv(layer, input_shapes, options):
+def _conv(layer: Any, input_shapes: list[Shape], options: Options) -> Replacement:
     scale = layer.strides[0]
     kernel_shape = tuple(layer.kernel.shape)
     blocks, offset = _blocks(kernel_shape[:2], scale, layer.padding)
     config = _config(layer, SPDConv, blocks)
     spd = SPDConv(**config, scale=scale)
 
-    def assign():
+    def assign() -> None:
         embedded = strided_to_spd(np.array(layer.kernel), scale, offset=offset, blocks=blocks)
         spd.conv.kernel.assign(embedded)
         if layer.use_bias:
@@ -112,7 +114,9 @@ def _conv(layer, input_shapes, options):
     kernel = int(np.prod(blocks)) * scale**2 * kernel_shape[2] * kernel_shape[3]
     notes = []
     if kernel_shape[:2] == (1, 1):
-        notes.append(f"{scale**2} times the parameters, of which it used to skip the pixels")
+        notes.append(
+            f"{scale**2}x the parameters: one set for each pixel that the stride used to skip"
+        )
     return Replacement(
         (*_align(layer, kernel_shape[:2], input_shapes, notes), spd),
         assign,
@@ -122,7 +126,7 @@ def _conv(layer, input_shapes, options):
     )
 
 
-def _depthwise(layer, input_shapes, options):
+def _depthwise(layer: Any, input_shapes: list[Shape], options: Options) -> Replacement:
     if options.depthwise == "keep":
         raise Unconvertible('`depthwise="keep"`')
     scale = layer.strides[0]
@@ -131,7 +135,7 @@ def _depthwise(layer, input_shapes, options):
     config = _config(layer, SPDDepthwiseConv, blocks)
     spd = SPDDepthwiseConv(**config, scale=scale)
 
-    def assign():
+    def assign() -> None:
         spd.conv.kernel.assign(
             strided_to_spd(np.array(layer.kernel), scale, offset=offset, blocks=blocks)
         )
@@ -149,7 +153,7 @@ def _depthwise(layer, input_shapes, options):
     )
 
 
-def _separable(layer, input_shapes, options):
+def _separable(layer: Any, input_shapes: list[Shape], options: Options) -> Replacement:
     if options.depthwise == "keep":
         raise Unconvertible('`depthwise="keep"`')
     scale = layer.strides[0]
@@ -186,7 +190,7 @@ def _separable(layer, input_shapes, options):
         },
     )
 
-    def assign():
+    def assign() -> None:
         spd.conv.kernel.assign(
             strided_to_spd(np.array(layer.depthwise_kernel), scale, offset=offset, blocks=blocks)
         )
@@ -206,7 +210,7 @@ def _separable(layer, input_shapes, options):
     )
 
 
-def _pooling(layer, input_shapes, options):
+def _pooling(layer: Any, input_shapes: list[Shape], options: Options) -> Replacement:
     mode = "max" if isinstance(layer, keras.layers.MaxPooling2D) else "average"
     if options.pooling == "keep":
         raise Unconvertible('`pooling="keep"`')
@@ -235,7 +239,7 @@ def _pooling(layer, input_shapes, options):
         name=layer.name,
     )
 
-    def assign():
+    def assign() -> None:
         mean = np.zeros((*layer.pool_size, channels, channels), "float32")
         mean[..., range(channels), range(channels)] = 1 / np.prod(layer.pool_size)
         spd.conv.kernel.assign(strided_to_spd(mean, scale, offset=offset, blocks=blocks))
@@ -263,20 +267,22 @@ _RULES = {
 }
 
 
-def _config(layer, replacement, blocks):
+def _config(layer: Any, replacement: type, blocks: tuple[int, int]) -> dict[str, Any]:
     """Arguments of the old layer that the new one takes too, with the new kernel size."""
     accepted = {*inspect.signature(replacement).parameters, "name", "dtype"}
     config = {key: value for key, value in layer.get_config().items() if key in accepted}
     return {**config, "kernel_size": blocks}
 
 
-def _blocks(kernel_size, scale, padding):
+def _blocks(
+    kernel_size: tuple[int, int], scale: int, padding: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Returns the kernel behind the space-to-depth, and where in it the old kernel starts."""
-    pairs = [_blocks_of_axis(side, scale, padding) for side in kernel_size]
-    return tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs)
+    (rows, top), (columns, left) = (_blocks_of_axis(side, scale, padding) for side in kernel_size)
+    return (rows, columns), (top, left)
 
 
-def _blocks_of_axis(side, scale, padding):
+def _blocks_of_axis(side: int, scale: int, padding: str) -> tuple[int, int]:
     blocks = -(-side // scale)
     if padding == "valid":
         return blocks, 0
@@ -288,7 +294,9 @@ def _blocks_of_axis(side, scale, padding):
     return blocks, offset
 
 
-def _align(layer, kernel_size, input_shapes, notes):
+def _align(
+    layer: Any, kernel_size: Any, input_shapes: list[Shape], notes: list[str]
+) -> tuple[PhaseAlignment, ...]:
     """Returns the `PhaseAlignment` that goes in front, if any, and notes one that decides late."""
     scale, padding = layer.strides[0], layer.padding
     axes = (2, 3) if layer.data_format == "channels_first" else (1, 2)

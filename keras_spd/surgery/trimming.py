@@ -1,11 +1,17 @@
 """Strided kernels without their borders of zeros, and the padding they then need; NumPy only."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_spd.algebra import same_padding
+from keras_spd.typing import Array
 
 
-def original_offset(kernel, align, blocks, scale):
+def original_offset(
+    kernel: Array, align: Any, blocks: Sequence[int], scale: int
+) -> list[int] | None:
     """Returns where in a kernel lies the one that `to_spd` embedded, if all else is still zero."""
     offset = []
     for side, count in zip(align.kernel_size, blocks, strict=True):
@@ -17,13 +23,15 @@ def original_offset(kernel, align, blocks, scale):
     return offset if np.count_nonzero(inside) == np.count_nonzero(kernel) else None
 
 
-def cut(kernel, offset, size):
+def cut(kernel: Array, offset: Sequence[int], size: Sequence[int]) -> Array:
     """Returns the part of a kernel of some size, from an offset on."""
     rows, columns = (slice(start, start + side) for start, side in zip(offset, size, strict=True))
     return kernel[rows, columns]
 
 
-def trim(kernel, scale, blocks, padding, sides):
+def trim(
+    kernel: Array, scale: int, blocks: Sequence[int], padding: str, sides: Sequence[set[int | None]]
+) -> tuple[Array, str | tuple[tuple[int, int], ...]]:
     """Returns a strided kernel without borders of zeros, and its padding.
 
     Args:
@@ -52,7 +60,9 @@ def trim(kernel, scale, blocks, padding, sides):
     return kernel, tuple(pixels for _, pixels in paddings)
 
 
-def _pixels(front, size, scale, lost, sides):
+def _pixels(
+    front: int, size: int, scale: int, lost: int, sides: Iterable[Any]
+) -> tuple[set[str], tuple[int, int]] | None:
     """Returns which of "valid" and "same" do as padding, and the pixels that do always.
 
     Args:
