@@ -2,11 +2,14 @@
 
 import contextlib
 import functools
+import json
 import os
 import pathlib
+import shutil
 import struct
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 DAMAGED = "it is cut off or damaged. Download or copy it again."
 
@@ -35,6 +38,40 @@ def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a folder beside `path` to write to, which takes its place when the block ends.
+
+    Args:
+        path: Path of the folder to write. Its parent must exist.
+    """
+    path = pathlib.Path(path)
+    unfinished, old = (
+        path.with_name(f".{state}-{os.getpid()}-{path.name}") for state in ("unfinished", "old")
+    )
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        if path.exists():
+            os.replace(path, old)
+        os.replace(unfinished, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
+    """Writes a JSON file, which appears when it is whole.
+
+    Args:
+        path: Path of the file.
+        content: What `json.dumps` takes.
+        indent: Integer, or `None` for one line.
+    """
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def check_zip(path: str | os.PathLike) -> None:

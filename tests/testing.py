@@ -1,7 +1,9 @@
-"""The contract of a Keras layer, checked in one call."""
+"""The contract of a Keras layer, checked in one call; a full disk."""
 
+import contextlib
 import inspect
 import json
+import resource
 
 import keras
 import numpy as np
@@ -56,3 +58,14 @@ def run_layer_test(layer_class, arguments, input_shape, *, tmp_path, dtype="floa
     mixed = layer_class(**{**arguments, "dtype": "mixed_bfloat16"})
     assert keras.backend.standardize_dtype(mixed(images).dtype) == "bfloat16"
     return layer, np.array(output)
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """Lets no file of this process become larger than some bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_spd import applications, data, export, training
+from keras_spd.files import whole_file
 from keras_spd.images.fonts import load_font
 
 _MARK = ".demo"  # what `run_demo` may replace: a run of `train` has all its other files
@@ -60,7 +61,9 @@ def run_demo(folder, *, epochs=None, say):
 
     labels = np.concatenate([labels for _, labels in test.batches(64)])
     picture = folder / "predictions.png"
-    _draw(pixels, labels, export.run_tflite(tflite, pixels), test.class_names).save(picture)
+    drawn = _draw(pixels, labels, export.run_tflite(tflite, pixels), test.class_names)
+    with whole_file(picture) as unfinished:
+        drawn.save(unfinished)
     say(f"5. Predictions of the TFLite file: {picture}")
     return {
         "test_accuracy": results["test_accuracy"],

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from keras_spd.files import whole_file
+from keras_spd.files import write_json
 from keras_spd.images.read import ImageError, to_rgb
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.files import load_predictor
@@ -192,8 +192,7 @@ def _check_record(folder: pathlib.Path, record: dict[str, Any]) -> None:
             f"{_RECORD}. Give another `--output`, or remove the folder."
         )
     else:
-        with whole_file(file) as unfinished:
-            unfinished.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(file, record)
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,6 @@
 """`keras-spd benchmark`."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import platform
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from keras_spd.cli import options
+from keras_spd.files import write_json
 
 
 def benchmark(
@@ -72,7 +72,7 @@ def benchmark(
                 for row in rows
             ],
         }
-        output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(output, record)
         typer.echo(f"Wrote {output}")
 
 

@@ -1,7 +1,6 @@
 """`keras-spd check-data`."""
 
 import contextlib
-import json
 import logging
 import pathlib
 from typing import Annotated
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from keras_spd.cli import options
+from keras_spd.files import write_json
 
 
 def check_data(
@@ -39,7 +39,7 @@ def check_data(
         found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
     report = describe_detection(found, size)
     if output is not None:
-        output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_json(output, report)
     typer.echo(format_description(report))
     require_boxes(found, "data")
     if report["problems"]:

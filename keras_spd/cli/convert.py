@@ -37,13 +37,14 @@ def convert(
         raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
     options.require_files([source])
     from keras_spd import applications
+    from keras_spd.weights.keras_file import save_weights_file
 
     model = applications.load_reference_model(source, downsampling)
-    with whole_file(output) as unfinished:
-        if output.suffix == ".keras":
+    if output.suffix == ".keras":
+        with whole_file(output) as unfinished:
             model.save(unfinished)
-        else:
-            model.save_weights(unfinished, overwrite=True)
+    else:
+        save_weights_file(model, output)
     names = model.info.class_names
     typer.echo(f"{output}: {model.name}, {model.count_params():,} parameters")
     if names:

@@ -1,12 +1,12 @@
 """`keras-spd evaluate`."""
 
-import json
 import pathlib
 from typing import Annotated
 
 import typer
 
 from keras_spd.cli import completion, options
+from keras_spd.files import write_json
 
 
 def evaluate(
@@ -77,7 +77,7 @@ def evaluate(
             "iou_threshold": 0.65 if iou is None else iou,
         }
         scores = _score_detector(model, found, size, batch_size, thresholds, output)
-    (output / "scores.json").write_text(json.dumps(scores.to_json(), indent=2) + "\n")
+    write_json(output / "scores.json", scores.to_json())
     typer.echo(scores.summary())
     typer.echo(f"\nScores and pictures are in {output}/")
 
@@ -91,7 +91,7 @@ def _score_detector(model, found, image_size, batch_size, thresholds, output):
         model, found, image_size, batch_size=batch_size, **thresholds
     )
     truth = found.to_coco()
-    (output / "detections.json").write_text(json.dumps(detections) + "\n")
+    write_json(output / "detections.json", detections, indent=None)
     metrics.draw_precision_recall(
         metrics.precision_recall(truth, detections), output / "precision_recall.png"
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_spd.cli import options
+from keras_spd.files import whole_file
 
 
 def explain(
@@ -41,5 +42,6 @@ def explain(
             pictures["grad_cam"] = explain.draw_grad_cam(classifiers, file)
         for kind, picture in pictures.items():
             path = output / f"{name}_{kind}.png"
-            picture.save(path)
+            with whole_file(path) as unfinished:
+                picture.save(unfinished)
             typer.echo(path)

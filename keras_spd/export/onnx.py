@@ -1,6 +1,5 @@
 """Keras models as ONNX files."""
 
-import os
 import pathlib
 import warnings
 
@@ -10,6 +9,7 @@ import numpy as np
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
+from keras_spd.files import whole_file
 from keras_spd.images.batching import run_in_batches
 
 
@@ -47,15 +47,10 @@ def export_onnx(model, path, *, image_size=None, batch_size=1, fold="auto"):
         raise ValueError(f"The name of an ONNX file ends in `.onnx`. Received: {path}.")
     model = folded(model, fold, "ONNX")
     serve = serving.serving_model(model, image_size, batch_size)
-    unfinished = path.with_name(f"{path.stem}.unfinished.onnx")
     signature = [keras.InputSpec(shape=serve.input_shape, dtype="float32", name="images")]
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*np.object", category=FutureWarning)
-            serve.export(str(unfinished), format="onnx", input_signature=signature, verbose=False)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as unfinished, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*np.object", category=FutureWarning)
+        serve.export(str(unfinished), format="onnx", input_signature=signature, verbose=False)
     return path
 
 

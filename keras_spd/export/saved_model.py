@@ -1,9 +1,6 @@
 """Keras models as TensorFlow SavedModels that take pixels, or JPEG and PNG files."""
 
-import json
-import os
 import pathlib
-import shutil
 
 import keras
 import numpy as np
@@ -12,6 +9,7 @@ from keras_spd.boxes import convert_boxes
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
+from keras_spd.files import whole_folder, write_json
 from keras_spd.images.batching import run_in_batches
 from keras_spd.images.geometry import letterbox_in_graph
 from keras_spd.images.read_in_graph import read_in_graph
@@ -71,17 +69,10 @@ def export_saved_model(model, path, *, image_size=None, fold="auto"):
         contents = tf.TensorSpec((None,), tf.string, name="contents")
         encoded = _from_files(tf, model, network, size)
         archive.add_endpoint("encoded", encoded, input_signature=[contents])
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with whole_folder(path) as unfinished:
         archive.write_out(str(unfinished), verbose=False)
         (unfinished / _METADATA).parent.mkdir(exist_ok=True)
-        record = serving.describe(model, size)
-        (unfinished / _METADATA).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(unfinished, path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        write_json(unfinished / _METADATA, serving.describe(model, size))
     return path
 
 

@@ -1,6 +1,5 @@
 """Keras models as TFLite files of TFLite's builtin operators alone."""
 
-import os
 import pathlib
 import re
 import tempfile
@@ -15,6 +14,7 @@ from keras_spd.export.folding import folded
 from keras_spd.export.metadata import add_metadata, foreign_operators
 from keras_spd.export.rewrite import shorten_float_kernels, take_pixels
 from keras_spd.export.signatures import merge_signatures
+from keras_spd.files import whole_file
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 # Layers of a detector that stay in float: coordinates and scores that share a tensor, and with it
@@ -94,12 +94,8 @@ def export_tflite(
     content = merge_signatures(contents) if len(contents) > 1 else contents[name]
     record = serving.describe(model, serves[0].input_shape[1:3], quantization)
     content = add_metadata(content, record)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd.files import whole_file
+
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 # What FFmpeg opens for camera number N.
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
@@ -118,6 +120,8 @@ def _frames(file, name, format):
 class VideoWriter(contextlib.AbstractContextManager):
     """Writes an .mp4 file (H.264), frame by frame, each with its time.
 
+    It appears when it is whole. After an error it holds the frames written so far.
+
     Args:
         path: Path of the file.
 
@@ -130,7 +134,8 @@ class VideoWriter(contextlib.AbstractContextManager):
 
     def __init__(self, path):
         self._av = _av()
-        self._path = str(path)
+        self._path = path
+        self._file = contextlib.ExitStack()
         self._container: Any = None  # until the first frame
         self._stream: Any = None
         self._last = -1
@@ -144,7 +149,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         """
         height, width = pixels.shape[:2]
         if self._stream is None:
-            self._container = self._av.open(self._path, "w", format="mp4")
+            unfinished = self._file.enter_context(whole_file(self._path))
+            self._container = self._av.open(str(unfinished), "w", format="mp4")
             self._stream = self._container.add_stream("libx264", rate=30)
             # H.264 as players know it takes even sides only.
             self._stream.width, self._stream.height = width + width % 2, height + height % 2
@@ -157,6 +163,8 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._container.mux(self._stream.encode(frame))
 
     def __exit__(self, *error):
-        if self._stream is not None:
+        if self._stream is None:
+            return
+        with self._file:
             self._container.mux(self._stream.encode())
             self._container.close()

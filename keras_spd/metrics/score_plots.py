@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd.files import whole_file
 from keras_spd.images.fonts import drawable, find_font
 from keras_spd.typing import Array, Path
 
@@ -36,7 +37,8 @@ def draw_precision_recall(
             text.set_fontproperties(_font(text.get_text(), text.get_size()))
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=120, bbox_inches="tight")
 
 
 def draw_confusion_matrix(
@@ -79,7 +81,8 @@ def draw_confusion_matrix(
             colour = "white" if shares[row, column] > 0.5 else "black"
             text = str(matrix[row, column])
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
-    figure.savefig(path, dpi=120, bbox_inches="tight")
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=120, bbox_inches="tight")
 
 
 def _font(text: str, size: float) -> Any:

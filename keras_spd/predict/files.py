@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_spd import applications
 from keras_spd.export.tflite_models import TFLiteDetector, load_tflite
+from keras_spd.files import whole_file
 from keras_spd.images import video
 from keras_spd.images.draw import draw_classes, draw_detections
 from keras_spd.images.read import SUFFIXES, ImageError, to_rgb
@@ -181,7 +182,8 @@ class _Run:
                 self._problem(error)
         found = self.predictor([picture for _, _, picture in read])
         for (name, path, picture), result in zip(read, found, strict=True):
-            self.draw(picture, result).save(self.output / f"{name}.png")
+            with whole_file(self.output / f"{name}.png") as unfinished:
+                self.draw(picture, result).save(unfinished)
             self.results.add({"image": str(path), "picture": f"{name}.png"}, result)
             self.say(f"{path}: {result}")
         self.results.flush()

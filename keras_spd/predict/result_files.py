@@ -3,6 +3,13 @@
 import contextlib
 import csv
 import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from keras_spd.files import whole_file
+from keras_spd.predict.results import Classes, Detections
 
 _BOX = ("x1", "y1", "x2", "y2")
 
@@ -10,7 +17,8 @@ _BOX = ("x1", "y1", "x2", "y2")
 class ResultFiles(contextlib.AbstractContextManager):
     """Writes `NAME.json`, a list of images, and `NAME.csv`, a line for each thing found.
 
-    Both hold what was added when an error ends the program.
+    They take the place of an earlier run's when they are whole. Both hold what was added when an
+    error ends the program, and what was flushed when the disk is full.
 
     Args:
         folder: Path of an existing folder.
@@ -23,17 +31,24 @@ class ResultFiles(contextlib.AbstractContextManager):
     ...     results.add({"image": "a.jpg"}, found)
     """
 
-    def __init__(self, folder, name):
+    def __init__(self, folder: str | os.PathLike, name: str) -> None:
         self._name = name
-        self._json = open(folder / f"{name}.json", "w", encoding="utf-8")  # noqa: SIM115
-        self._csv = open(folder / f"{name}.csv", "w", encoding="utf-8", newline="")  # noqa: SIM115
+        self._files = contextlib.ExitStack()
+        self._json = self._open(pathlib.Path(folder) / f"{name}.json")
+        self._csv = self._open(pathlib.Path(folder) / f"{name}.csv")
         sides = _BOX if name == "detections" else ()
         columns = ["file", "frame", "time", *sides, "confidence", "class", "name"]
         self._table = csv.DictWriter(self._csv, columns, lineterminator="\n")
         self._table.writeheader()
-        self._first = True
+        self._json.write("[")
+        self._separator = "\n"
+        self._flushed = {self._json: 0, self._csv: 0}
 
-    def add(self, source, found):
+    def _open(self, path):
+        unfinished = self._files.enter_context(whole_file(path))
+        return open(unfinished, "w", encoding="utf-8", newline="")
+
+    def add(self, source: Mapping[str, Any], found: Detections | Classes) -> None:
         """Adds an image or a frame.
 
         Args:
@@ -42,21 +57,42 @@ class ResultFiles(contextlib.AbstractContextManager):
             found: `Detections` or `Classes`.
         """
         entries = found.to_json()
-        self._json.write("[\n" if self._first else ",\n")
-        self._json.write(json.dumps(source | {self._name: entries}, ensure_ascii=False))
-        self._first = False
+        entry = json.dumps({**source, self._name: entries}, ensure_ascii=False)
+        self._json.write(self._separator + entry)
+        self._separator = ",\n"
         place = {"file": source.get("image", source.get("video"))}
         place |= {key: source[key] for key in ("frame", "time") if key in source}
         for entry in entries:
             box = dict(zip(_BOX, entry.pop("box", ()), strict=False))
             self._table.writerow(place | box | entry)
 
-    def flush(self):
+    def flush(self) -> None:
         """Brings everything added so far to the disk."""
-        self._json.flush()
-        self._csv.flush()
+        for file in self._flushed:
+            file.flush()
+            self._flushed[file] = os.fstat(file.fileno()).st_size
 
-    def __exit__(self, *error):
-        self._json.write("[]\n" if self._first else "\n]\n")
-        self._json.close()
-        self._csv.close()
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        try:
+            self._close(self._json, "]\n" if self._separator == "\n" else "\n]\n")
+            self._close(self._csv, "")
+        except OSError as full:
+            self._files.__exit__(type(full), full, full.__traceback__)
+            raise
+        if kind is not None and self._separator == "\n":
+            self._files.__exit__(kind, error, traceback)  # nothing was found: others may stay
+        self._files.close()
+
+    def _close(self, file, ending):
+        """Ends a file; on a full disk, behind what was flushed."""
+        try:
+            with file:
+                file.write(ending)
+        except OSError:
+            flushed = self._flushed[file]
+            if not flushed:
+                raise
+            with open(file.name, "r+b") as cut:
+                cut.truncate(flushed)
+                cut.seek(flushed)
+                cut.write(ending.encode())

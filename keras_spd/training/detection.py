@@ -11,10 +11,10 @@ from keras_spd.data.problems import check_same_max_value
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import standardize_image_size
+from keras_spd.files import write_json
 from keras_spd.predict import evaluate
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
-from keras_spd.training.run_folder import write_json
 
 _log = logging.getLogger(__name__)
 _ENOUGH_STEPS = 2000  # DeepPCB from random weights: AP50 0.44 after 1,240 steps, 0.54 after 1,612

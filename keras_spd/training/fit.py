@@ -9,6 +9,7 @@ import time
 import keras
 
 from keras_spd import registered  # noqa: F401 (classes in files)
+from keras_spd.files import whole_file, write_json
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
@@ -16,7 +17,7 @@ from keras_spd.training.distribution import distribute
 from keras_spd.training.errors import explained
 from keras_spd.training.lock import locked
 from keras_spd.training.recipe import differences
-from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveState, restore_state, write_json
+from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveBest, SaveState, restore_state
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
 
 _log = logging.getLogger(__name__)
@@ -132,7 +133,8 @@ def _finish(task, folder):
     """Saves and scores the best weights of a run, and returns their model, in float32."""
     trained = build(task, "float32")
     folder.load_best(trained)
-    trained.save(folder.model)
+    with whole_file(folder.model) as unfinished:
+        trained.save(unfinished)
     start = time.perf_counter()
     log = folder.read_log()
     if log:
@@ -208,15 +210,7 @@ def _callbacks(task, folder, first_epoch, distribution):
     if distribution.replicas > 1:
         twin = build(task, recipe.precision)
         task.compile(twin, None)
-    best = _KeepBest(
-        folder.best,
-        monitor=score,
-        mode="max",
-        save_best_only=True,
-        save_weights_only=True,
-        initial_value_threshold=max(known, default=float("-inf")),
-    )
-    best.monitor_op = keras.ops.greater_equal  # of equally good epochs the last
+    best = SaveBest(folder.best, score, max(known, default=float("-inf")))
     return [
         stop,
         *average,
@@ -228,14 +222,6 @@ def _callbacks(task, folder, first_epoch, distribution):
         *back,
         SaveState(folder.state),  # last: what it counts as done must be logged
     ]
-
-
-class _KeepBest(keras.callbacks.ModelCheckpoint):
-    """Skips epochs without an evaluation, of which Keras' warns."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.monitor in (logs or {}):
-            super().on_epoch_end(epoch, logs)
 
 
 class _DrawCurves(keras.callbacks.Callback):

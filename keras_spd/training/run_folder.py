@@ -31,8 +31,9 @@ import tempfile
 import h5py
 import keras
 
-from keras_spd.files import check_h5, shorten
+from keras_spd.files import check_h5, shorten, whole_file, write_json
 from keras_spd.training.recipe import load_recipe
+from keras_spd.weights.keras_file import save_weights_file
 
 _log = logging.getLogger(__name__)
 _EPOCHS = "keras_spd_epochs"
@@ -73,9 +74,8 @@ class RunFolder:
         environment = describe_environment()
         if resumed and self.environment.is_file():
             environment = self._with_resumed(environment)
-        unfinished = self.path / "unfinished.toml"
-        unfinished.write_text(recipe.to_toml(), encoding="utf-8")
-        os.replace(unfinished, self.recipe)  # another worker may be reading it
+        with whole_file(self.recipe) as unfinished:  # another worker may be reading it
+            unfinished.write_text(recipe.to_toml(), encoding="utf-8")
         write_json(self.environment, environment)
 
     def _with_resumed(self, environment):
@@ -125,9 +125,8 @@ class RunFolder:
                 raise ValueError(f"it must hold the epochs from 0 to {first_epoch - 1}")
         except ValueError as error:
             raise self._damaged_log(error) from error
-        unfinished = self.path / "unfinished.csv"
-        unfinished.write_text(kept, encoding="utf-8", newline="")
-        os.replace(unfinished, self.log)
+        with whole_file(self.log) as unfinished:
+            unfinished.write_text(kept, encoding="utf-8", newline="")
 
     def _damaged_log(self, reason):
         return ValueError(
@@ -188,12 +187,13 @@ class LogEpochs(keras.callbacks.Callback):
             rows = list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines()))
         rows.append({"epoch": epoch, **(logs or {})})
         columns = sorted({name for row in rows for name in row} - {"epoch"})
-        unfinished = self.path.with_name("unfinished.csv")
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
+        with (
+            whole_file(self.path) as unfinished,
+            unfinished.open("w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, ["epoch", *columns], restval="")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(unfinished, self.path)
 
 
 class SaveState(keras.callbacks.Callback):
@@ -210,14 +210,30 @@ class SaveState(keras.callbacks.Callback):
         self.path = pathlib.Path(path)
 
     def on_epoch_end(self, epoch, logs=None):
-        unfinished = self.path.with_name("unfinished.weights.h5")
-        try:
-            self.model.save_weights(unfinished, overwrite=True)
-            with h5py.File(unfinished, "a") as file:
-                file.attrs[_EPOCHS] = epoch + 1
-            os.replace(unfinished, self.path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        save_weights_file(self.model, self.path, **{_EPOCHS: epoch + 1})
+
+
+class SaveBest(keras.callbacks.Callback):
+    """Saves the weights of the best epoch, at once or not at all; of equally good ones the last.
+
+    `keras.callbacks.ModelCheckpoint` writes in place, and takes a first NaN for the best score.
+
+    Args:
+        path: Path of the file.
+        score: Name of the metric, of which more is better. Epochs in which it is missing or NaN
+            were not scored.
+        best: Number, the score of the best epoch so far.
+    """
+
+    def __init__(self, path, score, best=float("-inf")):
+        super().__init__()
+        self.path, self.score, self.best = pathlib.Path(path), score, best
+
+    def on_epoch_end(self, epoch, logs=None):
+        score = (logs or {}).get(self.score, math.nan)
+        if score >= self.best:
+            save_weights_file(self.model, self.path)
+            self.best = score
 
 
 def saved_epochs(path):
@@ -267,12 +283,13 @@ def _git(*arguments):
     try:
         folder = pathlib.Path(__file__).parent
         result = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True
+            # A killed run must not leave the lock of the index behind.
+            ["git", "--no-optional-locks", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()
-
-
-def write_json(path, content):
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

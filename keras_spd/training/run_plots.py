@@ -1,11 +1,9 @@
 """Pictures in the run folder: what the network was shown, and how it learned."""
 
-import os
-import pathlib
-
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_spd.files import whole_file
 from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import drawable, load_font
 
@@ -51,7 +49,8 @@ def draw_training_images(images, boxes, path, *, labels=None, class_names=None):
         canvas.paste(tile, (place % columns * step[0], place // columns * step[1]))
     if labels is not None and present:
         canvas = _with_legend(canvas, sorted(present), class_names)
-    canvas.save(path)
+    with whole_file(path) as unfinished:
+        canvas.save(unfinished)
 
 
 def _enlarged(pixels, scale):
@@ -141,10 +140,8 @@ def draw_learning_curves(log, path):
         elif min(values) > 0 and max(values) > _SPREAD * min(values):
             axes.set_yscale("log")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
-    path = pathlib.Path(path)
-    unfinished = path.with_name(f"unfinished_{path.name}")
-    figure.savefig(unfinished, dpi=100)
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=100)
 
 
 def _panels(log):

@@ -1,11 +1,13 @@
-"""Models from `.keras` files, or errors that name the file."""
+"""Keras' own files: models read with errors that name the file, weights written whole."""
 
+import io
 import os
 from typing import Any
 
+import h5py
 import keras
 
-from keras_spd.files import check_zip, shorten
+from keras_spd.files import check_zip, shorten, whole_file
 
 
 def load_keras_file(path: str | os.PathLike, **options: Any) -> keras.Model:
@@ -23,3 +25,32 @@ def load_keras_file(path: str | os.PathLike, **options: Any) -> keras.Model:
         return keras.saving.load_model(path, **options)
     except Exception as error:  # a file of another version or kind can raise anything
         raise ValueError(f"Cannot load a model from {path}: {shorten(error)}") from error
+
+
+class _WeightsInMemory(io.BytesIO):
+    """What Keras takes for a file: it looks at the suffix of the name."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
+
+
+def save_weights_file(model: keras.Model, path: str | os.PathLike, **attributes: Any) -> None:
+    """Saves weights and optimizer to a `.weights.h5` file, which appears when it is whole.
+
+    HDF5 writes to memory here: where it writes to a full disk, it ends the process with a
+    segmentation fault.
+
+    Args:
+        model: Keras model.
+        path: Path of the file. Its folder must exist.
+        **attributes: Attributes of the file, numbers or strings.
+
+    Raises:
+        OSError: If the file cannot be written. What stood at `path` stays.
+    """
+    memory = _WeightsInMemory()
+    model.save_weights(memory)
+    with h5py.File(memory, "a") as file:
+        file.attrs.update(attributes)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(memory.getbuffer())

@@ -1,7 +1,7 @@
 """The fit path: it learns, it resumes exactly, and it says what is wrong."""
 
 import concurrent.futures
-import errno
+import contextlib
 import json
 import logging
 import os
@@ -16,10 +16,11 @@ import keras
 import numpy as np
 import pytest
 from drawings import write_drawings
+from testing import full_disk
 
 from keras_spd import data
 from keras_spd.training import fit as fit_module
-from keras_spd.training import load_recipe, train
+from keras_spd.training import load_recipe, run_folder, train
 from keras_spd.training.errors import explained
 from keras_spd.training.run_folder import RunFolder
 
@@ -182,7 +183,7 @@ def test_of_equally_good_epochs_the_last_is_the_best(tmp_path, cells, recipe):
     del cells["verbose"]
     task, folder = fit_module.ClassificationTask(recipe, **cells), RunFolder(tmp_path)
     callbacks = fit_module._callbacks(task, folder, 0, fit_module.distribute())
-    [checkpoint] = [c for c in callbacks if isinstance(c, keras.callbacks.ModelCheckpoint)]
+    [checkpoint] = [c for c in callbacks if isinstance(c, run_folder.SaveBest)]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
     checkpoint.set_model(model)
     with warnings.catch_warnings():
@@ -248,19 +249,18 @@ def test_no_trace_of_the_precision_is_left(tmp_path, cells, recipe):
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_last_epoch_to_resume_from(tmp_path, cells, recipe, monkeypatch):
-    save = keras.Model.save_weights
+    save = run_folder.save_weights_file
 
-    def save_weights(self, path, **options):
-        if "unfinished" in str(path) and (tmp_path / "state.weights.h5").is_file():
-            pathlib.Path(path).write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save(self, path, **options)
+    def save_state(model, path, **attributes):
+        full = path.name == "state.weights.h5" and path.is_file()
+        with full_disk(10_000) if full else contextlib.nullcontext():
+            save(model, path, **attributes)
 
-    monkeypatch.setattr(keras.Model, "save_weights", save_weights)
+    monkeypatch.setattr(run_folder, "save_weights_file", save_state)
     message = r"is full.*Make room.*epochs are saved; go on with: keras-spd train --resume --run"
     with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path, **cells)
-    assert not list(tmp_path.glob("unfinished*"))
+    assert not list(tmp_path.glob(".unfinished*"))
     monkeypatch.undo()
     train(None, tmp_path, resume=True, **cells)
     assert [row["epoch"] for row in log(tmp_path)] == [0, 1, 2, 3]

@@ -1,0 +1,122 @@
+"""Every file appears when it is whole: on a full disk, what stood there stays."""
+
+import keras
+import numpy as np
+import pytest
+from testing import full_disk
+
+from keras_spd import files, metrics
+from keras_spd.images.video import VideoWriter
+from keras_spd.predict import Classes
+from keras_spd.predict.result_files import ResultFiles
+from keras_spd.training import run_plots
+from keras_spd.training.recipe import load_recipe
+from keras_spd.training.run_folder import RunFolder, SaveBest, SaveState
+from keras_spd.weights.keras_file import save_weights_file
+
+FEW = 2000  # bytes
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = keras.Sequential([keras.Input((30,)), keras.layers.Dense(100)])
+    model.compile("sgd")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype="uint8")
+
+
+def save_at_epoch(callback, model):
+    callback.set_model(model)
+    callback.on_epoch_end(0, {"accuracy": 0.5})
+
+
+def write_results(folder):
+    found = Classes(np.full(50, 0.1, "float32"), np.arange(50), None)
+    with ResultFiles(folder, "classes") as results:
+        results.add({"image": "a.png"}, found)
+
+
+def write_video(path):
+    with VideoWriter(path) as video:
+        for _ in range(4):
+            video.write(noise(), 0.0)
+
+
+def forget_epochs(folder):
+    folder.log.write_text("epoch,loss\n" + "".join(f"{n},{'0' * 90}\n" for n in range(60)))
+    old = folder.log.read_bytes()
+    with pytest.raises(OSError), full_disk(FEW):
+        folder.forget_epochs(59)
+    assert folder.log.read_bytes() == old
+    raise OSError
+
+
+CURVES = {"cat": (np.linspace(0, 1, 101), np.ones(101), np.ones(101))}
+LOG = [{"epoch": float(n), "loss": 1.0 / (n + 1)} for n in range(5)]
+WRITERS = {
+    "a.json": lambda path, _: files.write_json(path, ["x" * FEW]),
+    "a.keras": lambda path, model: save_keras(path, model),
+    "a.weights.h5": lambda path, model: save_weights_file(model, path),
+    "state.weights.h5": lambda path, model: save_at_epoch(SaveState(path), model),
+    "best.weights.h5": lambda path, model: save_at_epoch(SaveBest(path, "accuracy"), model),
+    "recipe.toml": lambda path, _: RunFolder(path.parent).start(load_recipe("demo")),
+    "log.csv": lambda path, _: forget_epochs(RunFolder(path.parent)),
+    "training_images.png": lambda path, _: run_plots.draw_training_images(
+        noise()[None].astype("float32"), None, path
+    ),
+    "learning_curves.png": lambda path, _: run_plots.draw_learning_curves(LOG, path),
+    "precision_recall.png": lambda path, _: metrics.draw_precision_recall(CURVES, path),
+    "confusion_matrix.png": lambda path, _: metrics.draw_confusion_matrix(
+        np.eye(2, dtype=int), ("a", "b"), path
+    ),
+    "classes.json": lambda path, _: write_results(path.parent),
+    "classes.csv": lambda path, _: write_results(path.parent),
+    "a.mp4": lambda path, _: write_video(path),
+}
+
+
+def save_keras(path, model):
+    with files.whole_file(path) as unfinished:
+        model.save(unfinished)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk(name, model, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(b"good")
+    limit = 300 if name == "recipe.toml" else FEW
+    if name == "a.mp4":
+        pytest.importorskip("av")
+    with pytest.raises(OSError), full_disk(limit):
+        WRITERS[name](path, model)
+    if name != "log.csv":
+        assert path.read_bytes() == b"good"
+        WRITERS[name](path, model)
+        assert path.read_bytes() != b"good"
+    assert not list(tmp_path.glob(".unfinished*"))
+
+
+def test_what_was_flushed_survives_a_full_disk(tmp_path):
+    found = Classes(np.full(5, 0.1, "float32"), np.arange(5), None)
+    with pytest.raises(OSError), full_disk(10_000), ResultFiles(tmp_path, "classes") as results:
+        for index in range(1000):
+            results.add({"image": f"{index}.png"}, found)
+            results.flush()
+    assert (tmp_path / "classes.json").read_bytes().endswith(b"}]}\n]\n")
+    assert (tmp_path / "classes.csv").read_bytes().endswith(b"\n")
+
+
+def test_whole_folder(tmp_path):
+    folder = tmp_path / "served"
+    for name in "ab":
+        with files.whole_folder(folder) as unfinished:
+            (unfinished / name).touch()
+    with pytest.raises(OSError), files.whole_folder(folder) as unfinished:
+        (unfinished / "c").touch()
+        raise OSError
+    assert [path.name for path in folder.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["served"]
