@@ -1,8 +1,10 @@
 """The class of every network here: a functional model that remembers how it is to be used."""
 
 import dataclasses
+from typing import Any, Protocol, runtime_checkable
 
 import keras
+import numpy as np
 
 from keras_spd.images.preprocessing import Preprocessing, Statistics
 
@@ -70,13 +72,43 @@ class ModelInfo:
         return cls(**config)
 
 
+@runtime_checkable
+class ClassifierProtocol(Protocol):
+    """The interface that Keras classifiers and `keras_spd.export.TFLiteClassifier` share.
+
+    `keras_spd.predict.Classifier` and `keras_spd.evaluate` use this and the model's `info`, which
+    `find_info` looks for: a model of another origin may have none.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the model, for messages."""
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """`(None, height, width, 3)`."""
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """`(None, classes)`."""
+
+    def predict_on_batch(self, x: np.ndarray) -> Any:
+        """Returns a row of probabilities or logits for each image, `(images, classes)`."""
+
+
+def find_info(model: Any) -> ModelInfo | None:
+    """Returns the `ModelInfo` of a model; `None` for a Keras model that has none."""
+    info = getattr(model, "info", None)
+    return info if isinstance(info, ModelInfo) else None
+
+
 def known_preprocessing(model):
     """Returns the `Preprocessing` of a model.
 
     Raises:
         ValueError: If the model does not say how its images are normalised.
     """
-    info = getattr(model, "info", None)
+    info = find_info(model)
     if info is None or not info.preprocessing.is_known:
         raise ValueError(
             f"`{model.name}` does not know how its images are normalised, so that pixels would "

@@ -8,6 +8,8 @@ import keras_spd
 class BrightBox:
     """Finds one object, the rectangle around all pixels above 128; has what `Predictor` needs."""
 
+    name = "bright"
+    num_classes = 1
     stride = 32
     image_sizes = None
     info = keras_spd.applications.ModelInfo(class_names=("bright",), input_range=(0, 255))

@@ -164,11 +164,13 @@ def _load_keras(path, image_size, batch_size, threads):
     if keras.backend.backend() == "tensorflow":
         _limit_tensorflow(threads)
     import keras_spd
+    from keras_spd.detection.detector import Detector
+    from keras_spd.image_model import find_info
 
     model = keras_spd.predict.load_model(path)
-    network = getattr(model, "network", model)
+    network = model.network if isinstance(model, Detector) else model
     fixed = None if None in network.input_shape[1:3] else network.input_shape[1:3]
-    info = getattr(model, "info", None)
+    info = find_info(model)
     size = fixed or image_size or (info and info.image_size) or (640, 640)
     channels = network.input_shape[-1]
     facts = {

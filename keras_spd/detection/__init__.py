@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from keras_spd.detection.detector import Detector as Detector
     from keras_spd.detection.detector import paper_optimizer as paper_optimizer
     from keras_spd.detection.losses import YOLOV5Loss as YOLOV5Loss
+    from keras_spd.detection.protocol import DetectorProtocol as DetectorProtocol
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -23,5 +24,6 @@ __getattr__, __dir__ = attach(
         "Detector": "keras_spd.detection.detector",
         "paper_optimizer": "keras_spd.detection.detector",
         "YOLOV5Loss": "keras_spd.detection.losses",
+        "DetectorProtocol": "keras_spd.detection.protocol",
     },
 )

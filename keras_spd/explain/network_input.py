@@ -8,7 +8,7 @@ import numpy as np
 from keras_spd.applications import Detector
 from keras_spd.detection.detector import standardize_image_size
 from keras_spd.explain.activations import to_numpy
-from keras_spd.image_model import known_preprocessing
+from keras_spd.image_model import find_info, known_preprocessing
 from keras_spd.images.geometry import Letterbox
 from keras_spd.images.read import to_array, to_rgb
 from keras_spd.surgery.graph import check_graph
@@ -105,8 +105,8 @@ def classify(
 
 def class_name(model: keras.Model, index: int) -> str:
     """Returns the name of a class, or its number."""
-    names = getattr(getattr(model, "info", None), "class_names", None)
-    return names[index] if names else str(index)
+    info = find_info(model)
+    return info.class_names[index] if info and info.class_names else str(index)
 
 
 def is_classifier(model: keras.Model) -> bool:

@@ -1,5 +1,6 @@
 """Whether a network is folded before it is exported."""
 
+from keras_spd.detection.detector import Detector
 from keras_spd.surgery import fold as fold_model
 from keras_spd.surgery.graph import is_graph
 
@@ -22,5 +23,6 @@ def folded(model, fold, file_format):
     if fold not in (True, False, "auto"):
         raise ValueError(f'`fold` must be True, False or "auto". Received: fold={fold!r}.')
     if fold == "auto":
-        fold = _PAYS[file_format] and is_graph(getattr(model, "network", model))
+        network = model.network if isinstance(model, Detector) else model
+        fold = _PAYS[file_format] and is_graph(network)
     return fold_model(model) if fold else model

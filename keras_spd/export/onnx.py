@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
@@ -71,7 +72,7 @@ def verify_onnx(path, model, images, *, tolerance=None, agreement=None):
     def run(images):
         return run_in_batches(run_batch, np.asarray(images), [taken.shape[0]])
 
-    if hasattr(model, "decoder"):
+    if isinstance(model, Detector):
         return verify_detector(path, model, images, run, tolerance, agreement)
     [received] = run(images).values()
     return verify_classifier(path, model, images, received, tolerance, agreement)

@@ -6,7 +6,9 @@ import keras
 import numpy as np
 
 from keras_spd.boxes import convert_boxes
+from keras_spd.detection.detector import Detector, standardize_image_size
 from keras_spd.export import serving
+from keras_spd.export.detections import BuiltinDetections
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
 from keras_spd.files import whole_folder, write_json
@@ -89,7 +91,7 @@ def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
     def run(images):
         return run_in_batches(run_batch, np.asarray(images), [_VERIFIED_AT_ONCE])
 
-    if hasattr(model, "decoder"):
+    if isinstance(model, Detector):
         return verify_detector(path, model, images, run, tolerance, agreement)
     received = run(images)["predictions"]
     return verify_classifier(path, model, images, received, tolerance, agreement)
@@ -97,14 +99,14 @@ def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
 
 def _sides(model):
     """Sides that `serving_default` takes: any, where the model takes any."""
-    if hasattr(model, "decoder"):
+    if isinstance(model, Detector):
         return model.image_sizes[0] if model.image_sizes else (None, None)
     return model.input_shape[1:3]
 
 
 def _serving(model, image_size):
     """Returns the size for files, the channels, and a function from images to outputs."""
-    if not hasattr(model, "decoder"):
+    if not isinstance(model, Detector):
         return (
             serving.image_sides(model, image_size),
             model.input_shape[3],
@@ -114,9 +116,6 @@ def _serving(model, image_size):
                 )
             },
         )
-    from keras_spd.detection.detector import standardize_image_size
-    from keras_spd.export.detections import BuiltinDetections
-
     decode = BuiltinDetections(
         model.decoder, model.anchors, model.bounding_box_format, model.single_class_logit
     )
@@ -156,4 +155,4 @@ def _from_files(tf, model, network, size):
         found = outputs["classes"][..., None] >= 0
         return outputs | {"boxes": tf.where(found, boxes, -1.0)}
 
-    return detect if hasattr(model, "decoder") else classify
+    return detect if isinstance(model, Detector) else classify

@@ -2,6 +2,9 @@
 
 import keras
 
+from keras_spd.detection.detector import Detector, standardize_image_size
+from keras_spd.export.detections import with_detections
+from keras_spd.image_model import find_info
 from keras_spd.surgery.outputs import to_probabilities
 
 
@@ -10,7 +13,7 @@ def takes_pixels(model):
 
     So it is for detectors, and for classifiers that say how images are normalised.
     """
-    info = getattr(model, "info", None)
+    info = find_info(model)
     return info is not None and info.preprocessing.is_known
 
 
@@ -25,10 +28,7 @@ def serving_model(model, image_size, batch_size):
     Raises:
         ValueError: If the size is not known, or the model takes no images.
     """
-    if hasattr(model, "decoder"):
-        from keras_spd.detection.detector import standardize_image_size
-        from keras_spd.export.detections import with_detections
-
+    if isinstance(model, Detector):
         return with_detections(model, standardize_image_size(image_size, model), batch_size)
     shape = tuple(model.input_shape)
     sides = image_sides(model, image_size)
@@ -41,10 +41,11 @@ def image_sides(model, image_size):
     shape = tuple(model.input_shape)
     if len(shape) != 4:
         raise ValueError(f"The model must take images. Received: a model of input shape {shape}.")
-    info = getattr(model, "info", None)
+    info = find_info(model)
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
-    sides = image_size or (shape[1:3] if None not in shape[1:3] else info and info.image_size)
+    trained = info.image_size if info else None
+    sides = image_size or (shape[1:3] if None not in shape[1:3] else trained)
     if sides is None:
         raise ValueError(
             "An exported file is made for images of one size: pass `image_size=(height, width)`, "
@@ -74,7 +75,7 @@ def from_network(model, outputs):
 
 def describe(model, image_size, quantization=None):
     """Returns what a program that runs an exported file must know, for its metadata."""
-    info = getattr(model, "info", None)
+    info = find_info(model)
     record = {
         "name": model.name,
         "quantization": quantization,
@@ -84,7 +85,7 @@ def describe(model, image_size, quantization=None):
     if info is not None:
         record["class_names"] = info.class_names
         record["max_value"] = info.max_value
-    if hasattr(model, "decoder"):
+    if isinstance(model, Detector):
         decoder = model.decoder
         record["bounding_box_format"] = model.bounding_box_format
         record["num_classes"] = model.num_classes

@@ -7,6 +7,7 @@ import warnings
 
 import keras
 
+from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
 from keras_spd.export.calibration import calibration_batches, check_calibration
 from keras_spd.export.detections import LAYER
@@ -132,7 +133,7 @@ def _convert(tf, folder, quantization, samples, model):
     from tensorflow.lite.python.convert import ConverterError
 
     try:
-        if quantization == "int8" and hasattr(model, "decoder"):
+        if quantization == "int8" and isinstance(model, Detector):
             content = _convert_detector_to_int8(tf, folder, samples)
         else:
             content = _converter(tf, folder, quantization, samples).convert()

@@ -6,6 +6,7 @@ import functools
 import numpy as np
 
 from keras_spd.boxes import convert_boxes, intersection_over_union
+from keras_spd.detection.detector import Detector
 from keras_spd.export.serving import from_network, to_network
 from keras_spd.export.tflite_runtime import TFLiteFile
 
@@ -78,7 +79,7 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
     found = []
     for count in file.batch_sizes(np.shape(images)[1:3]):
         run = functools.partial(file, batch_sizes=[count])
-        if hasattr(model, "decoder"):
+        if isinstance(model, Detector):
             found.append(verify_detector(path, model, images, run, tolerance, agreement))
         else:
             [received] = run(images).values()

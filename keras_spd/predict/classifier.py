@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spd.image_model import ModelInfo, known_preprocessing
+from keras_spd.image_model import ClassifierProtocol, ModelInfo, find_info, known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
@@ -40,6 +40,11 @@ class Classifier:
     def __init__(self, model, image_size=None, *, batch_size=16, top=5):
         if isinstance(model, str) or hasattr(model, "__fspath__"):
             model = load_model(model)
+        if not isinstance(model, ClassifierProtocol):
+            raise ValueError(
+                "A classifier is needed: a Keras model, or the path of one. "
+                f"Received: {getattr(model, 'name', model)!r}, a {type(model).__name__}."
+            )
         shapes = model.input_shape, model.output_shape
         if not (len(shapes[0]) == 4 and shapes[0][-1] == 3 and len(shapes[1]) == 2):
             raise ValueError(
@@ -47,7 +52,7 @@ class Classifier:
                 f"Received: {model.name} from {shapes[0]} to {shapes[1]}."
             )
         self.model = model
-        self.info = getattr(model, "info", None) or ModelInfo()
+        self.info = find_info(model) or ModelInfo()
         self.max_value = self.info.max_value
         self.image_size = self._check_size(image_size)
         self._preprocessing = known_preprocessing(model)

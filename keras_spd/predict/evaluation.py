@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_spd.data.detection.dataset import require_boxes
 from keras_spd.detection.detector import standardize_image_size
+from keras_spd.detection.protocol import check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.metrics import evaluate_coco
 from keras_spd.predict.predictor import detect
@@ -70,6 +71,7 @@ def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
         COCO results, a list of `{"image_id", "category_id", "bbox", "score"}` with xywh boxes in
         original pixels, and a dictionary from image id to network pixels per original pixel.
     """
+    model = check_detector(model)
     if model.num_classes != len(data.class_names):
         raise ValueError(
             f"The model has {model.num_classes} classes, the data {len(data.class_names)}: "

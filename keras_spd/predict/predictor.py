@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.detector import standardize_image_size
+from keras_spd.detection.protocol import check_detector
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import letterbox
@@ -64,7 +65,7 @@ class Predictor:
     ):
         if isinstance(model, str) or hasattr(model, "__fspath__"):
             model = load_detector(model)
-        self.model = model
+        self.model = model = check_detector(model)
         self.max_value = model.info.max_value
         self.tile = None if tile is None else _check_tile(tile)
         self.overlap = tiles.check_overlap(overlap)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_spd.image_model import find_info
 from keras_spd.surgery.graph import is_graph
 from keras_spd.typing import Tensor
 
@@ -53,7 +54,7 @@ def output_kind(model: keras.Model) -> str:
     Raises:
         ValueError: If neither says it.
     """
-    info = getattr(model, "info", None)
+    info = find_info(model)
     if info is not None and info.preprocessing.outputs is not None:
         return info.preprocessing.outputs
     operation = final_operation(model) if is_graph(model) else None

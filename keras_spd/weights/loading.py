@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from keras_spd.detection.anchors import level_stride, standardize_anchors
+from keras_spd.detection.detector import Detector
 from keras_spd.files import check_h5, check_zip, shorten
 from keras_spd.weights.maps import identify_resnet, resnet_map
 from keras_spd.weights.reader import Checkpoint, read_checkpoint
@@ -84,7 +85,7 @@ def load_reference_weights(model, source):
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     arrays = checkpoint.arrays
     try:
-        detector = hasattr(model, "network")
+        detector = isinstance(model, Detector)
         entries = yolov5_map(model.network) if detector else resnet_map(model)
     except (ValueError, AttributeError, KeyError) as error:
         raise ValueError(

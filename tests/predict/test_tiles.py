@@ -56,6 +56,8 @@ def test_one_box_for_an_object_that_several_tiles_have_seen():
 class BrightSpots:
     """Finds white rectangles on black, and cuts them at the edge of what it is shown."""
 
+    name = "spots"
+    num_classes = 1
     stride = 32
     image_sizes = None
     info = keras_spd.applications.ModelInfo(input_range=(0, 255))
