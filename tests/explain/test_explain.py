@@ -193,7 +193,7 @@ def test_errors(pixels):
         explain.grad_cam(model, pixels, layer_name="avg_pool")
     with pytest.raises(ValueError, match="output of the layer 'avg_pool' is not a feature map"):
         explain.feature_maps(model, pixels, ["avg_pool"])
-    with pytest.raises(ValueError, match="int64 of shape"):
+    with pytest.raises(ValueError, match="int64 array of shape"):
         explain.feature_maps(model, pixels.astype("int64"))
     with pytest.raises(ValueError, match="`channels` must be a positive integer"):
         explain.draw_feature_maps(model, pixels, channels=0)
