@@ -40,6 +40,21 @@ def train(
             autocompletion=completion.weights,
         ),
     ] = None,
+    model_file: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            "--model",
+            help="Model to train in place of a network by name: a detector or classifier in a "
+            ".keras, .pt, .pth or .safetensors file.",
+        ),
+    ] = None,
+    class_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS=OTHER",
+            help="A class of your data that the weights or the model know by another name, e.g. vessel=boat.",
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -87,20 +102,30 @@ def train(
     Example: keras-spd train yolov5_spd_n --weights bccd --train boards/train.json
     --test boards/test.json --run runs/boards
 
+    Example: keras-spd train --model converted.keras --train boards/train.json
+    --test boards/test.json --run runs/converted
+
     The run folder gets the resolved recipe, a CSV and a TensorBoard log, the state to resume from,
     the best weights, the trained model (model.keras) and its test scores (results.json).
     """
     from keras_spd import applications, training
+    from keras_spd.predict.loading import load_model
 
     networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
     if model is not None and model not in networks:
         raise ValueError(
             f"There is no network {model!r}. Those that can be trained are: {', '.join(networks)}."
         )
-    detects = model in applications.DETECTORS
+    if model and model_file:
+        raise ValueError(
+            f"A network by name, or `--model`: one of them. Received: {model} and {model_file}."
+        )
+    given = load_model(model_file) if model_file else None
+    detects = model in applications.DETECTORS or isinstance(given, applications.Detector)
     named = {
-        "model.name": model,
+        "model.name": str(model_file) if model_file else model,
         "model.weights": str(weights) if weights else None,
+        "model.class_map": _pairs(class_map) if class_map else None,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
@@ -131,28 +156,31 @@ def train(
     if resume:
         if run is None:
             raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
-        given = [f"{field}={value}" for field, value in overrides.items()]
-        if given or recipe:
+        others = [f"{field}={value}" for field, value in overrides.items()]
+        if others or recipe:
             raise ValueError(
                 f"`--resume` goes on with the recipe in {run}, and takes no other options than "
-                f"`--run` and `--devices`. Received: {', '.join(given) or recipe}."
+                f"`--run` and `--devices`. Received: {', '.join(others) or recipe}."
             )
         resolved = None
     else:
         if train_ and not dataset:
             overrides["data.name"] = None  # not the recipe's
-        task = "detection" if detects else None
+        task = "detection" if detects else "classification" if given is not None else None
         if recipe is None:
             started = "finetune" if detects else "few_images"
-            recipe = started if weights else "short"
+            recipe = started if weights or model_file else "short"
         resolved = training.load_recipe(recipe, task=task, dataset=dataset, overrides=overrides)
         source = resolved.data.name or pathlib.Path(resolved.data.train.split(":")[0]).stem
         source = source.replace("/", "_")
-        run = run or pathlib.Path("runs", f"{resolved.model.name}_{source}_{resolved.seed}")
+        network = pathlib.Path(resolved.model.name).stem
+        run = run or pathlib.Path("runs", f"{network}_{source}_{resolved.seed}")
     try:
         # A progress bar on a terminal, a line an epoch in a log file.
         verbose = "auto" if sys.stdout.isatty() else 2
-        trained = training.train(resolved, run, resume=resume, devices=devices, verbose=verbose)
+        trained = training.train(
+            resolved, run, model=given, resume=resume, devices=devices, verbose=verbose
+        )
     except KeyboardInterrupt:
         typer.echo(f"\nStopped. Go on with: keras-spd train --resume --run {run}", err=True)
         raise typer.Exit(130) from None
@@ -180,6 +208,14 @@ def _collect(named: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
                 )
         fields[field] = value
     return fields
+
+
+def _pairs(class_map: list[str]) -> dict[str, str]:
+    """Reads `CLASS=OTHER`."""
+    pairs = [text.partition("=") for text in class_map]
+    if wrong := [text for text, (a, _, b) in zip(class_map, pairs, strict=True) if not (a and b)]:
+        raise ValueError(f"`--class-map` takes CLASS=OTHER. Received: {', '.join(wrong)}.")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
 
 
 def _parse(assignment: str) -> tuple[str, Any]:

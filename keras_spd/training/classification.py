@@ -1,7 +1,6 @@
 """What training needs to know of classifiers."""
 
 import dataclasses
-import functools
 import logging
 
 import keras
@@ -9,6 +8,11 @@ import keras
 from keras_spd import applications, data
 from keras_spd.data.classification.folder import NoClassFoldersError
 from keras_spd.data.problems import check_same_max_value
+from keras_spd.image_model import ModelInfo
+from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.surgery.graph import check_graph
+from keras_spd.surgery.outputs import output_kind
+from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
 
@@ -29,29 +33,56 @@ class ClassificationTask:
     Args:
         recipe: `ClassificationRecipe`.
         train_data, test_data: `ClassificationData`, or `None` for the recipe's.
+        given: Classifier to train, or `None` for the network that the recipe names.
     """
 
     best_by = "val_accuracy"
 
-    def __init__(self, recipe, train_data=None, test_data=None):
+    def __init__(self, recipe, train_data=None, test_data=None, given=None):
+        self.recipe, self._given = recipe, given
+        if given is None:
+            self._check_name()
+        elif not _is_classifier(given):
+            raise ValueError(
+                "A recipe for classification trains a model from images to a row of numbers for "
+                f"each. Received: {recipe.model.name}, the {type(given).__name__} {given.name!r}. "
+                "For a detector take a recipe for detection."
+            )
+        self.train_data = train_data or self._read(recipe.data.train)
+        self.test_data = test_data or self._read(recipe.data.test, self.train_data)
+        check_same_max_value(self.train_data, self.test_data)
+        if recipe.model.weights is None and given is None:
+            self._warn_of_few_steps()
+        self._normalization = self._find_normalization()
+        self._preprocess = Preprocessing(**self._normalization).normalize
+        self._augmentation = data.Augmentation(**recipe.augmentation.model_dump())
+        self._soft_labels = self._augmentation.mixes or recipe.loss.label_smoothing > 0
+
+    def _check_name(self):
+        recipe = self.recipe
         name = recipe.model.name
         if name not in applications.CLASSIFIERS:
             raise ValueError(
                 f"There is no classifier {name!r}. Those that can be trained are: "
                 f"{', '.join(applications.CLASSIFIERS)}."
             )
-        self.recipe = recipe
         check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
-        self.train_data = train_data or self._read(recipe.data.train)
-        self.test_data = test_data or self._read(recipe.data.test, self.train_data)
-        check_same_max_value(self.train_data, self.test_data)
-        if recipe.model.weights is None:
-            self._warn_of_few_steps()
-        self._preprocess = functools.partial(
-            applications.preprocess_input, statistics=recipe.data.statistics
+
+    def _find_normalization(self):
+        """Returns the fields of `Preprocessing` that say how pixels are normalised."""
+        statistics = {"statistics": applications.get_statistics(self.recipe.data.statistics)}
+        if self._given is None:
+            return statistics
+        known = getattr(self._given, "info", ModelInfo()).preprocessing
+        if known.is_known:
+            return {"statistics": known.statistics, "input_range": known.input_range}
+        _log.warning(
+            "`%s` does not say how its images are normalised. They are by `data.statistics`, %r. "
+            "If it was trained otherwise, say it with `keras_spd.applications.ModelInfo`.",
+            self._given.name,
+            self.recipe.data.statistics,
         )
-        self._augmentation = data.Augmentation(**recipe.augmentation.model_dump())
-        self._soft_labels = self._augmentation.mixes or recipe.loss.label_smoothing > 0
+        return statistics
 
     def _read(self, split, like=None):
         source = self.recipe.data
@@ -60,13 +91,21 @@ class ClassificationTask:
                 split,
                 name=source.name,
                 data_dir=source.data_dir,
-                image_size=source.image_size or (like and like.image_shape[:2]),
+                image_size=source.image_size or (like and like.image_shape[:2]) or self._own_size(),
                 class_names=like and like.class_names,
                 on_problem=source.on_problem,
                 max_value=like.max_value if like else source.max_value or "auto",
             )
         except NoClassFoldersError as error:
             raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
+
+    def _own_size(self):
+        """Returns the `(height, width)` of a given model, if it has one."""
+        if self._given is None:
+            return None
+        size = self._given.input_shape[1:3]
+        info = getattr(self._given, "info", ModelInfo())
+        return info.image_size if None in size else size
 
     def _warn_of_few_steps(self):
         recipe, images = self.recipe, self.train_data.num_images
@@ -83,19 +122,26 @@ class ClassificationTask:
             )
 
     def build(self):
-        options = {"input_shape": self.train_data.image_shape, **self.recipe.model.options}
-        model = applications.CLASSIFIERS[self.recipe.model.name](
-            weights=self.recipe.model.weights,
-            classes=len(self.train_data.class_names),
-            **options,
-        )
-        model.info = dataclasses.replace(
-            model.info,
-            class_names=self.train_data.class_names,
-            statistics=applications.get_statistics(self.recipe.data.statistics),
-            max_value=self.train_data.max_value,
-        )
+        names = self.train_data.class_names
+        if self._given is None:
+            options = {"input_shape": self.train_data.image_shape, **self.recipe.model.options}
+            model = applications.CLASSIFIERS[self.recipe.model.name](
+                weights=self.recipe.model.weights, classes=len(names), **options
+            )
+        else:
+            self._check_image_size()
+            model = with_classes(self._given, names, self.recipe.model.class_map)
+        facts = {**self._normalization, "max_value": self.train_data.max_value}
+        model.info = dataclasses.replace(model.info, class_names=names, **facts)
         return model
+
+    def _check_image_size(self):
+        shape, taken = self.train_data.image_shape, self._given.input_shape[1:]
+        if any(side not in (None, given) for side, given in zip(taken, shape, strict=True)):
+            raise ValueError(
+                f"`{self._given.name}` takes images of {taken} (height, width, channels). "
+                f"Received: data with images of {shape}. Set `data.image_size` (`--image-size`)."
+            )
 
     def compile(self, model, optimizer):
         logits = self._logits
@@ -107,6 +153,8 @@ class ClassificationTask:
 
     @property
     def _logits(self):
+        if self._given is not None:
+            return output_kind(self._given) == "logits"
         return self.recipe.model.options.get("classifier_activation", "softmax") is None
 
     def train_batches(self, first_epoch):
@@ -153,6 +201,13 @@ class ClassificationTask:
             "test_accuracy": metrics["accuracy"],
             "test_loss": metrics["loss"],
         }
+
+
+def _is_classifier(model):
+    if isinstance(model, applications.Detector):
+        return False
+    check_graph(model, "training.train")
+    return len(model.input_shape) == 4 and len(model.output_shape) == 2
 
 
 class _Validate(keras.callbacks.Callback):

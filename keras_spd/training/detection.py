@@ -13,6 +13,7 @@ from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import standardize_image_size
 from keras_spd.files import write_json
 from keras_spd.predict import evaluate
+from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
 
@@ -30,19 +31,21 @@ class DetectionTask:
     Args:
         recipe: `DetectionRecipe`.
         train_data, test_data: `DetectionData`, or `None` for the recipe's.
+        given: `Detector` to train, or `None` for the network that the recipe names.
     """
 
     best_by = "val_AP"
 
-    def __init__(self, recipe, train_data=None, test_data=None):
-        name = recipe.model.name
-        if name not in applications.DETECTORS:
+    def __init__(self, recipe, train_data=None, test_data=None, given=None):
+        self.recipe, self._given = recipe, given
+        if given is None:
+            self._check_name()
+        elif not isinstance(given, applications.Detector):
             raise ValueError(
-                f"There is no detector {name!r}. Those that can be trained are: "
-                f"{', '.join(applications.DETECTORS)}."
+                "A recipe for detection trains a `keras_spd.applications.Detector`. Received: "
+                f"{recipe.model.name}, the {type(given).__name__} {given.name!r}. For a classifier "
+                "take a recipe for classification."
             )
-        self.recipe = recipe
-        check_options(applications.YOLOV5SPD, recipe.model.options, _ACCEPTED_OPTIONS)
         self.train_data = train_data or self._read(recipe.data.train)
         require_boxes(self.train_data, "training data")
         self.test_data = test_data or self._read(recipe.data.test, self.train_data)
@@ -54,8 +57,18 @@ class DetectionTask:
                 f"{self.train_data.class_names} and {self.test_data.class_names}."
             )
         self.anchors = self._anchors()
-        if recipe.model.weights is None:
+        if recipe.model.weights is None and given is None:
             self._warn_of_few_steps()
+
+    def _check_name(self):
+        recipe = self.recipe
+        name = recipe.model.name
+        if name not in applications.DETECTORS:
+            raise ValueError(
+                f"There is no detector {name!r}. Those that can be trained are: "
+                f"{', '.join(applications.DETECTORS)}."
+            )
+        check_options(applications.YOLOV5SPD, recipe.model.options, _ACCEPTED_OPTIONS)
 
     def _read(self, source, like=None):
         options = self.recipe.data
@@ -73,6 +86,7 @@ class DetectionTask:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
         if self.recipe.fit_anchors:
             levels = self.recipe.model.options.get("levels", ("P3", "P4", "P5"))
+            levels = self._given.levels if self._given is not None else levels
             boxes = keras.ops.convert_to_numpy(keras.ops.pad(sides, ((0, 0), (2, 0))))
             return fit_anchors(boxes, bounding_box_format="xywh", levels=levels)
         return self.recipe.model.options.get("anchors")
@@ -91,22 +105,37 @@ class DetectionTask:
             )
 
     def build(self):
+        model = self._named() if self._given is None else self._from_given()
+        if self.anchors is not None:  # and not those of the weights
+            model.anchors = standardize_anchors(self.anchors, model.levels)
+        model.single_class_logit = False  # the loss does not train it
+        image_size = standardize_image_size(self.recipe.data.image_size, model)
+        model.info = dataclasses.replace(
+            model.info, image_size=image_size, max_value=self.train_data.max_value
+        )
+        return model
+
+    def _named(self):
         recipe = self.recipe
         options = {**recipe.model.options, "anchors": self.anchors}
-        model = applications.YOLOV5SPD(
+        return applications.YOLOV5SPD(
             applications.DETECTORS[recipe.model.name],
             classes=len(self.train_data.class_names),
             class_names=self.train_data.class_names,
             weights=recipe.model.weights,
+            class_map=recipe.model.class_map or None,
             **options,
         )
-        if self.anchors is not None:  # and not those of the weights
-            model.anchors = standardize_anchors(self.anchors, model.levels)
-        model.single_class_logit = False  # the loss does not train it
-        image_size = standardize_image_size(recipe.data.image_size, model)
-        model.info = dataclasses.replace(
-            model.info, image_size=image_size, max_value=self.train_data.max_value
-        )
+
+    def _from_given(self):
+        names, class_map = self.train_data.class_names, self.recipe.model.class_map
+        model = with_classes(self._given, names, class_map)
+        fitted = self.anchors or {}
+        if any(len(fitted[level]) != len(model.anchors[level]) for level in fitted):
+            raise ValueError(
+                f"`fit_anchors` finds 3 anchors for each level, and `{model.name}` has others: "
+                f"{model.anchors}."
+            )
         return model
 
     def compile(self, model, optimizer):
@@ -130,13 +159,17 @@ class DetectionTask:
 
     def train_batches(self, first_epoch):
         box_format = self.recipe.model.options.get("bounding_box_format", "xyxy")
-        return self._augmented_batches(first_epoch, box_format)
+        if self._given is None:
+            return self._augmented_batches(first_epoch, box_format)
+        normalize = self._given.info.preprocessing.normalize
+        return self._augmented_batches(first_epoch, self._given.bounding_box_format, normalize)
 
-    def _augmented_batches(self, first_epoch, bounding_box_format):
+    def _augmented_batches(self, first_epoch, bounding_box_format, preprocess=None):
         return self.train_data.batches(
             self.recipe.batch_size,
             self.recipe.data.image_size,
             bounding_box_format=bounding_box_format,
+            preprocess=preprocess,
             shuffle=True,
             augmentation=data.DetectionAugmentation(**self.recipe.augmentation.model_dump()),
             seed=self.recipe.seed,
@@ -215,7 +248,10 @@ class COCOScore(keras.callbacks.Callback):
     def _evaluate(self, model):
         scores = evaluate(model, self.test_data, self.image_size, batch_size=self.batch_size)
         batches = self.test_data.batches(
-            self.batch_size, self.image_size, bounding_box_format=model.bounding_box_format
+            self.batch_size,
+            self.image_size,
+            bounding_box_format=model.bounding_box_format,
+            preprocess=model.info.preprocessing.normalize,
         )
         losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
         return scores.metrics | losses

@@ -7,17 +7,28 @@ import math
 import time
 
 import keras
+import numpy as np
 
 from keras_spd import registered  # noqa: F401 (classes in files)
 from keras_spd.files import whole_file, write_json
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.copies import copy_model
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import distribute
 from keras_spd.training.errors import explained
+from keras_spd.training.freezing import carry_over, freeze
+from keras_spd.training.given import find_given, name_given, without_class_map
 from keras_spd.training.lock import locked
 from keras_spd.training.recipe import differences
-from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveBest, SaveState, restore_state
+from keras_spd.training.run_folder import (
+    LogEpochs,
+    RunFolder,
+    SaveBest,
+    SaveState,
+    restore_state,
+    saved_epochs,
+)
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
 
 _log = logging.getLogger(__name__)
@@ -32,6 +43,7 @@ def train(
     recipe,
     run_folder,
     *,
+    model=None,
     train_data=None,
     test_data=None,
     resume=False,
@@ -45,6 +57,11 @@ def train(
             that one.
         run_folder: Path of the folder for logs, weights and results; see
             `keras_spd/training/run_folder.py` for what is in it.
+        model: What is trained in place of the recipe's network: a `Detector` (converted by
+            `to_spd`, on a backbone of your own, ...) or a functional or Sequential classifier, or
+            the path of one, as `keras_spd.predict.load_model` reads it. It is copied. If the data
+            have other classes, outputs of classes of the same name are kept, and
+            `recipe.model.class_map` maps other names. The run folder keeps it in `start.keras`.
         train_data: `ClassificationData` or `DetectionData` in place of the recipe's.
         test_data: The same for the data that is scored.
         resume: Boolean, whether to go on where a run in the same folder was stopped. The schedule,
@@ -68,20 +85,30 @@ def train(
 
     >>> recipe = keras_spd.training.load_recipe("short", dataset="cifar10")
     >>> model = keras_spd.training.train(recipe, "runs/first")
+    >>> converted = keras_spd.to_spd(model)
+    >>> keras_spd.training.train(recipe, "runs/converted", model=converted)
     """
     distribution = distribute(devices)  # first: workers meet before anything is computed
     folder = RunFolder(run_folder)
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
             stack.enter_context(locked(folder.lock))
+        recipe, model = name_given(recipe, model)
         recipe = _find_recipe(recipe, folder, resume)
+        given = find_given(recipe, model, folder.start_model)
+        of_task = without_class_map(recipe) if folder.start_model.is_file() else recipe
         distribution.check_batch_size(recipe.batch_size)
         stack.enter_context(explained(folder, recipe.batch_size))
-        task = _TASKS[recipe.task](recipe, train_data, test_data)
+        task = _TASKS[recipe.task](of_task, train_data, test_data, given)
         if distribution.is_chief:
             folder.start(recipe, resumed=resume and folder.state.is_file())
-        _train(task, folder, distribution, resume, verbose)
-        return _finish(task, folder) if distribution.is_chief else None
+        keras.utils.set_random_seed(recipe.seed)
+        start = build(task)
+        if given is not None and distribution.is_chief and not folder.start_model.is_file():
+            with whole_file(folder.start_model) as unfinished:
+                start.save(unfinished)
+        _train(task, start, folder, distribution, resume, verbose)
+        return _finish(task, start, folder) if distribution.is_chief else None
 
 
 def _find_recipe(recipe, folder, resume):
@@ -102,36 +129,52 @@ def _find_recipe(recipe, folder, resume):
     return stored or recipe
 
 
-def _train(task, folder, distribution, resume, verbose):
-    """Fits a task's model, from the start or from the state in the folder."""
+def _train(task, start, folder, distribution, resume, verbose):
+    """Fits a copy of the model `start`, from there or from the state in the folder."""
     recipe = task.recipe
-    keras.utils.set_random_seed(recipe.seed)
+    steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
+    resumes = resume and folder.state.is_file()
+    first_epoch = saved_epochs(folder.state) if resumes else 0
+    thaw_at = recipe.freeze.until(recipe.epochs)
     with distribution.scope():
-        model = build(task, recipe.precision)
-        steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
+        model = copy_model(start, recipe.precision)
+        frozen = freeze(model, recipe.freeze.layers) if first_epoch <= thaw_at else []
         task.compile(model, make_optimizer(recipe, steps_per_epoch))
-        first_epoch = 0
-        if resume and folder.state.is_file():
-            first_epoch = restore_state(model, folder.state)
+        if resumes:
+            restore_state(model, folder.state)
     if first_epoch >= recipe.epochs:
         _log.warning("The run in %s has been through its %d epochs.", folder.path, recipe.epochs)
-    else:
-        if distribution.is_chief:
-            folder.forget_epochs(first_epoch)
-            images, boxes, labels = task.shown(first_epoch)
-            names = task.train_data.class_names
-            draw_training_images(
-                images, boxes, folder.training_images, labels=labels, class_names=names
-            )
-        callbacks = _callbacks(task, folder, first_epoch, distribution)
+        return
+    if distribution.is_chief:
+        folder.forget_epochs(first_epoch)
+        images, boxes, labels = task.shown(first_epoch)
+        names = task.train_data.class_names
+        draw_training_images(
+            images, boxes, folder.training_images, labels=labels, class_names=names
+        )
+    for last_epoch in sorted({thaw_at, recipe.epochs} - set(range(first_epoch + 1))):
+        if frozen and first_epoch == thaw_at:
+            with distribution.scope():
+                _thaw(task, model, frozen, steps_per_epoch)
+        callbacks = _callbacks(task, start, folder, first_epoch, distribution)
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch))
-            _fit(model, task, first_epoch, steps_per_epoch, callbacks, verbose)
+            _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose)
+        first_epoch = last_epoch
 
 
-def _finish(task, folder):
-    """Saves and scores the best weights of a run, and returns their model, in float32."""
-    trained = build(task, "float32")
+def _thaw(task, model, frozen, steps_per_epoch):
+    """Makes frozen layers trainable again; the optimizer continues."""
+    for layer in frozen:
+        layer.trainable = True
+    former = model.optimizer
+    task.compile(model, make_optimizer(task.recipe, steps_per_epoch))
+    model.optimizer.build(model.trainable_variables)
+    carry_over(former, model.optimizer, model.trainable_variables)
+
+
+def _finish(task, trained, folder):
+    """Loads, saves and scores the best weights of a run, and returns their model, in float32."""
     folder.load_best(trained)
     with whole_file(folder.model) as unfinished:
         trained.save(unfinished)
@@ -150,10 +193,10 @@ def _finish(task, folder):
     return trained
 
 
-def build(task, precision):
-    """Builds a task's model in a given precision."""
+def build(task):
+    """Builds a task's model, in float32."""
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
+    keras.config.set_dtype_policy("float32")
     try:
         return task.build()
     finally:
@@ -195,7 +238,7 @@ def make_optimizer(recipe, steps_per_epoch):
     )
 
 
-def _callbacks(task, folder, first_epoch, distribution):
+def _callbacks(task, start, folder, first_epoch, distribution):
     recipe, score = task.recipe, task.best_by
     stop = keras.callbacks.TerminateOnNaN()
     average, back = [], []
@@ -208,7 +251,7 @@ def _callbacks(task, folder, first_epoch, distribution):
     known = (row[score] for row in rows if not math.isnan(row.get(score, math.nan)))
     twin = None
     if distribution.replicas > 1:
-        twin = build(task, recipe.precision)
+        twin = copy_model(start, recipe.precision)
         task.compile(twin, None)
     best = SaveBest(folder.best, score, max(known, default=float("-inf")))
     return [
@@ -251,20 +294,43 @@ class _SwapBack(keras.callbacks.Callback):
         self.swap.on_test_end()
 
 
-def _fit(model, task, first_epoch, steps_per_epoch, callbacks, verbose):
+class _StopAfter(keras.callbacks.Callback):
+    """Ends `fit` after an epoch before the last one, and keeps the weights.
+
+    Keras ends `fit` by putting the average of the weights in their place.
+    """
+
+    def __init__(self, last_epoch):
+        super().__init__()
+        self.last_epoch = last_epoch
+        self._weights = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == self.last_epoch < self.params["epochs"]:
+            variables = self.model.trainable_variables
+            self._weights = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
+            self.model.stop_training = True
+
+    def put_back(self):
+        for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
+            variable.assign(value)
+
+
+def _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose):
     if keras.backend.backend() != "torch":  # which runs step by step
         _log.info("%s: building the graph, about 20 s.", model.name)
-    batches = task.train_batches(first_epoch)
+    batches, stop = task.train_batches(first_epoch), _StopAfter(last_epoch)
     history = model.fit(
         batches,
         epochs=task.recipe.epochs,
         initial_epoch=first_epoch,
         # A `tf.data` stream goes through all epochs; a PyDataset is iterated once an epoch.
         steps_per_epoch=None if isinstance(batches, keras.utils.PyDataset) else steps_per_epoch,
-        callbacks=callbacks,
+        callbacks=[*callbacks, stop],
         shuffle=False,  # `batches` are; Keras would shuffle them once more, by a state of its own
         verbose=verbose,
     )
+    stop.put_back()
     if any(loss != loss for loss in history.history.get("loss", [float("nan")])):
         raise ValueError(
             f"The loss became NaN in epoch {first_epoch + len(history.epoch)}. Lower "

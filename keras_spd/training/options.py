@@ -6,6 +6,7 @@ _DATA = "the data say it"
 # Arguments that have a place of their own.
 _ELSEWHERE = {
     "weights": "give it as `model.weights`, on the command line as `--weights`",
+    "class_map": "give it as `model.class_map`, on the command line as `--class-map`",
     "size": "it is part of `model.name`",
     "classes": _DATA,
     "class_names": _DATA,

@@ -21,6 +21,8 @@ class Model(_Section):
     weights: str | None = None
     """What training starts from: the name of weights of the package, or the path of a file, as the
     constructor's `weights` takes them; random weights by default."""
+    class_map: dict[str, str] = {}
+    """Classes of the data to classes of `weights`, where the names differ."""
     options: dict[str, Any] = {}
     """Further arguments of the constructor, such as `downsampling = "strided"`."""
 
@@ -57,6 +59,18 @@ class Schedule(_Section):
     """cosine: the last rate, as a share of the peak."""
 
 
+class Freeze(_Section):
+    layers: list[str] = []
+    """Layers that are not trained at first: names, beginnings of names such as `stage2`, or
+    `backbone`. Their batch norms are in inference mode."""
+    epochs: int | None = pydantic.Field(default=None, ge=1)
+    """After how many epochs all layers are trained; never by default."""
+
+    def until(self, epochs: int) -> int:
+        """Returns how many epochs of a run of `epochs` have frozen layers."""
+        return min(self.epochs or epochs, epochs) if self.layers else 0
+
+
 class Recipe(_Section):
     """A training run as data; what classifiers and detectors share.
 
@@ -78,6 +92,7 @@ class Recipe(_Section):
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
+    freeze: Freeze = Freeze()
 
     def to_toml(self):
         """Returns the text of a recipe file that `load_recipe` reads back."""

@@ -3,6 +3,7 @@
 | file | what |
 | --- | --- |
 | `recipe.toml` | the resolved recipe; `load_recipe` reads it |
+| `start.keras` | the model that training started from, if it was given as `model` |
 | `environment.json` | versions, platform, command line and git state, of resuming too |
 | `log.csv` | losses and metrics of every epoch |
 | `training_images.png` | images of the first batch, augmented, with their boxes |
@@ -36,6 +37,7 @@ from keras_spd.training.recipe import load_recipe
 from keras_spd.weights.keras_file import save_weights_file
 
 _log = logging.getLogger(__name__)
+START_MODEL = "start.keras"
 _EPOCHS = "keras_spd_epochs"
 
 
@@ -59,6 +61,7 @@ class RunFolder:
             raise ValueError(f"Cannot write to the run folder {self.path}: {error}.") from error
         self.lock = self.path / ".lock"
         self.recipe = self.path / "recipe.toml"
+        self.start_model = self.path / START_MODEL
         self.environment = self.path / "environment.json"
         self.log = self.path / "log.csv"
         self.training_images = self.path / "training_images.png"

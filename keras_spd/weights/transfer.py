@@ -97,7 +97,9 @@ def transfer(
             if array is None or len(trained.anchors.get(level, ())) != anchors:
                 fresh.add(f"head_{level.lower()}")
                 continue
-            array = _head(np.array(variable), array, anchors, trained.num_classes, classes)
+            array = keep_outputs(
+                np.array(variable), array, anchors, 5, trained.num_classes, classes
+            )
         elif array is None and "P2" not in trained.anchors and path.startswith(_OF_P2):
             fresh.add(re.sub(r"_(conv|bn|cv\d|block\d+).*", "", path))
             continue
@@ -196,27 +198,49 @@ def _find(trained, path, shape, variables):
     return array
 
 
-def _head(values, array, anchors, num_classes, classes):
-    """Returns first values of a head with the outputs that are kept."""
+def keep_outputs(
+    values: np.ndarray,
+    array: np.ndarray,
+    groups: int,
+    before: int,
+    num_classes: int,
+    kept: Mapping[int, int],
+) -> np.ndarray:
+    """Returns first values of a head with the outputs that are kept.
+
+    Args:
+        values: Kernel or bias of a new head, its outputs in the last axis.
+        array: That of the trained one.
+        groups: How often all outputs come: the number of anchors.
+        before: How many outputs stand before those of classes: 5, boxes and objectness.
+        num_classes: Classes of the trained one.
+        kept: `{index of a class: its index in the trained one}`.
+    """
     if values.shape[:-1] != array.shape[:-1]:
         return array  # another size of network, which is refused
     shape = values.shape
-    values = values.reshape(*shape[:-1], anchors, -1)
-    array = array.reshape(*shape[:-1], anchors, 5 + num_classes)
-    values[..., :5] = array[..., :5]
-    for index, known in classes.items():
-        values[..., 5 + index] = array[..., 5 + known]
+    values = values.reshape(*shape[:-1], groups, -1)
+    array = array.reshape(*shape[:-1], groups, before + num_classes)
+    values[..., :before] = array[..., :before]
+    for index, known in kept.items():
+        values[..., before + index] = array[..., before + known]
     return values.reshape(shape)
+
+
+def describe_new(
+    kept: Mapping[int, int], num_classes: int, class_names: tuple[str, ...] | None
+) -> str:
+    """Says which outputs start anew, `"the outputs of 1 of 4 classes (bicycle)"`."""
+    new = [index for index in range(num_classes) if index not in kept]
+    which = f" ({_shorten([class_names[index] for index in new])})" if class_names else ""
+    return f"the outputs of {len(new)} of {num_classes} classes{which}"
 
 
 def _report(trained, model, fresh, classes):
     """Logs and returns what was transferred: nothing is said of a network that is the same."""
-    new = [index for index in range(model.num_classes) if index not in classes]
-    names = model.info.class_names
     but = []
-    if new:
-        which = f" ({_shorten([names[index] for index in new])})" if names else ""
-        but.append(f"the outputs of {len(new)} of {model.num_classes} classes{which}")
+    if len(classes) < model.num_classes:
+        but.append(describe_new(classes, model.num_classes, model.info.class_names))
     if fresh:
         but.append(f"{', '.join(sorted(fresh))}")
     dropped = set(trained.anchors) - set(model.anchors)

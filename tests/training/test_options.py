@@ -57,7 +57,7 @@ def test_a_type_error_inside_a_constructor_is_not_blamed_on_the_options(monkeypa
     task = classifier()
     monkeypatch.setattr(task, "build", lambda: None + 1)
     with pytest.raises(TypeError, match="unsupported operand"):
-        fit.build(task, "float32")
+        fit.build(task)
 
 
 def loss_of(task, model):
@@ -71,7 +71,7 @@ def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities():
     for options in ({}, {"classifier_activation": None}):
         task = classifier(**{"model.options": options})
         keras.utils.set_random_seed(0)
-        model = fit.build(task, "float32")
+        model = fit.build(task)
         losses.append(loss_of(task, model))
         losses.append(task.score(model, None)["test_loss"])
     assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)
@@ -82,7 +82,7 @@ def test_the_box_format_of_a_detector_changes_no_loss(tmp_path):
     for box_format in ("xyxy", "center_xywh"):
         task = detector(tmp_path / box_format, **{"model.options.bounding_box_format": box_format})
         keras.utils.set_random_seed(0)
-        losses.append(loss_of(task, fit.build(task, "float32")))
+        losses.append(loss_of(task, fit.build(task)))
         images, boxes, _ = task.shown(0)
         assert (boxes[..., 2:] >= boxes[..., :2]).all()
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
@@ -91,7 +91,7 @@ def test_the_box_format_of_a_detector_changes_no_loss(tmp_path):
 def test_weights_are_what_training_starts_from(tmp_path, caplog):
     task = detector(tmp_path, **{"model.weights": "bccd", "model.options.anchors": ANCHORS})
     assert "A detector that learns from nothing" not in caplog.text
-    model = fit.build(task, "float32")
+    model = fit.build(task)
     preset = YOLOV5SPD("n", weights="bccd").network
     name = "stem_conv"
     [kernel] = [w for w in model.network.weights if w.path.startswith(name) and "kernel" in w.path]

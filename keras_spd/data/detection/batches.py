@@ -27,6 +27,7 @@ class DetectionBatches(keras.utils.PyDataset):
         image_size,
         *,
         bounding_box_format="xyxy",
+        preprocess=None,
         shuffle=False,
         augmentation=None,
         seed=0,
@@ -42,6 +43,7 @@ class DetectionBatches(keras.utils.PyDataset):
         self.batch_size = min(batch_size, data.num_images)
         self.image_size = tuple(image_size)
         self.bounding_box_format = check_box_format(bounding_box_format)
+        self.preprocess = preprocess
         self.shuffle = shuffle
         self.augmentation = augmentation
         self.seed = seed
@@ -80,6 +82,8 @@ class DetectionBatches(keras.utils.PyDataset):
                     )
                 )
         images = np.stack([sample[0] for sample in samples]).astype("float32")
+        if self.preprocess is not None:
+            images = self.preprocess(images)
         boxes, classes = pad_boxes([sample[1] for sample in samples], [s[2] for s in samples])
         if self.bounding_box_format != "xyxy":
             converted = convert_boxes(boxes, "xyxy", self.bounding_box_format, self.image_size)

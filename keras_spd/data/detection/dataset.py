@@ -100,6 +100,7 @@ class DetectionData:
         image_size,
         *,
         bounding_box_format="xyxy",
+        preprocess=None,
         shuffle=False,
         augmentation=None,
         seed=0,
@@ -112,6 +113,8 @@ class DetectionData:
             batch_size: Integer.
             image_size: `(height, width)` of the network's input, in pixels.
             bounding_box_format: Format of the boxes, any of Keras and keras-cv.
+            preprocess: Function from float32 images 0..255, NumPy arrays, to network inputs, such
+                as `model.info.preprocessing.normalize`; `None` for pixels as they are.
             shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
             augmentation: `DetectionAugmentation` or `None`.
             seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
@@ -134,6 +137,7 @@ class DetectionData:
             batch_size,
             image_size,
             bounding_box_format=bounding_box_format,
+            preprocess=preprocess,
             shuffle=shuffle,
             augmentation=augmentation,
             seed=seed,

@@ -1,0 +1,126 @@
+"""A trained model for other classes: outputs of the same classes are kept, others start anew."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_spd.applications.yolo_blocks import DetectionBias
+from keras_spd.detection.anchors import level_stride
+from keras_spd.detection.detector import Detector
+from keras_spd.image_model import ImageModel, ModelInfo
+from keras_spd.surgery import graph
+from keras_spd.surgery.to_spd import with_network
+from keras_spd.weights.transfer import (
+    TrainedDetector,
+    describe_new,
+    keep_outputs,
+    match_classes,
+)
+
+_log = logging.getLogger(__name__)
+
+
+def with_classes(
+    model: keras.Model, class_names: tuple[str, ...], class_map: Mapping[str, str] | None = None
+) -> keras.Model:
+    """Returns a copy of a detector or classifier that has an output for each class.
+
+    Outputs of classes of the same name are kept, of a detector also boxes and objectness; outputs
+    of other classes start anew. If the model has no names, all are kept where the number of classes
+    is the same.
+
+    Args:
+        model: `Detector`; or a functional or Sequential classifier whose outputs come from a dense
+            layer, with or without an activation behind it.
+        class_names: One name for each class.
+        class_map: `{class: class of the model}` where the names differ.
+
+    Returns:
+        `Detector` or `ImageModel`.
+
+    Raises:
+        ValueError: If the model is neither, or `class_map` names unknown classes.
+
+    Example:
+
+    >>> with_classes(model, ("cat", "fox")).info.class_names
+    ('cat', 'fox')
+    """
+    detects = isinstance(model, Detector)
+    if not detects:
+        graph.check_graph(model, "training.train")
+    info = getattr(model, "info", None) or ModelInfo()
+    former = model.num_classes if detects else model.output_shape[-1]
+    trained = TrainedDetector(model.name, {}, former, {}, info.class_names)
+    kept = match_classes(trained, len(class_names), class_names, class_map)
+    if len(kept) < len(class_names):
+        _log.warning(
+            "%s: all weights but %s, which start anew.",
+            model.name,
+            describe_new(kept, len(class_names), class_names),
+        )
+    as_it_is = former == len(class_names) and kept == {index: index for index in range(former)}
+    if detects:
+        heads = {} if as_it_is else _heads(model, len(class_names))
+        network = _rebuild(model.network, heads, 5, former, kept)
+        nameless = with_network(model, model.network)
+        nameless.info = dataclasses.replace(info, class_names=None)
+        copy = with_network(nameless, network)
+        copy.info = dataclasses.replace(info, class_names=class_names)
+        return copy
+    functional = keras.Model(model.inputs, model.outputs, name=model.name)
+    heads = {} if as_it_is else _classifier_head(functional, len(class_names))
+    copy = _rebuild(functional, heads, 0, former, kept)
+    return ImageModel(
+        copy.inputs,
+        copy.outputs[0],
+        name=model.name,
+        info=dataclasses.replace(info, class_names=class_names),
+        pyramid_level_inputs=getattr(model, "pyramid_level_inputs", None),
+    )
+
+
+def _heads(model: Detector, num_classes: int) -> dict[Any, tuple[Any, int]]:
+    """Returns `{head: (new one, number of anchors)}`."""
+    connections, heads = graph.Connections(model.network), {}
+    for level, tensor in model.network.output.items():
+        head = connections.producer(tensor._keras_history.operation)
+        if not isinstance(head, keras.layers.Conv2D):
+            raise ValueError(
+                f"The outputs of `{model.name}` at {level} do not come from a convolution, so that "
+                f"its classes cannot be changed. It has {model.num_classes}, and the data "
+                f"{num_classes}."
+            )
+        anchors = len(model.anchors[level])
+        new = type(head).from_config({**head.get_config(), "filters": anchors * (5 + num_classes)})
+        fan_in = head.kernel.shape[2]
+        new.bias_initializer = DetectionBias(num_classes, level_stride(level), fan_in)
+        heads[head] = (new, anchors)
+    return heads
+
+
+def _classifier_head(model: keras.Model, num_classes: int) -> dict[Any, tuple[Any, int]]:
+    layer, connections = model.outputs[0]._keras_history.operation, graph.Connections(model)
+    while isinstance(layer, (keras.layers.Activation, keras.layers.Softmax)):
+        layer = connections.producer(layer)
+    if not isinstance(layer, keras.layers.Dense):
+        raise ValueError(
+            f"The outputs of `{model.name}` do not come from a dense layer, so that its classes "
+            f"cannot be changed. It has {model.output_shape[-1]}, and the data {num_classes}. Put "
+            f"a `keras.layers.Dense({num_classes})` in the place of its last layers."
+        )
+    return {layer: (type(layer).from_config({**layer.get_config(), "units": num_classes}), 1)}
+
+
+def _rebuild(network, heads, before, former, kept):
+    """Returns a copy of a network with new heads, and what they keep of the old ones."""
+    copy = graph.rebuild(network, {id(head): [new] for head, (new, _) in heads.items()})
+    for head, (new, anchors) in heads.items():
+        for ours, theirs in zip(new.variables, head.variables, strict=True):
+            first, trained = (np.array(keras.ops.convert_to_numpy(v)) for v in (ours, theirs))
+            ours.assign(keep_outputs(first, trained, anchors, before, former, kept))
+    return copy

@@ -1,0 +1,32 @@
+"""Copies of a model in another precision: to train, to score on one device, and to keep."""
+
+import keras
+
+from keras_spd.detection.detector import Detector
+from keras_spd.surgery import graph
+from keras_spd.surgery.to_spd import with_network
+
+
+def copy_model(model: keras.Model, precision: str) -> keras.Model:
+    """Returns a copy of a float32 model, with its weights, that computes in another precision.
+
+    Weights and the layers that return the model's outputs stay float32, as Keras' guide to mixed
+    precision advises.
+
+    Args:
+        model: `Detector`, functional or Sequential model.
+        precision: Name of a Keras dtype policy, such as `"mixed_bfloat16"`.
+
+    Example:
+
+    >>> copy_model(model, "mixed_bfloat16").get_layer("stem_conv").compute_dtype
+    'bfloat16'
+    """
+    detects = isinstance(model, Detector)
+    copy = with_network(model, model.network) if detects else graph.rebuild(model)
+    network = copy.network if detects else copy
+    last = {id(tensor._keras_history.operation) for tensor in network.outputs}
+    for layer in copy._flatten_layers():
+        if id(layer) not in last and layer.dtype_policy.name == "float32":
+            layer.dtype_policy = precision
+    return copy

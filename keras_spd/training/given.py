@@ -1,0 +1,68 @@
+"""A model that is trained in place of one that a recipe names."""
+
+import os
+import pathlib
+from typing import Any
+
+import keras
+
+from keras_spd.predict.loading import load_model
+from keras_spd.training.recipe import Recipe
+from keras_spd.training.run_folder import START_MODEL
+
+_SUFFIXES = (".keras", ".pt", ".pth", ".safetensors")
+
+
+def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
+    """Returns a recipe whose `model.name` names a given model, and the model or its path.
+
+    Args:
+        recipe: The recipe, or `None` to resume.
+        model: `model` of `training.train`.
+
+    Raises:
+        ValueError: If the recipe says what contradicts a given model.
+    """
+    if recipe is None:
+        return recipe, model
+    if model is None:
+        return recipe, recipe.model.name if _is_file(recipe.model.name) else None
+    name = recipe.model.name
+    if isinstance(model, (str, os.PathLike)):
+        name = str(model)
+    elif not _is_file(name):
+        name = START_MODEL
+    update = {"model": recipe.model.model_copy(update={"name": name})}
+    return recipe.model_copy(update=update), model
+
+
+def find_given(recipe: Recipe, model: Any, kept: pathlib.Path) -> keras.Model | None:
+    """Returns the model to train if one is given, else `None`.
+
+    Args:
+        recipe: The recipe that counts.
+        model: Model, its path, or `None`.
+        kept: `start.keras` of the run folder, which counts if it is there.
+    """
+    if not _is_file(recipe.model.name):
+        return None
+    for field in ("weights", "options"):
+        if value := getattr(recipe.model, field):
+            raise ValueError(
+                f"`model.{field}` is for networks that are built by name; a given model has its "
+                f"own. Received: model.{field}={value!r} and the model {recipe.model.name}."
+            )
+    if kept.is_file():
+        return load_model(kept)
+    given = recipe.model.name if model is None else model
+    return load_model(given) if isinstance(given, (str, os.PathLike)) else given
+
+
+def without_class_map(recipe: Recipe) -> Recipe:
+    """Returns the recipe for a model that has the classes of the data already."""
+    model = recipe.model.model_copy(update={"class_map": {}})
+    return recipe.model_copy(update={"model": model})
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(_SUFFIXES)

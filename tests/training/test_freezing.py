@@ -1,0 +1,84 @@
+"""Layers that are not trained at first."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_spd import data
+from keras_spd.applications import YOLOV5SPD
+from keras_spd.training import fit as fit_module
+from keras_spd.training import load_recipe, train
+from keras_spd.training.freezing import freeze
+from keras_spd.training.run_folder import RunFolder, SaveState
+
+OVERRIDES = {"batch_size": 16, "optimizer.learning_rate": 0.005, "optimizer.average": 0.5}
+
+
+@pytest.fixture
+def cells():
+    images, labels = data.load_blood_cells("train").batches(64)[0]
+    images = images[:, ::2, ::2]
+    parts = slice(32), slice(32, 48)
+    train_data, test_data = (data.from_arrays(images[part], labels[part]) for part in parts)
+    return {"train_data": train_data, "test_data": test_data}
+
+
+def recipe_of(num_epochs, **freezing):
+    freezing = {f"freeze.{field}": value for field, value in freezing.items()}
+    return load_recipe("demo", overrides={**OVERRIDES, "epochs": num_epochs, **freezing})
+
+
+@pytest.mark.slow
+def test_frozen_layers_keep_weights_and_statistics(tmp_path, cells):
+    recipe = recipe_of(1, layers=["stem", "stage1"])
+    model = train(recipe, tmp_path, **cells, verbose=0)
+    keras.utils.set_random_seed(recipe.seed)
+    start = fit_module.build(fit_module.ClassificationTask(recipe, **cells))
+    for ours, before in zip(model.variables, start.variables, strict=True):
+        same = np.array_equal(ours, before)
+        assert same == ours.path.startswith(("stem", "stage1")), ours.path
+    assert model.get_layer("stem_bn").trainable
+
+
+@pytest.mark.slow
+def test_a_run_resumes_across_the_unfreezing_as_if_unbroken(tmp_path, cells, monkeypatch):
+    recipe = recipe_of(4, layers=["backbone"], epochs=2)
+    unbroken = train(recipe, tmp_path / "unbroken", **cells, verbose=0)
+    stops, save = [1, 2, 3], SaveState.on_epoch_end
+
+    def save_and_stop(self, epoch, logs=None):
+        save(self, epoch, logs)
+        if stops and epoch + 1 == stops[0]:
+            stops.pop(0)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SaveState, "on_epoch_end", save_and_stop)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, tmp_path / "stopped", **cells, resume=True, verbose=0)
+    resumed = train(None, tmp_path / "stopped", **cells, resume=True, verbose=0)
+    rows, expected = (RunFolder(tmp_path / name).read_log() for name in ("stopped", "unbroken"))
+    assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+    for row, other in zip(rows, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-3)
+    for ours, theirs in zip(resumed.get_weights(), unbroken.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_the_backbone_of_a_detector():
+    model = YOLOV5SPD("n", classes=2)
+    freeze(model, ["backbone"])
+    left = {variable.path.split("_")[0] for variable in model.trainable_variables}
+    assert left == {"lateral", "top", "bottom", "head"}
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["stagee2"], "Received: 'stagee2'. Did you mean 'stage2'.*there are: stem, stage2"),
+        (["backbone", "lateral", "top", "bottom", "head"], "leaves nothing of .* to train"),
+    ],
+)
+def test_what_cannot_be_frozen(names, message):
+    with pytest.raises(ValueError, match=message):
+        freeze(YOLOV5SPD("n", classes=2), names)

@@ -1,0 +1,137 @@
+"""Models that are trained in place of a recipe's network."""
+
+import json
+import logging
+
+import keras
+import numpy as np
+import pytest
+from drawings import write_drawings
+
+from keras_spd import data, to_spd
+from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
+from keras_spd.training import load_recipe, train
+from keras_spd.training.classes import with_classes
+from keras_spd.training.copies import copy_model
+from keras_spd.training.run_folder import RunFolder
+
+FEW = {"epochs": 1, "batch_size": 8, "precision": "mixed_bfloat16"}
+
+
+def tiny_classifier(classes=3, names=None, **facts):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="stem")(inputs)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    x = keras.layers.Dense(classes, activation="softmax", name="classes")(x)
+    return ImageModel(inputs, x, name="tiny", info=ModelInfo(class_names=names, **facts))
+
+
+def tiny_detector(input_range=(-1, 1)):
+    """A detector on a backbone of its own, which takes scaled pixels."""
+    x = inputs = keras.Input((None, None, 3))
+    for _ in range(5):
+        x = keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
+    backbone = ImageModel(inputs, x, name="own", info=ModelInfo(input_range=input_range))
+    names = ("disc", "ball")
+    return YOLOV5SPD((0.33, 0.125), backbone=backbone, classes=2, class_names=names)
+
+
+@pytest.fixture
+def cells():
+    images, labels = data.load_blood_cells("train").batches(64)[0]
+    images, names = images[:, ::2, ::2], ("basophil", "red", "white")
+    parts = slice(48), slice(48, 64)
+    return [data.from_arrays(images[part], labels[part], class_names=names) for part in parts]
+
+
+@pytest.mark.slow
+def test_a_converted_detector_is_trained_scored_and_resumed(tmp_path, caplog):
+    file = str(write_drawings(tmp_path / "drawings", 8))
+    few = FEW | {"data.train": file, "data.test": file, "data.image_size": [64, 64]}
+    few |= {"model.class_map": {"rectangle": "ball"}}
+    recipe = load_recipe("finetune", task="detection", overrides=few)
+    given = to_spd(tiny_detector())
+    model = train(recipe, tmp_path / "run", model=given, verbose=0)
+    assert model.info.class_names == ("rectangle", "disc")
+    assert model.info.input_range == (-1, 1) and model.info.image_size == (64, 64)
+    assert model.compute_dtype == "float32"
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["model"] == model.name and 0 <= results["AP"] <= 1
+    assert "start anew" not in caplog.text
+    resumed = train(None, tmp_path / "run", resume=True, verbose=0)
+    assert "start anew" not in caplog.text
+    for ours, theirs in zip(resumed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [row["epoch"] for row in RunFolder(tmp_path / "run").read_log()] == [0]
+
+
+@pytest.mark.slow
+def test_a_classifier_of_a_file_is_trained(tmp_path, cells):
+    given = tiny_classifier(names=("white", "red", "basophil"), input_range=(0, 1))
+    given.save(tmp_path / "tiny.keras")
+    recipe = load_recipe("demo", overrides=FEW | {"optimizer.learning_rate": 1e-9})
+    options = {"train_data": cells[0], "test_data": cells[1], "verbose": 0}
+    model = train(recipe, tmp_path / "run", model=tmp_path / "tiny.keras", **options)
+    assert model.info.class_names == ("basophil", "red", "white")
+    assert model.info.statistics is None and model.info.input_range == (0, 1)
+    # Nearly nothing was learned: the outputs are the given ones, in the order of the data.
+    kernel = np.array(given.get_layer("classes").kernel)[:, [2, 1, 0]]
+    np.testing.assert_allclose(model.get_layer("classes").kernel, kernel, atol=1e-5)
+    (tmp_path / "tiny.keras").unlink()  # the run folder has it
+    assert load_recipe(tmp_path / "run" / "recipe.toml").model.name.endswith("tiny.keras")
+    train(None, tmp_path / "run", resume=True, **options)
+
+
+def test_outputs_of_a_detector_by_name(rng):
+    model = tiny_detector()
+    images = rng.uniform(-1, 1, (1, 64, 64, 3)).astype("float32")
+    changed = with_classes(model, ("cube", "disc", "cone"), {"cone": "ball"})
+    for level, theirs in model(images).items():
+        ours = np.array(changed(images)[level])[..., [0, 1, 2, 3, 4, 6, 7]]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert changed.num_classes == 3 and changed.anchors == model.anchors
+    same = with_classes(changed, ("cube", "disc", "cone"))
+    np.testing.assert_array_equal(same(images)["P3"], changed(images)["P3"])
+
+
+def test_a_copy_computes_in_another_precision():
+    copy = copy_model(tiny_classifier(), "mixed_bfloat16")
+    policies = {layer.name: layer.compute_dtype for layer in copy.layers}
+    assert policies["stem"] == "bfloat16" and policies["classes"] == "float32"
+    assert all(variable.dtype == "float32" for variable in copy.variables)
+
+
+def test_a_model_that_does_not_say_how_images_are_normalised(tmp_path, cells, caplog):
+    from keras_spd.training.classification import ClassificationTask
+
+    recipe = load_recipe("demo", overrides=FEW)
+    with caplog.at_level(logging.WARNING):
+        model = ClassificationTask(recipe, *cells, given=tiny_classifier()).build()
+    assert "`tiny` does not say how its images are normalised" in caplog.text
+    assert model.info.statistics == recipe_statistics(recipe)
+
+
+def recipe_statistics(recipe):
+    from keras_spd.applications import get_statistics
+
+    return get_statistics(recipe.data.statistics)
+
+
+@pytest.mark.parametrize(
+    "task, given, overrides, message",
+    [
+        ("classification", tiny_detector, {}, "Received: start.keras, the Detector"),
+        ("detection", tiny_classifier, {}, "trains a `keras_spd.applications.Detector`"),
+        ("classification", tiny_classifier, {"model.weights": "cifar10"}, "`model.weights` is for"),
+        ("classification", lambda: tiny_classifier(2, "ab"), {}, "images of .16, 16, 3."),
+    ],
+)
+def test_what_is_refused(tmp_path, cells, task, given, overrides, message):
+    recipe = load_recipe(
+        "short", task=task, dataset="cifar10" if task != "detection" else None, overrides=overrides
+    )
+    if message.startswith("images of"):
+        cells = [data.from_arrays(np.zeros((8, 24, 24, 3), "uint8"), np.arange(8) % 2)] * 2
+    with pytest.raises(ValueError, match=message):
+        train(recipe, tmp_path, model=given(), train_data=cells[0], test_data=cells[1])
