@@ -52,7 +52,8 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="CLASS=OTHER",
-            help="A class of your data that the weights or the model know by another name, e.g. vessel=boat.",
+            help="A class of your data that the weights or the model know by another name, "
+            "e.g. vessel=boat.",
         ),
     ] = None,
     recipe: Annotated[

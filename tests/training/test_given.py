@@ -3,38 +3,18 @@
 import json
 import logging
 
-import keras
 import numpy as np
 import pytest
 from drawings import write_drawings
+from tiny import tiny_classifier, tiny_detector
 
 from keras_spd import data, to_spd
-from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 from keras_spd.training import load_recipe, train
 from keras_spd.training.classes import with_classes
 from keras_spd.training.copies import copy_model
 from keras_spd.training.run_folder import RunFolder
 
 FEW = {"epochs": 1, "batch_size": 8, "precision": "mixed_bfloat16"}
-
-
-def tiny_classifier(classes=3, names=None, **facts):
-    inputs = keras.Input((16, 16, 3))
-    x = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="stem")(inputs)
-    x = keras.layers.BatchNormalization(name="bn")(x)
-    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
-    x = keras.layers.Dense(classes, activation="softmax", name="classes")(x)
-    return ImageModel(inputs, x, name="tiny", info=ModelInfo(class_names=names, **facts))
-
-
-def tiny_detector(input_range=(-1, 1)):
-    """A detector on a backbone of its own, which takes scaled pixels."""
-    x = inputs = keras.Input((None, None, 3))
-    for _ in range(5):
-        x = keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
-    backbone = ImageModel(inputs, x, name="own", info=ModelInfo(input_range=input_range))
-    names = ("disc", "ball")
-    return YOLOV5SPD((0.33, 0.125), backbone=backbone, classes=2, class_names=names)
 
 
 @pytest.fixture
