@@ -1,11 +1,16 @@
 """Pascal VOC's format: an XML file of boxes for each image."""
 
+import math
+import os
 import pathlib
 import xml.etree.ElementTree as ElementTree
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
-from keras_spd.data.problems import Problems
-from keras_spd.images.read import SUFFIXES, ImageError, image_sizes
+from keras_spd.data.files import check_file, image_sizes, read_text
+from keras_spd.data.problems import Problems, shorten
+from keras_spd.images.read import SUFFIXES, ImageError
+
+_LARGEST = 1e9  # pixels; no image has as many on a side
 
 
 def read_voc(
@@ -49,16 +54,14 @@ def read_voc(
         content = _parse(file, problems)
         if content is None:
             continue
-        image = _find_image(file, content.findtext("filename"), folders)
+        name = (content.findtext("filename") or "").strip()
+        image = _find_image(file, name, folders)
         if image is None:
-            problems.add(file, f"its image {content.findtext('filename')} is not in {folders[0]}")
+            problems.add(file, f"its image {shorten(name)} is not in {folders[0]}")
             continue
-        try:
-            size = _annotated_size(image, content)
-        except ImageError as error:
-            problems.lines.append(str(error))
-            continue
-        parsed.append((number, image, size, *_objects(content, file, problems)))
+        size = _checked_size(image, file, content, problems)
+        if size is not None:
+            parsed.append((number, image, size, *_objects(content, file, problems)))
 
     seen = {name for *_, names in parsed for name in names}
     class_names = tuple(class_names) if class_names is not None else tuple(sorted(seen))
@@ -83,11 +86,37 @@ def read_voc(
     return DetectionData(tuple(found), class_names, ids, **problems.settle())
 
 
-def _annotated_size(image, content):
-    """Returns height and width as the image is shown, or as stored if the XML says that."""
-    shown, stored = image_sizes(image)
-    said = (content.findtext("size/height"), content.findtext("size/width"))
-    return stored if said == tuple(map(str, stored)) else shown
+def _checked_size(image, file, content, problems):
+    """Returns height and width as the image is shown, or as stored if the XML says that.
+
+    `None` after noting that the image cannot be read, or has another size than the XML says. Some
+    tools write no size, or 0.
+    """
+    try:
+        shown, stored = image_sizes(image)
+    except ImageError as error:
+        problems.lines.append(str(error))
+        return None
+    said = tuple(_number(content.findtext(f"size/{side}")) for side in ("height", "width"))
+    if not all(math.isfinite(side) and side > 0 for side in said):
+        return shown
+    for known in (shown, stored):
+        if said == known:
+            return known
+    height, width = said
+    problems.add(
+        file, f"says that {image} has height {height:g} and width {width:g}; it has {shown}"
+    )
+    return None
+
+
+def _number(text):
+    """Returns a number; NaN if it is none, or one that no file of pixels has."""
+    try:
+        number = float(text)
+    except (TypeError, ValueError):
+        return math.nan
+    return number if abs(number) <= _LARGEST else math.nan
 
 
 def _files(root, annotations, split, problems):
@@ -98,45 +127,56 @@ def _files(root, annotations, split, problems):
         lists = sorted(file.stem for file in listing.parent.glob("*.txt"))
         raise ValueError(f"{root} has no split {split!r}. It has: {', '.join(lists) or 'none'}.")
     files = []
-    for line in listing.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = read_text(listing).splitlines()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"Cannot read the split {listing}: {error}") from error
+    for line in lines:
         if not line.strip():
             continue
         # VOC's lists for one class have a 1 or -1 behind the name.
         candidates = [annotations / f"{name}.xml" for name in (line.strip(), line.split()[0])]
-        file = next((file for file in candidates if file.is_file()), None)
+        file = next((file for file in candidates if os.path.isfile(file)), None)
         if file is None:
-            problems.add(listing, f"names {line.strip()}, but there is no {candidates[0]}")
+            problems.add(listing, f"names {shorten(line.strip())}, which is not in {annotations}")
         else:
             files.append(file)
     return files
 
 
 def _parse(file, problems):
+    """Returns the root of an XML file, or `None` after noting what is wrong with it."""
     try:
-        content = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, OSError, UnicodeDecodeError) as error:
+        check_file(file)
+        content = file.read_bytes()
+        if b"<!ENTITY" in content.replace(b"\0", b""):  # also in UTF-16
+            raise ValueError("it declares entities, which can grow without bound")
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as error:
         problems.add(file, f"is not readable XML ({error})")
         return None
-    if content.tag != "annotation":
-        problems.add(file, f"is not a VOC annotation, but a <{content.tag}>")
+    if root.tag != "annotation":
+        problems.add(file, f"is not a VOC annotation, but a <{shorten(root.tag)}>")
         return None
-    return content
+    return root
 
 
 def _objects(content, file, problems):
+    """Returns boxes and class names of the objects."""
     boxes, names = [], []
     for element in content.iter("object"):
         name = (element.findtext("name") or "").strip()
         box = element.find("bndbox")
-        try:
-            if not name or box is None:
-                raise ValueError
-            x1, y1, x2, y2 = (
-                float(box.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")
-            )
-        except ValueError:
-            problems.add(file, f"an object ({name or 'no name'}) has no name or no usable box")
+        if not name or box is None:
+            what = "no box (`bndbox`)" if name else "no name"
+            problems.add(file, f"an object ({shorten(name)}) has {what}")
             continue
+        sides = [_number(box.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax")]
+        if not all(map(math.isfinite, sides)):
+            given = [box.findtext(key) for key in ("xmin", "ymin", "xmax", "ymax")]
+            problems.add(file, f"an object ({shorten(name)}) has the box {shorten(given)}")
+            continue
+        x1, y1, x2, y2 = sides
         boxes.append((x1 - 1, y1 - 1, x2, y2))
         names.append(name)
     return boxes, names
@@ -147,6 +187,6 @@ def _find_image(file, name, folders):
     names += [file.stem + suffix for suffix in SUFFIXES]
     for folder in folders:
         for name in names:
-            if (folder / name).is_file():
+            if os.path.isfile(folder / name):
                 return folder / name
     return None

@@ -1,6 +1,7 @@
 """Damaged data sets are read, or refused with a `ValueError`, within a second."""
 
 import json
+import os
 import pathlib
 import time
 
@@ -105,6 +106,44 @@ def damage_yolo(folder, rng):
         (folder / name).write_bytes(encoded)
 
 
+def voc(name="a"):
+    words = [
+        *("<annotation>", "<filename>", f"{name}.png", "</filename>"),
+        *("<size>", "<width>", "60", "</width>", "<height>", "40", "</height>", "</size>"),
+    ]
+    for label in ("cat", "dog"):
+        words += ["<object>", "<name>", label, "</name>", "<bndbox>"]
+        for side, value in zip(("xmin", "ymin", "xmax", "ymax"), (2, 3, 31, 22), strict=True):
+            words += [f"<{side}>", str(value), f"</{side}>"]
+        words += ["</bndbox>", "</object>"]
+    return [*words, "</annotation>"]
+
+
+XML = [
+    *("</object>", "<object>", "<a>", "<a/>", "&amp;", "&b;", "<![CDATA[x]]>", "<!-- x -->"),
+    *('<?xml version="1.0" encoding="gbk"?>', '<!DOCTYPE a [<!ENTITY b "x">]>', "<a>" * 5000),
+]
+
+
+def damage_voc(folder, rng):
+    """Changes some words of the annotations and the list of a split, or cuts one of them."""
+    files = {"Annotations/a.xml": voc(), "Annotations/b.xml": voc("b")}
+    files["ImageSets/Main/train.txt"] = ["a", "\n", "b", "\n"]
+    for _ in range(rng.integers(1, 4)):
+        words = files[list(files)[rng.integers(3)]]
+        place, changes = rng.integers(len(words)), [*WORDS, *XML]
+        change = changes[rng.integers(len(changes))]
+        words[place : place + rng.integers(3)] = [change.replace("\ud800", "")]
+    for name, words in files.items():
+        encoded = "".join(words).encode(
+            rng.choice(["utf-8", "utf-8", "utf-16", "cp1252"]), "replace"
+        )
+        if rng.random() < 0.1:
+            encoded = encoded[: rng.integers(len(encoded) + 1)] + bytes([rng.integers(256)])
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(encoded)
+
+
 def damage_image(folder, rng):
     """Cuts one image, or overwrites a byte of it."""
     file = folder / "images" / f"{rng.choice(['a', 'b'])}.png"
@@ -130,7 +169,13 @@ def read(source, on_problem):
 
 @pytest.mark.parametrize(
     ("damage", "name"),
-    [(damage_coco, "labels.json"), (damage_yolo, "data.yaml"), (damage_yolo, "data.yaml:val")],
+    [
+        (damage_coco, "labels.json"),
+        (damage_yolo, "data.yaml"),
+        (damage_yolo, "data.yaml:val"),
+        (damage_voc, "."),
+        (damage_voc, ".:train"),
+    ],
 )
 def test_damaged_data_are_read_or_refused(damage, name, tmp_path):
     read_ones = 0
@@ -141,8 +186,8 @@ def test_damaged_data_are_read_or_refused(damage, name, tmp_path):
         if rng.random() < 0.1:
             damage_image(folder, rng)
         try:
-            strict = read(folder / name, "error")
-            lenient = read(folder / name, "skip")
+            strict = read(f"{folder}/{name}", "error")
+            lenient = read(f"{folder}/{name}", "skip")
             check(strict)
             check(lenient)
         except Exception as error:
@@ -179,3 +224,60 @@ def test_without_damage(tmp_path):
     data = load_detection(pathlib.Path(tmp_path / "labels.json"))
     assert [len(image.boxes) for image in data.images] == [2, 2]
     check(data)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"<annotation>": '<!DOCTYPE a [<!ENTITY b "x">]><annotation>'}, "declares entities"),
+        ({"<annotation>": "<annotation>" + "<a>" * 100_000}, "is not readable XML"),
+        ({"<annotation>": '<?xml version="1.0" encoding="x-y"?><annotation>'}, "unknown encoding"),
+        ({"<annotation>": '<?xml version="1.0" encoding="gbk"?><annotation>'}, "multi-byte enc"),
+        ({"<annotation>": "<html>", "</annotation>": "</html>"}, "not a VOC annotation, but a <"),
+        ({"cat": " "}, "has no name"),
+        ({"<bndbox>": "<box>", "</bndbox>": "</box>"}, "'cat'. has no box"),
+        ({"31": "nan"}, "has the box .'2', '3', 'nan', '22'"),
+        ({"31": "1e400"}, "has the box"),
+        ({"31": "9" * 400}, "has the box"),
+        ({"<xmin>": "<x>", "</xmin>": "</x>"}, "has the box .None, '3'"),
+        ({"60": "40", "40": "60"}, r"has height 60 and width 40; it has \(40, 60\)"),
+        ({"60": "600", "40": "400"}, "has height 400 and width 600"),
+        ({"a.png": "y" * 5000, "<annotation>": "<annotation><a/>"}, ""),
+    ],
+)
+def test_hostile_xml(words, message, tmp_path):
+    write_images(tmp_path / "images")
+    text = "".join(words.get(word, word) for word in voc())
+    (tmp_path / "a.xml").write_text(text)
+    if not message:  # the image is found by the name of the file
+        assert len(load_detection(tmp_path).images[0].boxes) == 2
+        return
+    with pytest.raises(ValueError, match=message) as error:
+        load_detection(tmp_path)
+    assert "a.xml: " in str(error.value) and len(str(error.value)) < 700
+    (tmp_path / "b.xml").write_text("".join(voc("b")))
+    skipped = load_detection(tmp_path, on_problem="skip")
+    assert skipped.problems and len(skipped.images[-1].boxes) == 2
+
+
+@pytest.mark.parametrize("sides", [("0", "0"), ("", ""), ("60.0", "40.0"), ("inf", "-1")])
+def test_a_size_that_says_nothing(sides, tmp_path):
+    write_images(tmp_path / "images")
+    words = dict(zip(("60", "40"), sides, strict=True))
+    (tmp_path / "a.xml").write_text("".join(words.get(word, word) for word in voc()))
+    [image] = load_detection(tmp_path).images
+    assert image.size_hw == (40, 60) and len(image.boxes) == 2
+
+
+@pytest.mark.parametrize("name", ["a.xml", "a.png", "ImageSets/Main/train.txt"])
+def test_pipes_are_refused(name, tmp_path):
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("RGB", (60, 40)).save(tmp_path / "JPEGImages" / "a.png")
+    (tmp_path / "Annotations" / "a.xml").write_text("".join(voc()))
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    [file] = [path for path in tmp_path.rglob("*") if str(path).endswith(name)]
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(ValueError, match=file.name.split(".")[0]):
+        load_detection(f"{tmp_path}:train")
