@@ -63,7 +63,10 @@ class Distribution:
             model: Compiled Keras model, built in `scope`.
             batches: Iterable of `(images, targets)` as the model will see them.
         """
-        if self.replicas == 1 or keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() != "tensorflow":
+            return
+        if self.replicas == 1:
+            _build_metrics(model, next(iter(batches)))
             return
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
@@ -176,14 +179,23 @@ def _prepare_for_workers(model, batch):
     are built before. And it averages the logs of the workers along an axis that scalars lack. See
     https://github.com/keras-team/keras/issues/20585.
     """
-    symbolic = keras.tree.map_structure(
-        lambda array: keras.KerasTensor((None, *array.shape[1:]), array.dtype), batch
-    )
     with model.distribute_strategy.scope():
-        model._symbolic_build(data_batch=symbolic)
+        _build_metrics(model, batch)
     model._maybe_symbolic_build = lambda *args, **kwargs: None
     for name in ("train_step", "test_step"):
         setattr(model, name, _with_an_axis(getattr(model, name)))
+
+
+def _build_metrics(model, batch):
+    """Makes the variables of loss, metrics and optimizer.
+
+    `fit` leaves that to the first trace of its step, and TensorFlow traces a function that has
+    made variables once more, which doubles the time until the first step.
+    """
+    symbolic = keras.tree.map_structure(
+        lambda array: keras.KerasTensor((None, *array.shape[1:]), array.dtype), batch
+    )
+    model._symbolic_build(data_batch=symbolic)
 
 
 def _with_an_axis(step):

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 
+import keras
+import numpy as np
 import pytest
 from drawings import write_drawings
 
@@ -118,6 +120,18 @@ def test_two_workers_one_is_killed_and_the_job_resumes(tmp_path, drawings, one_d
     finish(*workers("detector", tmp_path, *arguments))
     assert_same_curve(tmp_path, one_device)
     assert json.loads((tmp_path / "results.json").read_text())["test_images"] == 16
+
+
+def test_a_step_is_traced_once():
+    """A trace that makes variables would be followed by another, which takes as long."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    step, traced = model.train_step, []
+    model.train_step = lambda data: (traced.append(data), step(data))[1]
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", metrics=["mae"])
+    batch = np.ones((2, 4)), np.ones((2, 3))
+    Distribution().prepare(model, [batch])
+    model.fit(*batch, verbose=0)
+    assert len(traced) == 1
 
 
 def test_a_batch_must_be_a_multiple_of_the_devices():
