@@ -114,7 +114,7 @@ def known_preprocessing(model):
             f"`{model.name}` does not know how its images are normalised, so that pixels would "
             "give wrong results. Say it with `keras_spd.applications.ModelInfo`: `model.info = "
             'dataclasses.replace(model.info, statistics="imagenet")` for an `ImageModel`, '
-            "`model = ImageModel(model.inputs, model.outputs, info=ModelInfo(...))` for any other "
+            "`model = ImageModel(model.input, model.output, info=ModelInfo(...))` for any other "
             "functional model. `statistics` is a name or `Statistics(mean, std)`; a network that "
             "scales inside or takes scaled pixels has `input_range=(0, 255)`, `(0, 1)` or `(-1, 1)`"
             " instead."
@@ -130,8 +130,8 @@ class ImageModel(keras.Model):
     has imported `keras_spd`; attributes hung on a plain functional model do not.
 
     Args:
-        inputs: As in `keras.Model`.
-        outputs: As in `keras.Model`.
+        inputs: As in `keras.Model`; a list of one tensor, such as `model.inputs`, is that tensor.
+        outputs: The same.
         name: Name of the model.
         info: `ModelInfo`, or its config.
         pyramid_level_inputs: Maps `"P3"` and the like to the name of the last layer whose output
@@ -150,6 +150,7 @@ class ImageModel(keras.Model):
     def __init__(
         self, inputs, outputs, name=None, *, info=None, pyramid_level_inputs=None, **kwargs
     ):
+        inputs, outputs = _single(inputs), _single(outputs)
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         if info is None:
             info = ModelInfo()
@@ -179,6 +180,10 @@ class ImageModel(keras.Model):
             "info": dataclasses.asdict(self.info),
             "pyramid_level_inputs": dict(self.pyramid_level_inputs),
         }
+
+
+def _single(tensors):
+    return tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
 
 
 def find_pyramid(model):

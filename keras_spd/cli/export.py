@@ -123,9 +123,10 @@ def export(
     from keras_spd import predict
     from keras_spd.detection.detector import Detector, standardize_image_size
     from keras_spd.export.serving import image_sides
-    from keras_spd.image_model import find_info
+    from keras_spd.image_model import known_preprocessing
 
     model = predict.load_model(weights)
+    max_value = known_preprocessing(model).max_value
     is_detector = isinstance(model, Detector)
     if is_detector:
         given = {"confidence_threshold": confidence, "iou_threshold": iou}
@@ -144,7 +145,6 @@ def export(
     else:
         read = _read_for_detector if is_detector else _read_for_classifier
         where = data, dataset, images, data_dir, on_problem
-        max_value = info.max_value if (info := find_info(model)) else None
         pixels = {size: read(*where, size, max_value) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     typer.echo(f"Converting {weights}: up to a minute.", err=True)

@@ -1,18 +1,16 @@
 """Typical images, from which the ranges of values in 8 bits are taken."""
 
 import numpy as np
-from PIL import Image
 
 
-def check_calibration(data, are_pixels):
+def check_calibration(data):
     """Returns calibration images as a list of float32 arrays `(height, width, channels)`.
 
     Args:
         data: As `representative_data` of `export_tflite`.
-        are_pixels: Whether they must be pixels from 0 to 255.
 
     Raises:
-        ValueError: If there are none, or they are not what a file takes.
+        ValueError: If there are none, or they are not pixels from 0 to 255.
     """
     if data is None:
         raise ValueError(
@@ -28,32 +26,38 @@ def check_calibration(data, are_pixels):
             "`representative_data` must hold images of shape (height, width, channels). "
             f"Received: {shape}."
         )
-    if are_pixels:
-        highest = max(float(image.max()) for image in images)
-        if not 1 < highest <= 255 or min(float(image.min()) for image in images) < 0:
-            raise ValueError(
-                "`representative_data` must have pixels from 0 to 255. "
-                f"Received: values up to {highest:g}."
-            )
-        # With both ends among them, the input's scale is that of pixels.
-        images[0] = images[0].copy()
-        images[0][0, 0], images[0][-1, -1] = 0, 255
+    highest = max(float(image.max()) for image in images)
+    if not 1 < highest <= 255 or min(float(image.min()) for image in images) < 0:
+        raise ValueError(
+            "`representative_data` must have pixels from 0 to 255. "
+            f"Received: values up to {highest:g}."
+        )
+    # With both ends among them, the input's scale is that of pixels.
+    images[0] = images[0].copy()
+    images[0][0, 0], images[0][-1, -1] = 0, 255
     return images
 
 
-def calibration_batches(images, shape, resize):
+def resize_calibration(images, image_size, preprocessing):
+    """Resizes RGB images of another size than `(height, width)`, as a model's `Preprocessing`."""
+    return [
+        image
+        if image.shape[:2] == image_size or image.shape[2] != 3
+        else preprocessing.resize_image(image.round().astype("uint8"), image_size).astype("float32")
+        for image in images
+    ]
+
+
+def calibration_batches(images, shape):
     """Returns batches of a file's input shape.
 
     Args:
         images: What `check_calibration` returned.
         shape: `(batch, height, width, channels)`.
-        resize: Whether images of other sizes are resized.
 
     Raises:
         ValueError: If an image has another shape.
     """
-    if resize:
-        images = [_resize(image, shape[1:3]) for image in images]
     wrong = next((image.shape for image in images if image.shape != shape[1:]), None)
     if wrong:
         raise ValueError(
@@ -63,11 +67,3 @@ def calibration_batches(images, shape, resize):
     count = shape[0]
     images = images + [images[-1]] * (-len(images) % count)
     return [np.stack(images[start : start + count]) for start in range(0, len(images), count)]
-
-
-def _resize(image, size):
-    if image.shape[:2] == size:
-        return image
-    planes = [Image.fromarray(image[..., channel]) for channel in range(image.shape[2])]
-    planes = [plane.resize(size[::-1], Image.Resampling.BILINEAR) for plane in planes]
-    return np.stack([np.asarray(plane) for plane in planes], axis=-1)

@@ -11,6 +11,7 @@ from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
 from keras_spd.files import whole_file
+from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import run_in_batches
 
 
@@ -18,7 +19,7 @@ def export_onnx(model, path, *, image_size=None, batch_size=1, fold="auto"):
     """Writes an ONNX file that takes and returns what `export_tflite`'s does.
 
     Args:
-        model: Keras model with one image input.
+        model: As in `export_tflite`.
         path: Path of the file. It appears when it is complete.
         image_size: `(height, width)` of the images; as in `export_tflite`.
         batch_size: Integer.
@@ -30,7 +31,8 @@ def export_onnx(model, path, *, image_size=None, batch_size=1, fold="auto"):
 
     Raises:
         ImportError: If TensorFlow or `tf2onnx` is not installed.
-        ValueError: If an argument is not as described, or Keras does not run on TensorFlow.
+        ValueError: If an argument is not as described, the model does not say how its images are
+            normalised, or Keras does not run on TensorFlow.
 
     Example:
 
@@ -46,6 +48,7 @@ def export_onnx(model, path, *, image_size=None, batch_size=1, fold="auto"):
         raise ImportError('ONNX files need `pip install "keras_spd[onnx]"`.') from error
     if path.suffix != ".onnx":
         raise ValueError(f"The name of an ONNX file ends in `.onnx`. Received: {path}.")
+    known_preprocessing(model)  # or an error
     model = folded(model, fold, "ONNX")
     serve = serving.serving_model(model, image_size, batch_size)
     signature = [keras.InputSpec(shape=serve.input_shape, dtype="float32", name="images")]

@@ -12,6 +12,7 @@ from keras_spd.export.detections import BuiltinDetections
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import verify_classifier, verify_detector
 from keras_spd.files import whole_folder, write_json
+from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import run_in_batches
 from keras_spd.images.geometry import letterbox_in_graph
 from keras_spd.images.read_in_graph import read_in_graph
@@ -23,10 +24,9 @@ _VERIFIED_AT_ONCE = 8  # images
 def export_saved_model(model, path, *, image_size=None, fold="auto"):
     """Writes a SavedModel with two signatures, preprocessing and decoding inside.
 
-    - `serving_default` takes float32 `images` of shape `(batch, height, width, 3)`: pixels from 0
-      to 255 for a `Detector` and for a classifier that knows its statistics; for other models,
-      what the model takes.
-    - `encoded` (not for other models) takes `contents`, strings that hold JPEG or PNG
+    - `serving_default` takes float32 `images` of shape `(batch, height, width, 3)`, pixels from 0
+      to 255.
+    - `encoded` takes `contents`, strings that hold JPEG or PNG
       files of any size, reads and resizes each as prediction does (`Preprocessing`): turned as EXIF
       data say, 16 bits scaled by the model's `max_value`, letterboxed for a detector. Boxes are
       in pixels of the images as they are shown.
@@ -35,7 +35,8 @@ def export_saved_model(model, path, *, image_size=None, fold="auto"):
     thresholds; a classifier `predictions`.
 
     Args:
-        model: Keras model with one image input.
+        model: `Detector`, `ImageModel` or another model that says how its images are normalised
+            (`model.info`).
         path: Folder to write. It appears when it is complete; a SavedModel there is replaced.
         image_size: `(height, width)` that files are resized to; defaults to the size the model
             was built for or trained at.
@@ -47,7 +48,8 @@ def export_saved_model(model, path, *, image_size=None, fold="auto"):
 
     Raises:
         ImportError: If TensorFlow is not installed.
-        ValueError: If an argument is not as described, or Keras does not run on TensorFlow.
+        ValueError: If an argument is not as described, the model does not say how its images are
+            normalised, or Keras does not run on TensorFlow.
 
     Example:
 
@@ -61,16 +63,16 @@ def export_saved_model(model, path, *, image_size=None, fold="auto"):
     path = pathlib.Path(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise ValueError(f"{path} exists and is no SavedModel. Choose another folder.")
+    known_preprocessing(model)  # or an error
     model = folded(model, fold, "SavedModel")
     size, channels, network = _serving(model, image_size)
     archive = keras.export.ExportArchive()
     shape = (None, *(_sides(model)), channels)
     images = tf.TensorSpec(shape, tf.float32, name="images")
     archive.add_endpoint("serving_default", network, input_signature=[images])
-    if serving.takes_pixels(model):
-        contents = tf.TensorSpec((None,), tf.string, name="contents")
-        encoded = _from_files(tf, model, network, size)
-        archive.add_endpoint("encoded", encoded, input_signature=[contents])
+    contents = tf.TensorSpec((None,), tf.string, name="contents")
+    encoded = _from_files(tf, model, network, size)
+    archive.add_endpoint("encoded", encoded, input_signature=[contents])
     with whole_folder(path) as unfinished:
         archive.write_out(str(unfinished), verbose=False)
         (unfinished / _METADATA).parent.mkdir(exist_ok=True)

@@ -4,21 +4,12 @@ import keras
 
 from keras_spd.detection.detector import Detector, standardize_image_size
 from keras_spd.export.detections import with_detections
-from keras_spd.image_model import find_info
+from keras_spd.image_model import find_info, known_preprocessing
 from keras_spd.surgery.outputs import to_probabilities
 
 
-def takes_pixels(model):
-    """Tells whether what goes into an exported file is pixels, 0 to 255.
-
-    So it is for detectors, and for classifiers that say how images are normalised.
-    """
-    info = find_info(model)
-    return info is not None and info.preprocessing.is_known
-
-
 def serving_model(model, image_size, batch_size):
-    """Returns a functional model of known input shape: pixels in, if the model knows its inputs.
+    """Returns a functional model of known input shape that takes pixels.
 
     Args:
         model: `Detector`, `ImageModel` or another Keras model with one image input.
@@ -26,7 +17,8 @@ def serving_model(model, image_size, batch_size):
         batch_size: Integer.
 
     Raises:
-        ValueError: If the size is not known, or the model takes no images.
+        ValueError: If the size is not known, the model takes no images, or it does not say how
+            they are normalised.
     """
     if isinstance(model, Detector):
         return with_detections(model, standardize_image_size(image_size, model), batch_size)
@@ -55,36 +47,32 @@ def image_sides(model, image_size):
 
 
 def classify(model, pixels):
-    """Calls a classifier in a graph: from pixels to probabilities, or as it is if it is unknown."""
-    if not takes_pixels(model):
-        return model(pixels, training=False)
-    batch = model.info.preprocessing.normalize_in_graph(pixels)
+    """Calls a classifier in a graph: from pixels to probabilities."""
+    batch = known_preprocessing(model).normalize_in_graph(pixels)
     return from_network(model, model(batch, training=False))
 
 
 def to_network(model, pixels):
     """Returns what the Keras model itself takes, of an exported file's input."""
-    return model.info.preprocessing.normalize(pixels) if takes_pixels(model) else pixels
+    return known_preprocessing(model).normalize(pixels)
 
 
 def from_network(model, outputs):
     """Returns what an exported file of a classifier gives, of the Keras model's own outputs."""
-    is_classifier = takes_pixels(model) and len(outputs.shape) == 2
-    return to_probabilities(model, outputs) if is_classifier else outputs
+    return to_probabilities(model, outputs) if len(outputs.shape) == 2 else outputs
 
 
 def describe(model, image_size, quantization=None):
     """Returns what a program that runs an exported file must know, for its metadata."""
-    info = find_info(model)
     record = {
         "name": model.name,
         "quantization": quantization,
         "image_size": list(image_size),
-        "takes_pixels": takes_pixels(model),
+        "takes_pixels": True,  # not in files of earlier versions that took what the model takes
+        "class_names": model.info.class_names,
+        "resize": model.info.preprocessing.resize,
+        "max_value": model.info.max_value,
     }
-    if info is not None:
-        record["class_names"] = info.class_names
-        record["max_value"] = info.max_value
     if isinstance(model, Detector):
         decoder = model.decoder
         record["bounding_box_format"] = model.bounding_box_format

@@ -9,13 +9,18 @@ import keras
 
 from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
-from keras_spd.export.calibration import calibration_batches, check_calibration
+from keras_spd.export.calibration import (
+    calibration_batches,
+    check_calibration,
+    resize_calibration,
+)
 from keras_spd.export.detections import LAYER
 from keras_spd.export.folding import folded
 from keras_spd.export.metadata import add_metadata, foreign_operators
 from keras_spd.export.rewrite import shorten_float_kernels, take_pixels
 from keras_spd.export.signatures import merge_signatures
 from keras_spd.files import whole_file
+from keras_spd.image_model import known_preprocessing
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 # Layers of a detector that stay in float: coordinates and scores that share a tensor, and with it
@@ -36,19 +41,20 @@ def export_tflite(
     """Writes a TFLite file that the stock LiteRT runtime runs.
 
     A `Detector`'s file takes pixels from 0 to 255 and returns its detection dictionary: decoding
-    and suppression are inside, with the model's thresholds. The file of a classifier that knows
-    its statistics (`model.info`) takes pixels too, and normalises them. Another model's file
-    computes what the model computes, on the same inputs.
+    and suppression are inside, with the model's thresholds. The file of a classifier takes pixels
+    too, normalises them as `model.info` says, and returns probabilities.
 
     Args:
-        model: Keras model with one image input.
+        model: `Detector`, `ImageModel` or another model that says how its images are normalised
+            (`model.info`).
         path: Path of the file. It appears when it is complete.
         quantization: `None` for float32; `"float16"` or `"dynamic"` (8-bit kernels), which make
             the file smaller; `"int8"`, which makes it fast too. With `"int8"`, pixels are uint8
             and outputs float32. A detector's decoding and suppression stay in float32: 8 bits
             for coordinates and scores would lose small boxes.
-        representative_data: For `"int8"`: iterable of 100 to 300 typical inputs, arrays of shape
-            `(height, width, 3)` or batches of them, which the ranges of values are taken from.
+        representative_data: For `"int8"`: iterable of 100 to 300 typical images, arrays of shape
+            `(height, width, 3)` with pixels from 0 to 255, or batches of them, which the ranges of
+            values are taken from.
         image_size: `(height, width)` of the images; defaults to the size the model was built for,
             or a detector was trained at. A TFLite file is made for fixed sizes: a list of pairs
             makes as many signatures, which share the weights.
@@ -61,8 +67,9 @@ def export_tflite(
 
     Raises:
         ImportError: If TensorFlow is not installed.
-        ValueError: If an argument is not as described, Keras does not run on TensorFlow, or the
-            model has an operator that TFLite has not.
+        ValueError: If an argument is not as described, the model does not say how its images are
+            normalised, Keras does not run on TensorFlow, or the model has an operator that TFLite
+            has not.
 
     Example:
 
@@ -78,18 +85,22 @@ def export_tflite(
             f"`quantization` must be one of {', '.join(map(repr, QUANTIZATIONS))}. "
             f"Received: quantization={quantization!r}."
         )
+    preprocessing = known_preprocessing(model)
     model = folded(model, fold, "TFLite")
     several = isinstance(image_size, list) and not all(isinstance(side, int) for side in image_size)
     sizes = image_size if several else [image_size]
     counts = batch_size if isinstance(batch_size, list) else [batch_size]
     images = None
     if quantization == "int8":
-        images = check_calibration(representative_data, serving.takes_pixels(model))
+        images = check_calibration(representative_data)
     serves = [serving.serving_model(model, size, count) for size in sizes for count in counts]
     contents = {}
     for serve in serves:
         shape = serve.input_shape
-        samples = images and calibration_batches(images, shape, resize=len(sizes) > 1)
+        fitted = images
+        if images and len(sizes) > 1:
+            fitted = resize_calibration(images, shape[1:3], preprocessing)
+        samples = fitted and calibration_batches(fitted, shape)
         name = f"{shape[1]}x{shape[2]}_batch{shape[0]}"
         contents[name] = _tflite(tf, serve, quantization, samples, model)
     content = merge_signatures(contents) if len(contents) > 1 else contents[name]
@@ -137,7 +148,7 @@ def _convert(tf, folder, quantization, samples, model):
             content = _convert_detector_to_int8(tf, folder, samples)
         else:
             content = _converter(tf, folder, quantization, samples).convert()
-        if quantization == "int8" and serving.takes_pixels(model):
+        if quantization == "int8":
             content = take_pixels(content)
         foreign = foreign_operators(content)
     except ConverterError as error:

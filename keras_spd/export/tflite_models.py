@@ -104,6 +104,7 @@ class TFLiteClassifier:
         self.info = ModelInfo(
             class_names=_class_names(record),
             preprocessing=Preprocessing(
+                record.get("resize", "stretch"),
                 size=self.image_sizes[0],
                 input_range=(0, 255),
                 outputs="probabilities",

@@ -1,5 +1,6 @@
 """Timing of model files: what is measured, and what is refused. No test looks at a time."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from keras_spd.surgery import count_multiply_adds
 @pytest.mark.slow
 def test_files_are_timed_in_processes_of_their_own(tmp_path):
     model = keras_spd.applications.ResNet18SPD(weights=None, classes=3, input_shape=(32, 32, 3))
+    model.info = dataclasses.replace(model.info, statistics="cifar10")
     model.save(tmp_path / "model.keras")
     keras_spd.export.export_tflite(model, tmp_path / "model.tflite")
     arguments = ["benchmark", "model.keras", "model.tflite", "--repeats", "3", "--output", "b.json"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_spd
-from keras_spd.applications import YOLOV5SPD
+from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 from keras_spd.export import export_onnx, verify_onnx
 
 pytestmark = pytest.mark.skipif(
@@ -27,8 +27,10 @@ def test_detector_with_its_boxes(tmp_path):
 @pytest.mark.slow
 def test_another_model_computes_what_it_computes(tmp_path, rng):
     layers = [keras.Input((16, 16, 3)), keras_spd.layers.SPDConv(4), keras.layers.Flatten()]
-    model = keras.Sequential(layers)
-    images = rng.normal(size=(5, 16, 16, 3)).astype("float32")
+    info = ModelInfo(input_range=(0, 1), outputs="probabilities")  # as they are
+    network = keras.Sequential(layers)
+    model = ImageModel(network.inputs, network.outputs, info=info)
+    images = rng.uniform(0, 255, (5, 16, 16, 3)).astype("float32")
     path = export_onnx(model, tmp_path / "model.onnx", batch_size=2)
     assert verify_onnx(path, model, images).images == 5
     with pytest.raises(ValueError, match="ends in `.onnx`"):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.export import export_tflite, run_tflite
 from keras_spd.export.metadata import read_flatbuffer, schema
 from keras_spd.export.rewrite import shorten_float_kernels, take_pixels
@@ -16,7 +17,8 @@ pytestmark = pytest.mark.skipif(
 def test_kernels_in_8_bits(tmp_path, rng):
     convolutions = [keras.layers.Conv2D(5, 3, name="a"), keras.layers.Conv2D(5, 3, name="b")]
     inputs = keras.Input((8, 6, 4))
-    model = keras.Model(inputs, keras.layers.Add()([layer(inputs) for layer in convolutions]))
+    outputs = keras.layers.Add()([layer(inputs) for layer in convolutions])
+    model = ImageModel(inputs, outputs, info=ModelInfo(input_range=(0, 255)))
     kernel = rng.normal(size=(3, 3, 4, 5)) * [1, 10, 0.1, 1, 0]  # each channel has its own scale
     for layer in convolutions:  # the same kernel, which the converter may store once
         layer.kernel.assign(kernel)
@@ -33,7 +35,9 @@ def test_kernels_in_8_bits(tmp_path, rng):
 
 
 def test_pixels(tmp_path, rng):
-    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3)])
+    inputs = keras.Input((4, 4, 3))
+    outputs = keras.layers.Conv2D(2, 3)(inputs)
+    model = ImageModel(inputs, outputs, info=ModelInfo(input_range=(0, 255)))
     path = export_tflite(model, tmp_path / "model.tflite", batch_size=2)
     pixels = rng.integers(0, 256, (2, 4, 4, 3), dtype="uint8")
     expected = run_tflite(path, pixels.astype("float32"))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_spd.applications import STATISTICS, ResNet18SPD
+from keras_spd.applications import ImageModel, ModelInfo, ResNet18SPD
 from keras_spd.export import export_tflite, run_tflite, verify_tflite
 from keras_spd.export.serving import image_sides
 from keras_spd.layers import SpaceToDepth, SPDConv
@@ -31,6 +31,7 @@ def operators(path):
 def model():
     """Batch-norm statistics that are not trivial, so that folding them shows."""
     model = ResNet18SPD(classes=4, input_shape=(32, 32, 3))
+    model.info = dataclasses.replace(model.info, statistics="cifar10")
     rng = np.random.default_rng(0)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -48,7 +49,7 @@ def test_resnet_is_one_operator_for_each_spd(model, tmp_path, rng):
     assert not {name for name in found if name in ("PAD", "PADV2", "TRANSPOSE", "RESHAPE")}
     assert not {name for name in found if name.startswith("Flex") or name == "CUSTOM"}
 
-    images = rng.normal(size=(5, 32, 32, 3)).astype("float32")
+    images = rng.uniform(0, 255, (5, 32, 32, 3)).astype("float32")
     comparison = verify_tflite(path, model, images)
     assert comparison.images == 5
     assert comparison.agreement == 1
@@ -65,7 +66,8 @@ def test_layers_with_and_without_padding(tmp_path, rng):
     for sides, pads in (((8, 6), 0), ((7, 5), 1)):
         inputs = keras.Input((*sides, 4))
         x = SPDConv(6, 3, 2, groups=2, padding="same")(inputs)
-        model = keras.Model(inputs, SpaceToDepth(3)(x))
+        info = ModelInfo(input_range=(0, 255))
+        model = ImageModel(inputs, SpaceToDepth(3)(x), info=info)
         path = export_tflite(model, tmp_path / "layer.tflite")
         images = rng.normal(size=(1, *sides, 4)).astype("float32")
         np.testing.assert_allclose(
@@ -77,6 +79,7 @@ def test_layers_with_and_without_padding(tmp_path, rng):
 
 def test_unknown_sides_are_refused(tmp_path):
     model = ResNet18SPD(classes=2)
+    model.info = dataclasses.replace(model.info, statistics="cifar10")
     with pytest.raises(
         ValueError, match=r"an `input_shape` without `None`. Received: .*None, None"
     ):
@@ -91,7 +94,6 @@ def test_unknown_sides_are_refused(tmp_path):
 def test_a_classifier_that_knows_its_statistics_takes_pixels(model, quantization, tmp_path, rng):
     from ai_edge_litert.interpreter import Interpreter
 
-    model.info = dataclasses.replace(model.info, statistics=STATISTICS["cifar10"])
     pixels = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8")
     path = export_tflite(
         model, tmp_path / "model.tflite", quantization=quantization, representative_data=pixels

@@ -358,8 +358,11 @@ def test_a_converted_network_loads_in_a_fresh_process_and_exports(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), model(images), atol=1e-5)
-    path = keras_spd.export.export_tflite(converted, tmp_path / "model.tflite")
-    assert keras_spd.export.verify_tflite(path, converted, images).max_difference < 1e-5
+    info = keras_spd.applications.ModelInfo(input_range=(0, 1), outputs="probabilities")
+    served = keras_spd.applications.ImageModel(converted.inputs, converted.outputs, info=info)
+    path = keras_spd.export.export_tflite(served, tmp_path / "model.tflite")
+    pixels = np.random.default_rng(1).uniform(0, 255, images.shape)
+    assert keras_spd.export.verify_tflite(path, served, pixels).max_difference < 1e-5
 
 
 def test_the_plan_of_a_detector_is_that_of_its_network():
