@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import keras
 import numpy as np
 
+from keras_spd import keras_internals
 from keras_spd.images.preprocessing import Preprocessing, Statistics
 
 
@@ -218,7 +219,7 @@ def find_pyramid(model):
     levels = {(side >> level, side >> level): f"P{level}" for level in range(1, 8)}
     pyramid = {}
     for layer in probe.layers:
-        shape = tuple(layer.output.shape) if len(layer._inbound_nodes) == 1 else ()
+        shape = tuple(layer.output.shape) if len(keras_internals.calls(layer)) == 1 else ()
         level = levels.get(shape[1:3])
         if level is not None and len(shape) == 4:
             pyramid[level] = layer.name

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spd import keras_internals
 from keras_spd.typing import Tensor
 
 
@@ -81,13 +82,13 @@ class CoupledSGD(keras.optimizers.SGD):
             gradient = gradient + self.coupled_weight_decay * variable
         step = gradient
         if self.momentum:
-            buffer = self.momentums[self._get_variable_index(variable)]
+            buffer = self.momentums[keras_internals.variable_index(self, variable)]
             self.assign(buffer, momentum * buffer + gradient)
             step = gradient + momentum * buffer if self.nesterov else buffer
         self.assign_sub(variable, learning_rate * step)
 
     def _decays(self, variable: keras.Variable) -> bool:
-        if not self.coupled_weight_decay or not self._use_weight_decay(variable):
+        if not self.coupled_weight_decay or not keras_internals.uses_weight_decay(self, variable):
             return False
         return len(variable.shape) > 1 or not self.decay_kernels_only
 

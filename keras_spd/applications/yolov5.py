@@ -1,5 +1,6 @@
 """YOLOv5-SPD and its strided twin, YOLOv5 v6.0: the constructors."""
 
+from keras_spd import keras_internals
 from keras_spd.applications import given_backbone, yolov5_network
 from keras_spd.applications.arguments import check_choice, check_positive_integer
 from keras_spd.applications.trained import find_trained
@@ -217,7 +218,7 @@ def _backbone_model(variant, input_shape, include_rescaling, downsampling, name)
         name=name,
         info=ModelInfo("YOLOV5SPDBackbone", preprocessing=_preprocessing(include_rescaling)),
         pyramid_level_inputs={
-            level: feature._keras_history.operation.name for level, feature in features.items()
+            level: keras_internals.origin(feature)[0].name for level, feature in features.items()
         },
     )
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_spd import keras_internals
 from keras_spd.applications import Detector, ImageModel
 from keras_spd.explain import layout
 from keras_spd.explain.activations import feature_layers, record, to_numpy
@@ -110,9 +111,8 @@ def _ends_block(layer: keras.layers.Layer) -> bool:
     if isinstance(layer, _MERGES):
         return True
     activation = getattr(layer, "activation", None)
-    return (activation is not None and activation is not keras.activations.linear) or type(
-        layer
-    ).__module__.startswith("keras.src.layers.activations")
+    activates = activation is not None and activation is not keras.activations.linear
+    return activates or keras_internals.is_activation_layer(layer)
 
 
 def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:

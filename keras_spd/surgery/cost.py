@@ -4,6 +4,8 @@ import math
 
 import keras
 
+from keras_spd import keras_internals
+
 
 def count_multiply_adds(model: keras.Model) -> int:
     """Counts the multiply-adds of one image in the convolutions and dense layers of a model.
@@ -30,7 +32,7 @@ def count_multiply_adds(model: keras.Model) -> int:
             total += count_multiply_adds(layer)
         elif kernel := multiply_adds_at(layer):
             first = getattr(layer, "data_format", None) == "channels_first"
-            for node in layer._inbound_nodes:
+            for node in keras_internals.calls(layer):
                 shape = node.outputs[0].shape
                 positions = shape[2:] if first else shape[1:-1]
                 if None in positions:

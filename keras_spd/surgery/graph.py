@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_spd import keras_internals
 from keras_spd.image_model import ImageModel
 from keras_spd.typing import Shape, Tensor
 
@@ -27,7 +28,7 @@ def check_graph(model: Any, function: str) -> None:
 
 def is_graph(layer: Any) -> bool:
     """Tells whether a layer is a functional or Sequential model."""
-    return isinstance(layer, (keras.Sequential, keras.src.models.functional.Functional))
+    return isinstance(layer, keras.Sequential) or keras_internals.is_functional(layer)
 
 
 def operations(model: keras.Model) -> list[Any]:
@@ -65,12 +66,12 @@ def _walk(model: keras.Model, prefix: str, seen: set[int]) -> Iterator[tuple[str
 
 def input_shapes(layer: Any) -> list[Shape]:
     """Shapes of the first tensor of each call of a layer."""
-    return [tuple(node.input_tensors[0].shape) for node in layer._inbound_nodes]
+    return [tuple(node.input_tensors[0].shape) for node in keras_internals.calls(layer)]
 
 
 def output_shapes(layer: Any) -> list[Shape]:
     """Shapes of the first result of each call of a layer."""
-    return [tuple(node.outputs[0].shape) for node in layer._inbound_nodes]
+    return [tuple(node.outputs[0].shape) for node in keras_internals.calls(layer)]
 
 
 class Connections:
@@ -81,10 +82,8 @@ class Connections:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        functional = model._functional if isinstance(model, keras.Sequential) else model
-        nodes = [node for level in functional._nodes_by_depth.values() for node in level]
-        self._nodes = [node for node in nodes if not node.is_input]
-        self._outputs = {id(tensor) for tensor in functional.outputs}
+        self._nodes = keras_internals.graph_calls(model)
+        self._outputs = {id(tensor) for tensor in model.outputs}
 
     def calls(self, layer: Any) -> list[Any]:
         """The nodes at which a layer is called."""
@@ -95,7 +94,8 @@ class Connections:
         calls = self.calls(layer)
         if len(calls) != 1 or len(calls[0].input_tensors) != 1:
             return None
-        return calls[0].input_tensors[0]._keras_history.operation
+        operation, _ = keras_internals.origin(calls[0].input_tensors[0])
+        return operation
 
     def consumers(self, layer: Any) -> list[Any]:
         """The layers that take the result of the only call of `layer`.

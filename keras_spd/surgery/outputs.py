@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_spd import keras_internals
 from keras_spd.image_model import find_info
 from keras_spd.surgery.graph import is_graph
 from keras_spd.typing import Tensor
@@ -15,16 +16,9 @@ _PASS = (
     keras.layers.Flatten,
     keras.layers.Identity,
     keras.layers.Reshape,
-    keras.src.ops.core.Cast,
-    keras.src.ops.numpy.Reshape,
-    keras.src.ops.numpy.Squeeze,
+    *keras_internals.RESHAPING_OPERATIONS,
 )
-PROBABILITIES = (
-    keras.layers.Softmax,
-    keras.src.ops.nn.Softmax,
-    keras.src.ops.nn.Sigmoid,
-    keras.src.ops.nn.HardSigmoid,
-)
+PROBABILITIES = (keras.layers.Softmax, *keras_internals.PROBABILITY_OPERATIONS)
 _ACTIVATIONS = tuple(
     getattr(keras.activations, name) for name in ("softmax", "sigmoid", "hard_sigmoid")
 )
@@ -33,11 +27,7 @@ _LOGITS = (
     keras.layers.BatchNormalization,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
-    keras.src.ops.numpy.Add,
-    keras.src.ops.numpy.Divide,  # by a temperature
-    keras.src.ops.numpy.Matmul,
-    keras.src.ops.numpy.Mean,
-    keras.src.ops.numpy.Multiply,
+    *keras_internals.LINEAR_OPERATIONS,
 )
 
 
@@ -81,7 +71,7 @@ def final_operation(network: keras.Model) -> Any:
     """
     tensor = network.outputs[0]
     while True:
-        operation, index = tensor._keras_history[:2]
+        operation, index = keras_internals.origin(tensor)
         if isinstance(operation, keras.layers.InputLayer):
             return None
         linear = isinstance(operation, keras.layers.Activation) and (
@@ -94,7 +84,7 @@ def final_operation(network: keras.Model) -> Any:
                 return found
         elif not passes:
             return operation
-        tensor = operation._inbound_nodes[index].input_tensors[0]
+        tensor = keras_internals.calls(operation)[index].input_tensors[0]
 
 
 def to_probabilities(model: keras.Model, outputs: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 
 import keras
 
+from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph, rules
 from keras_spd.surgery.cost import multiply_adds_at
@@ -158,7 +159,7 @@ def _stays_anyway(layer):
         return None
     if "Pooling" in kind and type(layer).__module__.startswith("keras."):
         return "global, no window" if "Global" in kind else "no stride"
-    inside = [part.name for part in layer._flatten_layers() if rules.is_strided(part)]
+    inside = [part.name for part in keras_internals.nested_layers(layer) if rules.is_strided(part)]
     if inside:
         return f"{', '.join(inside)} is inside a {kind}, whose call is no graph of layers"
     return None
@@ -167,7 +168,7 @@ def _stays_anyway(layer):
 def _steps(operation):
     keys = [
         keras.tree.flatten((node.arguments.args[1:], node.arguments.kwargs))
-        for node in operation._inbound_nodes
+        for node in keras_internals.calls(operation)
     ]
     return sorted(
         {

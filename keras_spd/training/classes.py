@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_spd import keras_internals
 from keras_spd.applications.yolo_blocks import DetectionBias
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.detector import Detector
@@ -88,7 +89,7 @@ def _heads(model: Detector, num_classes: int) -> dict[Any, tuple[Any, int]]:
     """Returns `{head: (new one, number of anchors)}`."""
     connections, heads = graph.Connections(model.network), {}
     for level, tensor in model.network.output.items():
-        head = connections.producer(tensor._keras_history.operation)
+        head = connections.producer(keras_internals.origin(tensor)[0])
         if not isinstance(head, keras.layers.Conv2D):
             raise ValueError(
                 f"The outputs of `{model.name}` at {level} do not come from a convolution, so that "
@@ -104,7 +105,7 @@ def _heads(model: Detector, num_classes: int) -> dict[Any, tuple[Any, int]]:
 
 
 def _classifier_head(model: keras.Model, num_classes: int) -> dict[Any, tuple[Any, int]]:
-    layer, connections = model.outputs[0]._keras_history.operation, graph.Connections(model)
+    (layer, _), connections = keras_internals.origin(model.outputs[0]), graph.Connections(model)
     while isinstance(layer, (keras.layers.Activation, keras.layers.Softmax)):
         layer = connections.producer(layer)
     if not isinstance(layer, keras.layers.Dense):

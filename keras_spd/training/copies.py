@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph
 from keras_spd.surgery.to_spd import with_network
@@ -25,8 +26,8 @@ def copy_model(model: keras.Model, precision: str) -> keras.Model:
     detects = isinstance(model, Detector)
     copy = with_network(model, model.network) if detects else graph.rebuild(model)
     network = copy.network if detects else copy
-    last = {id(tensor._keras_history.operation) for tensor in network.outputs}
-    for layer in copy._flatten_layers():
+    last = {id(keras_internals.origin(tensor)[0]) for tensor in network.outputs}
+    for layer in keras_internals.nested_layers(copy):
         if id(layer) not in last and layer.dtype_policy.name == "float32":
             layer.dtype_policy = precision
     return copy

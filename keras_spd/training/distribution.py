@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from keras_spd import keras_internals
+
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
@@ -68,7 +70,7 @@ class Distribution:
         if self.replicas == 1:
             _build_metrics(model, next(iter(batches)))
             return
-        for layer in model._flatten_layers():
+        for layer in keras_internals.nested_layers(model):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
         if self.workers > 1:
@@ -181,7 +183,7 @@ def _prepare_for_workers(model, batch):
     """
     with model.distribute_strategy.scope():
         _build_metrics(model, batch)
-    model._maybe_symbolic_build = lambda *args, **kwargs: None
+    keras_internals.build_no_metrics_in_fit(model)
     for name in ("train_step", "test_step"):
         setattr(model, name, _with_an_axis(getattr(model, name)))
 
@@ -195,7 +197,7 @@ def _build_metrics(model, batch):
     symbolic = keras.tree.map_structure(
         lambda array: keras.KerasTensor((None, *array.shape[1:]), array.dtype), batch
     )
-    model._symbolic_build(data_batch=symbolic)
+    keras_internals.build_metrics(model, symbolic)
 
 
 def _with_an_axis(step):

@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph
 
@@ -88,7 +89,8 @@ def carry_over(old: Any, new: Any, variables: Sequence[keras.Variable]) -> None:
     """
     inner = getattr(new, "inner_optimizer", new)  # that of a `LossScaleOptimizer`
     if inner.use_ema:
-        for variable, average in zip(variables, inner._model_variables_moving_average, strict=True):
+        averages = keras_internals.averaged_variables(inner)
+        for variable, average in zip(variables, averages, strict=True):
             average.assign(variable)
     known = _by_name(old)
     for key, variable in _by_name(new).items():

@@ -1,0 +1,106 @@
+"""Every use of Keras' private API, and the versions it was tested with."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_spd.typing import Tensor
+
+TESTED = "3.15"  # as in pyproject.toml
+
+# Operations of graphs, which have no public names. These change the form of numbers alone.
+RESHAPING_OPERATIONS = (
+    keras.src.ops.core.Cast,
+    keras.src.ops.numpy.Reshape,
+    keras.src.ops.numpy.Squeeze,
+)
+# Their results are probabilities.
+PROBABILITY_OPERATIONS = (
+    keras.src.ops.nn.Softmax,
+    keras.src.ops.nn.Sigmoid,
+    keras.src.ops.nn.HardSigmoid,
+)
+# Their results are logits where they are a classifier's outputs.
+LINEAR_OPERATIONS = (
+    keras.src.ops.numpy.Add,
+    keras.src.ops.numpy.Divide,  # by a temperature
+    keras.src.ops.numpy.Matmul,
+    keras.src.ops.numpy.Mean,
+    keras.src.ops.numpy.Multiply,
+)
+
+
+def check_version(version: str = keras.__version__) -> None:
+    """Raises an `ImportError` unless this version of Keras was tested."""
+    if version.split(".")[:2] != TESTED.split("."):
+        raise ImportError(
+            "keras_spd uses parts of Keras that change between versions, and was tested with "
+            f"Keras {TESTED}. Received: Keras {version}. "
+            f'Run `pip install "keras=={TESTED}.*"`, or install a keras_spd for that Keras.'
+        )
+
+
+check_version()
+
+
+def is_functional(layer: Any) -> bool:
+    """Tells whether a layer is a functional model, of Keras or of a class derived from it."""
+    return isinstance(layer, keras.src.models.functional.Functional)
+
+
+def is_activation_layer(layer: Any) -> bool:
+    """Tells whether a layer is one of Keras' activation layers, such as `ReLU`."""
+    return type(layer).__module__.startswith("keras.src.layers.activations")
+
+
+def calls(operation: Any) -> list[Any]:
+    """Returns the nodes of all calls of a layer or operation, in any graph."""
+    return operation._inbound_nodes
+
+
+def graph_calls(model: keras.Model) -> list[Any]:
+    """Returns the nodes of all calls in a functional or Sequential model, its inputs excepted."""
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    nodes = (node for level in functional._nodes_by_depth.values() for node in level)
+    return [node for node in nodes if not node.is_input]
+
+
+def origin(tensor: Tensor) -> tuple[Any, int]:
+    """Returns the operation whose result a symbolic tensor is, and the number of the call."""
+    return tensor._keras_history[:2]
+
+
+def nested_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """Yields a layer and all layers inside it."""
+    yield from layer._flatten_layers()
+
+
+def build_metrics(model: keras.Model, batch: Any) -> None:
+    """Makes the variables of a compiled model's loss, metrics and optimizer.
+
+    Args:
+        model: Compiled Keras model.
+        batch: `(images, targets)` of `keras.KerasTensor`.
+    """
+    model._symbolic_build(data_batch=batch)
+
+
+def build_no_metrics_in_fit(model: keras.Model) -> None:
+    """Keeps `fit` from what `build_metrics` has done."""
+    model._maybe_symbolic_build = lambda *args, **kwargs: None
+
+
+def averaged_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
+    """Returns the moving averages of an optimizer with `use_ema`, one for each variable."""
+    return optimizer._model_variables_moving_average
+
+
+def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
+    """Returns the place of a trainable variable in an optimizer's lists of slots."""
+    return optimizer._get_variable_index(variable)
+
+
+def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
+    """Tells whether a variable decays: `exclude_from_weight_decay` did not name it."""
+    return optimizer._use_weight_decay(variable)
