@@ -140,6 +140,16 @@ def test_wrong_commands_are_noticed(command):
         check_command(shlex.split(command))
 
 
+def test_failures_of_the_page_are_those_of_the_code():
+    """The first cell of a row, where it is code alone, is a part of a message."""
+    code = " ".join(file.read_text() for file in (ROOT / "keras_spd").rglob("*.py"))
+    code = re.sub(r"\s+", " ", re.sub(r'"\s*f?"', "", code))  # strings over several lines
+    page = (ROOT / "docs/guides/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.M)
+    assert len(messages) > 10
+    assert [message for message in messages if message not in code] == []
+
+
 def rows_of_costs():
     """Yields calls of constructors in tables, with the parameters and multiply-adds beside them."""
     for page in sorted(ROOT.glob("docs/zoo/*.md")):
