@@ -1,28 +1,14 @@
 """`keras-spd export`."""
 
 import enum
-import math
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from keras_spd.cli import completion, options
 
-_CALIBRATION, _VERIFICATION = 200, 32  # images
-# Largest difference (pixels of a box; a probability) and smallest agreement, by quantization.
-_DETECTOR = {
-    None: (0.5, 0.99),
-    "float16": (2.0, 0.97),
-    "dynamic": (math.inf, 0.8),
-    "int8": (math.inf, 0.8),
-}
-_CLASSIFIER = {
-    None: (1e-4, 0.99),
-    "float16": (0.02, 0.95),
-    "dynamic": (0.5, 0.8),
-    "int8": (0.5, 0.8),
-}
+_VERIFICATION = 32  # images
 
 
 class Format(enum.StrEnum):
@@ -122,7 +108,9 @@ def export(
     from keras_spd import export as exporting
     from keras_spd import predict
     from keras_spd.detection.detector import Detector, standardize_image_size
+    from keras_spd.export.images import read_classifier_images, read_detector_images
     from keras_spd.export.serving import image_sides
+    from keras_spd.export.verify import accepted
     from keras_spd.image_model import known_preprocessing
 
     model = predict.load_model(weights)
@@ -143,9 +131,12 @@ def export(
         pixels = {size: rng.uniform(0, 255, (_VERIFICATION, *size, 3)) for size in sizes}
         source = "images of noise; give real ones with `--data`"
     else:
-        read = _read_for_detector if is_detector else _read_for_classifier
-        where = data, dataset, images, data_dir, on_problem
-        pixels = {size: read(*where, size, max_value) for size in sizes}
+        read = read_classifier_images
+        settings: dict[str, Any] = {"name": dataset, "on_problem": on_problem}
+        settings |= {"data_dir": str(data_dir) if data_dir else None, "max_value": max_value}
+        if is_detector:
+            read, settings["images"] = read_detector_images, images
+        pixels = {size: read(data, size, **settings) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     typer.echo(f"Converting {weights}: up to a minute.", err=True)
     folding = "auto" if fold is None else fold
@@ -175,7 +166,7 @@ def export(
         verify, written, bytes_written = exporting.verify_tflite, str(output), output.stat().st_size
     shapes = " or ".join(f"{height}x{width}" for height, width in sizes)
     typer.echo(f"{written}: {bytes_written / 1e6:.1f} MB, images of {shapes}")
-    tolerance, agreement = (_DETECTOR if is_detector else _CLASSIFIER)[quantize]
+    tolerance, agreement = accepted(quantize, is_detector)
     same, differ = (
         ("boxes are the same", "their coordinates differ by at most {:.3g} pixels")
         if is_detector
@@ -194,58 +185,3 @@ def export(
             )
         else:
             typer.echo(f"Not compared with the Keras model, as neither finds anything in {shown}.")
-
-
-def _read_for_detector(data, dataset, images, data_dir, on_problem, size, max_value=None):
-    import numpy as np
-
-    from keras_spd.data.detection.yolo_labels import NoLabelsError
-    from keras_spd.images.geometry import letterbox
-    from keras_spd.images.read import find_images
-
-    try:
-        found = options.read_detection(data, dataset, images, data_dir, on_problem)
-        pictures = (image.read() for image in _some_of(found.with_max_value(max_value).images))
-    except NoLabelsError:  # images will do
-        if not pathlib.Path(data).is_dir():
-            raise
-        pictures = _read_files(find_images(images or data), on_problem, max_value)
-    return np.stack([letterbox(pixels, size)[0] for pixels in pictures])
-
-
-def _some_of(found):
-    return found[:: max(len(found) // _CALIBRATION, 1)][:_CALIBRATION]
-
-
-def _read_files(files, on_problem, max_value):
-    from keras_spd.images.read import ImageError, to_rgb
-
-    for file in _some_of(files):
-        try:
-            yield to_rgb(file, max_value=max_value)
-        except ImageError as error:
-            if on_problem == "error":
-                raise ValueError(f"{error} Leave it out with `--on-problem skip`.") from error
-            typer.echo(str(error), err=True)
-
-
-def _read_for_classifier(data, dataset, images, data_dir, on_problem, size, max_value=None):
-    import numpy as np
-
-    from keras_spd.data import load_classification
-    from keras_spd.images.geometry import stretch
-    from keras_spd.images.read import find_images
-
-    if dataset is None:
-        folder = pathlib.Path(data)
-        files = find_images(folder) if folder.is_dir() else []
-        if not files:
-            raise ValueError(
-                f"`--data` must be a folder of images, or with `--dataset NAME` a split of it. "
-                f"Received: {data}."
-            )
-        pictures = _read_files(files, on_problem, max_value)
-        return np.stack([stretch(pixels, size) for pixels in pictures])
-    source = load_classification(data, name=dataset, data_dir=data_dir, image_size=size)
-    batch, _ = next(iter(source.batches(_CALIBRATION)))
-    return np.asarray(batch)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import numpy as np
 
@@ -13,6 +14,26 @@ from keras_spd.export.tflite_runtime import TFLiteFile
 # Files look at 1,000 candidates of an image and `Decoder` at 30,000: with thresholds as low as
 # scores need them, they differ in boxes that nobody would look at. These are not compared.
 _DOUBTFUL = 0.1
+
+
+# Largest difference (pixels of a box; a probability) and smallest agreement, by quantization.
+_DETECTOR = {
+    None: (0.5, 0.99),
+    "float16": (2.0, 0.97),
+    "dynamic": (math.inf, 0.8),
+    "int8": (math.inf, 0.8),
+}
+_CLASSIFIER = {
+    None: (1e-4, 0.99),
+    "float16": (0.02, 0.95),
+    "dynamic": (0.5, 0.8),
+    "int8": (0.5, 0.8),
+}
+
+
+def accepted(quantization: str | None, is_detector: bool) -> tuple[float, float]:
+    """Returns `tolerance` and `agreement` of files of this quantization, for `verify_tflite`."""
+    return (_DETECTOR if is_detector else _CLASSIFIER)[quantization]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,9 @@ from typer.models import OptionInfo
 import keras_spd
 from keras_spd import applications, training
 from keras_spd.applications import ImageModel, ModelInfo
-from keras_spd.cli import completion, export, main
+from keras_spd.cli import completion, main
 from keras_spd.cli.main import app
+from keras_spd.export.images import read_classifier_images, read_detector_images
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -188,24 +189,23 @@ def write_noise(rng, file, size=(32, 64)):
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_export_leaves_out_broken_images_if_told_so(rng, capsys, tmp_path, labelled):
+def test_export_leaves_out_broken_images_if_told_so(rng, caplog, tmp_path, labelled):
     """A detector's images need no boxes there."""
     for name in ("a.png", "b.png", "c.png"):
         write_noise(rng, tmp_path / "images" / name)
     if labelled:
         write_yolo_label(tmp_path / "labels" / "c.txt")
-    read = (str(tmp_path), None, None, None)
-    whole = export._read_for_detector(*read, "error", (64, 64))
+    whole = read_detector_images(str(tmp_path), (64, 64))
     assert whole.shape == (3, 64, 64, 3)
     (tmp_path / "images" / "b.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"b.png[\s\S]*--on-problem skip"):
-        export._read_for_detector(*read, "error", (64, 64))
+        read_detector_images(str(tmp_path), (64, 64))
     with pytest.raises(ValueError, match="b.png.*--on-problem skip"):
-        export._read_for_classifier(*read, "error", (32, 32))
-    rest = export._read_for_detector(*read, "skip", (64, 64))
+        read_classifier_images(str(tmp_path), (32, 32))
+    rest = read_detector_images(str(tmp_path), (64, 64), on_problem="skip")
     np.testing.assert_array_equal(rest, whole[[0, 2]])
-    assert len(export._read_for_classifier(*read, "skip", (32, 32))) == 2
-    assert "b.png" in capsys.readouterr().err
+    assert len(read_classifier_images(str(tmp_path), (32, 32), on_problem="skip")) == 2
+    assert "b.png" in caplog.text
 
 
 def write_yolo_label(file, *boxes):

@@ -1,0 +1,104 @@
+"""The images that an exported file is calibrated with and compared on, from files."""
+
+import logging
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_spd.data import load_classification, load_detection
+from keras_spd.data.detection.yolo_labels import NoLabelsError
+from keras_spd.images.geometry import letterbox, stretch
+from keras_spd.images.read import ImageError, find_images, to_rgb
+
+_log = logging.getLogger(__name__)
+_MOST = 200  # images
+
+
+def read_detector_images(
+    source: str,
+    size: tuple[int, int],
+    *,
+    images: str | os.PathLike | None = None,
+    on_problem: str = "error",
+    max_value: float | None = None,
+    **options: Any,
+) -> np.ndarray:
+    """Reads at most 200 images, spread evenly over a data set, as a detector gets them.
+
+    Args:
+        source: Path as in `keras_spd.data.load_detection`, or a folder of images without labels.
+        size: `(height, width)` of the network's input.
+        images: Folder of the images, where it does not follow from `source`.
+        on_problem: `"error"` or `"skip"`.
+        max_value: The model's, as in `ModelInfo`.
+        **options: `name` and `data_dir`, as in `load_detection`.
+
+    Returns:
+        uint8 array `(images, height, width, 3)`, letterboxed.
+
+    Raises:
+        ValueError: If there are no images, or one is broken and `on_problem` is `"error"`.
+    """
+    pictures: Iterable[Any]
+    try:
+        found = load_detection(
+            source, images=images, on_problem=on_problem, max_value="auto", **options
+        )
+        pictures = (image.read() for image in _some(found.with_max_value(max_value).images))
+    except NoLabelsError:  # images will do
+        if not pathlib.Path(source).is_dir():
+            raise
+        pictures = _read(find_images(images or source), on_problem, max_value)
+    return np.stack([letterbox(pixels, size)[0] for pixels in pictures])
+
+
+def read_classifier_images(
+    source: str,
+    size: tuple[int, int],
+    *,
+    name: str | None = None,
+    data_dir: str | os.PathLike | None = None,
+    on_problem: str = "error",
+    max_value: float | None = None,
+) -> np.ndarray:
+    """Reads at most 200 images as a classifier gets them.
+
+    Args:
+        source: Folder of images, or with `name` a split of a data set.
+        size, on_problem, max_value: As in `read_detector_images`.
+        name, data_dir: As in `keras_spd.data.load_classification`.
+
+    Returns:
+        Array `(images, height, width, 3)` of pixels from 0 to 255, stretched to the size.
+
+    Raises:
+        ValueError: If there are no images, or one is broken and `on_problem` is `"error"`.
+    """
+    if name is not None:
+        data = load_classification(source, name=name, data_dir=data_dir, image_size=size)
+        batch, _ = next(iter(data.batches(_MOST)))
+        return np.asarray(batch)
+    files = find_images(source) if pathlib.Path(source).is_dir() else []
+    if not files:
+        raise ValueError(
+            "`--data` must be a folder of images, or with `--dataset NAME` a split of it. "
+            f"Received: {source}."
+        )
+    return np.stack([stretch(pixels, size) for pixels in _read(files, on_problem, max_value)])
+
+
+def _some(found: Sequence[Any]) -> Sequence[Any]:
+    return found[:: max(len(found) // _MOST, 1)][:_MOST]
+
+
+def _read(files: Sequence[Any], on_problem: str, max_value: float | None) -> Iterator[Any]:
+    for file in _some(files):
+        try:
+            yield to_rgb(file, max_value=max_value)
+        except ImageError as error:
+            if on_problem == "error":
+                raise ValueError(f"{error} Leave it out with `--on-problem skip`.") from error
+            _log.warning("%s", error)
