@@ -71,7 +71,7 @@ def train(
         pathlib.Path | None, typer.Option(help="Run folder; default: runs/MODEL_DATASET_SEED.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the stopped run in the run folder.")
+        bool, typer.Option("--resume", help="Resume the stopped run in the run folder.")
     ] = False,
     devices: Annotated[
         str | None,
@@ -160,7 +160,7 @@ def train(
         others = [f"{field}={value}" for field, value in overrides.items()]
         if others or recipe:
             raise ValueError(
-                f"`--resume` goes on with the recipe in {run}, and takes no other options than "
+                f"`--resume` uses the recipe in {run}, and takes no other options than "
                 f"`--run` and `--devices`. Received: {', '.join(others) or recipe}."
             )
         resolved = None
@@ -183,7 +183,7 @@ def train(
             resolved, run, model=given, resume=resume, devices=devices, verbose=verbose
         )
     except KeyboardInterrupt:
-        typer.echo(f"\nStopped. Go on with: keras-spd train --resume --run {run}", err=True)
+        typer.echo(f"\nStopped. Resume with: keras-spd train --resume --run {run}", err=True)
         raise typer.Exit(130) from None
     if trained is None:
         typer.echo(f"This worker is done. The first one writes {run}/")

@@ -69,7 +69,7 @@ class Problems:
             message = f"{plural(len(self.lines), 'problem')} in {self.source}{such_as}:\n{shown}"
             if self.on_problem == "error":
                 raise ValueError(
-                    f"{message}\nMend them, or leave out what they concern with "
+                    f"{message}\nRepair them, or leave out what they concern with "
                     '`on_problem="skip"` (`--on-problem skip`).'
                 )
             _log.warning("%s", message)

@@ -1,4 +1,4 @@
-"""What to do when a run cannot go on."""
+"""What to do when a run fails."""
 
 import contextlib
 import errno
@@ -50,4 +50,4 @@ def _what_is_saved(folder):
     if not folder.state.is_file():
         return "Nothing is saved yet: no epoch was complete."
     epochs = saved_epochs(folder.state)
-    return f"{epochs} epochs are saved; go on with: keras-spd train --resume --run {folder.path}"
+    return f"{epochs} epochs are saved; resume with: keras-spd train --resume --run {folder.path}"

@@ -64,8 +64,8 @@ def train(
             `recipe.model.class_map` maps other names. The run folder keeps it in `start.keras`.
         train_data: `ClassificationData` or `DetectionData` in place of the recipe's.
         test_data: The same for the data that is scored.
-        resume: Boolean, whether to go on where a run in the same folder was stopped. The schedule,
-            the order of the data and the augmentation are those of an unbroken run.
+        resume: Boolean, whether to resume the run that was stopped in the same folder. The
+            schedule, the order of the data and the augmentation are those of an unbroken run.
         devices: `None` for one device, `"all"` for all of this machine, or a
             `tf.distribute.Strategy`, such as `TPUStrategy`. On several machines, start the same
             training on each, with TensorFlow's variable `TF_CONFIG` naming them all, and a run

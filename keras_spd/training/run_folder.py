@@ -133,7 +133,7 @@ class RunFolder:
 
     def _damaged_log(self, reason):
         return ValueError(
-            f"{self.log} is damaged: {reason}. Mend it, or delete it to resume without what was "
+            f"{self.log} is damaged: {reason}. Repair it, or delete it to resume without what was "
             "logged; the weights are not in it."
         )
 

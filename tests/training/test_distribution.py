@@ -115,7 +115,7 @@ def test_two_workers_one_is_killed_and_the_job_resumes(tmp_path, drawings, one_d
     other.communicate()
     output, _ = chief.communicate(timeout=600)
     if chief.returncode:  # it may have been through already
-        assert "go on with: keras-spd train --resume" in output, output[-3000:]
+        assert "resume with: keras-spd train --resume" in output, output[-3000:]
     arguments.insert(arguments.index("--set"), "--resume")
     finish(*workers("detector", tmp_path, *arguments))
     assert_same_curve(tmp_path, one_device)

@@ -257,7 +257,7 @@ def test_a_full_disk_leaves_the_last_epoch_to_resume_from(tmp_path, cells, recip
             save(model, path, **attributes)
 
     monkeypatch.setattr(run_folder, "save_weights_file", save_state)
-    message = r"is full.*Make room.*epochs are saved; go on with: keras-spd train --resume --run"
+    message = r"is full.*Make room.*epochs are saved; resume with: keras-spd train --resume --run"
     with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path, **cells)
     assert not list(tmp_path.glob(".unfinished*"))

@@ -73,7 +73,7 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
     if broken and on_problem == "error":
         raise ValueError(
             f"{len(broken)} of {len(files)} images in {folder} are broken; the first: "
-            f"{next(iter(broken.values()))} Mend them, or leave them out with "
+            f"{next(iter(broken.values()))} Repair them, or leave them out with "
             '`on_problem="skip"` (`--on-problem skip`).'
         )
     usable = np.array([index for index in range(len(files)) if index not in broken], int)
