@@ -2,6 +2,8 @@
 
 import logging
 import reprlib
+from collections.abc import Sequence
+from typing import Any
 
 from keras_spd.images.read import ImageError
 
@@ -17,27 +19,27 @@ class Problems:
         on_problem: `"error"` or `"skip"`.
     """
 
-    def __init__(self, source, on_problem):
+    def __init__(self, source: object, on_problem: str) -> None:
         if on_problem not in ("error", "skip"):
             raise ValueError(
                 f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
             )
         self.source, self.on_problem = source, on_problem
-        self.lines = []
-        self.clipped = []
+        self.lines: list[str] = []
+        self.clipped: list[tuple[str, float]] = []
 
-    def add(self, name, what):
+    def add(self, name: object, what: str) -> None:
         """Notes a problem with the file `name`."""
         self.lines.append(f"{name}: {what}")
 
-    def add_clipped(self, name, share):
+    def add_clipped(self, name: str, share: float) -> None:
         """Notes a box that is clipped, and by which share of the image's side."""
         self.clipped.append((name, share))
 
-    def drop_broken(self, images):
+    def drop_broken(self, images: Sequence[Any]) -> list[Any]:
         """Returns the images that can be decoded, if broken ones are to be skipped."""
         if self.on_problem == "error":
-            return images  # a broken one is an error when it is read
+            return list(images)  # a broken one is an error when it is read
         kept = []
         for image in images:
             try:
@@ -47,7 +49,7 @@ class Problems:
                 self.lines.append(str(error))
         return kept
 
-    def notes(self):
+    def notes(self) -> tuple[str, ...]:
         """Returns what is no problem, but not as it should be, one line each."""
         if not self.clipped:
             return ()
@@ -60,7 +62,7 @@ class Problems:
             f"{first[0][1]:.1%} of its side, and what is outside was cut off: {names}{more}",
         )
 
-    def settle(self):
+    def settle(self) -> dict[str, Any]:
         """Raises or warns, and returns problems and notes as arguments of `DetectionData`."""
         notes = self.notes()
         if self.lines:
@@ -78,24 +80,24 @@ class Problems:
         return {"problems": tuple(self.lines), "notes": notes}
 
 
-def shorten(value):
+def shorten(value: object) -> str:
     """Returns how a value is written, cut where it is long or deeply nested."""
     return reprlib.repr(value)
 
 
-def plural(count, noun):
+def plural(count: int, noun: str) -> str:
     """Returns `1 box`, `2 boxes`."""
     ending = "" if count == 1 else "es" if noun.endswith(("x", "s")) else "s"
     return f"{count} {noun}{ending}"
 
 
-def name_classes(names):
+def name_classes(names: Sequence[str]) -> str:
     """Returns `3 classes (cat, dog, cow)`, of many the first."""
     more = ", ..." if len(names) > _NAMED else ""
     return f"{plural(len(names), 'class')} ({', '.join(names[:_NAMED])}{more})"
 
 
-def check_augmentation(augmentation, accepted):
+def check_augmentation(augmentation: object, accepted: type) -> None:
     """Raises a `TypeError` if an augmentation is neither `None` nor of the accepted class."""
     if augmentation is not None and not isinstance(augmentation, accepted):
         raise TypeError(
@@ -105,7 +107,7 @@ def check_augmentation(augmentation, accepted):
         )
 
 
-def check_same_max_value(train, test):
+def check_same_max_value(train: Any, test: Any) -> None:
     """Raises a `ValueError` if training and test data scale images of more than 8 bits differently.
 
     Args:

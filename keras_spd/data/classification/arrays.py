@@ -1,10 +1,14 @@
 """Batches from NumPy arrays, on any backend and without TensorFlow."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_spd.data.classification.augmentation import Augmentation
+from keras_spd.typing import Array
 
 
 class ArrayBatches(keras.utils.PyDataset):
@@ -27,17 +31,17 @@ class ArrayBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        images,
-        labels,
-        batch_size,
+        images: Any,
+        labels: Any,
+        batch_size: int,
         *,
-        preprocess=None,
-        shuffle=False,
-        augmentation=None,
-        seed=0,
-        first_epoch=0,
-        num_classes=None,
-    ):
+        preprocess: Callable[[Array], Array] | None = None,
+        shuffle: bool = False,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        first_epoch: int = 0,
+        num_classes: int | None = None,
+    ) -> None:
         super().__init__()
         self.images, self.labels = images, labels
         self.batch_size = min(batch_size, len(images))
@@ -51,12 +55,12 @@ class ArrayBatches(keras.utils.PyDataset):
         self.epoch = first_epoch
         self._order = (-1, np.arange(0))  # epoch, indices
 
-    def __len__(self):
+    def __len__(self) -> int:
         if self.shuffle:
             return len(self.images) // self.batch_size
         return -(-len(self.images) // self.batch_size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         batch = self._indices(self.epoch)[index * self.batch_size : (index + 1) * self.batch_size]
         images, labels = self.images[batch].astype("float32"), self.labels[batch]
         keys = np.random.default_rng([self.seed, self.epoch, index]).integers(2**30, size=4)
@@ -71,7 +75,7 @@ class ArrayBatches(keras.utils.PyDataset):
             images = self.preprocess(images)
         return images, labels
 
-    def _indices(self, epoch):
+    def _indices(self, epoch: int) -> Array:
         if not self.shuffle:
             return np.arange(len(self.images))
         if self._order[0] != epoch:
@@ -79,6 +83,6 @@ class ArrayBatches(keras.utils.PyDataset):
             self._order = (epoch, order)
         return self._order[1]
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         # Keras also calls this once before the first epoch of each `fit`, so that one counts as 1.
         self.epoch += 1

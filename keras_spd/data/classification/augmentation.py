@@ -6,9 +6,13 @@ instead of from a state, so that a resumed training run sees the images an unbro
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
+
+from keras_spd.typing import Tensor
 
 
 class KeySeed(keras.random.SeedGenerator):
@@ -20,11 +24,12 @@ class KeySeed(keras.random.SeedGenerator):
         key: Pair of integers below 2**30, or a TensorFlow tensor of two, also inside `tf.data`.
     """
 
-    def __init__(self, key):  # a SeedGenerator makes a variable here, which `tf.data` cannot have
+    def __init__(self, key: Tensor) -> None:
+        # Without `super().__init__`, which makes a variable: `tf.data` cannot have one.
         self._key = key
         self._draws = 0
 
-    def next(self, ordered=True):
+    def next(self, ordered: bool = True) -> Tensor:
         del ordered
         self._draws += 1
         if _is_tensorflow(self._key):
@@ -66,11 +71,13 @@ class Augmentation:
     cutmix: float = 0.0
 
     @property
-    def mixes(self):
+    def mixes(self) -> bool:
         """Whether images of several classes are mixed, so that labels are shares of classes."""
         return bool(self.mixup or self.cutmix)
 
-    def build(self, height, width):
+    def build(
+        self, height: int | None, width: int | None
+    ) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Returns a function that augments batches of images of one size, or `None` if none would.
 
         The function takes float images `(batch, height, width, channels)` and a key, a pair of
@@ -81,7 +88,7 @@ class Augmentation:
         if not layers:
             return None
 
-        def augment(images, key):
+        def augment(images: Tensor, key: Tensor) -> Tensor:
             seed = KeySeed(key)
             for layer in layers:
                 images = _apply(layer, images, seed)
@@ -89,7 +96,7 @@ class Augmentation:
 
         return augment
 
-    def build_mixing(self):
+    def build_mixing(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None:
         """Returns a function that mixes images of a batch, or `None` if none are to be.
 
         The function takes images `(batch, height, width, channels)`, labels `(batch, classes)`
@@ -103,7 +110,7 @@ class Augmentation:
         if not layers:
             return None
 
-        def mix(images, labels, key):
+        def mix(images: Tensor, labels: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
             seed = KeySeed(key)
             mixed = [_mix(layer, images, labels, seed) for layer in layers]
             if len(mixed) == 1:
@@ -114,7 +121,7 @@ class Augmentation:
 
         return mix
 
-    def _layers(self, height, width):
+    def _layers(self, height: int | None, width: int | None) -> list[keras.layers.Layer]:
         layers = []
         fill = {"fill_mode": "constant", "interpolation": "nearest"}
         if self.crop_padding:
@@ -136,18 +143,20 @@ class Augmentation:
 class _RandAugment(keras.layers.RandAugment):
     """Keras' layer, with the seed that it is given; Keras' own draws from its state instead."""
 
-    def get_random_transformation(self, data, training=True, seed=None):
+    def get_random_transformation(
+        self, data: Tensor, training: bool = True, seed: Any = None
+    ) -> Any:
         self._get_seed_generator = lambda backend=None: seed
         return super().get_random_transformation(data, training)
 
 
-def _apply(layer, images, seed):
+def _apply(layer: Any, images: Tensor, seed: KeySeed) -> Tensor:
     with _backend_of(layer, images):
         transformation = layer.get_random_transformation(images, training=True, seed=seed)
         return layer.transform_images(images, transformation, training=True)
 
 
-def _mix(layer, images, labels, seed):
+def _mix(layer: Any, images: Tensor, labels: Tensor, seed: KeySeed) -> tuple[Tensor, Tensor]:
     with _backend_of(layer, images):
         transformation = layer.get_random_transformation(images, training=True, seed=seed)
         return (
@@ -157,7 +166,7 @@ def _mix(layer, images, labels, seed):
 
 
 @contextlib.contextmanager
-def _backend_of(layer, images):
+def _backend_of(layer: Any, images: Tensor) -> Iterator[Any]:
     """Lets a layer compute with TensorFlow inside `tf.data`, whatever Keras' backend is."""
     in_tf_data = _is_tensorflow(images)
     if in_tf_data:
@@ -169,5 +178,5 @@ def _backend_of(layer, images):
             layer.backend.reset()
 
 
-def _is_tensorflow(x):
+def _is_tensorflow(x: Any) -> bool:
     return type(x).__module__.startswith("tensorflow")

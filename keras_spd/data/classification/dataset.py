@@ -1,7 +1,7 @@
 """Classification data sets, from TFDS or from arrays, with one interface."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.data.problems import check_augmentation, name_classes, plural
+from keras_spd.typing import Array
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -31,7 +32,7 @@ class ClassificationData:
     make_batches: Callable[..., Any]
     max_value: float | None = None
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shape = "x".join(map(str, self.image_shape))
         return (
             f"<ClassificationData: {plural(self.num_images, 'image')} of {shape}, "
@@ -40,16 +41,16 @@ class ClassificationData:
 
     def batches(
         self,
-        batch_size,
+        batch_size: int,
         *,
-        preprocess=None,
-        shuffle=False,
-        augmentation=None,
-        seed=0,
-        first_epoch=0,
-        epochs=None,
-        soft_labels=False,
-    ):
+        preprocess: Callable[[Any], Any] | None = None,
+        shuffle: bool = False,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        first_epoch: int = 0,
+        epochs: int | None = None,
+        soft_labels: bool = False,
+    ) -> Any:
         """Returns batches for `model.fit`, `evaluate` and `predict`.
 
         Args:
@@ -86,12 +87,14 @@ class ClassificationData:
             num_classes=len(self.class_names) if soft_labels else None,
         )
 
-    def steps_per_epoch(self, batch_size):
+    def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of batches in a shuffled epoch."""
         return self.num_images // min(batch_size, self.num_images)
 
 
-def from_arrays(images, labels, class_names=None):
+def from_arrays(
+    images: Array, labels: Array, class_names: Sequence[str] | None = None
+) -> ClassificationData:
     """Wraps NumPy arrays; works without TensorFlow.
 
     Args:
@@ -127,7 +130,7 @@ def from_arrays(images, labels, class_names=None):
             f"classes. Received: {labels.min()} to {labels.max()}."
         )
 
-    def make_batches(batch_size, *, epochs, **options):
+    def make_batches(batch_size: int, *, epochs: int | None, **options: Any) -> ArrayBatches:
         del epochs  # a PyDataset counts its epochs itself
         return ArrayBatches(images, labels, batch_size, **options)
 

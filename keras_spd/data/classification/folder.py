@@ -2,6 +2,8 @@
 
 import logging
 import pathlib
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from keras_spd.images import read as images
 from keras_spd.images.depth import check_data_max_value
 from keras_spd.images.geometry import stretch
 from keras_spd.images.read import ImageError, find_images, find_max_value, to_rgb
+from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
 _CACHE_BYTES = 2 * 2**30
@@ -24,7 +27,14 @@ class NoClassFoldersError(ValueError):
     """Something else than a folder with a folder of images for each class."""
 
 
-def from_folder(folder, *, image_size=None, class_names=None, on_problem="error", max_value=None):
+def from_folder(
+    folder: Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    class_names: Sequence[str] | None = None,
+    on_problem: str = "error",
+    max_value: float | Literal["auto"] | None = None,
+) -> ClassificationData:
     """Reads images that lie in one folder for each class, `folder/CLASS/...`.
 
     Works without TensorFlow. Every image is decoded once before training starts, so that broken
@@ -83,14 +93,16 @@ def from_folder(folder, *, image_size=None, class_names=None, on_problem="error"
     for label in set(range(len(class_names))) - set(labels.tolist()):
         _log.warning("%s has no image of the class %r.", folder, class_names[label])
 
-    def make_batches(batch_size, *, epochs, **options):
+    def make_batches(batch_size: int, *, epochs: int | None, **options: Any) -> ArrayBatches:
         del epochs  # a PyDataset counts its epochs itself
         return ArrayBatches(pixels, labels, batch_size, **options)
 
     return ClassificationData(len(usable), pixels.shape[1:], class_names, make_batches, max_value)
 
 
-def _find(folder, class_names):
+def _find(
+    folder: pathlib.Path, class_names: Sequence[str] | None
+) -> tuple[list[pathlib.Path], list[int], tuple[str, ...]]:
     """Returns image paths, labels and class names."""
     if not folder.is_dir():
         raise NoClassFoldersError(
@@ -121,7 +133,7 @@ def _find(folder, class_names):
     return files, labels, class_names
 
 
-def _common_size(files):
+def _common_size(files: list[pathlib.Path]) -> tuple[int, int]:
     """Returns the size that all readable images have."""
     sizes: dict[tuple[int, int], pathlib.Path] = {}
     for file in files:
@@ -145,13 +157,19 @@ def _common_size(files):
 class _Images:
     """Image files as an array of shape `(images, height, width, 3)` that is indexed by rows."""
 
-    def __init__(self, files, size, cache=None, max_value=None):
+    def __init__(
+        self,
+        files: list[pathlib.Path],
+        size: tuple[int, int],
+        cache: Array | None = None,
+        max_value: float | None = None,
+    ) -> None:
         self.files = files
         self.max_value = max_value
         self.shape = (len(files), *size, 3)
         self.cache = cache
 
-    def read_all(self):
+    def read_all(self) -> dict[int, ImageError]:
         """Reads every image, keeps them if they are few, and returns the errors by index."""
         if np.prod(self.shape, dtype="int64") < _CACHE_BYTES:
             self.cache = np.zeros(self.shape, "uint8")
@@ -166,20 +184,20 @@ class _Images:
                 self.cache[index] = pixels
         return broken
 
-    def select(self, indices):
+    def select(self, indices: Any) -> "_Images":
         """Returns some of the images."""
         cache = None if self.cache is None else self.cache[indices]
         files = [self.files[index] for index in indices]
         return _Images(files, self.shape[1:3], cache, self.max_value)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, indices):
+    def __getitem__(self, indices: Any) -> Array:
         if self.cache is not None:
             return self.cache[indices]
         return np.stack([self._read(self.files[index]) for index in indices])
 
-    def _read(self, file):
+    def _read(self, file: pathlib.Path) -> Array:
         check_file(file)
         return stretch(to_rgb(file, max_value=self.max_value), self.shape[1:3])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Literal
 
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import from_folder
@@ -17,7 +18,7 @@ def load_classification(
     image_size: tuple[int, int] | None = None,
     class_names: Sequence[str] | None = None,
     on_problem: str = "error",
-    max_value: float | str | None = None,
+    max_value: float | Literal["auto"] | None = None,
 ) -> ClassificationData:
     """Reads a classification dataset from a folder, from the package or from TFDS.
 

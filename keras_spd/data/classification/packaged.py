@@ -4,12 +4,12 @@ import pathlib
 
 import numpy as np
 
-from keras_spd.data.classification.dataset import from_arrays
+from keras_spd.data.classification.dataset import ClassificationData, from_arrays
 
 _BLOOD_CELLS = pathlib.Path(__file__).parent / "blood_cells"
 
 
-def load_blood_cells(split="train"):
+def load_blood_cells(split: str = "train") -> ClassificationData:
     """Reads 32x32 images of red blood cells, white blood cells and platelets.
 
     Cut out of the BCCD images (MIT licence): 817 training and 614 test cells from different

@@ -1,18 +1,23 @@
 """Batches as `tf.data`, in an order that only seed and epoch decide. Imports TensorFlow."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
+from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.images.geometry import stretch_in_graph
 
 _SHUFFLE_BUFFER = 50_000
 
 
-def standardize(image_size):
+def standardize(
+    image_size: tuple[int, int] | None,
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a function that makes an image RGB, uint8 and of `image_size`, if that is given."""
 
-    def function(image, label):
+    def function(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if image.shape[-1] == 1:
             image = tf.image.grayscale_to_rgb(image)
         if image_size is not None:
@@ -23,18 +28,18 @@ def standardize(image_size):
 
 
 def batches(
-    dataset,
-    num_images,
-    batch_size,
+    dataset: tf.data.Dataset,
+    num_images: int,
+    batch_size: int,
     *,
-    preprocess,
-    shuffle,
-    augmentation,
-    seed,
-    first_epoch,
-    epochs,
-    num_classes,
-):
+    preprocess: Callable[[Any], Any],
+    shuffle: bool,
+    augmentation: Augmentation,
+    seed: int,
+    first_epoch: int,
+    epochs: int | None,
+    num_classes: int | None,
+) -> tf.data.Dataset:
     """Batches a `tf.data.Dataset` of single images and labels.
 
     Args:
@@ -50,7 +55,7 @@ def batches(
     augment = augmentation.build(*dataset.element_spec[0].shape[:2])
     mix = augmentation.build_mixing()
 
-    def one_epoch(epoch):
+    def one_epoch(epoch: Any) -> tf.data.Dataset:
         images = dataset
         if shuffle:
             # In the graph of `flat_map`, and only there: the order is not to depend on TensorFlow's
@@ -65,7 +70,7 @@ def batches(
             lambda index, batch: prepare(epoch, index, *batch), num_parallel_calls=tf.data.AUTOTUNE
         )
 
-    def prepare(epoch, index, images, labels):
+    def prepare(epoch: Any, index: Any, images: Any, labels: Any) -> tuple[Any, Any]:
         images = tf.cast(images, "float32")
         if num_classes is not None:
             labels = tf.one_hot(labels, num_classes)
@@ -93,7 +98,7 @@ def batches(
     return stream.prefetch(tf.data.AUTOTUNE)
 
 
-def _key(seed, epoch, index):
+def _key(seed: int, epoch: Any, index: Any) -> tf.Tensor:
     """Mixes seed, epoch and batch into a tensor of two int32 numbers."""
     return tf.random.stateless_uniform(
         (2,),

@@ -1,13 +1,22 @@
 """TFDS classification data. TensorFlow and TFDS are imported when it is read."""
 
 import math
+from typing import Any
 
 from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.typing import Path
 
 _CACHE_BYTES = 2**30
 
 
-def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
+def from_tfds(
+    name: str,
+    split: str,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    image_size: tuple[int, int] | None = None,
+) -> ClassificationData:
     """Reads a classification data set of TensorFlow Datasets.
 
     Args:
@@ -71,14 +80,14 @@ def from_tfds(name, split, *, data_dir=None, download=True, image_size=None):
     if num_images * math.prod(image_shape) < _CACHE_BYTES:
         dataset = dataset.cache()
 
-    def make_batches(batch_size, **options):
+    def make_batches(batch_size: int, **options: Any) -> Any:
         return tf_batches.batches(dataset, num_images, batch_size, **options)
 
     names = tuple(features[supervised[1]].names)
     return ClassificationData(num_images, image_shape, names, make_batches)
 
 
-def open_builder(name, data_dir, download):
+def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any]:
     """Returns the builder of a prepared TFDS data set, and the module `tensorflow_datasets`."""
     try:
         import tensorflow  # noqa: F401

@@ -2,6 +2,8 @@
 
 import pathlib
 import zipfile
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -23,7 +25,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     `~/tensorflow_datasets/downloads/manual/`.
     """
 
-    def _info(self):
+    def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -37,7 +39,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=False,
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         manual = pathlib.Path(dl_manager.manual_dir)
         archive = manual / f"{_FOLDER}.zip"
         if (manual / _FOLDER).is_dir():
@@ -58,10 +60,12 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
             "validation": self._validation_examples(folder / "val"),
         }
 
-    def _generate_examples(self):
+    def _generate_examples(self) -> Any:
         raise NotImplementedError("`_split_generators` names a generator for each split.")
 
-    def _train_examples(self, folder, ids):
+    def _train_examples(
+        self, folder: pathlib.Path, ids: list[str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         for label in ids:
             files = sorted((folder / label / "images").glob("*.JPEG"))
             if not files:
@@ -69,7 +73,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
             for file in files:
                 yield file.stem, {"id": file.stem, "image": file, "label": label}
 
-    def _validation_examples(self, folder):
+    def _validation_examples(self, folder: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for line in (folder / "val_annotations.txt").read_text().splitlines():
             name, label = line.split("\t")[:2]
             file = folder / "images" / name

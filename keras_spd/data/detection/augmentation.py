@@ -6,11 +6,16 @@ image is resampled once, antialiased, and boxes cannot drift from pixels.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from keras_spd.images.geometry import GRAY, Letterbox, place
+from keras_spd.typing import Array
+
+Sample: TypeAlias = tuple[Array, Array, Array]  # pixels, boxes, classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +46,7 @@ class DetectionAugmentation:
     saturation: float = 0.0
     value: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if not 0 <= getattr(self, field.name) <= 1:
                 raise ValueError(
@@ -49,7 +54,14 @@ class DetectionAugmentation:
                     f"Received: {field.name}={getattr(self, field.name)!r}."
                 )
 
-    def apply(self, index, load, num_images, image_size, rng):
+    def apply(
+        self,
+        index: int,
+        load: Callable[[int], Sample],
+        num_images: int,
+        image_size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> Sample:
         """Makes one training image.
 
         Args:
@@ -81,7 +93,14 @@ class DetectionAugmentation:
             boxes = _mirror(boxes, height, 1)
         return np.ascontiguousarray(image), boxes.astype("float32"), classes
 
-    def _compose(self, index, load, num_images, image_size, rng):
+    def _compose(
+        self,
+        index: int,
+        load: Callable[[int], Sample],
+        num_images: int,
+        image_size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> Sample:
         """One image, or a mosaic of four, zoomed and moved."""
         height, width = image_size
         zoom = rng.uniform(1 - self.scale, 1 + self.scale)
@@ -114,13 +133,13 @@ class DetectionAugmentation:
         return (canvas, *_visible(boxes, classes, image_size))
 
 
-def _mirror(boxes, side, axis):
+def _mirror(boxes: Array, side: int, axis: int) -> Array:
     boxes = boxes.copy()
     boxes[:, [axis, axis + 2]] = side - boxes[:, [axis + 2, axis]]
     return boxes
 
 
-def _visible(boxes, classes, image_size):
+def _visible(boxes: Array, classes: Array, image_size: tuple[int, int]) -> tuple[Array, Array]:
     """Clips boxes to the canvas and drops those of which too little is left to be seen.
 
     Kept are boxes with sides above 2 pixels, a tenth of their area, and an aspect ratio below 20
@@ -135,7 +154,7 @@ def _visible(boxes, classes, image_size):
     return clipped[keep], np.asarray(classes)[keep]
 
 
-def jitter_hsv(pixels, hue, saturation, value):
+def jitter_hsv(pixels: Array, hue: float, saturation: float, value: float) -> Array:
     """Multiplies hue (around the circle), saturation and value of an RGB image by factors."""
     levels = np.arange(256)
     tables = [

@@ -1,6 +1,8 @@
 """Batches of images and padded boxes, on any backend."""
 
 import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ from keras_spd.boxes import check_box_format, convert_boxes
 from keras_spd.data.detection.augmentation import DetectionAugmentation
 from keras_spd.data.problems import check_augmentation
 from keras_spd.images.geometry import letterbox
+from keras_spd.typing import Array
 
 _CACHE_BYTES = 2 * 2**30
 
@@ -22,17 +25,17 @@ class DetectionBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        data,
-        batch_size,
-        image_size,
+        data: Any,
+        batch_size: int,
+        image_size: tuple[int, int],
         *,
-        bounding_box_format="xyxy",
-        preprocess=None,
-        shuffle=False,
-        augmentation=None,
-        seed=0,
-        first_epoch=0,
-    ):
+        bounding_box_format: str = "xyxy",
+        preprocess: Callable[[Array], Array] | None = None,
+        shuffle: bool = False,
+        augmentation: DetectionAugmentation | None = None,
+        seed: int = 0,
+        first_epoch: int = 0,
+    ) -> None:
         super().__init__(workers=2)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
@@ -41,7 +44,8 @@ class DetectionBatches(keras.utils.PyDataset):
             raise ValueError("The data set has no images.")
         self.data = data
         self.batch_size = min(batch_size, data.num_images)
-        self.image_size = tuple(image_size)
+        height, width = image_size
+        self.image_size = (height, width)
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.preprocess = preprocess
         self.shuffle = shuffle
@@ -52,20 +56,20 @@ class DetectionBatches(keras.utils.PyDataset):
         pixels = sum(image.size_hw[0] * image.size_hw[1] for image in data.images)
         self._cache: dict | None = {} if 3 * pixels < _CACHE_BYTES else None
 
-    def __len__(self):
+    def __len__(self) -> int:
         if self.shuffle:
             return self.data.num_images // self.batch_size
         return -(-self.data.num_images // self.batch_size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Array, dict[str, Array]]:
         images, boxes, classes = self.load(self.epoch, index)
         return images, {"boxes": boxes, "classes": classes}
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         # Keras also calls this once before the first epoch of each `fit`, so that one counts as 1.
         self.epoch += 1
 
-    def load(self, epoch, batch):
+    def load(self, epoch: int, batch: int) -> tuple[Array, Array, Array]:
         """Makes one batch: images, boxes and classes as arrays."""
         order = self._indices(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         samples = []
@@ -91,7 +95,7 @@ class DetectionBatches(keras.utils.PyDataset):
             boxes = np.where(classes[..., None] >= 0, converted, np.float32(-1))
         return images, boxes, classes
 
-    def _read(self, index):
+    def _read(self, index: int) -> tuple[Array, Array, Array]:
         image = self.data.images[index]
         pixels = self._cache.get(index) if self._cache is not None else None
         if pixels is None:
@@ -100,7 +104,7 @@ class DetectionBatches(keras.utils.PyDataset):
                 self._cache[index] = pixels
         return pixels, image.boxes[~image.crowd], image.classes[~image.crowd]
 
-    def _indices(self, epoch):
+    def _indices(self, epoch: int) -> Array:
         if not self.shuffle:
             return np.arange(self.data.num_images)
         if self._order[0] != epoch:
@@ -108,13 +112,13 @@ class DetectionBatches(keras.utils.PyDataset):
             self._order = (epoch, order)
         return self._order[1]
 
-    def to_tf_data(self, epochs=None):
+    def to_tf_data(self, epochs: int | None = None) -> Any:
         """Returns the batches as a `tf.data.Dataset`; `epochs` as in `DetectionData.batches`."""
         import tensorflow as tf
 
         height, width = self.image_size
 
-        def load(epoch, batch):
+        def load(epoch: Any, batch: Any) -> Any:
             types = (tf.float32, tf.float32, tf.int32)
             images, boxes, classes = tf.numpy_function(self.load, (epoch, batch), types)
             images.set_shape((None, height, width, 3))
@@ -122,7 +126,7 @@ class DetectionBatches(keras.utils.PyDataset):
             classes.set_shape((None, None))
             return images, {"boxes": boxes, "classes": classes}
 
-        def one_epoch(epoch):
+        def one_epoch(epoch: Any) -> Any:
             numbers = tf.data.Dataset.range(len(self))
             return numbers.map(lambda batch: load(epoch, batch), num_parallel_calls=2)
 
@@ -139,7 +143,7 @@ class DetectionBatches(keras.utils.PyDataset):
         return stream.prefetch(2)
 
 
-def pad_boxes(boxes, classes):
+def pad_boxes(boxes: Sequence[Array], classes: Sequence[Array]) -> tuple[Array, Array]:
     """Pads boxes to the same number an image: a power of two, for few different shapes.
 
     Args:
@@ -159,7 +163,7 @@ def pad_boxes(boxes, classes):
     return padded_boxes, padded_classes
 
 
-def to_dense(y):
+def to_dense(y: Mapping[str, Any]) -> dict[str, Any]:
     """Pads ragged ground truth with -1, as training needs it.
 
     Args:

@@ -1,18 +1,24 @@
 """What is in a detection data set, and what follows from it for training."""
 
+from typing import Any
+
 import numpy as np
 
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.problems import plural
 from keras_spd.detection import best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.images.read import find_max_value
+from keras_spd.typing import Array
 
 _SIZES = (320, 416, 512, 640, 800, 960, 1280)
 _LEVELS = ("P3", "P4", "P5")
 _NAMED = 5  # images, as examples
 
 
-def describe_detection(data, image_size=(640, 640)):
+def describe_detection(
+    data: DetectionData, image_size: tuple[int, int] = (640, 640)
+) -> dict[str, Any]:
     """Counts images and boxes and measures the boxes in network pixels.
 
     Args:
@@ -58,7 +64,7 @@ def describe_detection(data, image_size=(640, 640)):
     return report
 
 
-def format_description(report):
+def format_description(report: dict[str, Any]) -> str:
     """Returns the report of `describe_detection` as lines of text."""
     size = "x".join(map(str, report["image_size"]))
     lines = [
@@ -108,13 +114,13 @@ def format_description(report):
     return "\n".join(lines + [f"  {problem}" for problem in report["problems"]])
 
 
-def _name_images_without_boxes(report):
+def _name_images_without_boxes(report: dict[str, Any]) -> list[str]:
     names = report["examples_without_boxes"]
     more = ["..."] if report["images_without_boxes"] > len(names) else []
     return [f"Without a box: {', '.join(names + more)}"] if names else []
 
 
-def _suggest_size(data):
+def _suggest_size(data: DetectionData) -> list[int]:
     for size in _SIZES:
         sides = data.box_sides((size, size))
         if np.percentile(np.sqrt(sides.prod(axis=1)), 10) >= 8:
@@ -122,7 +128,7 @@ def _suggest_size(data):
     return [size, size]
 
 
-def _suggest_anchors(sides):
+def _suggest_anchors(sides: Array) -> Any:
     try:
         boxes = np.concatenate([np.zeros_like(sides), sides], axis=1)
         return fit_anchors(boxes, bounding_box_format="xywh")

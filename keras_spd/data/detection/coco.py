@@ -3,17 +3,25 @@
 import json
 import os
 import pathlib
+from typing import Any, Literal
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.files import image_sizes, read_text
 from keras_spd.data.problems import Problems, shorten
 from keras_spd.images.read import ImageError
+from keras_spd.typing import Path
 
 _IDS = "it must be an integer or a string"
 _LARGEST = 1e12  # of coordinates and areas, in pixels
 
 
-def read_coco(annotations, images=None, *, on_problem="error", max_value=None):
+def read_coco(
+    annotations: Path,
+    images: Path | None = None,
+    *,
+    on_problem: str = "error",
+    max_value: float | Literal["auto"] | None = None,
+) -> DetectionData:
     """Reads a data set in COCO's format.
 
     Args:
@@ -65,7 +73,7 @@ def read_coco(annotations, images=None, *, on_problem="error", max_value=None):
     return DetectionData(tuple(found), names, tuple(ids), coco=coco, **problems.settle())
 
 
-def _read_json(path):
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path))
     except (OSError, ValueError) as error:
@@ -78,7 +86,9 @@ def _read_json(path):
     return content
 
 
-def _by_id(entries, kind, key, problems):
+def _by_id(
+    entries: list[Any], kind: str, key: str, problems: Problems
+) -> dict[Any, dict[str, Any]]:
     """Returns the entries by id.
 
     Entries with the same id and another `key`, a name, are all left out: nobody knows which of
@@ -116,7 +126,7 @@ def _by_id(entries, kind, key, problems):
     return {id_: entry for id_, entry in found.items() if id_ not in disputed}
 
 
-def _standardize_id(value):
+def _standardize_id(value: Any) -> int | str | None:
     """Returns an id as an integer or a string; `None` if it cannot be one."""
     if isinstance(value, str):
         return value
@@ -125,7 +135,9 @@ def _standardize_id(value):
     return int(value) if abs(value) < 2**63 and value == int(value) else None
 
 
-def _checked_size(file, record, problems):
+def _checked_size(
+    file: pathlib.Path, record: dict[str, Any], problems: Problems
+) -> tuple[int, int] | None:
     """Returns height and width in the record of an image, or `None` after noting a problem."""
     try:
         shown, stored = image_sizes(file)
@@ -143,7 +155,9 @@ def _checked_size(file, record, problems):
     return None
 
 
-def _boxes_by_image(annotations, files, labels, problems):
+def _boxes_by_image(
+    annotations: list[Any], files: dict[Any, str], labels: dict[Any, int], problems: Problems
+) -> dict[Any, dict[str, list[Any]]]:
     keys = ("boxes", "classes", "crowd", "places", "records")
     boxes: dict = {id_: {key: [] for key in keys} for id_ in files}
     for number, annotation in enumerate(annotations, start=1):
@@ -176,7 +190,7 @@ def _boxes_by_image(annotations, files, labels, problems):
     return boxes
 
 
-def _crowd(annotation):
+def _crowd(annotation: dict[str, Any]) -> bool | None:
     """Returns whether an annotation is a crowd region, `None` if what it says is neither."""
     value = annotation.get("iscrowd")
     if value is None:
@@ -186,7 +200,7 @@ def _crowd(annotation):
     return bool(value) if isinstance(value, (int, float)) and value in (0, 1) else None
 
 
-def _to_record(annotation, crowd):
+def _to_record(annotation: dict[str, Any], crowd: bool) -> dict[str, Any]:
     """Returns an annotation as COCO's scores read it: `iscrowd` 0 or 1, `area` a number or none."""
     record = annotation | {"iscrowd": int(crowd)} if "iscrowd" in annotation else annotation
     if "area" in record and not (_is_coordinate(record["area"]) and record["area"] >= 0):
@@ -194,14 +208,14 @@ def _to_record(annotation, crowd):
     return record
 
 
-def _is_coordinate(value):
+def _is_coordinate(value: Any) -> bool:
     """Whether a value is a number that pixels can be counted in, or NaN, which is told apart."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return value != value or abs(value) <= _LARGEST
 
 
-def _image_folder(path, images, files):
+def _image_folder(path: pathlib.Path, images: Path | None, files: dict[Any, str]) -> pathlib.Path:
     if images is not None:
         folder = pathlib.Path(images)
         if not folder.is_dir():

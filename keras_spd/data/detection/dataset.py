@@ -3,12 +3,15 @@
 import dataclasses
 import itertools
 import os
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import numpy as np
 
-from keras_spd.data.problems import name_classes, plural
+from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.data.problems import Problems, name_classes, plural
 from keras_spd.images.read import find_max_value, read_image
+from keras_spd.typing import Array
 
 _ROUNDING = 0.5  # pixels that a box may reach beyond the image without a word
 
@@ -40,7 +43,7 @@ class BoxedImage:
     records: tuple[dict, ...] = ()
     max_value: float | None = None
 
-    def read(self):
+    def read(self) -> Array:
         """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
         return read_image(self.encoded(), self.name, self.size_hw, self.max_value)
 
@@ -73,7 +76,7 @@ class DetectionData:
     notes: tuple[str, ...] = ()
 
     @property
-    def num_images(self):
+    def num_images(self) -> int:
         """Integer, the number of images."""
         return len(self.images)
 
@@ -86,7 +89,7 @@ class DetectionData:
         """Returns the data with images of more than 8 bits scaled by another `max_value`."""
         return dataclasses.replace(self, images=with_max_value(self.images, max_value))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         boxes = sum(len(image.boxes) for image in self.images)
         problems = f", {plural(len(self.problems), 'problem')}" if self.problems else ""
         return (
@@ -96,17 +99,17 @@ class DetectionData:
 
     def batches(
         self,
-        batch_size,
-        image_size,
+        batch_size: int,
+        image_size: tuple[int, int],
         *,
-        bounding_box_format="xyxy",
-        preprocess=None,
-        shuffle=False,
-        augmentation=None,
-        seed=0,
-        first_epoch=0,
-        epochs=None,
-    ):
+        bounding_box_format: str = "xyxy",
+        preprocess: Callable[[Array], Array] | None = None,
+        shuffle: bool = False,
+        augmentation: DetectionAugmentation | None = None,
+        seed: int = 0,
+        first_epoch: int = 0,
+        epochs: int | None = None,
+    ) -> Any:
         """Returns batches of letterboxed images for `model.fit` and `evaluate`.
 
         Args:
@@ -147,11 +150,11 @@ class DetectionData:
             return batches.to_tf_data(epochs)
         return batches
 
-    def steps_per_epoch(self, batch_size):
+    def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of batches in a shuffled epoch."""
         return max(self.num_images // batch_size, 1)
 
-    def box_sides(self, image_size):
+    def box_sides(self, image_size: tuple[int, int]) -> Array:
         """Returns widths and heights of all boxes in pixels of the letterboxed image.
 
         Args:
@@ -169,7 +172,7 @@ class DetectionData:
             sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
         return np.concatenate(sides)
 
-    def to_coco(self):
+    def to_coco(self) -> dict[str, Any]:
         """Returns the annotations as COCO's dictionary.
 
         It is the original one if there is one, less the images and the boxes that were skipped.
@@ -206,7 +209,9 @@ class DetectionData:
         return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def with_max_value(images, max_value):
+def with_max_value(
+    images: Iterable[BoxedImage], max_value: float | Literal["auto"] | None
+) -> tuple[BoxedImage, ...]:
     """Returns `BoxedImage`s that are read with a `max_value`; `"auto"` for what they need.
 
     Broken images are passed over here: they are reported where they are read.
@@ -216,7 +221,7 @@ def with_max_value(images, max_value):
     return tuple(dataclasses.replace(image, max_value=max_value) for image in images)
 
 
-def require_boxes(data, what):
+def require_boxes(data: DetectionData, what: str) -> None:
     """Raises a `ValueError` if data have no box to learn from or to be compared with.
 
     Args:
@@ -232,7 +237,7 @@ def require_boxes(data, what):
     )
 
 
-def clean_boxes(boxes, size_hw):
+def clean_boxes(boxes: Array, size_hw: tuple[int, int]) -> tuple[Array, list[str | None]]:
     """Clips boxes to the image.
 
     Args:
@@ -259,18 +264,18 @@ def clean_boxes(boxes, size_hw):
 
 
 def boxed_image(
-    problems,
+    problems: Problems,
     *,
-    image_id,
-    name,
-    source,
-    size_hw,
-    boxes,
-    classes,
-    crowd=None,
-    places=None,
-    records=(),
-):
+    image_id: Any,
+    name: str,
+    source: Any,
+    size_hw: tuple[int, int],
+    boxes: Any,
+    classes: Any,
+    crowd: Any = None,
+    places: Any = None,
+    records: Iterable[dict[str, Any]] = (),
+) -> BoxedImage:
     """Makes a `BoxedImage`, noting and leaving out bad boxes.
 
     Args:

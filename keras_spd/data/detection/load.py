@@ -2,26 +2,30 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from keras_spd.data.detection.coco import read_coco
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.detection.tfds import read_tfds_detection
 from keras_spd.data.detection.voc import read_voc
 from keras_spd.data.detection.yolo import is_yolo_folder, read_yolo
 from keras_spd.images.depth import check_data_max_value
+from keras_spd.typing import Path
 
 
 def load_detection(
-    source,
+    source: Path,
     *,
-    name=None,
-    images=None,
-    data_dir=None,
-    class_names=None,
-    on_problem="error",
-    max_value=None,
-):
+    name: str | None = None,
+    images: Path | None = None,
+    data_dir: Path | None = None,
+    class_names: Sequence[str] | None = None,
+    on_problem: str = "error",
+    max_value: float | Literal["auto"] | None = None,
+) -> DetectionData:
     """Reads a detection data set, in the format its source shows.
 
     | `source` | format |
@@ -83,7 +87,7 @@ def load_detection(
     return _with_classes(data, class_names)
 
 
-def _split(source):
+def _split(source: str) -> tuple[pathlib.Path, str | None]:
     """Splits `path:split`; a path that exists is not split."""
     path, colon, split = source.rpartition(":")
     if not colon or pathlib.Path(source).exists():
@@ -91,7 +95,7 @@ def _split(source):
     return pathlib.Path(path), split
 
 
-def _with_classes(data, class_names):
+def _with_classes(data: DetectionData, class_names: Sequence[str] | None) -> DetectionData:
     """Returns the data with its classes in another order, matched by name."""
     if class_names is None or data.class_names == tuple(class_names):
         return data

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import struct
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,11 +11,18 @@ from keras_spd.data.classification.tfds import open_builder
 from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.problems import Problems
 from keras_spd.images.read import ImageError, image_size
+from keras_spd.typing import Path
 
 
 def read_tfds_detection(
-    name, split, *, data_dir=None, download=True, on_problem="error", max_value=None
-):
+    name: str,
+    split: str,
+    *,
+    data_dir: Path | None = None,
+    download: bool = True,
+    on_problem: str = "error",
+    max_value: float | Literal["auto"] | None = None,
+) -> DetectionData:
     """Reads a detection data set of TensorFlow Datasets.
 
     Args:
@@ -85,7 +93,7 @@ def read_tfds_detection(
     return DetectionData(tuple(found), names, ids, **problems.settle())
 
 
-def _object_feature(features, name, tfds):
+def _object_feature(features: Any, name: str, tfds: Any) -> tuple[str, str, str]:
     """Returns the names of the feature with the objects, and in it of boxes and of labels."""
     if "image" in features and isinstance(features["image"], tfds.features.Image):
         for key, feature in features.items():
@@ -110,7 +118,7 @@ class _Record:
     offset: int
     length: int
 
-    def __call__(self):
+    def __call__(self) -> bytes:
         import tensorflow as tf
 
         with open(self.path, "rb") as file:
@@ -123,11 +131,11 @@ class _Record:
 class _Bytes:
     encoded: bytes
 
-    def __call__(self):
+    def __call__(self) -> bytes:
         return self.encoded
 
 
-def _records(instruction):
+def _records(instruction: Any) -> list[_Record]:
     """Lists the records of one file: each is its length, a checksum, the content, a checksum."""
     path, records = pathlib.Path(instruction.filename), []
     with path.open("rb") as file:

@@ -4,18 +4,27 @@ import math
 import os
 import pathlib
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from typing import Literal
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.files import check_file, image_sizes, read_text
 from keras_spd.data.problems import Problems, shorten
 from keras_spd.images.read import SUFFIXES, ImageError
+from keras_spd.typing import Path
 
 _LARGEST = 1e9  # pixels; no image has as many on a side
 
 
 def read_voc(
-    folder, split=None, images=None, *, class_names=None, on_problem="error", max_value=None
-):
+    folder: Path,
+    split: str | None = None,
+    images: Path | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    on_problem: str = "error",
+    max_value: float | Literal["auto"] | None = None,
+) -> DetectionData:
     """Reads a data set in VOC's format.
 
     Args:

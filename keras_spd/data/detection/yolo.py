@@ -1,6 +1,7 @@
 """YOLO's format: a text file of boxes for each image, and a `data.yaml` that names the classes."""
 
 import pathlib
+from typing import Literal
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
 from keras_spd.data.detection.yolo_labels import NoLabelsError, explain_missing, find_labels
@@ -14,9 +15,17 @@ from keras_spd.data.detection.yolo_yaml import (
 from keras_spd.data.files import image_sizes, read_text
 from keras_spd.data.problems import Problems
 from keras_spd.images.read import SUFFIXES, ImageError, find_images
+from keras_spd.typing import Path
 
 
-def read_yolo(source, split=None, images=None, *, on_problem="error", max_value=None):
+def read_yolo(
+    source: Path,
+    split: str | None = None,
+    images: Path | None = None,
+    *,
+    on_problem: str = "error",
+    max_value: float | Literal["auto"] | None = None,
+) -> DetectionData:
     """Reads a data set in YOLO's format.
 
     A line of a text file is `class x y width height`: the class counted from 0, then the box's
@@ -108,7 +117,7 @@ def _describe_folder(folder):
     return None, 0
 
 
-def is_yolo_folder(folder):
+def is_yolo_folder(folder: pathlib.Path) -> bool:
     """Whether a folder holds images or YOLO's text files."""
     files = pathlib.Path(folder).rglob("*")
     return any(file.suffix.lower() in (".txt", *SUFFIXES) for file in files)

@@ -1,15 +1,17 @@
 """YOLO's `data.yaml`: the names of the classes, and the images of each split."""
 
 import os
+import pathlib
+from typing import Any
 
 from keras_spd.data.files import read_text
-from keras_spd.data.problems import shorten
+from keras_spd.data.problems import Problems, shorten
 from keras_spd.images.read import find_images
 
 _EMPTY = ("", "~", "null")
 
 
-def read_yaml(path):
+def read_yaml(path: pathlib.Path) -> dict[str, Any]:
     """Returns the mapping in a `data.yaml`, every value as it is written.
 
     YAML's own types would make a class named `no` into `False`, and its merge keys let a short
@@ -30,7 +32,7 @@ def read_yaml(path):
     return content
 
 
-def class_names(content, path):
+def class_names(content: dict[str, Any], path: pathlib.Path) -> tuple[str, ...]:
     """Returns the class names: a list, or a mapping from numbers."""
     names = content.get("names")
     if isinstance(names, dict):
@@ -47,7 +49,7 @@ def class_names(content, path):
     return tuple(names)
 
 
-def keypoint_values(content, path):
+def keypoint_values(content: dict[str, Any], path: pathlib.Path) -> int:
     """Returns how many numbers of keypoints, as for pose estimation, follow each box."""
     shape = content.get("kpt_shape")
     if shape is None:
@@ -61,7 +63,9 @@ def keypoint_values(content, path):
     return points * values
 
 
-def files_of_split(content, split, path, problems):
+def files_of_split(
+    content: dict[str, Any], split: str, path: pathlib.Path, problems: Problems
+) -> list[pathlib.Path]:
     """Returns the sorted paths of a split's images: of folders, and of lists of paths."""
     key = "val" if split == "validation" and "val" in content else split
     entries = content.get(key)
@@ -95,7 +99,7 @@ def files_of_split(content, split, path, problems):
     return sorted(set(files))
 
 
-def _listed(listing, problems):
+def _listed(listing: pathlib.Path, problems: Problems) -> list[pathlib.Path]:
     try:
         lines = read_text(listing).split("\n")
     except (OSError, ValueError) as error:
