@@ -27,7 +27,8 @@ def benchmark(
 ) -> None:
     """Time model files on this machine, in turns, each in a process of its own.
 
-    Ratios are to the first file. Memory is the most that its process had resident, beyond
+    Ratios are to the first file. One that cannot be run is named, the others are timed, and the
+    exit code is 1. Memory is the most that its process had resident, beyond
     Python and the imported libraries.
 
     Example: keras-spd benchmark model.keras model.tflite model_int8.tflite served/
@@ -74,6 +75,8 @@ def benchmark(
         }
         write_json(output, record)
         typer.echo(f"Wrote {output}")
+    if len(rows) < len(files):
+        raise typer.Exit(1)
 
 
 def _processor():

@@ -1,11 +1,13 @@
 """TFLite files of `keras-spd export`, with the interface of models that prediction needs."""
 
 import logging
+import os
 
 import numpy as np
 
 from keras_spd.detection import Decoder
 from keras_spd.export.tflite_runtime import TFLiteFile
+from keras_spd.export.tflite_yolo import TFLiteYOLO
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 
@@ -117,9 +119,19 @@ class TFLiteClassifier:
         return self.file(images)[self._output]
 
 
-def load_tflite(path):
-    """Returns the `TFLiteDetector` or the `TFLiteClassifier` of a file, by what is noted in it."""
+def load_tflite(path: str | os.PathLike) -> "TFLiteDetector | TFLiteYOLO | TFLiteClassifier":
+    """Loads a TFLite file by what `keras-spd export` noted in it, else as one of a YOLO detector.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        ImportError: If the LiteRT interpreter is not installed.
+        ValueError: If the file is damaged, or neither of this library nor of a YOLO detector.
+    """
     file = TFLiteFile(path)
+    if not file.record:
+        return TFLiteYOLO(file)
     return (TFLiteDetector if "confidence_threshold" in file.record else TFLiteClassifier)(file)
 
 

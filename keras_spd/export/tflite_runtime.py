@@ -1,6 +1,9 @@
-"""TFLite files of `keras-spd export` in the LiteRT interpreter."""
+"""TFLite files in the LiteRT interpreter: those of `keras-spd export`, and others."""
 
+import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -8,11 +11,13 @@ from keras_spd.images.batching import run_in_batches
 
 
 class TFLiteFile:
-    """Runs a file of `keras_spd.export.export_tflite` with the LiteRT interpreter.
+    """Runs a file that takes images with the LiteRT interpreter, with or without signatures.
+
+    Numbers go in and come out as floating point; what is quantised is converted here.
 
     Args:
         path: Path of the file.
-        threads: Integer, CPU threads.
+        threads: Number of CPU threads.
 
     Attributes:
         path: Path of the file.
@@ -22,10 +27,10 @@ class TFLiteFile:
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If it is not a TFLite file with one input.
+        ValueError: If it is not a TFLite file with one input, a batch of images.
     """
 
-    def __init__(self, path, threads=2):
+    def __init__(self, path: str | os.PathLike, threads: int = 2) -> None:
         from keras_spd.export.metadata import read_metadata
 
         self.path = pathlib.Path(path)
@@ -40,19 +45,32 @@ class TFLiteFile:
             self.record = read_metadata(content) or {}
             interpreter = Interpreter(model_content=content, num_threads=threads)
             interpreter.allocate_tensors()
-            runners = map(interpreter.get_signature_runner, interpreter.get_signature_list())
-            self.runners = {_input(runner)[1]: runner for runner in runners}
+            names = interpreter.get_signature_list()
+            runners: Iterable[Any] = [interpreter.get_signature_runner(name) for name in names]
+            self.runners = {
+                _input(runner)[1]: runner for runner in runners or [_WithoutSignature(interpreter)]
+            }
         except Exception as error:  # flatbuffers raise what struct and numpy raise
             raise ValueError(f"Cannot load a TFLite model from {path}: {error}") from error
-        if not self.runners:
-            raise ValueError(f"Cannot load a TFLite model from {path}: it has no signature.")
+        for shape in self.runners:
+            if len(shape) != 4 or shape[3] not in (1, 3):
+                raise ValueError(
+                    f"Cannot load a TFLite model from {path}: its input must be images, (batch, "
+                    f"height, width, channels). It is of shape {shape}."
+                )
 
     @property
-    def image_sizes(self):
-        """Tuple of `(height, width)`, the sizes of images that the file takes."""
-        return tuple(dict.fromkeys(shape[1:3] for shape in self.runners))
+    def output_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the first signature's outputs."""
+        details = next(iter(self.runners.values())).get_output_details()
+        return [tuple(map(int, entry["shape"])) for entry in details.values()]
 
-    def batch_sizes(self, image_size):
+    @property
+    def image_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Tuple of `(height, width)`, the sizes of images that the file takes."""
+        return tuple(dict.fromkeys((shape[1], shape[2]) for shape in self.runners))
+
+    def batch_sizes(self, image_size: tuple[int, int]) -> list[int]:
         """Returns how many images of a size the file takes at once: a list of integers.
 
         Raises:
@@ -66,7 +84,9 @@ class TFLiteFile:
             )
         return sizes
 
-    def __call__(self, images, batch_sizes=None):
+    def __call__(
+        self, images: np.ndarray, batch_sizes: list[int] | None = None
+    ) -> dict[str, np.ndarray]:
         """Runs images of one size, as many as there are.
 
         Args:
@@ -83,15 +103,61 @@ class TFLiteFile:
         sizes = self.batch_sizes(images.shape[1:3])
         return run_in_batches(self._run, images, batch_sizes or sizes)
 
-    def _run(self, batch):
+    def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
         runner = self.runners[batch.shape]
-        name, _, dtype = _input(runner)
-        if dtype == np.uint8:  # pixels, with a scale of 1
-            batch = np.clip(np.round(batch), 0, 255)
-        return runner(**{name: batch.astype(dtype)})
+        name, _, details = _input(runner)
+        outputs = runner(**{name: _quantize(batch, details)})
+        known = runner.get_output_details()
+        return {key: _dequantize(value, known[key]) for key, value in outputs.items()}
 
 
-def _input(runner):
-    """Returns name, shape and dtype of the only input of a signature."""
-    ((name, details),) = runner.get_input_details().items()
-    return name, tuple(map(int, details["shape"])), details["dtype"]
+class _WithoutSignature:
+    """An interpreter's first subgraph, by the interface of a signature's runner."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        taken = interpreter.get_input_details()
+        self._inputs = {entry["name"]: entry for entry in taken}
+        self._outputs = {
+            f"output_{index}": entry for index, entry in enumerate(interpreter.get_output_details())
+        }
+
+    def get_input_details(self) -> dict[str, dict[str, Any]]:
+        return self._inputs
+
+    def get_output_details(self) -> dict[str, dict[str, Any]]:
+        return self._outputs
+
+    def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+        [images] = inputs.values()
+        [taken] = self._inputs.values()
+        self._interpreter.set_tensor(taken["index"], images)
+        self._interpreter.invoke()
+        return {
+            name: self._interpreter.get_tensor(entry["index"])
+            for name, entry in self._outputs.items()
+        }
+
+
+def _input(runner: Any) -> tuple[str, tuple[int, ...], dict[str, Any]]:
+    """Returns name, shape and details of the only input of a signature."""
+    found = runner.get_input_details()
+    if len(found) != 1:
+        raise ValueError("it takes several inputs")
+    ((name, details),) = found.items()
+    return name, tuple(map(int, details["shape"])), details
+
+
+def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    dtype, (scale, zero_point) = np.dtype(details["dtype"]), details["quantization"]
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.clip(np.round(values / (scale or 1) + zero_point), limits.min, limits.max)
+    return values.astype(dtype)
+
+
+def _dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    scale, zero_point = details["quantization"]
+    if values.dtype.kind in "iu" and scale:
+        return (values.astype("float32") - zero_point) * np.float32(scale)
+    return values

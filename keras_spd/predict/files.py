@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
-from keras_spd import applications
-from keras_spd.export.tflite_models import TFLiteDetector, load_tflite
+from keras_spd.detection.protocol import DetectorProtocol
+from keras_spd.export.tflite_models import load_tflite
 from keras_spd.files import whole_file
 from keras_spd.images import video
 from keras_spd.images.draw import draw_classes, draw_detections
@@ -28,8 +28,8 @@ def load_predictor(weights, image_size=None, *, batch_size=16, **detector_option
     """Loads a trained model, and returns what predicts with it.
 
     Args:
-        weights: Path of a `.keras` file, or of a `.tflite` file of `keras-spd export`, or a name
-            of `keras_spd.list_models`.
+        weights: Path of a `.keras` file, or of a `.tflite` file of `keras-spd export` or of a YOLO
+            detector (Ultralytics'), or a name of `keras_spd.list_models`.
         image_size, batch_size: As in `Predictor` and `Classifier`.
         **detector_options: Other arguments of `Predictor`; `None` for their defaults.
 
@@ -44,7 +44,7 @@ def load_predictor(weights, image_size=None, *, batch_size=16, **detector_option
     else:
         model = load_model(weights)
     options = {key: value for key, value in detector_options.items() if value is not None}
-    if isinstance(model, (applications.Detector, TFLiteDetector)):
+    if isinstance(model, DetectorProtocol):
         return Predictor(model, image_size, batch_size=batch_size, **options)
     if options:
         raise ValueError(f"{weights} is no detector. It does not take: {', '.join(options)}.")

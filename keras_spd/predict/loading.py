@@ -3,7 +3,8 @@
 import pathlib
 
 from keras_spd import applications, registered  # noqa: F401 (classes in files)
-from keras_spd.export.tflite_models import TFLiteDetector
+from keras_spd.detection.protocol import DetectorProtocol
+from keras_spd.export.tflite_models import load_tflite
 from keras_spd.weights import list_models
 from keras_spd.weights.keras_file import load_keras_file
 
@@ -62,10 +63,8 @@ def load_models(paths):
 
 
 def load_detector(path):
-    """Loads a detector as `load_model` does, or from a `.tflite` file of `keras-spd export`."""
-    if pathlib.Path(path).suffix == ".tflite":
-        return TFLiteDetector(path)
-    model = load_model(path)
-    if not isinstance(model, applications.Detector):
+    """Loads a detector as `load_model` does, or from a `.tflite` file as `load_tflite` does."""
+    model = (load_tflite if pathlib.Path(path).suffix == ".tflite" else load_model)(path)
+    if not isinstance(model, DetectorProtocol):
         raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
     return model

@@ -34,7 +34,8 @@ def test_files_are_timed_in_processes_of_their_own(tmp_path):
     command[4:] = ["model.tflite", "broken.tflite"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 1
-    assert "keras-spd: broken.tflite: " in result.stderr and "Traceback" not in result.stderr
+    assert "broken.tflite: " in result.stderr and "It is skipped." in result.stderr
+    assert "Traceback" not in result.stderr and "model.tflite" in result.stdout
 
 
 def test_multiply_adds_of_every_kind_of_convolution():

@@ -1,0 +1,86 @@
+"""TFLite files of YOLO detectors that others exported, such as Ultralytics'."""
+
+import pathlib
+
+import numpy as np
+from keras import ops
+
+from keras_spd.detection import Decoder
+from keras_spd.export.tflite_runtime import TFLiteFile
+from keras_spd.image_model import ModelInfo
+from keras_spd.images.preprocessing import Preprocessing
+
+# Strides of the pyramid levels: YOLOv5 and its successors, with P6, with P2, and the tiny ones.
+_LEVELS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
+_ANCHORS = 3  # of a cell in YOLOv5 and YOLOv7; YOLOv8 and later have no anchors
+
+
+class TFLiteYOLO:
+    """A detector's file with one output of raw predictions; it follows `DetectorProtocol`.
+
+    What the output holds follows from its shape and the image size:
+
+    - `(1, predictions, 5 + classes)`: YOLOv5 and YOLOv7, three predictions a cell, each centre
+      (x, y), width, height, objectness and class probabilities.
+    - `(1, 4 + classes, predictions)`: YOLOv8 and later, one prediction a cell, without objectness.
+
+    Images are letterboxed and scaled to 0..1. Boxes may be in pixels or in shares of the image:
+    the centres of all cells tell.
+
+    Args:
+        file: `TFLiteFile`.
+
+    Raises:
+        ValueError: If the file is of another kind; it says which shapes it has.
+    """
+
+    bounding_box_format = "xyxy"
+    stride = 1  # the file knows its sizes
+
+    def __init__(self, file: TFLiteFile) -> None:
+        self.file = file
+        self.name = pathlib.Path(file.path).stem
+        self.image_sizes = file.image_sizes
+        shapes = file.output_shapes
+        layout = _layout(shapes[0], self.image_sizes[0]) if len(shapes) == 1 else None
+        if layout is None:
+            raise ValueError(
+                f"{file.path} is neither a file that keras_spd exported nor a YOLO detector with "
+                "one output of shape (1, predictions, 5 + classes) or (1, 4 + classes, "
+                f"predictions). It takes images of {self.image_sizes[0]} and returns "
+                f"{', '.join(map(str, shapes))}."
+            )
+        self.has_objectness, self.num_classes = layout
+        self.info = ModelInfo(preprocessing=Preprocessing("letterbox", self.image_sizes[0], (0, 1)))
+        self.decoder = Decoder()
+
+    def predict_on_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the detection dictionary of `Detector.predict`, as arrays.
+
+        Args:
+            images: Array of shape `(batch, height, width, 3)`, pixels scaled to 0..1.
+        """
+        [raw] = self.file(images).values()
+        if not self.has_objectness:
+            raw = np.swapaxes(raw, 1, 2)
+            raw = np.insert(raw, 4, 1, axis=2)
+        boxes = raw[..., :4]
+        if boxes[..., :2].max() <= 2:  # shares: in pixels, the last cell is far from the first
+            height, width = np.shape(images)[1:3]
+            boxes = boxes * np.array([width, height, width, height], "float32")
+        decoded = np.concatenate([boxes, raw[..., 4:]], axis=2).astype("float32")
+        found = self.decoder.suppress(ops.convert_to_tensor(decoded))
+        return {name: ops.convert_to_numpy(value) for name, value in found.items()}
+
+
+def _layout(shape: tuple[int, ...], image_size: tuple[int, int]) -> tuple[bool, int] | None:
+    """Returns whether there is an objectness, and the number of classes; `None` if unknown."""
+    if len(shape) != 3:
+        return None
+    for strides in _LEVELS:
+        cells = sum((image_size[0] // stride) * (image_size[1] // stride) for stride in strides)
+        if shape[1] == _ANCHORS * cells and shape[2] > 5:
+            return True, shape[2] - 5
+        if shape[2] == cells and shape[1] > 4:
+            return False, shape[1] - 4
+    return None
