@@ -1,4 +1,8 @@
-"""Whether a network is folded before it is exported."""
+"""Folding a network before it is exported."""
+
+from typing import Literal
+
+import keras
 
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import fold as fold_model
@@ -8,13 +12,13 @@ from keras_spd.surgery.graph import is_graph
 _PAYS = {"SavedModel": True, "ONNX": True, "TFLite": False}
 
 
-def folded(model, fold, file_format):
-    """Returns a model or, where that is asked for or pays, the same folded.
+def folded(model: keras.Model, fold: bool | Literal["auto"], file_format: str) -> keras.Model:
+    """Returns the model, folded if that is asked for or makes the file faster.
 
     Args:
         model: Keras model.
-        fold: `True`, `False`, or `"auto"`: where the format gains from it and the model can be
-            folded.
+        fold: `True`, `False`, or `"auto"`: fold if the format was measured to gain from it and the
+            model can be folded.
         file_format: `"SavedModel"`, `"ONNX"` or `"TFLite"`.
 
     Raises:

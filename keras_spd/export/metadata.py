@@ -3,11 +3,13 @@
 import io
 import json
 import zipfile
+from types import ModuleType
+from typing import Any
 
 _KEY = b"keras_spd"
 
 
-def schema():
+def schema() -> ModuleType:
     """Returns the module that reads and writes TFLite's format."""
     try:
         from ai_edge_litert import schema_py_generated
@@ -16,14 +18,14 @@ def schema():
     return schema_py_generated
 
 
-def read_flatbuffer(content):
-    """Returns the bytes of a file as an object of TFLite's schema, `ModelT`."""
+def read_flatbuffer(content: bytes) -> Any:
+    """Parses the bytes of a file into a `ModelT` of TFLite's schema."""
     module = schema()
     return module.ModelT.InitFromObj(module.Model.GetRootAs(content, 0))
 
 
-def write_flatbuffer(model):
-    """Returns the bytes of a file from a `ModelT`."""
+def write_flatbuffer(model: Any) -> bytes:
+    """Serialises a `ModelT` into the bytes of a file."""
     import flatbuffers
 
     builder = flatbuffers.Builder(4096)
@@ -31,8 +33,8 @@ def write_flatbuffer(model):
     return bytes(builder.Output())
 
 
-def foreign_operators(content):
-    """Returns the names of the operators that the stock runtime has not."""
+def foreign_operators(content: bytes) -> list[str]:
+    """Returns the names of custom operators, which the stock runtime does not have."""
     custom = schema().BuiltinOperator.CUSTOM
     return [
         (code.customCode or b"?").decode()
@@ -41,17 +43,24 @@ def foreign_operators(content):
     ]
 
 
-def tensor_names(content):
+def tensor_names(content: bytes) -> list[str]:
     """Returns the names of all tensors."""
     graphs = read_flatbuffer(content).subgraphs
     return [tensor.name.decode() for graph in graphs for tensor in graph.tensors]
 
 
-def add_metadata(content, record):
-    """Returns the file with a record that `read_metadata` returns.
+def add_metadata(content: bytes, record: dict[str, Any]) -> bytes:
+    """Stores a record in a file, where `read_metadata` finds it.
 
-    The file is a ZIP archive too, in the way of TFLite's associated files, so that a device reads
-    `labels.txt`, a class name a line, and `keras_spd.json`, the record, with what it has.
+    The result is also a ZIP archive, as with TFLite's associated files: a device without this
+    library can unzip `labels.txt` (one class name per line) and `keras_spd.json` (the record).
+
+    Args:
+        content: Bytes of a TFLite file.
+        record: Dictionary that JSON can hold.
+
+    Returns:
+        Bytes of a TFLite file.
     """
     model = read_flatbuffer(content)
     buffer = schema().BufferT()
@@ -68,7 +77,7 @@ def add_metadata(content, record):
     return file.getvalue()
 
 
-def read_metadata(content):
+def read_metadata(content: bytes) -> dict[str, Any] | None:
     """Returns the record that `export_tflite` wrote into a file, or `None`."""
     model = read_flatbuffer(content)
     for entry in model.metadata or []:

@@ -1,21 +1,22 @@
 """Several TFLite models as signatures of one file."""
 
+from collections.abc import Hashable
 from typing import Any
 
 from keras_spd.export.metadata import read_flatbuffer, write_flatbuffer
 
 
-def merge_signatures(contents):
-    """Makes one TFLite file of several, which holds their weights once.
+def merge_signatures(contents: dict[str, bytes]) -> bytes:
+    """Merges several TFLite files into one that stores their weights once.
 
-    TensorFlow's converter writes several signatures of one SavedModel too, but keeps the weights
-    of each.
+    TensorFlow's converter can also write several signatures of one SavedModel, but stores the
+    weights again for each.
 
     Args:
         contents: Dictionary from the name of a signature to the bytes of a file with one.
 
     Returns:
-        Bytes of a file with all of them.
+        Bytes of a file with all the signatures.
     """
     models = {name: read_flatbuffer(content) for name, content in contents.items()}
     merged = next(iter(models.values()))
@@ -46,21 +47,22 @@ def merge_signatures(contents):
 
 
 class _Unique:
-    """Values that are there once, and their positions."""
+    """A list of values without duplicates, and their positions by key."""
 
-    def __init__(self):
-        self.values, self.positions = [], {}
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self.positions: dict[Hashable, int] = {}
 
-    def add(self, key, value):
-        """Returns the position of a value with this key, which is added if there is none."""
+    def add(self, key: Hashable, value: Any) -> int:
+        """Returns the position of the value with this key, which is appended if it is new."""
         if key not in self.positions:
             self.positions[key] = len(self.values)
             self.values.append(value)
         return self.positions[key]
 
 
-def _move_calls(options, first):
-    """Lets `WHILE`, `IF` and the like call subgraphs where they are in the merged file."""
+def _move_calls(options: Any, first: int) -> None:
+    """Shifts the subgraph numbers that `WHILE`, `IF` and the like refer to."""
     for name, value in list(vars(options).items()) if options else ():
         if name == "subgraph" or name.endswith("SubgraphIndex"):
             setattr(options, name, value + first)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class TFLiteDetector:
         ValueError: If the file is not a TFLite file of a detector of this library.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: TFLiteFile | str | os.PathLike) -> None:
         self.file, record = _open(file)
         if "confidence_threshold" not in record:
             raise ValueError(f"{self.file.path} is not a detector that keras_spd exported.")
@@ -45,12 +46,12 @@ class TFLiteDetector:
         )
 
     @property
-    def decoder(self):
-        """The thresholds. The file's own stay as they are: fewer detections can be asked for."""
+    def decoder(self) -> Decoder:
+        """The thresholds. Those in the file are fixed: one can only ask for fewer detections."""
         return self._decoder
 
     @decoder.setter
-    def decoder(self, decoder):
+    def decoder(self, decoder: Decoder) -> None:
         inside = self._inside
         if (
             decoder.iou_threshold != inside.iou_threshold
@@ -69,7 +70,7 @@ class TFLiteDetector:
             )
         self._decoder = decoder
 
-    def predict_on_batch(self, images):
+    def predict_on_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the detection dictionary of `Detector.predict`, as arrays."""
         detections = self.file(images)
         confident = detections["confidence"] > self._decoder.confidence_threshold
@@ -88,7 +89,7 @@ class TFLiteClassifier:
         ValueError: If the file is not a TFLite file of a classifier that takes pixels.
     """
 
-    def __init__(self, file):
+    def __init__(self, file: TFLiteFile | str | os.PathLike) -> None:
         self.file, record = _open(file)
         if not record.get("takes_pixels") or "confidence_threshold" in record:
             raise ValueError(
@@ -114,7 +115,7 @@ class TFLiteClassifier:
             ),
         )
 
-    def predict_on_batch(self, images):
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
         """Returns an array of shape `(batch, classes)`."""
         return self.file(images)[self._output]
 
@@ -135,10 +136,10 @@ def load_tflite(path: str | os.PathLike) -> "TFLiteDetector | TFLiteYOLO | TFLit
     return (TFLiteDetector if "confidence_threshold" in file.record else TFLiteClassifier)(file)
 
 
-def _open(file):
+def _open(file: TFLiteFile | str | os.PathLike) -> tuple[TFLiteFile, dict[str, Any]]:
     file = file if isinstance(file, TFLiteFile) else TFLiteFile(file)
     return file, file.record
 
 
-def _class_names(record):
+def _class_names(record: dict[str, Any]) -> tuple[str, ...] | None:
     return tuple(record["class_names"]) if record.get("class_names") else None
