@@ -16,7 +16,8 @@ Two identities carry the weights of a trained strided network into SPD-Conv, and
 - A strided convolution is phase (0, 0) of the same convolution without a stride, followed by a
   space-to-depth. Whatever reads it ignores the other phases: its kernel has zeros there
   (`strided_inputs_to_spd`). What is done to each channel and pixel alone, such as batch norm and
-  activation, may stand before the space-to-depth.
+  activation, may stand before the space-to-depth, or behind it with the same values for each
+  phase (`repeat_for_phases`).
 """
 
 from collections.abc import Sequence
@@ -176,6 +177,29 @@ def strided_inputs_to_spd(
         first, shape=(*first.shape[:2], (scale**2 - 1) * channels, first.shape[3])
     )
     return np.concatenate([first, skipped, rest], axis=2)
+
+
+def repeat_for_phases(values: np.ndarray, scale: int = 2) -> np.ndarray:
+    """Lets a batch norm that stood behind a strided convolution stand behind a space-to-depth.
+
+    Each phase has all channels of the convolution, so each gets the same values; phase (0, 0) is
+    normalised as before. With `strided_inputs_to_spd` for the next kernel, a residual branch of
+    ResNet-SPD (convolution, space-to-depth, batch norm, ReLU, convolution) computes what the
+    strided branch computes.
+
+    Args:
+        values: Array of shape `(channels,)`: gain, offset, mean or variance.
+        scale: The stride, and the scale of the space-to-depth.
+
+    Returns:
+        Array of shape `(scale**2 * channels,)`.
+
+    Example:
+
+    >>> repeat_for_phases(np.array([1, 2]))
+    array([1, 2, 1, 2, 1, 2, 1, 2])
+    """
+    return np.tile(np.asarray(values), scale**2)
 
 
 def spd_inputs_to_strided(

@@ -7,6 +7,7 @@ import pytest
 
 from keras_spd.algebra import (
     columns_to_rows,
+    repeat_for_phases,
     spd_inputs_to_strided,
     spd_to_strided,
     strided_inputs_to_spd,
@@ -107,3 +108,21 @@ def test_a_kernel_that_reads_skipped_pixels_has_no_strided_twin():
 def test_more_channels_than_inputs(function):
     with pytest.raises(ValueError, match=r"inputs. Received: kernel.shape=\(1, 1, 8, 2\)"):
         function(np.ones((1, 1, 8, 2)), channels=9)
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_residual_branch_of_resnet_spd(rng, scale, size):
+    """Convolution, space-to-depth, batch norm, ReLU, convolution; strided beside it."""
+    x = rng.normal(size=(12, 6, 3))
+    first, second = rng.normal(size=(3, 3, 3, 4)), rng.normal(size=(size, size, 4, 5))
+    gain, offset, mean = norm = rng.normal(size=(3, 4))
+    expected = np.maximum((convolve(x, first, scale) - mean) * gain + offset, 0)
+    gain, offset, mean = (repeat_for_phases(values, scale) for values in norm)
+    stacked = space_to_depth(convolve(x, first), scale)
+    ours = np.maximum((stacked - mean) * gain + offset, 0)
+    np.testing.assert_allclose(
+        convolve(ours, strided_inputs_to_spd(second, scale=scale)),
+        convolve(expected, second),
+        atol=1e-12,
+    )

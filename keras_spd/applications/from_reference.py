@@ -5,6 +5,7 @@ import os
 
 from keras_spd.weights.loading import identify, load_reference_weights
 from keras_spd.weights.reader import read_checkpoint
+from keras_spd.weights.yolov5 import is_old_yolov5
 
 
 def load_reference_model(source, downsampling=None):
@@ -32,6 +33,11 @@ def load_reference_model(source, downsampling=None):
     """
     checkpoint = read_checkpoint(source)
     identity = identify(checkpoint.arrays)
+    if identity is None and is_old_yolov5(checkpoint.arrays):
+        raise ValueError(
+            f"{_name(source)} is of YOLOv5 v5.0 or older, whose networks (Focus, SPP) are others. "
+            "Take a checkpoint of YOLOv5 v6.0 to v7.0."
+        )
     if identity is None:
         raise ValueError(
             f"{_name(source)} holds {len(checkpoint.arrays)} arrays, such as "

@@ -3,23 +3,26 @@
 import os
 
 import keras
+import numpy as np
 
 from keras_spd.applications.from_reference import load_reference_model
 from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import Detector
+from keras_spd.image_model import ModelInfo
 from keras_spd.weights import Preset, check_weights_file
 from keras_spd.weights.keras_file import load_keras_file
 from keras_spd.weights.transfer import TrainedDetector
 
 
 def find_trained(
-    weights: str | os.PathLike | None, preset: Preset | None = None
+    weights: str | os.PathLike | None, preset: Preset | None = None, backbone: bool = False
 ) -> TrainedDetector | None:
     """Reads the detector that `weights` names.
 
     Args:
         weights: `weights` of `YOLOV5SPD`.
         preset: The `Preset` of that name, if it is one.
+        backbone: Whether `YOLOV5SPDBackbone` alone will do, too; it has no classes and anchors.
 
     Returns:
         `TrainedDetector`; `None` without weights, and for a `.weights.h5` file, which does not say
@@ -41,6 +44,8 @@ def find_trained(
         return None
     is_keras = path.suffix == ".keras"
     model = load_keras_file(path, compile=False) if is_keras else load_reference_model(path)
+    if backbone and getattr(model, "info", ModelInfo()).architecture == "YOLOV5SPDBackbone":
+        return TrainedDetector(str(path), _arrays(model), 0, {})
     if not isinstance(model, Detector):
         raise ValueError(
             f"A detector starts from the weights of a detector. Received: {path}, which holds "
@@ -48,10 +53,14 @@ def find_trained(
         )
     return TrainedDetector(
         str(path),
-        {v.path: keras.ops.convert_to_numpy(v) for v in model.network.variables},
+        _arrays(model.network),
         model.num_classes,
         model.anchors,
         model.info.class_names,
         model.info.image_size,
         model.single_class_logit,
     )
+
+
+def _arrays(model: keras.Model) -> dict[str, np.ndarray]:
+    return {v.path: keras.ops.convert_to_numpy(v) for v in model.variables}

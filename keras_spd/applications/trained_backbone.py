@@ -12,6 +12,7 @@ from keras_spd.applications.from_reference import load_reference_model
 from keras_spd.image_model import ImageModel
 from keras_spd.weights import Preset, check_weights_file, load_weights
 from keras_spd.weights.keras_file import load_keras_file
+from keras_spd.weights.resnet import arrays_for_spd
 
 _log = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ def start_from_classifier(
     """Fills a ResNet without classifier, and says in its `info` how images are normalised.
 
     Stages that the classifier does not have, as `ResNetSPDBackbone` adds them, keep their first
-    values; whatever stands behind the stages of the classifier is ignored.
+    values; whatever stands behind the stages of the classifier is ignored. The stages of a strided
+    network become those of an SPD network exactly; its stem has no counterpart and starts anew.
 
     Args:
         model: `ImageModel` of layers `stem_...` and `stage...`.
@@ -61,6 +63,7 @@ def _load(path: pathlib.Path) -> keras.Model:
 
 
 def _assign(model, arrays, source):
+    arrays = arrays_for_spd(arrays, {v.path: tuple(v.shape) for v in model.variables})
     known = {stage for path in arrays if (stage := _stage(path))}
     variables = {variable.path: variable for variable in model.variables}
     wanted = {path: v for path, v in variables.items() if _stage(path) in known}

@@ -11,7 +11,7 @@ from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.variants import YOLOV5S
 from keras_spd.weights import find_preset, load_weights
-from keras_spd.weights.transfer import transfer
+from keras_spd.weights.transfer import transfer, transfer_backbone
 
 
 def YOLOV5SPD(
@@ -177,7 +177,8 @@ def YOLOV5SPDBackbone(
 
     Args:
         size, input_shape, include_rescaling, downsampling, name: As in `YOLOV5SPD`.
-        weights: As in `YOLOV5SPD`, a file of this backbone.
+        weights: As in `YOLOV5SPD`: of a trained detector of this size, of which the backbone is
+            taken, or of such a backbone.
 
     Output shape:
         `(batch, height / 32, width / 32, channels)`.
@@ -186,7 +187,7 @@ def YOLOV5SPDBackbone(
         An `ImageModel`. Its `pyramid_level_inputs` maps `"P1"` to `"P5"` to layer names.
 
     Raises:
-        ValueError: If an argument is not as described.
+        ValueError: If an argument is not as described, or a file does not fit the network.
 
     Example:
 
@@ -204,7 +205,12 @@ def YOLOV5SPDBackbone(
         downsampling,
         name or f"yolov5_{downsampling}_{size_name}_backbone",
     )
-    load_weights(model, weights)
+    preset = find_preset(weights, "YOLOV5SPD", size=size_name, downsampling=downsampling)
+    trained = find_trained(weights, preset, backbone=True)
+    if trained is not None:
+        transfer_backbone(trained, model)
+    else:
+        load_weights(model, weights)
     return model
 
 

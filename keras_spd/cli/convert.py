@@ -11,7 +11,10 @@ from keras_spd.files import whole_file
 
 def convert(
     source: Annotated[
-        pathlib.Path, typer.Argument(help="PyTorch file: .pt, .pth or .safetensors.")
+        pathlib.Path,
+        typer.Argument(
+            help="PyTorch file (.pt, .pth, .safetensors), or .keras with --downsampling."
+        ),
     ],
     output: Annotated[pathlib.Path, typer.Argument(help="File to write: .keras or .weights.h5.")],
     downsampling: Annotated[
@@ -22,12 +25,16 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert weights of YOLOv5 and of the authors' PyTorch code; nothing in the file is executed.
+    """Convert weights of YOLOv5 and of the authors' PyTorch code, or a strided detector into SPD.
+
+    Nothing in a PyTorch file is executed.
 
     Needs neither PyTorch nor the authors' code. Weights of their YOLOv5 part are GPL-3.0, before
     and after.
 
     Example: keras-spd convert yolov5n.pt yolov5_spd_n.keras --downsampling spd
+
+    Example: keras-spd convert runs/strided/model.keras spd.keras --downsampling spd
     """
     if not output.name.endswith((".keras", ".weights.h5")):
         raise ValueError(f"The output must end in .keras or .weights.h5. Received: {output}.")
@@ -36,10 +43,16 @@ def convert(
     if downsampling not in (None, "spd", "strided"):
         raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
     options.require_files([source])
-    from keras_spd import applications
+    if source.suffix == ".keras" and downsampling is None:
+        raise ValueError(f"{source} is a .keras file already. Say `--downsampling` spd or strided.")
+    from keras_spd.applications import load_reference_model
+    from keras_spd.applications.downsampling import load_with_downsampling
     from keras_spd.weights.keras_file import save_weights_file
 
-    model = applications.load_reference_model(source, downsampling)
+    if downsampling is None:
+        model = load_reference_model(source)
+    else:
+        model = load_with_downsampling(source, downsampling)
     if output.suffix == ".keras":
         with whole_file(output) as unfinished:
             model.save(unfinished)

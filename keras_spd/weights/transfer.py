@@ -54,11 +54,16 @@ class TrainedDetector:
         """Whether its network is an SPD network."""
         return _SPD_STEM in self.arrays
 
-    def __str__(self) -> str:
-        """The constructor call that it fits."""
+    @property
+    def size(self) -> str | None:
+        """The `size` of `YOLOV5SPD`, or `None` for widths and depths without a name."""
         filters = self.arrays.get("stem_bn/gamma", np.zeros(0)).size
         blocks = {re.match(r"stage3_c3_block\d+", path) for path in self.arrays}
-        size = find_yolov5_size(filters, len({match[0] for match in blocks if match}))
+        return find_yolov5_size(filters, len({match[0] for match in blocks if match}))
+
+    def __str__(self) -> str:
+        """The constructor call that it fits."""
+        size = self.size
         options = [f'size="{size}"' if size else "size=(...)", f"classes={self.num_classes}"]
         options += [] if self.spd else ['downsampling="strided"']
         return f"keras_spd.applications.YOLOV5SPD({', '.join(options)})"
@@ -130,6 +135,31 @@ def transfer(
         and (trained.num_classes > 1 or trained.single_class_logit)
     )
     return _report(trained, model, fresh, classes)
+
+
+def transfer_backbone(trained: TrainedDetector, model: Any) -> None:
+    """Fills a backbone with what a trained detector of its size holds for it.
+
+    Args:
+        trained: `TrainedDetector`.
+        model: `ImageModel`, as `YOLOV5SPDBackbone` builds it.
+
+    Raises:
+        ValueError: If the detector does not fit. The model is left unchanged.
+    """
+    variables = {variable.path: variable for variable in model.variables}
+    values = {
+        path: _find(trained, path, tuple(variable.shape), variables)
+        for path, variable in variables.items()
+    }
+    for path, variable in variables.items():
+        if values[path] is None or values[path].shape != tuple(variable.shape):
+            raise ValueError(
+                f"The weights {trained.source} do not fit `{model.name}` at {path}: they are of "
+                f"`{trained}`."
+            )
+    for path, variable in variables.items():
+        variable.assign(values[path])
 
 
 def match_classes(

@@ -79,3 +79,8 @@ def identify_yolov5(state_dict):
     if not spd:
         options["downsampling"] = "strided"
     return Identity("YOLOV5SPD", options)
+
+
+def is_old_yolov5(state_dict):
+    """Whether a state dict is of YOLOv5 v5.0 or older: Focus, and the head as module 24."""
+    return "model.0.conv.conv.weight" in state_dict and "model.24.m.0.weight" in state_dict

@@ -1,5 +1,6 @@
 """Trained detectors into others: the strided network's outputs, other classes, other levels."""
 
+import dataclasses
 import logging
 
 import keras
@@ -11,7 +12,7 @@ from conftest import find_shared
 from PIL import Image
 from typer.testing import CliRunner
 
-from keras_spd.applications import YOLOV5SPD, load_reference_model
+from keras_spd.applications import YOLOV5SPD, YOLOV5SPDBackbone, load_reference_model
 from keras_spd.cli.main import app
 from keras_spd.predict import Predictor
 from keras_spd.predict.loading import load_model
@@ -203,3 +204,28 @@ def test_pytorch_files_are_models(images, tmp_path):
     )
     assert result.exit_code == 0 and "yolov5_spd_n" in result.output
     assert_equal_outputs(load_model(tmp_path / "spd.keras"), load_model(file), images)
+
+
+def test_keras_files_are_converted_and_start_backbones(strided, images, tmp_path, caplog):
+    file = tmp_path / "strided.keras"
+    strided.decoder = dataclasses.replace(strided.decoder, confidence_threshold=0.3)
+    strided.save(file)
+    result = CliRunner().invoke(
+        app, ["convert", str(file), str(tmp_path / "spd.keras"), "--downsampling", "spd"]
+    )
+    assert result.exit_code == 0 and "yolov5_spd_n" in result.output
+    spd = load_model(tmp_path / "spd.keras")
+    assert_equal_outputs(spd, strided, images)
+    assert spd.info.class_names == strided.info.class_names and spd.decoder == strided.decoder
+
+    for weights in (file, tmp_path / "spd.keras"):
+        backbone = YOLOV5SPDBackbone("n", weights=weights)
+        name = backbone.pyramid_level_inputs["P5"]
+        sub = keras.Model(spd.network.input, spd.network.get_layer(name).output)
+        wanted = np.array(sub(images))
+        assert reference.relative_norm(np.array(backbone(images)) - wanted, wanted) <= 1e-5
+    backbone.save(tmp_path / "backbone.keras")
+    again = YOLOV5SPDBackbone("n", weights=tmp_path / "backbone.keras")
+    np.testing.assert_array_equal(again(images), backbone(images))
+    with pytest.raises(ValueError, match=r"do not fit .* they are of `.*size=\"n\", classes=3"):
+        YOLOV5SPDBackbone("s", weights=file)

@@ -1,0 +1,53 @@
+"""A YOLOv5 detector in a file, with the other kind of downsampling and the same outputs."""
+
+import dataclasses
+import os
+import pathlib
+
+from keras_spd.applications.from_reference import load_reference_model
+from keras_spd.applications.trained import find_trained
+from keras_spd.applications.yolov5 import YOLOV5SPD
+from keras_spd.detection.detector import Detector
+from keras_spd.weights.keras_file import load_keras_file
+
+
+def load_with_downsampling(source: str | os.PathLike, downsampling: str) -> Detector:
+    """Loads a YOLOv5 detector as an SPD or a strided network of the same outputs.
+
+    Args:
+        source: Path of a `.keras`, `.pt`, `.pth` or `.safetensors` file.
+        downsampling: `"spd"` or `"strided"`.
+
+    Returns:
+        `Detector`.
+
+    Raises:
+        ValueError: If the file holds another model, or an SPD network that reads what a stride
+            skips is to be strided.
+
+    Example:
+
+    >>> load_with_downsampling("strided.keras", "spd").name
+    'yolov5_spd_n'
+    """
+    if pathlib.Path(source).suffix != ".keras":
+        return load_reference_model(source, downsampling)
+    trained = find_trained(source)
+    former = load_keras_file(source, compile=False)
+    if trained is None or trained.size is None:
+        raise ValueError(
+            f"`downsampling` changes YOLOv5 detectors of the sizes n, s, m, l and x. {source} "
+            f"holds `{former.name}`, of other widths or on another backbone; `keras_spd.to_spd` "
+            "converts it."
+        )
+    model = YOLOV5SPD(
+        trained.size,
+        weights=source,
+        downsampling=downsampling,
+        levels=former.levels,
+        include_rescaling=former.info.input_range == (0, 255),
+        bounding_box_format=former.bounding_box_format,
+    )
+    model.info = dataclasses.replace(former.info, architecture=model.info.architecture)
+    model.decoder = former.decoder
+    return model
