@@ -106,7 +106,8 @@ def from_arrays(
         `ClassificationData`.
 
     Raises:
-        ValueError: If the arrays do not belong together or a label has no name.
+        ValueError: If the arrays do not belong together, the values are not pixels from 0 to 255,
+            or a label has no name.
 
     Example:
 
@@ -120,6 +121,7 @@ def from_arrays(
             f"(images,), with at least one image. Received: images.shape={images.shape}, "
             f"labels.shape={labels.shape}."
         )
+    _check_pixels(images)
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"`labels` must be class indices. Received: dtype={labels.dtype}.")
     if class_names is None:
@@ -135,3 +137,19 @@ def from_arrays(
         return ArrayBatches(images, labels, batch_size, **options)
 
     return ClassificationData(len(images), images.shape[1:], tuple(class_names), make_batches)
+
+
+def _check_pixels(images):
+    """Raises a `ValueError` unless an array holds pixels from 0 to 255."""
+    if images.dtype == np.uint8:
+        return
+    if images.dtype.kind not in "uif":
+        raise ValueError(f"`images` must hold numbers. Received: dtype={images.dtype}.")
+    low, high = images.min(), images.max()
+    is_scaled = images.dtype.kind == "f" and 0 < high <= 1
+    if not (low >= 0 and high <= 255) or is_scaled:  # NaN too
+        raise ValueError(
+            f"`images` must have pixel values from 0 to 255. Received: {images.dtype} from {low:g} "
+            f"to {high:g}. Scale all images by the same number, training and test data alike: 255 "
+            "for values of 0 to 1, 255 / 4095 for a camera of 12 bits."
+        )

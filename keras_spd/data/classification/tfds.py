@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.typing import Path
 
@@ -32,8 +34,8 @@ def from_tfds(
 
     Raises:
         ImportError: If TensorFlow or TFDS is not installed.
-        ValueError: If the data set or split does not exist or is not for classification, or its
-            images differ in size and `image_size` is not given.
+        ValueError: If the data set or split does not exist or is not for classification, its
+            images have more than 8 bits, or differ in size and `image_size` is not given.
 
     Example:
 
@@ -53,6 +55,12 @@ def from_tfds(
         raise ValueError(
             f"The TFDS data set {name!r} is not for classification: its supervised keys must be "
             f"an image and a class label. Received: supervised_keys={supervised}."
+        )
+    if (pixels := np.dtype(features[supervised[0]].np_dtype)) != np.uint8:
+        raise ValueError(
+            f"The images of the TFDS data set {name!r} are {pixels}. Only those of 8 bits are read "
+            "from TFDS; write others as PNG or TIFF files, and read them with "
+            "`keras_spd.data.from_folder`, which scales them by `max_value`."
         )
     try:
         dataset = builder.as_dataset(

@@ -128,10 +128,12 @@ def test_grayscale_images_of_different_sizes(tmp_path):
         # Else it is looked for by the name of this module, and other packages have a `tests` too.
         pkg_dir_path = pathlib.Path(__file__).parent
 
+        dtype = np.uint8
+
         def _info(self):
             features = tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(shape=(None, None, 1)),
+                    "image": tfds.features.Image(shape=(None, None, 1), dtype=self.dtype),
                     "label": tfds.features.ClassLabel(names=["dark", "light"]),
                 }
             )
@@ -144,9 +146,15 @@ def test_grayscale_images_of_different_sizes(tmp_path):
 
         def _generate_examples(self):
             for label, side in ((0, 10), (1, 20)):
-                shade = np.full((side, side + 2, 1), 50 + 100 * label, "uint8")
+                shade = np.full((side, side + 2, 1), 50 + 100 * label, self.dtype)
                 yield label, {"image": shade, "label": label}
 
+    class DeepShades(GrayShades):
+        dtype = np.uint16
+
+    DeepShades(data_dir=tmp_path).download_and_prepare()
+    with pytest.raises(ValueError, match="'deep_shades' are uint16. Only those of 8 bits"):
+        data.from_tfds("deep_shades", "train", data_dir=tmp_path, image_size=(8, 6))
     with pytest.raises(ValueError, match=r"differ in size. Pass `image_size=\(height, width\)`"):
         data.from_tfds("gray_shades", "train", data_dir=tmp_path)
     train = data.from_tfds("gray_shades", "train", data_dir=tmp_path, image_size=(8, 6))
@@ -170,6 +178,14 @@ def test_array_errors(arrays):
     images, labels = arrays
     with pytest.raises(ValueError, match=r"Received: images.shape=\(50, 8, 8\)"):
         data.from_arrays(images[..., 0], labels)
+    for values, received in (
+        (images.astype("uint16") * 16, r"uint16 from 0 to 4080\."),
+        (images / 255, r"float64 from 0 to 1\."),
+        (images - 128.0, r"float64 from -128 to 127\."),
+        (images * np.nan, r"float64 from nan to nan\."),
+    ):
+        with pytest.raises(ValueError, match=f"from 0 to 255. Received: {received}"):
+            data.from_arrays(values, labels)
     with pytest.raises(ValueError, match=r"labels.shape=\(49,\)"):
         data.from_arrays(images, labels[1:])
     with pytest.raises(ValueError, match="at least one image"):
