@@ -128,7 +128,8 @@ def main(names):
         models[-1].set_weights(models[0].get_weights())
         differences = []
         for model, image in zip([models[0], models[-1]], images, strict=True):
-            features, converted = model(image, training=False), keras_spd.to_spd(model)
+            features = model(image, training=False)
+            converted = keras_spd.to_spd(model, pooling="exact")
             noise = (1 + rounding * random.standard_normal(image.shape)).astype(dtype)
             noisy = relative(features, model(image * noise, training=False))
             difference = relative(features, converted(image, training=False))
@@ -137,9 +138,9 @@ def main(names):
         if swap_phases(converted):
             swapped = f"{relative(features, converted(image, training=False)):.2g}"
         del converted
-        what = plan(models[0])
+        what = plan(models[0], pooling="exact")
         resized = build(name, (224, 224))
-        sites = plan(resized).sites
+        sites = plan(resized, pooling="exact").sites
         try:
             before = count_multiply_adds(resized)
             after = before + sum(site.multiply_adds[1] - site.multiply_adds[0] for site in sites)

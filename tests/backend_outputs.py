@@ -95,7 +95,7 @@ def models_to_save():
             keras.layers.MaxPooling2D(3, 2, padding="same"),
         ]
     )
-    converted = keras_spd.to_spd(strided)
+    converted = keras_spd.to_spd(strided, pooling="exact")
     return {
         "resnet": keras_spd.applications.ResNet18SPD(classes=3, shortcut="spd"),
         "detector": keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3),

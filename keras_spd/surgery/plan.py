@@ -86,7 +86,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(model, *, layers=None, first_n=None, pooling="exact", depthwise="spd", input_shape=None):
+def plan(model, *, layers=None, first_n=None, pooling="keep", depthwise="spd", input_shape=None):
     """Lists what `to_spd` would do to a model, and changes nothing.
 
     Args:

@@ -19,7 +19,7 @@ from keras_spd.typing import Shape
 class Options:
     """How to convert; arguments of `to_spd`."""
 
-    pooling: str = "exact"
+    pooling: str = "keep"
     depthwise: str = "spd"
 
     def __post_init__(self) -> None:
@@ -212,9 +212,9 @@ def _separable(layer: Any, input_shapes: list[Shape], options: Options) -> Repla
 
 def _pooling(layer: Any, input_shapes: list[Shape], options: Options) -> Replacement:
     mode = "max" if isinstance(layer, keras.layers.MaxPooling2D) else "average"
-    if options.pooling == "keep":
-        raise Unconvertible('`pooling="keep"`')
     scale = layer.strides[0]
+    if options.pooling == "keep":
+        raise Unconvertible('pooling is kept; `pooling="learned"` makes it an SPDConv')
     if options.pooling == "exact":
         pooling = PhasePooling(
             mode,
@@ -225,7 +225,7 @@ def _pooling(layer: Any, input_shapes: list[Shape], options: Options) -> Replace
             dtype=layer.dtype_policy,
             name=layer.name,
         )
-        return Replacement((pooling,), note=f"{scale**2} times as many windows")
+        return Replacement((pooling,), note=f"{scale**2}x as many windows, 1 in {scale**2} is used")
     blocks, offset = _blocks(layer.pool_size, scale, layer.padding)
     channels = input_shapes[0][1 if layer.data_format == "channels_first" else 3]
     spd = SPDConv(

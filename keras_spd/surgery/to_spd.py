@@ -12,11 +12,11 @@ def to_spd(
     *,
     layers=None,
     first_n=None,
-    pooling="exact",
+    pooling="keep",
     depthwise="spd",
     input_shape=None,
 ):
-    """Replaces strided convolutions and pooling by SPD-Conv, and keeps what the model computes.
+    """Replaces strided convolutions by SPD-Conv, and keeps what the model computes.
 
     A strided convolution becomes space-to-depth and a convolution without stride. Its kernel holds
     the old taps, each at the phase of the pixel that it was for, and zeros: the converted network
@@ -29,17 +29,18 @@ def to_spd(
         layers: Names of the layers to convert, their paths (`"encoder/conv1"`), or names of nested
             models, for all in them; or a function from layer to boolean. All by default.
         first_n: Integer: convert no more than the first so many of them.
-        pooling: What strided pooling becomes. `"exact"`: pooling at every pixel and one phase of
-            that, without parameters. `"learned"`: an `SPDConv` that starts at the average; in
-            place of a maximum, it changes the outputs. `"keep"`: it stays.
+        pooling: What strided pooling becomes. `"keep"`: it stays. `"learned"`: an `SPDConv` that
+            starts at the average; in place of a maximum, it changes the outputs. `"exact"`:
+            `PhasePooling`, which pools at every pixel and keeps one phase of that: no window is
+            strided, but it costs 4 times as much and drops what a stride of 2 drops.
         depthwise: `"spd"` converts depthwise and separable convolutions, which makes a TFLite
             file slow; `"keep"` leaves them.
         input_shape: `(height, width, channels)` of the new model, if other than the old one's.
 
     Returns:
         An uncompiled model of the same class, with the same layer names, trainable flags, dtype
-        policies and regularisers. `keras_spd.surgery.plan` lists what was done, and what stays
-        and why.
+        policies and regularisers, named `..._to_spd`. `keras_spd.surgery.plan` lists what was
+        done, and what stays and why.
 
     Raises:
         ValueError: If the model is not as described, a name in `layers` is unknown or that of a
@@ -63,7 +64,8 @@ def to_spd(
             depthwise=depthwise,
             input_shape=input_shape,
         )
-        return with_network(model, network)
+        changed = network.name != model.network.name
+        return with_network(model, network, _converted_name(model.name) if changed else model.name)
     graph.check_graph(model, "to_spd")
     if input_shape is not None:
         model = graph.resize(model, input_shape)
@@ -74,15 +76,23 @@ def to_spd(
     for replacement in replacements.values():
         replacement.assign()
     _check(converted, plan)
+    if plan.converted:
+        converted.name = _converted_name(model.name)
     return converted
 
 
-def with_network(detector, network):
-    """Returns a detector with another network."""
+def with_network(detector: Detector, network: keras.Model, name: str | None = None) -> Detector:
+    """Returns a detector with another network, and with another name if one is given."""
     config = {**detector.get_config(), "network": keras.saving.serialize_keras_object(network)}
+    config["name"] = name or detector.name
     copy = type(detector).from_config(config)
     copy.network.set_weights(network.get_weights())
     return copy
+
+
+def _converted_name(name: str) -> str:
+    """Returns the name of a converted model, which is no longer the original's."""
+    return f"{name.removesuffix('_to_spd')}_to_spd"
 
 
 def _check(converted, plan):

@@ -64,7 +64,7 @@ def test_groups_and_depthwise(layer):
 @pytest.mark.parametrize("size", [(2, 2), (3, 2), (4, 2), (1, 2), (3, 3), (2, 3), (5, 3), (7, 4)])
 def test_exact_pooling(kind, size, padding):
     model = _model(kind(*size, padding=padding))
-    converted = keras_spd.to_spd(model)
+    converted = keras_spd.to_spd(model, pooling="exact")
     assert converted.count_params() == 0
     _assert_same(model, converted, 7)
 

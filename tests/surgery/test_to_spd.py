@@ -70,8 +70,8 @@ def test_networks_of_keras_applications(name, count, double_precision):
     model = constructor(weights=None, include_top=False, input_shape=(None, None, 3))
     images = [_images(2, *size, 3).astype("float64") for size in ((96, 64), (97, 75))]
     _prepare(model, images[0])
-    plan = surgery.plan(model)
-    converted = keras_spd.to_spd(model)
+    plan = surgery.plan(model, pooling="exact")
+    converted = keras_spd.to_spd(model, pooling="exact")
     assert len(plan.converted) == count
     assert all(site.note in ("no stride", "global, no window") for site in plan.kept)
     for image in images:
@@ -159,9 +159,9 @@ def _shared_and_nested():
 
 def test_shared_layers_nested_models_and_several_inputs(tmp_path):
     model = _shared_and_nested()
-    plan = surgery.plan(model)
+    plan = surgery.plan(model, pooling="exact")
     assert [site.path for site in plan.converted] == ["encoder/down", "encoder/inner/down2", "pool"]
-    converted = keras_spd.to_spd(model)
+    converted = keras_spd.to_spd(model, pooling="exact")
     images = {"left": _images(2, 23, 32, 3), "right": _images(2, 17, 19, 3)}
     for name, value in model(images).items():
         assert _difference(value, converted(images)[name]) < 1e-5
@@ -201,12 +201,16 @@ def _chain():
 @pytest.mark.parametrize(
     ("choice", "converted"),
     [
+        ({}, ["first", "second"]),
         ({"layers": ["second"]}, ["second"]),
         ({"layers": "second"}, ["second"]),
-        ({"layers": lambda layer: layer.name != "second"}, ["first", "third"]),
+        (
+            {"layers": lambda layer: layer.name != "second", "pooling": "exact"},
+            ["first", "third"],
+        ),
         ({"first_n": 2}, ["first", "second"]),
         ({"first_n": 0}, []),
-        ({"pooling": "keep"}, ["first", "second"]),
+        ({"pooling": "learned"}, ["first", "second", "third"]),
         ({"layers": lambda layer: layer.name != "first", "first_n": 1}, ["second"]),
     ],
 )
@@ -223,8 +227,24 @@ def test_choice_of_layers(choice, converted):
 def test_choice_of_a_nested_model():
     plan = surgery.plan(_shared_and_nested(), layers=["inner"])
     assert [site.path for site in plan.converted] == ["encoder/inner/down2"]
-    plan = surgery.plan(_shared_and_nested(), layers=["encoder", "pool"])
+    plan = surgery.plan(_shared_and_nested(), layers=["encoder", "pool"], pooling="exact")
     assert len(plan.converted) == 3
+
+
+def test_a_named_pooling_layer_needs_a_choice():
+    with pytest.raises(ValueError, match='`third` cannot be converted.*`pooling="learned"`'):
+        keras_spd.to_spd(_chain(), layers=["third"])
+    note = {site.path: site.note for site in surgery.plan(_chain(), pooling="exact").sites}["third"]
+    assert note == "4x as many windows, 1 in 4 is used"
+
+
+def test_a_converted_model_has_a_name_of_its_own():
+    chain = _chain()
+    converted = keras_spd.to_spd(chain)
+    assert (chain.name, converted.name) == ("chain", "chain_to_spd")
+    assert keras_spd.to_spd(converted).name == "chain_to_spd"
+    detector = YOLOV5SPD((0.33, 0.125), classes=2, downsampling="strided")
+    assert keras_spd.to_spd(detector).name == f"{detector.name}_to_spd"
 
 
 def test_a_layer_that_is_named_but_cannot_be_converted():
@@ -346,7 +366,7 @@ def test_a_converted_network_loads_in_a_fresh_process_and_exports(tmp_path):
             _layers.Flatten(),
         ]
     )
-    converted = keras_spd.to_spd(model)
+    converted = keras_spd.to_spd(model, pooling="exact")
     converted.save(tmp_path / "model.keras")
     images = _images(1, 33, 32, 3)
     np.save(tmp_path / "images.npy", images)
