@@ -1,5 +1,8 @@
 """Checks of the arguments that all constructors share, with errors that say what is accepted."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import keras
 
 
@@ -59,3 +62,26 @@ def image_input(input_tensor, input_shape):
             f"Received: {type(input_tensor).__name__}."
         )
     return keras.utils.get_source_inputs(input_tensor), input_tensor
+
+
+def check_class_names(class_names: Sequence[str] | None, classes: int) -> tuple[str, ...] | None:
+    """Returns names of classes as a tuple.
+
+    Raises:
+        ValueError: If there are not as many as classes, or two are the same.
+    """
+    if class_names is None:
+        return None
+    texts = not isinstance(class_names, str) and all(isinstance(n, str) for n in class_names)
+    if not texts or len(class_names) != classes:
+        raise ValueError(
+            f"`class_names` must hold one name for each of classes={classes}. "
+            f"Received: class_names={class_names!r}."
+        )
+    twice = sorted(name for name, count in Counter(class_names).items() if count > 1)
+    if twice:
+        raise ValueError(
+            f"`class_names` must differ from each other. Received several times: "
+            f"{', '.join(map(repr, twice))}. Rename one, or merge the classes in the data."
+        )
+    return tuple(class_names)

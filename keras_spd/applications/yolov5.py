@@ -2,7 +2,11 @@
 
 from keras_spd import keras_internals
 from keras_spd.applications import given_backbone, yolov5_network
-from keras_spd.applications.arguments import check_choice, check_positive_integer
+from keras_spd.applications.arguments import (
+    check_choice,
+    check_class_names,
+    check_positive_integer,
+)
 from keras_spd.applications.trained import find_trained
 from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import standardize_anchors
@@ -121,11 +125,7 @@ def YOLOV5SPD(
         known = {level: trained.anchors[level] for level in levels if level in trained.anchors}
         anchors = {**standardize_anchors(None, levels), **known}
     anchors = standardize_anchors(anchors, levels)
-    if class_names is not None and (isinstance(class_names, str) or len(class_names) != classes):
-        raise ValueError(
-            f"`class_names` must hold one name for each of classes={classes}. "
-            f"Received: class_names={class_names!r}."
-        )
+    class_names = check_class_names(class_names, classes)
     name = name or f"yolov5_{downsampling}_{size_name}"
     if head != "yolov5":
         from keras_spd.applications.keras_cv_heads import keras_cv_detector
@@ -150,7 +150,7 @@ def YOLOV5SPD(
     network = ImageModel(inputs, outputs, name=f"{name}_network", info=info)
     info = ModelInfo(
         "YOLOV5SPD",
-        class_names=tuple(class_names) if class_names is not None else None,
+        class_names=class_names,
         preprocessing=preprocessing,
         image_size=trained.image_size if trained is not None else None,
     )

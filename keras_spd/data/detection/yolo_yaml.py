@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections import Counter
 from typing import Any
 
 from keras_spd.data.files import read_text
@@ -45,6 +46,11 @@ def class_names(content: dict[str, Any], path: pathlib.Path) -> tuple[str, ...]:
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError(
             f"{path} must name the classes: `names: [cat, dog]`. Received: {shorten(names)}."
+        )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(
+            f"{path}: `names` must differ from each other. Received several times: "
+            f"{', '.join(map(shorten, twice))}."
         )
     return tuple(names)
 

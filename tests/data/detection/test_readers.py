@@ -601,6 +601,13 @@ def test_alias_bombs(text, message, tmp_path):
         load_detection(source)
 
 
+def test_class_names_that_come_twice(tmp_path):
+    source = write_yolo(tmp_path)
+    pathlib.Path(source).write_text("names: [cat, dog, cat]\ntrain: images/train\n")
+    with pytest.raises(ValueError, match="`names` must differ.*several times: 'cat'"):
+        load_detection(source)
+
+
 def test_class_names_stay_as_they_are_written(tmp_path):
     source = write_yolo(tmp_path)
     for names in ("[no, 007]", "{0: no, 1: 007}", "\n- no\n- 007"):
