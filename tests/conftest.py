@@ -7,6 +7,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from thin import make_thin
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
@@ -30,6 +31,14 @@ def _same_start():
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
     keras.utils.clear_session()
+
+
+@pytest.fixture
+def thin_networks():
+    """ResNets, and size n of YOLOv5, with few channels: training them takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo `monkeypatch`
+        make_thin(patch)
+        yield
 
 
 @pytest.fixture

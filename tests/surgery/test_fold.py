@@ -169,6 +169,7 @@ def test_new_names_are_unique():
     _assert_same(spd, folded, [(2, side, side, 3) for side in (16, 17)])
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_converted_detector():
     detector = keras_spd.to_spd(YOLOV5SPD("n", classes=2, downsampling="strided"))
     _randomize(detector.network)
@@ -222,6 +223,7 @@ def test_resnet():
     _assert_same(model, folded, [(2, 32, 32, 3)])
 
 
+@pytest.mark.slow
 def test_detector(tmp_path):
     model = YOLOV5SPD("n", weights="bccd")
     folded = keras_spd.fold(model)

@@ -83,6 +83,7 @@ def test_networks_of_keras_applications(name, count, double_precision):
     assert _difference(model(images[0], training=False), swapped) > 1e-2
 
 
+@pytest.mark.slow
 def test_nested_sequential_models_are_converted():
     model = keras.applications.ConvNeXtTiny(
         weights=None, include_top=False, input_shape=(None, None, 3)

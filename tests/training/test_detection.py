@@ -14,6 +14,7 @@ from keras_spd.training import load_recipe, train
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("thin_networks")
 OVERRIDES = {
     "epochs": 4,
     "batch_size": 4,

@@ -24,6 +24,7 @@ from keras_spd.training import load_recipe, run_folder, train
 from keras_spd.training.errors import explained
 from keras_spd.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("thin_networks")
 OVERRIDES = {"epochs": 4, "batch_size": 16, "optimizer.learning_rate": 0.005}
 
 

@@ -27,6 +27,7 @@ def test_safetensors(fixture, tmp_path):
     assert reference.relative_norm(logits - expected["logits"], expected["logits"]) <= 1e-4
 
 
+@pytest.mark.slow
 def test_torch_tensors_and_a_data_parallel_prefix(fixture):
     torch = pytest.importorskip("torch", reason="state dicts of tensors come from PyTorch")
     state_dict, images, expected = fixture
@@ -46,6 +47,7 @@ def test_without_a_classifier(fixture):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
 def test_keras_files(tmp_path, suffix):
     model = ResNet18SPD(classes=3)

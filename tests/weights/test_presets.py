@@ -61,6 +61,7 @@ def test_the_classifiers_accuracy_is_that_of_the_shipped_file():
     assert accuracy == pytest.approx(preset.scores["test_accuracy"], abs=0.014)
 
 
+@pytest.mark.slow
 def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rng):
     source = YOLOV5SPD("n", weights="bccd")
     with caplog.at_level(logging.WARNING):
@@ -114,6 +115,7 @@ def classifier(tmp_path, monkeypatch):
     presets._records.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_classifier(classifier, rng):
     source, _ = classifier
     model = ResNet18SPD(weights="letters")
@@ -153,6 +155,7 @@ def elsewhere(classifier, tmp_path_factory, monkeypatch):
     return folder
 
 
+@pytest.mark.slow
 def test_weights_outside_the_package(elsewhere, monkeypatch):
     monkeypatch.delenv("KERAS_SPD_WEIGHTS", raising=False)
     with pytest.raises(ValueError, match="do not come with the package. Set KERAS_SPD_WEIGHTS"):
@@ -168,6 +171,7 @@ def test_weights_outside_the_package(elsewhere, monkeypatch):
         ResNet18SPD(weights="letters")
 
 
+@pytest.mark.slow
 def test_downloaded_weights(elsewhere, monkeypatch):
     requests = []
 

@@ -226,6 +226,7 @@ def test_files_that_pytorch_wrote(tmp_path, zipped):
     np.testing.assert_array_equal(read_torch(path)[0]["part"], [[3, 5]])
 
 
+@pytest.mark.slow
 def test_the_released_format():
     file = find_shared("reference/nano_best.pt")
     state_dict, images, expected = reference.load("yolov5_spd_n")
@@ -247,6 +248,7 @@ def test_the_released_format():
         YOLOV5SPD("s", weights=file)
 
 
+@pytest.mark.slow
 def test_the_network_is_recognised(tmp_path):
     for name in ("resnet18_spd_as_released", "resnet18_strided", "yolov5_spd_s"):
         state_dict, _, _ = reference.load(name)

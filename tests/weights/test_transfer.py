@@ -49,6 +49,7 @@ def strided(rng, tmp_path):
     return model
 
 
+@pytest.mark.slow
 def test_the_official_checkpoint(rng, caplog):
     file = find_shared("reference/checkpoints/yolov5n.pt")
     strided = load_reference_model(file)
@@ -84,6 +85,7 @@ def test_boxes_of_the_official_checkpoint(downsampling):
     np.testing.assert_array_equal(found.classes, expected[:, 5])
 
 
+@pytest.mark.slow
 def test_one_class_of_the_official_checkpoint(images, caplog):
     file = find_shared("reference/checkpoints/yolov5n.pt")
     strided = load_reference_model(file)
@@ -96,6 +98,7 @@ def test_one_class_of_the_official_checkpoint(images, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow
 def test_strided_into_spd_and_back(strided, images, tmp_path):
     spd = YOLOV5SPD("n", weights=tmp_path / "strided.keras")
     assert spd.num_classes == 3 and spd.info.class_names == ("person", "car", "boat")
@@ -112,6 +115,7 @@ def test_strided_into_spd_and_back(strided, images, tmp_path):
         YOLOV5SPD("n", weights=tmp_path / "spd.keras", downsampling="strided")
 
 
+@pytest.mark.slow
 def test_classes_by_name(strided, images, tmp_path, caplog):
     file = tmp_path / "strided.keras"
     names = ("vessel", "bicycle", "car", "person")
@@ -128,6 +132,7 @@ def test_classes_by_name(strided, images, tmp_path, caplog):
         np.testing.assert_allclose(bias.reshape(3, 9)[:, 6], prior, atol=0.13)
 
 
+@pytest.mark.slow
 def test_without_names_classes_of_the_same_number_are_kept(images, tmp_path):
     state_dict, _, _ = reference.load("yolov5_spd_n")
     safetensors.numpy.save_file(state_dict, tmp_path / "nano.safetensors")
@@ -138,6 +143,7 @@ def test_without_names_classes_of_the_same_number_are_kept(images, tmp_path):
     assert_equal_outputs(other, source, images, rows=slice(0, 5))
 
 
+@pytest.mark.slow
 def test_levels_and_anchors(strided, images, tmp_path, caplog):
     file = tmp_path / "strided.keras"
     model = YOLOV5SPD("n", weights=file, levels=("P2", *LEVELS))
@@ -162,6 +168,7 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
     assert "all but head_p3, head_p4, head_p5" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -187,6 +194,7 @@ def test_a_classifier_is_no_detector(tmp_path):
         YOLOV5SPD("n", weights=tmp_path / "other.keras")
 
 
+@pytest.mark.slow
 def test_pytorch_files_are_models(images, tmp_path):
     """`convert --downsampling spd`, and loading as `predict` and the like do it."""
     state_dict, _, _ = reference.load("yolov5_spd_n")
