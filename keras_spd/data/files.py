@@ -2,31 +2,9 @@
 
 import os
 import pathlib
-import stat
 
 from keras_spd.images import read
-from keras_spd.images.read import ImageError
-
-
-def check_file(path: str | os.PathLike) -> None:
-    """Refuses what would never be read to its end, such as a pipe, and names no file can have.
-
-    A file that is not there passes: whoever reads it says so.
-
-    Args:
-        path: Path.
-
-    Raises:
-        ImageError: If it is a folder, a pipe or a device, or has a NUL byte in its name.
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return
-    except ValueError as error:
-        raise ImageError(f"{str(path)!r}: cannot be the name of a file ({error}).") from None
-    if not stat.S_ISREG(mode):
-        raise ImageError(f"{path}: is a folder, a pipe or a device, not a file.")
+from keras_spd.images.read import check_file as check_file
 
 
 def read_text(path: str | os.PathLike) -> str:

@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import stat
 import struct
 from collections.abc import Iterable
 from typing import Any
@@ -30,6 +31,27 @@ class ImageError(ValueError):
     """An image that cannot be read. The message names the file."""
 
 
+def check_file(path: str | os.PathLike) -> None:
+    """Refuses what would never be read to its end, such as a pipe, and names no file can have.
+
+    A file that is not there passes: whoever reads it says so.
+
+    Args:
+        path: Path.
+
+    Raises:
+        ImageError: If it is a folder, a pipe or a device, or has a NUL byte in its name.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    except ValueError as error:
+        raise ImageError(f"{str(path)!r}: cannot be the name of a file ({error}).") from None
+    if not stat.S_ISREG(mode):
+        raise ImageError(f"{path}: is a folder, a pipe or a device, not a file.")
+
+
 def open_image(source, name=None):
     """Opens an image and reads its header, not yet its pixels.
 
@@ -44,6 +66,8 @@ def open_image(source, name=None):
         ImageError: If there is no such file, or it is not an image.
     """
     name = name or ("image" if isinstance(source, bytes) else str(source))
+    if not isinstance(source, bytes):
+        check_file(source)
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except FileNotFoundError:

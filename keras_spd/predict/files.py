@@ -70,6 +70,10 @@ def find_sources(arguments):
         if path.is_file():
             sources.append(path)
             continue
+        if not argument:  # of a shell's variable that is not set; it would be this folder
+            raise ValueError(
+                "A file, folder or pattern is empty. To predict this folder, give `.`."
+            )
         is_pattern = not path.exists() and glob.has_magic(argument)
         if not (is_pattern or path.is_dir()):
             raise ValueError(f"{argument}: there is no such file or folder.")

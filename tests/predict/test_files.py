@@ -133,6 +133,11 @@ def test_options_and_models_that_do_not_fit():
     assert len(found) == 2 and found.name(1) == "1"
 
 
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(ValueError, match="A file, folder or pattern is empty"):
+        find_sources([""])
+
+
 def test_no_picture_is_written_over_another(tmp_path):
     files = [draw(tmp_path / folder / "same.png") for folder in ("a", "b")]
     predict_files(keras_spd.Predictor(BrightBox(), 64), files, tmp_path / "out")

@@ -87,6 +87,8 @@ def test_one_image_is_a_list_of_one(tile, bright, classifier, tmp_path):
         (np.zeros((5, 5, 2), "uint8"), "array of shape"),
         (np.zeros((5, 5, 3)), "float64 array"),
         (np.zeros((1, 5, 5, 2), "uint8"), "array of shape"),
+        ("/dev/zero", "/dev/zero: is a folder, a pipe or a device"),
+        ("a\0b", "cannot be the name of a file"),
         (None, "must be an image or an iterable of images"),
         ({"image": "cat.jpg"}, "Received: dict"),
         ([3], "Received: int"),
