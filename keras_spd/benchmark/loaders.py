@@ -97,7 +97,7 @@ def _load_saved_model(
     own = json.loads(record.read_text())["image_size"] if record.is_file() else (640, 640)
     shape = _input_shape(spec.shape.as_list(), image_size or own, batch_size)
 
-    def run(images):
+    def run(images: np.ndarray) -> Any:
         outputs = serve(**{name: tf.constant(images, spec.dtype)})
         return {key: value.numpy() for key, value in outputs.items()}
 
@@ -131,7 +131,7 @@ def _load_subgraph(interpreter: Any) -> _Loaded:
     taken = _only(interpreter.get_input_details())
     outputs = [entry["index"] for entry in interpreter.get_output_details()]
 
-    def run(images):
+    def run(images: np.ndarray) -> Any:
         interpreter.set_tensor(taken["index"], images.astype(taken["dtype"]))
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in outputs]
@@ -154,7 +154,7 @@ def _load_onnx(
     if dtype is None:
         raise ValueError(f"its input must be of numbers. It is of {taken.type}.")
 
-    def run(images):
+    def run(images: np.ndarray) -> Any:
         return session.run(None, {taken.name: images.astype(dtype)})
 
     return run, shape, {}

@@ -79,7 +79,7 @@ def benchmark(
         raise typer.Exit(1)
 
 
-def _processor():
+def _processor() -> str:
     info = pathlib.Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text().splitlines():

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import pathlib
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def check_data(
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Keeps what is wrong with the data out of the log."""
     log = logging.getLogger("keras_spd.data.problems")
     former, log.disabled = log.disabled, True

@@ -139,7 +139,7 @@ def export(
         pixels = {size: read(data, size, **settings) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     typer.echo(f"Converting {weights}: up to a minute.", err=True)
-    folding = "auto" if fold is None else fold
+    folding: Any = "auto" if fold is None else fold
     if format is Format.SAVED_MODEL:
         output = output or weights.with_suffix("")
         exporting.export_saved_model(model, output, image_size=sizes[0], fold=folding)

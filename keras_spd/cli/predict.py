@@ -132,7 +132,15 @@ def predict(
         raise typer.Exit(1)
 
 
-def _predict_with_ray(weights, files, output, webcam, settings, address, workers):
+def _predict_with_ray(
+    weights: pathlib.Path,
+    files: list[pathlib.Path],
+    output: pathlib.Path,
+    webcam: int | None,
+    settings: dict[str, Any],
+    address: str | None,
+    workers: int | None,
+) -> None:
     from keras_spd.apps.ray import predict_with_ray
     from keras_spd.images.video import is_video
 

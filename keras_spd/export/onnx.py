@@ -1,7 +1,9 @@
 """Keras models as ONNX files."""
 
+import os
 import pathlib
 import warnings
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -9,13 +11,20 @@ import numpy as np
 from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
-from keras_spd.export.verify import verify_classifier, verify_detector
+from keras_spd.export.verify import Comparison, verify_classifier, verify_detector
 from keras_spd.files import whole_file
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import run_in_batches
 
 
-def export_onnx(model, path, *, image_size=None, batch_size=1, fold="auto"):
+def export_onnx(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    batch_size: int = 1,
+    fold: bool | Literal["auto"] = "auto",
+) -> pathlib.Path:
     """Writes an ONNX file that takes and returns what `export_tflite`'s does.
 
     Args:
@@ -58,7 +67,14 @@ def export_onnx(model, path, *, image_size=None, batch_size=1, fold="auto"):
     return path
 
 
-def verify_onnx(path, model, images, *, tolerance=None, agreement=None):
+def verify_onnx(
+    path: str | os.PathLike,
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    tolerance: float | None = None,
+    agreement: float | None = None,
+) -> Comparison:
     """Runs an ONNX file and its Keras model on the same images; as `verify_tflite`."""
     try:
         import onnxruntime
@@ -68,11 +84,11 @@ def verify_onnx(path, model, images, *, tolerance=None, agreement=None):
     [taken] = session.get_inputs()
     names = [output.name for output in session.get_outputs()]
 
-    def run_batch(batch):
+    def run_batch(batch: np.ndarray) -> dict[str, Any]:
         outputs = session.run(None, {taken.name: np.asarray(batch, "float32")})
         return dict(zip(names, outputs, strict=True))
 
-    def run(images):
+    def run(images: np.ndarray) -> dict[str, Any]:
         return run_in_batches(run_batch, np.asarray(images), [taken.shape[0]])
 
     if isinstance(model, Detector):

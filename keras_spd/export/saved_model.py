@@ -1,6 +1,8 @@
 """Keras models as TensorFlow SavedModels that take pixels, or JPEG and PNG files."""
 
+import os
 import pathlib
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -10,7 +12,7 @@ from keras_spd.detection.detector import Detector, standardize_image_size
 from keras_spd.export import serving
 from keras_spd.export.detections import BuiltinDetections
 from keras_spd.export.folding import folded
-from keras_spd.export.verify import verify_classifier, verify_detector
+from keras_spd.export.verify import Comparison, verify_classifier, verify_detector
 from keras_spd.files import whole_folder, write_json
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import run_in_batches
@@ -21,7 +23,13 @@ _METADATA = pathlib.Path("assets.extra", "keras_spd.json")
 _VERIFIED_AT_ONCE = 8  # images
 
 
-def export_saved_model(model, path, *, image_size=None, fold="auto"):
+def export_saved_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    fold: bool | Literal["auto"] = "auto",
+) -> pathlib.Path:
     """Writes a SavedModel with two signatures, preprocessing and decoding inside.
 
     - `serving_default` takes float32 `images` of shape `(batch, height, width, 3)`, pixels from 0
@@ -80,17 +88,24 @@ def export_saved_model(model, path, *, image_size=None, fold="auto"):
     return path
 
 
-def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
+def verify_saved_model(
+    path: str | os.PathLike,
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    tolerance: float | None = None,
+    agreement: float | None = None,
+) -> Comparison:
     """Runs a SavedModel and its Keras model on the same images; as `verify_tflite`."""
     import tensorflow as tf
 
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
 
-    def run_batch(batch):
+    def run_batch(batch: np.ndarray) -> dict[str, Any]:
         outputs = serve(images=tf.constant(batch, tf.float32))
         return {key: value.numpy() for key, value in outputs.items()}
 
-    def run(images):
+    def run(images: np.ndarray) -> dict[str, Any]:
         return run_in_batches(run_batch, np.asarray(images), [_VERIFIED_AT_ONCE])
 
     if isinstance(model, Detector):
@@ -99,14 +114,14 @@ def verify_saved_model(path, model, images, *, tolerance=None, agreement=None):
     return verify_classifier(path, model, images, received, tolerance, agreement)
 
 
-def _sides(model):
+def _sides(model: keras.Model) -> tuple[int | None, int | None]:
     """Sides that `serving_default` takes: any, where the model takes any."""
     if isinstance(model, Detector):
         return model.image_sizes[0] if model.image_sizes else (None, None)
     return model.input_shape[1:3]
 
 
-def _serving(model, image_size):
+def _serving(model: keras.Model, image_size: int | tuple[int, int] | None) -> Any:
     """Returns the size for files, the channels, and a function from images to outputs."""
     if not isinstance(model, Detector):
         return (
@@ -128,14 +143,14 @@ def _serving(model, image_size):
     )
 
 
-def _from_files(tf, model, network, size):
+def _from_files(tf: Any, model: keras.Model, network: Any, size: tuple[int, int]) -> Any:
     """Returns a function from encoded images to what `network` gives for them."""
     preprocessing = model.info.preprocessing
 
-    def read(content):
+    def read(content: Any) -> Any:
         return read_in_graph(content, preprocessing.max_value)
 
-    def classify(contents):
+    def classify(contents: Any) -> Any:
         images = tf.map_fn(
             lambda content: preprocessing.resize_in_graph(read(content), size),
             contents,
@@ -143,7 +158,7 @@ def _from_files(tf, model, network, size):
         )
         return network(images)
 
-    def detect(contents):
+    def detect(contents: Any) -> Any:
         kinds = tuple(map(tf.TensorSpec, ((*size, 3), (), (4,), (4,))))
         images, scale, corner, limits = tf.map_fn(
             lambda content: letterbox_in_graph(read(content), size),

@@ -1,5 +1,7 @@
 """What a device runs: from pixels to detections or class probabilities, as one model."""
 
+from typing import Any
+
 import keras
 
 from keras_spd.detection.detector import Detector, standardize_image_size
@@ -8,7 +10,9 @@ from keras_spd.image_model import find_info, known_preprocessing
 from keras_spd.surgery.outputs import to_probabilities
 
 
-def serving_model(model, image_size, batch_size):
+def serving_model(
+    model: keras.Model, image_size: int | tuple[int, int] | None, batch_size: int
+) -> keras.Model:
     """Returns a functional model of known input shape that takes pixels.
 
     Args:
@@ -28,7 +32,7 @@ def serving_model(model, image_size, batch_size):
     return keras.Model(inputs, classify(model, inputs), name="serve")
 
 
-def image_sides(model, image_size):
+def image_sides(model: keras.Model, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
     """Returns the `(height, width)` a classifier's file is made for."""
     shape = tuple(model.input_shape)
     if len(shape) != 4:
@@ -46,23 +50,25 @@ def image_sides(model, image_size):
     return tuple(sides)
 
 
-def classify(model, pixels):
+def classify(model: keras.Model, pixels: Any) -> Any:
     """Calls a classifier in a graph: from pixels to probabilities."""
     batch = known_preprocessing(model).normalize_in_graph(pixels)
     return from_network(model, model(batch, training=False))
 
 
-def to_network(model, pixels):
+def to_network(model: keras.Model, pixels: Any) -> Any:
     """Returns what the Keras model itself takes, of an exported file's input."""
     return known_preprocessing(model).normalize(pixels)
 
 
-def from_network(model, outputs):
+def from_network(model: keras.Model, outputs: Any) -> Any:
     """Returns what an exported file of a classifier gives, of the Keras model's own outputs."""
     return to_probabilities(model, outputs) if len(outputs.shape) == 2 else outputs
 
 
-def describe(model, image_size, quantization=None):
+def describe(
+    model: keras.Model, image_size: tuple[int, int], quantization: str | None = None
+) -> dict[str, Any]:
     """Returns what a program that runs an exported file must know, for its metadata."""
     record = {
         "name": model.name,

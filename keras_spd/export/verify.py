@@ -3,7 +3,11 @@
 import dataclasses
 import functools
 import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
+import keras
 import numpy as np
 
 from keras_spd.boxes import convert_boxes, intersection_over_union
@@ -56,7 +60,7 @@ class Comparison:
     compared: int
 
     @classmethod
-    def of_classes(cls, expected, received):
+    def of_classes(cls, expected: np.ndarray, received: np.ndarray) -> Self:
         """Compares the class scores of two classifiers, `(images, classes)`."""
         return cls(
             images=len(expected),
@@ -65,7 +69,9 @@ class Comparison:
             compared=len(expected),
         )
 
-    def check(self, path, model, tolerance, agreement):
+    def check(
+        self, path: str | os.PathLike, model: keras.Model, tolerance: float, agreement: float
+    ) -> Self:
         """Returns itself, or raises a `ValueError` if the two differ by more."""
         # NaN is beyond any tolerance.
         if not (self.max_difference <= tolerance and self.agreement >= agreement):
@@ -76,7 +82,14 @@ class Comparison:
         return self
 
 
-def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
+def verify_tflite(
+    path: str | os.PathLike,
+    model: keras.Model,
+    images: np.ndarray,
+    *,
+    tolerance: float | None = None,
+    agreement: float | None = None,
+) -> Comparison:
     """Runs a TFLite file and its Keras model on the same images.
 
     Args:
@@ -113,14 +126,28 @@ def verify_tflite(path, model, images, *, tolerance=None, agreement=None):
     )
 
 
-def verify_detector(path, model, images, run, tolerance, agreement):
+def verify_detector(
+    path: str | os.PathLike,
+    model: Detector,
+    images: np.ndarray,
+    run: Callable[[np.ndarray], Mapping[str, Any]],
+    tolerance: float | None,
+    agreement: float | None,
+) -> Comparison:
     """Compares a `Detector` with a function from a batch of pixels to detections."""
     tolerance = 0.5 if tolerance is None else tolerance
     agreement = 0.99 if agreement is None else agreement
     return _compare_detections(run, model, images).check(path, model, tolerance, agreement)
 
 
-def verify_classifier(path, model, images, received, tolerance, agreement):
+def verify_classifier(
+    path: str | os.PathLike,
+    model: keras.Model,
+    images: np.ndarray,
+    received: np.ndarray,
+    tolerance: float | None,
+    agreement: float | None,
+) -> Comparison:
     """Compares a classifier with the scores that a file gave the same images."""
     outputs = model.predict(to_network(model, images), verbose=0)
     expected = np.asarray(from_network(model, outputs))
@@ -129,7 +156,9 @@ def verify_classifier(path, model, images, received, tolerance, agreement):
     return comparison.check(path, model, tolerance, agreement or 0.0)
 
 
-def _compare_detections(run, model, images):
+def _compare_detections(
+    run: Callable[[np.ndarray], Mapping[str, Any]], model: Detector, images: np.ndarray
+) -> Comparison:
     """Compares what a function from a batch of pixels to detections finds with a `Detector`."""
     images = np.asarray(images, "float32")
     found = matched = 0
@@ -159,7 +188,9 @@ def _compare_detections(run, model, images):
     return Comparison(len(images), difference, matched / found if found else 1.0, found)
 
 
-def _rows(outputs, row, bounding_box_format, image_size):
+def _rows(
+    outputs: Mapping[str, Any], row: int, bounding_box_format: str, image_size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns xyxy boxes in pixels and classes of one image, and which boxes count."""
     count = int(outputs["num_detections"][row])
     boxes, confidence, classes = (
@@ -169,6 +200,6 @@ def _rows(outputs, row, bounding_box_format, image_size):
     return np.array(boxes), classes, confidence >= _DOUBTFUL
 
 
-def run_tflite(path, images):
+def run_tflite(path: str | os.PathLike, images: np.ndarray) -> np.ndarray:
     """Returns the first output of a TFLite file for all images, batch by batch."""
     return next(iter(TFLiteFile(path)(images).values()))
