@@ -181,8 +181,7 @@ def _prepare_for_workers(model, batch):
     are built before. And it averages the logs of the workers along an axis that scalars lack. See
     https://github.com/keras-team/keras/issues/20585.
     """
-    with model.distribute_strategy.scope():
-        _build_metrics(model, batch)
+    _build_metrics(model, batch)
     keras_internals.build_no_metrics_in_fit(model)
     for name in ("train_step", "test_step"):
         setattr(model, name, _with_an_axis(getattr(model, name)))
@@ -197,7 +196,8 @@ def _build_metrics(model, batch):
     symbolic = keras.tree.map_structure(
         lambda array: keras.KerasTensor((None, *array.shape[1:]), array.dtype), batch
     )
-    keras_internals.build_metrics(model, symbolic)
+    with model.distribute_strategy.scope():
+        keras_internals.build_metrics(model, symbolic)
 
 
 def _with_an_axis(step):

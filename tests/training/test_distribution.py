@@ -122,14 +122,17 @@ def test_two_workers_one_is_killed_and_the_job_resumes(tmp_path, drawings, one_d
     assert json.loads((tmp_path / "results.json").read_text())["test_images"] == 16
 
 
-def test_a_step_is_traced_once():
+@pytest.mark.parametrize("devices", [None, "all"])
+def test_a_step_is_traced_once(devices):
     """A trace that makes variables would be followed by another, which takes as long."""
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    distribution = distribute(devices)
+    with distribution.scope():
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", metrics=["mae"])
     step, traced = model.train_step, []
     model.train_step = lambda data: (traced.append(data), step(data))[1]
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse", metrics=["mae"])
     batch = np.ones((2, 4)), np.ones((2, 3))
-    Distribution().prepare(model, [batch])
+    distribution.prepare(model, [batch])
     model.fit(*batch, verbose=0)
     assert len(traced) == 1
 
