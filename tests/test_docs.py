@@ -16,7 +16,7 @@ from drawings import write_drawings
 from PIL import Image
 
 import keras_spd
-from keras_spd.apps.demo import run_demo
+from keras_spd.apps.classifier_demo import run_classifier_demo
 from keras_spd.cli.main import app
 from keras_spd.surgery import count_multiply_adds
 
@@ -35,9 +35,9 @@ def blocks(page, language):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder where the demo has run, and a photo and images with boxes lie."""
+    """A folder where the demo of a classifier has run, and a photo and images with boxes lie."""
     folder = tmp_path_factory.mktemp("pages")
-    run_demo(folder / "demo", epochs=1, say=lambda line: None)
+    run_classifier_demo(folder / "cells", epochs=1, say=lambda line: None)
     cells, _ = keras_spd.data.load_blood_cells("test").batches(16)[0]
     photo = cells.reshape(4, 4, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(128, 128, 3)
     Image.fromarray(photo.astype("uint8")).save(folder / "cells.png")

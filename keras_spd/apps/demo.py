@@ -1,72 +1,98 @@
-"""The main job in one call: build, train, evaluate, export, check."""
+"""The main job in two minutes: a detector for small objects, before and after fine-tuning."""
 
 import json
+import os
 import pathlib
 import shutil
+import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from keras_spd import applications, data, export, training
+from keras_spd import applications, data, export, predict, surgery, training
+from keras_spd.data.detection.packaged import copy_small_cells
+from keras_spd.export.tflite_models import load_tflite
 from keras_spd.files import whole_file
+from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import load_font
 
-_MARK = ".demo"  # what `run_demo` may replace: a run of `train` has all its other files
+_MARK = ".demo"  # what a demo may replace: a run of `train` has all its other files
+_WEIGHTS = "bccd"
+_SIDE = 96  # of the network's input, pixels
+_EPOCHS = 36
+# AP of the pair, each trained for 40 epochs on circuit boards: benchmarks/README.md, DeepPCB.
+BOARDS = {"spd": 36.5, "strided": 32.6}
+_ROWS, _ZOOM, _LINE = 3, 3, 22  # of the picture: images, enlargement, pixels of a line of text
 
 
-def run_demo(folder, *, epochs=None, say):
-    """Trains ResNet18-SPD on the package's blood cells and exports it to TFLite.
+def run_demo(
+    folder: str | os.PathLike, *, epochs: int | None = None, say: Callable[[str], Any]
+) -> dict[str, Any]:
+    """Fine-tunes the shipped detector on small images and exports it to TFLite.
 
     Needs no download; about two minutes on two CPU cores.
 
     Args:
         folder: Path of the folder for the results. A former demo in it is replaced.
-        epochs: Integer, in place of the recipe's.
+        epochs: Integer, in place of 36.
         say: Function that takes a line of progress.
 
     Returns:
-        Dictionary with `test_accuracy`, `max_difference` and `agreement` of the TFLite file with
-        the Keras model, and the paths `model`, `tflite` and `picture`.
+        Dictionary with `AP` before and after, `max_difference` (pixels) and `agreement` of the
+        TFLite file with the Keras model, and the paths `model`, `tflite` and `picture`.
 
     Raises:
         ValueError: If `folder` holds something else than a former demo, or the TFLite file does
             not compute what the Keras model computes.
     """
-    folder = pathlib.Path(folder)
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / _MARK).is_file():
-            raise ValueError(f"{folder} is not empty and holds no demo. Choose another folder.")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _MARK).touch()
-    recipe = training.load_recipe("demo", overrides={"epochs": epochs} if epochs else None)
-    test = data.load_blood_cells("test")
+    folder = prepare(folder)
+    cells = folder / "cells"
+    copy_small_cells(cells)
+    train, test = (data.load_detection(cells / f"{split}.json") for split in ("train", "test"))
+    say(
+        f"1. {cells}: {train.num_images} training and {test.num_images} test images of blood "
+        f"cells; at {_SIDE} pixels a red cell has about 15, a platelet 6"
+    )
+    shipped = predict.load_model(_WEIGHTS)
+    before = predict.evaluate(shipped, test, _SIDE).metrics["AP"]
+    found = [_find(shipped, test)]
+    say(f"2. Before: the weights that come with the package, of larger images: AP {before:.3f}")
 
-    say(f"1. Train {recipe.model.name} on 32x32 images of blood cells: {folder}/")
-    model = training.train(recipe, folder, test_data=test)
+    recipe = training.load_recipe("finetune_detection", overrides=_settings(epochs))
+    say(f"3. Fine-tune them for {recipe.epochs} epochs, about a minute: {folder}/log.csv")
+    model = training.train(recipe, folder, train_data=train, test_data=test, verbose=0)
     for checkpoint in ("state.weights.h5", "best.weights.h5"):
-        (folder / checkpoint).unlink()  # a third of a gigabyte that only an unfinished run needs
-    results = json.loads((folder / "results.json").read_text())
-    say(f"2. Test accuracy on {test.num_images} cells: {results['test_accuracy']:.4f}")
+        (folder / checkpoint).unlink()  # only an unfinished run needs them
+    after = json.loads((folder / "results.json").read_text())["AP"]
+    say(f"   After: AP {after:.3f}")
 
     tflite = export.export_tflite(model, folder / "model.tflite")
-    say(f"3. Exported {tflite}: {tflite.stat().st_size / 2**20:.1f} MiB")
-
-    pixels = np.concatenate([images for images, _ in test.batches(64)])
-    comparison = export.verify_tflite(tflite, model, pixels)
+    images = _images(test)
+    comparison = export.verify_tflite(tflite, model, images)
     say(
-        f"4. TFLite beside Keras on {comparison.images} images: largest difference "
-        f"{comparison.max_difference:.1e}, same class for {comparison.agreement:.2%}"
+        f"4. {tflite}, {tflite.stat().st_size / 1e6:.1f} MB, beside Keras: "
+        f"{comparison.agreement:.1%} of {comparison.compared} boxes are the same, to "
+        f"{comparison.max_difference:.1g} pixels"
     )
+    runtime = load_tflite(tflite)
+    found.append(_find(runtime, test))
+    for line in _beside_strided(model.num_classes, runtime, images):
+        say(line)
 
-    labels = np.concatenate([labels for _, labels in test.batches(64)])
-    picture = folder / "predictions.png"
-    drawn = _draw(pixels, labels, export.run_tflite(tflite, pixels), test.class_names)
+    picture = folder / "found.png"
+    drawn = _draw(test, found, model.info.class_names)
     with whole_file(picture) as unfinished:
         drawn.save(unfinished)
-    say(f"5. Predictions of the TFLite file: {picture}")
+    say(f"6. Look at {picture}: before, after, and the annotated cells")
+    labels = f"--train {cells}/train.json --test {cells}/test.json --image-size {_SIDE}"
+    say("\nNext, with these cells or with images of your own:")
+    say(f"  keras-spd predict {cells}/images --weights {folder}/model.keras")
+    say(f"  keras-spd check-data {cells}/train.json --image-size {_SIDE}")
+    say(f"  keras-spd train yolov5_spd_n --weights {_WEIGHTS} {labels} --run runs/cells")
     return {
-        "test_accuracy": results["test_accuracy"],
+        "AP": (before, after),
         "max_difference": comparison.max_difference,
         "agreement": comparison.agreement,
         "model": folder / "model.keras",
@@ -75,25 +101,90 @@ def run_demo(folder, *, epochs=None, say):
     }
 
 
-def _draw(pixels, labels, predictions, class_names, *, rows=4, columns=8, zoom=4):
-    """Draws a grid of images with the predicted names, and the true ones where they are others."""
-    chosen = np.random.default_rng(0).permutation(len(pixels))[: rows * columns]
-    side, line, head = pixels.shape[1] * zoom, 15, 24
-    step = side + 4, side + 2 * line + 6
-    canvas = Image.new("RGB", (columns * step[0], head + rows * step[1]), "white")
-    draw = ImageDraw.Draw(canvas)
-    font = load_font("", 12)
-    legend = "Predicted class and its probability. Green: right. Red: wrong, with the true class."
-    draw.text((4, 4), legend, fill="black", font=font)
-    for place, index in enumerate(chosen):
-        left, top = place % columns * step[0], head + place // columns * step[1]
-        image = Image.fromarray(pixels[index].astype("uint8"))
-        canvas.paste(image.resize((side, side), Image.Resampling.NEAREST), (left, top))
-        [[(label, name, score)]] = applications.decode_predictions(
-            predictions[index : index + 1], class_names, top=1
+def prepare(folder: str | os.PathLike) -> pathlib.Path:
+    """Makes an empty folder for a demo; only a former one is replaced."""
+    folder = pathlib.Path(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / _MARK).is_file():
+            raise ValueError(f"{folder} is not empty and holds no demo. Choose another folder.")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _MARK).touch()
+    return folder
+
+
+def _settings(epochs: int | None) -> dict[str, Any]:
+    epochs = epochs or _EPOCHS
+    return {
+        "model.weights": _WEIGHTS,
+        "data.image_size": (_SIDE, _SIDE),
+        "precision": "float32",  # bfloat16 is slow on CPUs that do not compute with it
+        "batch_size": 8,
+        "augmentation.mosaic": 0.0,  # and little else: short runs gain nothing from hard images
+        "augmentation.scale": 0.2,
+        "optimizer.learning_rate": 0.005,
+        "epochs": epochs,
+        "evaluate_every": epochs,
+    }
+
+
+def _images(test: data.DetectionData) -> np.ndarray:
+    size = (_SIDE, _SIDE)
+    return np.stack([data.letterbox(image.read(), size)[0] for image in test.images])
+
+
+def _find(model: Any, test: data.DetectionData) -> list[predict.Detections]:
+    predictor = predict.Predictor(model, _SIDE, batch_size=1)
+    return predictor([image.read() for image in test.images[:_ROWS]])
+
+
+def _beside_strided(classes: int, runtime: Any, images: np.ndarray) -> list[str]:
+    """Returns lines about what SPD costs and gives, beside the twin with strides."""
+    lines = [
+        "5. SPD beside its strided twin, which skips 3 of 4 pixels wherever it shrinks the image:",
+        "             multiply-adds   ms an image, here   AP on circuit boards, trained alike",
+    ]
+    for kind, boards in BOARDS.items():
+        twin = applications.YOLOV5SPD(
+            "n", classes=classes, downsampling=kind, input_shape=(_SIDE, _SIDE, 3)
         )
-        true = labels[index]
-        text = f"{name} {score:.2f}" + ("" if label == true else f"\ntrue: {class_names[true]}")
-        colour = "green" if label == true else "red"
-        draw.text((left + 3, top + side + 1), text, fill=colour, font=font, spacing=1)
+        cost = surgery.count_multiply_adds(twin.network) / 1e9
+        lines.append(f"   {kind:<10}{cost:>11.3f} G{_time(twin, images):>20.1f}{boards:>20}")
+    lines.append(f"   spd, TFLite{_time(runtime, images):>32.1f}")
+    return lines
+
+
+def _time(model: Any, images: np.ndarray, repeats: int = 20) -> float:
+    """Returns the median time of one image, in milliseconds."""
+    seconds = []
+    for image in np.resize(images, (repeats + 2, *images.shape[1:])):
+        start = time.perf_counter()
+        model.predict_on_batch(image[None])
+        seconds.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(seconds[2:]))  # the first calls are for warming up
+
+
+def _draw(
+    test: data.DetectionData,
+    found: list[list[predict.Detections]],
+    class_names: tuple[str, ...],
+) -> Image.Image:
+    """Draws the first test images with the boxes before, after, and annotated, side by side."""
+    height, width = (side * _ZOOM for side in test.images[0].size_hw)
+    titles = ("Before", "After fine-tuning (TFLite)", "Annotated")
+    canvas = Image.new("RGB", (3 * (width + 4), _ROWS * (height + 4) + 2 * _LINE), "white")
+    draw = ImageDraw.Draw(canvas)
+    font = load_font("", 14)
+    for column, title in enumerate(titles):
+        draw.text((column * (width + 4) + 2, 2), title, fill="black", font=font)
+    columns: list[Any] = [*found, test.images]
+    for row, (image, *results) in enumerate(zip(test.images, *columns, strict=False)):
+        whole = Image.fromarray(image.read()).resize((width, height), Image.Resampling.BICUBIC)
+        for column, result in enumerate(results):
+            tile = whole.copy()
+            draw_boxes(tile, result.boxes * _ZOOM, [int(label) for label in result.classes])
+            canvas.paste(tile, (column * (width + 4), _LINE + row * (height + 4)))
+    for label, name in enumerate(class_names):
+        place = (2 + 120 * label, canvas.height - _LINE + 2)
+        draw.text(place, name, fill=class_colour(label), font=font)
     return canvas

@@ -230,7 +230,7 @@ class COCOScore(keras.callbacks.Callback):
         self.twin = twin
 
     def on_train_begin(self, logs=None):
-        if self.every > 1:
+        if 1 < self.every < self.params["epochs"]:
             _log.info(
                 "Test data are scored every %d epochs and after the last (`evaluate_every`).",
                 self.every,

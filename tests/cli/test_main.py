@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+
+from keras_spd.apps import demo
 
 
 def keras_spd(*arguments, cwd=None):
@@ -93,14 +96,32 @@ def test_train_and_resume(tmp_path):
 def test_demo(tmp_path):
     result = keras_spd("demo", "out", "--epochs", 1, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "4. TFLite beside Keras on 614 images" in result.stdout
-    for name in ("model.keras", "model.tflite", "predictions.png", "results.json"):
+    assert result.stderr == "yolov5_spd_n: building the graph, about 20 s.\n"
+    [before, after] = re.findall(r"(?:Before|After): .*?AP (\d\.\d+)$", result.stdout, re.M)
+    assert 0.1 < float(before) < 0.9 and 0 < float(after) < 0.9
+    assert re.search(r"beside Keras: (99|100)\.\d% of \d+ boxes are the same", result.stdout)
+    assert re.search(r"^   spd +0\.\d+ G +\d+\.\d +36\.5$", result.stdout, re.M)
+    for name in ("model.keras", "model.tflite", "found.png", "results.json", "cells/train.json"):
         assert (tmp_path / "out" / name).stat().st_size > 100
+    commands = re.findall("^  keras-spd (.*)$", result.stdout, re.M)
+    assert [command.split()[0] for command in commands] == ["predict", "check-data", "train"]
+    checked = keras_spd(*commands[1].split(), cwd=tmp_path)
+    assert checked.returncode == 0 and "0 problems." in checked.stdout
+
+
+def test_demo_replaces_no_run(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "recipe.toml").touch()  # as a run of `train` has it
-    refused = keras_spd("demo", "mine", cwd=tmp_path)
-    assert refused.returncode == 1 and "is not empty and holds no demo" in refused.stderr
+    with pytest.raises(ValueError, match="is not empty and holds no demo"):
+        demo.prepare(tmp_path / "mine")
     assert (tmp_path / "mine" / "recipe.toml").exists()
+
+
+def test_demo_tells_what_was_measured():
+    page = (pathlib.Path(__file__).parents[2] / "benchmarks" / "README.md").read_text()
+    boards = page[page.index("DeepPCB") :]
+    spd, strided = re.findall(r"^\| AP \| \**([\d.]+)\** \| \**([\d.]+)\** \|", boards, re.M)[0]
+    assert {"spd": float(spd), "strided": float(strided)} == demo.BOARDS
 
 
 @pytest.mark.slow
