@@ -34,7 +34,8 @@ def test_a_converted_detector_is_trained_scored_and_resumed(tmp_path, caplog):
     given = to_spd(tiny_detector())
     model = train(recipe, tmp_path / "run", model=given, verbose=0)
     assert model.info.class_names == ("rectangle", "disc")
-    assert model.info.input_range == (-1, 1) and model.info.image_size == (64, 64)
+    assert model.info.input_range == given.info.input_range  # scaled inside, for the backbone
+    assert model.info.image_size == (64, 64)
     assert model.compute_dtype == "float32"
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["model"] == model.name and 0 <= results["AP"] <= 1
