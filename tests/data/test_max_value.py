@@ -101,6 +101,7 @@ def test_training_finds_it_and_the_classifier_keeps_it(max_value, tmp_path):
     assert explain_input(model, file).batch[0] == pytest.approx(batches[0][0][0], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("write", [write_coco, write_yolo, write_voc])
 def test_training_finds_it_and_the_detector_keeps_it(write, tmp_path):
     sources = {}

@@ -30,6 +30,7 @@ def test_regularisers_count():
     assert after - before == pytest.approx(penalty, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_generator():
     model = YOLOV5SPD("n", classes=2, input_shape=(64, 64, 3))
     model.compile()

@@ -56,6 +56,7 @@ def train(model, images):
     model.train_on_batch(images, {"boxes": boxes, "classes": np.zeros((len(images), 1), "int32")})
 
 
+@pytest.mark.slow
 def test_a_network_of_ours_reports_objectness(images, tmp_path):
     model = YOLOV5SPD(TINY, classes=1)
     model.decoder = Decoder(0.0)
