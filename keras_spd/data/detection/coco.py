@@ -41,6 +41,7 @@ def read_coco(
     problems = Problems(path, on_problem)
     content = _read_json(path)
     categories = _by_id(content["categories"], "category", "name", problems)
+    categories = _without_unused_twins(categories, content["annotations"])
     records = _by_id(content["images"], "image", "file_name", problems)
     if not records:
         problems.settle()
@@ -124,6 +125,30 @@ def _by_id(
             )
             disputed.add(id_)
     return {id_: entry for id_, entry in found.items() if id_ not in disputed}
+
+
+def _without_unused_twins(
+    categories: dict[Any, dict[str, Any]], annotations: list[Any]
+) -> dict[Any, dict[str, Any]]:
+    """Drops categories without annotations that have the name of another category.
+
+    Roboflow writes the project as a category, whose name may be that of a class too.
+    """
+    used = {
+        _standardize_id(annotation.get("category_id"))
+        for annotation in annotations
+        if isinstance(annotation, dict)
+    }
+    kept: dict[str, Any] = {}  # by name, the first one used, or else the first
+    for id_, category in categories.items():
+        name = category["name"]
+        if name not in kept or (id_ in used and kept[name] not in used):
+            kept[name] = id_
+    return {
+        id_: category
+        for id_, category in categories.items()
+        if id_ in used or kept[category["name"]] == id_
+    }
 
 
 def _standardize_id(value: Any) -> int | str | None:

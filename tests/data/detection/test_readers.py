@@ -382,6 +382,15 @@ def test_a_category_that_comes_twice_is_kept_once(tmp_path):
     assert data.to_coco() == coco_content()
 
 
+def test_an_unused_category_of_the_same_name_is_dropped(tmp_path):
+    """Roboflow writes the project as a category, whose name may be that of a class."""
+    content = coco_content()
+    content["categories"] += [{"id": 0, "name": "dog"}, {"id": 4, "name": "bird"}]
+    data = load_detection(write_coco(tmp_path, content))
+    assert data.class_names == ("cat", "bird", "dog")
+    assert found_classes(data) == found_classes(load_detection(write_coco(tmp_path)))
+
+
 def test_an_image_id_that_comes_twice_drops_no_image_in_silence(tmp_path):
     content = coco_content()
     content["images"][1]["id"] = 7
