@@ -1,16 +1,16 @@
 """Keras' own files: models read with errors that name the file, weights written whole."""
 
 import io
-import os
 from typing import Any
 
 import h5py
 import keras
 
 from keras_spd.files import check_zip, shorten, whole_file
+from keras_spd.typing import Path
 
 
-def load_keras_file(path: str | os.PathLike, **options: Any) -> keras.Model:
+def load_keras_file(path: Path, **options: Any) -> keras.Model:
     """Loads a model from a `.keras` file. Its checksums are compared first.
 
     Args:
@@ -34,7 +34,7 @@ class _WeightsInMemory(io.BytesIO):
         return "memory.weights.h5"
 
 
-def save_weights_file(model: keras.Model, path: str | os.PathLike, **attributes: Any) -> None:
+def save_weights_file(model: keras.Model, path: Path, **attributes: Any) -> None:
     """Saves weights and optimizer to a `.weights.h5` file, which appears when it is whole.
 
     HDF5 writes to memory here: where it writes to a full disk, it ends the process with a

@@ -1,20 +1,23 @@
 """Weights into models: strict, and with errors that say what does not fit."""
 
 import dataclasses
-import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_spd.detection.anchors import level_stride, standardize_anchors
 from keras_spd.detection.detector import Detector
 from keras_spd.files import check_h5, check_zip, shorten
-from keras_spd.weights.maps import identify_resnet, resnet_map
+from keras_spd.typing import Array, Path
+from keras_spd.weights.maps import Identity, identify_resnet, resnet_map
 from keras_spd.weights.reader import Checkpoint, read_checkpoint
 from keras_spd.weights.yolov5 import identify_yolov5, yolov5_map
 
 
-def load_weights(model, weights):
+def load_weights(model: keras.Model, weights: Path | None) -> None:
     """Fills a model as the `weights` argument of its constructor says.
 
     Args:
@@ -45,7 +48,7 @@ def load_weights(model, weights):
         load_reference_weights(model, path)
 
 
-def check_weights_file(weights: str | os.PathLike) -> pathlib.Path:
+def check_weights_file(weights: Path) -> pathlib.Path:
     """Returns `weights` as the path of a file, or raises a `ValueError` if there is none."""
     path = pathlib.Path(weights)
     if not path.is_file():
@@ -57,7 +60,9 @@ def check_weights_file(weights: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def load_reference_weights(model, source):
+def load_reference_weights(
+    model: keras.Model, source: Checkpoint | Path | Mapping[str, Any]
+) -> keras.Model:
     """Fills a network with weights of the authors' PyTorch code.
 
     Args:
@@ -129,17 +134,20 @@ def load_reference_weights(model, source):
     return model
 
 
-def identify(state_dict):
+def identify(state_dict: Mapping[str, Array]) -> Identity | None:
     """Returns the `Identity` of the authors' network that a state dict belongs to, or `None`."""
     return identify_resnet(state_dict) or identify_yolov5(state_dict)
 
 
-def _split_anchors(arrays, model):
+def _split_anchors(
+    arrays: Mapping[str, Array], model: Detector
+) -> tuple[dict[str, Array], dict[str, Any] | None]:
     """Returns the arrays without the anchors of the authors' `Detect`, and the anchors in pixels.
 
     The authors keep them in units of the stride; older checkpoints have a redundant second copy.
     """
-    rest, anchors = {}, None
+    rest: dict[str, Array] = {}
+    anchors = None
     for name, array in arrays.items():
         if name.endswith(".anchors"):
             strides = [level_stride(level) for level in model.levels]
@@ -152,7 +160,7 @@ def _split_anchors(arrays, model):
     return rest, anchors
 
 
-def _misfit(model, state_dict, differences):
+def _misfit(model: keras.Model, state_dict: Mapping[str, Array], differences: list[str]) -> str:
     message = [f"The state dict does not fit `{model.name}`."]
     if call := identify(state_dict):
         message.append(f"It fits `{call}`.")

@@ -6,11 +6,14 @@ A map is derived from the layer names of a model, so it knows every depth and ev
 import dataclasses
 import json
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_spd.algebra import columns_to_rows
+from keras_spd.typing import Array, Shape
 from keras_spd.variants import RESNETS
 
 
@@ -18,19 +21,19 @@ from keras_spd.variants import RESNETS
 class Entry:
     """One array of a state dict and the variable it fills."""
 
-    variable: Any  # keras.Variable
+    variable: keras.Variable
     kind: str  # "conv", "dense" or "vector"
     spd_channels: int = 0  # its first channels that come from a space-to-depth
 
     @property
-    def shape(self):
+    def shape(self) -> Shape:
         """Shape of the array in PyTorch's layout."""
         shape = tuple(self.variable.shape)
         return {"conv": (*shape[:1:-1], *shape[:2]), "dense": shape[::-1], "vector": shape}[
             self.kind
         ]
 
-    def convert(self, array):
+    def convert(self, array: Array) -> Array:
         """Returns `array` in our layout and phase order."""
         if self.kind == "conv":
             array = np.transpose(array, (2, 3, 1, 0))  # OIHW to HWIO
@@ -43,13 +46,15 @@ class Entry:
         return array
 
 
-def conv_entry(layer, spd_channels=0):
+def conv_entry(layer: keras.layers.Layer, spd_channels: int = 0) -> Entry:
     return Entry(
         layer.conv.kernel if hasattr(layer, "conv") else layer.kernel, "conv", spd_channels
     )
 
 
-def batch_norm_entries(prefix, layer, spd_channels=0):
+def batch_norm_entries(
+    prefix: str, layer: keras.layers.Layer, spd_channels: int = 0
+) -> dict[str, Entry]:
     variables = {
         "weight": layer.gamma,
         "bias": layer.beta,
@@ -62,22 +67,22 @@ def batch_norm_entries(prefix, layer, spd_channels=0):
     }
 
 
-def resnet_map(model):
+def resnet_map(model: keras.Model) -> dict[str, Entry]:
     """Returns `{PyTorch name: Entry}` for a ResNet of this library.
 
     The authors' stages are `conv2_x` to `conv5_x`, and a block's residual branch is a Sequential,
     numbered through: convolution, (space-to-depth,) batch norm, (ReLU,) and again.
     """
-    entries = {}
+    entries: dict[str, Entry] = {}
     names = {layer.name for layer in model.layers}
 
-    def add_conv(prefix, name, after_spd=False):
+    def add_conv(prefix: str, name: str, after_spd: bool = False) -> None:
         layer = model.get_layer(name)
         entry = conv_entry(layer)
         channels = entry.variable.shape[2] if after_spd else 0
         entries[f"{prefix}.weight"] = dataclasses.replace(entry, spd_channels=channels)
 
-    def add_batch_norm(prefix, name, after_spd=False):
+    def add_batch_norm(prefix: str, name: str, after_spd: bool = False) -> None:
         layer = model.get_layer(name)
         channels = layer.gamma.shape[0] if after_spd else 0
         entries.update(batch_norm_entries(prefix, layer, channels))
@@ -116,7 +121,7 @@ def resnet_map(model):
     return entries
 
 
-def _blocks(layer_names):
+def _blocks(layer_names: Iterable[str]) -> list[str]:
     """Returns the names of the residual blocks, `stage1_block1` first."""
     matches = (re.match(r"stage\d+_block\d+(?=_out$)", name) for name in layer_names)
     return sorted(
@@ -137,12 +142,12 @@ class Identity:
     constructor: str
     options: dict[str, Any]
 
-    def __str__(self):
+    def __str__(self) -> str:
         options = ", ".join(f"{name}={json.dumps(value)}" for name, value in self.options.items())
         return f"keras_spd.applications.{self.constructor}({options})"
 
 
-def identify_resnet(state_dict):
+def identify_resnet(state_dict: Mapping[str, Array]) -> Identity | None:
     """Returns the `Identity` of a ResNet state dict of the authors' code, or `None`.
 
     Known by its tensors and not by its name: the authors' `resnet18_spd` is a ResNet50-SPD.

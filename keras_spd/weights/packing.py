@@ -1,11 +1,15 @@
 """Arrays in few bytes: kernels as 8-bit integers by output channel, or in half precision."""
 
+from collections.abc import Mapping
+
 import numpy as np
+
+from keras_spd.typing import Array
 
 _SCALE = ":scale"
 
 
-def pack(arrays, precision):
+def pack(arrays: Mapping[str, Array], precision: str) -> bytes:
     """Packs arrays into the bytes of a `.safetensors` file.
 
     Args:
@@ -34,7 +38,7 @@ def pack(arrays, precision):
     return safetensors.numpy.save(packed)
 
 
-def unpack(content):
+def unpack(content: bytes) -> dict[str, Array]:
     """Returns the arrays that `pack` packed, as float32."""
     import safetensors.numpy
 

@@ -10,8 +10,10 @@ import functools
 import hashlib
 import pathlib
 import tomllib
+from collections.abc import Iterable
 from typing import Any
 
+from keras_spd.typing import Array, Path
 from keras_spd.weights.download import find_weights
 from keras_spd.weights.packing import unpack
 
@@ -52,12 +54,12 @@ class Preset:
     size: int
     sha256: str
 
-    def __str__(self):
+    def __str__(self) -> str:
         options = {"weights": self.name, **self.options}
         shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
         return f"{self.architecture}({shown})"
 
-    def read(self):
+    def read(self) -> dict[str, Array]:
         """Returns the arrays by the paths of the variables.
 
         Raises:
@@ -78,7 +80,7 @@ class Preset:
 
 
 @functools.cache
-def _records():
+def _records() -> tuple[Preset, ...]:
     presets = []
     for path in sorted(FOLDER.glob("*.toml")):
         record = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -89,7 +91,7 @@ def _records():
     return tuple(presets)
 
 
-def list_models():
+def list_models() -> list[Preset]:
     """Lists the trained weights that come with the package.
 
     Returns:
@@ -103,7 +105,7 @@ def list_models():
     return list(_records())
 
 
-def find_preset(weights, architecture, **options):
+def find_preset(weights: Path | None, architecture: str, **options: Any) -> Preset | None:
     """Returns the `Preset` that a constructor's `weights` argument names, or `None`.
 
     Args:
@@ -143,7 +145,7 @@ def find_preset(weights, architecture, **options):
     )
 
 
-def load_preset(variables, preset):
+def load_preset(variables: Iterable[Any], preset: Preset) -> None:
     """Fills variables with the arrays of a preset.
 
     Args:

@@ -1,12 +1,15 @@
 """Files of arrays, read without executing anything; knows no model."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from keras_spd.files import DAMAGED
+from keras_spd.typing import Array, Path
 from keras_spd.weights.torch_file import read_torch
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin")
@@ -21,11 +24,11 @@ class Checkpoint:
         class_names: The classes' names, where the file has them.
     """
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Array]
     class_names: tuple[str, ...] | None = None
 
 
-def read_checkpoint(source):
+def read_checkpoint(source: Path | Mapping[str, Any]) -> Checkpoint:
     """Reads a PyTorch state dict or checkpoint. `num_batches_tracked` and `module.` are dropped.
 
     Args:
@@ -39,7 +42,7 @@ def read_checkpoint(source):
         ValueError: If the file is missing, broken or of another kind.
     """
     names = None
-    if isinstance(source, (str, pathlib.Path)):
+    if isinstance(source, (str, os.PathLike)):
         path = pathlib.Path(source)
         if not path.is_file():
             raise ValueError(f"There is no file {path}.")
@@ -67,7 +70,7 @@ def read_checkpoint(source):
     return Checkpoint({name: _checked(name, array) for name, array in arrays.items()}, names)
 
 
-def _checked(name, array):
+def _checked(name: str, array: Array) -> Array:
     if array.dtype.name == "bfloat16":
         array = array.astype("float32")
     if array.dtype.kind != "f":
@@ -81,7 +84,7 @@ def _checked(name, array):
     raise ValueError(f"The weights were not read: {name} {problem}.")
 
 
-def _read_safetensors(path):
+def _read_safetensors(path: pathlib.Path) -> dict[str, Array]:
     try:
         import safetensors
         import safetensors.numpy

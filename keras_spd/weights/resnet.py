@@ -3,14 +3,13 @@
 import re
 from collections.abc import Mapping
 
-import numpy as np
-
 from keras_spd.algebra import repeat_for_phases, strided_inputs_to_spd, strided_to_spd
+from keras_spd.typing import Array
 
 
 def arrays_for_spd(
-    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
-) -> dict[str, np.ndarray]:
+    arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Array]:
     """Returns the arrays of a trained ResNet as a ResNet-SPD needs them.
 
     Residual branches are exact: the batch norm behind a space-to-depth has the old one's values for

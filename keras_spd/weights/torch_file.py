@@ -8,16 +8,19 @@ and any other name ends the reading.
 import collections
 import dataclasses
 import io
+import pathlib
 import pickle
 import pickletools
 import struct
 import tarfile
 import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from keras_spd import files
+from keras_spd.typing import Array
 
 _DTYPES = {
     "HalfStorage": "<f2",
@@ -57,7 +60,7 @@ _MOST_MODULES = 20_000
 _WEIGHTS_KEYS = ("ema", "model", "state_dict", "model_state_dict", "net")
 
 
-def read_torch(path):
+def read_torch(path: pathlib.Path) -> tuple[dict[str, Array], tuple[str, ...] | None]:
     """Reads a file that `torch.save` wrote: a state dict, a module, or a checkpoint of one.
 
     Args:
@@ -94,10 +97,10 @@ class _Record:
 
     state: Any = None
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
@@ -112,22 +115,22 @@ class _Storage:
 class _Tensor:
     storage: _Storage
     offset: int
-    shape: tuple
-    strides: tuple
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
 
 
-def _check_keys(keys):
+def _check_keys(keys: Iterable[Any]) -> None:
     # The hash of a tuple of tuples visits each of them: 30 levels of pairs take 2**30 steps.
     if not all(isinstance(key, (str, bytes, int, float, type(None), _Record)) for key in keys):
         raise _Refused("was not read: it has keys that are neither text nor numbers.")
 
 
-def _ordered_dict(items=()):
+def _ordered_dict(items: Collection[tuple[Any, Any]] = ()) -> collections.OrderedDict[Any, Any]:
     _check_keys([key for key, _ in items])
     return collections.OrderedDict(items)
 
 
-def _set(items=()):
+def _set(items: Collection[Any] = ()) -> set[Any]:
     _check_keys(items)
     return set(items)
 
@@ -135,26 +138,26 @@ def _set(items=()):
 class _Unpickler(_PythonUnpickler):
     """Python's own, not C's: it lets keys be checked before they are hashed."""
 
-    dispatch = dict(_PythonUnpickler.dispatch)
+    dispatch: dict[int, Any] = dict(_PythonUnpickler.dispatch)
 
-    def __init__(self, file):
+    def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self.dtypes = {}  # of the storages, by key
+        self.dtypes: dict[str, str] = {}  # of the storages, by key
 
-    def _load_setitem(self):
+    def _load_setitem(self) -> None:
         _check_keys(self.stack[-2:-1])
         super().load_setitem()
 
-    def _load_setitems(self):
+    def _load_setitems(self) -> None:
         _check_keys(self.stack[::2])  # since the mark: keys and values in turn
         super().load_setitems()
 
-    def _load_items(self):
+    def _load_items(self) -> None:
         if isinstance(self.metastack[-1][-1], set):
             _check_keys(self.stack)
         super().load_additems()
 
-    def _load_frozenset(self):
+    def _load_frozenset(self) -> None:
         _check_keys(self.stack)
         super().load_frozenset()
 
@@ -163,7 +166,7 @@ class _Unpickler(_PythonUnpickler):
     dispatch[pickle.ADDITEMS[0]] = _load_items
     dispatch[pickle.FROZENSET[0]] = _load_frozenset
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         full = f"{module}.{name}"
         if full == "collections.OrderedDict":
             return _ordered_dict
@@ -182,7 +185,7 @@ class _Unpickler(_PythonUnpickler):
             "be to run it. Do not load this file with PyTorch either, unless you trust its source."
         )
 
-    def persistent_load(self, saved_id):
+    def persistent_load(self, saved_id: tuple[Any, ...]) -> Any:
         if saved_id[0] == "module":  # before PyTorch 1.6: a class, its source file and source
             return saved_id[1]
         kind, storage_type, key, _, size = saved_id[:5]
@@ -194,15 +197,17 @@ class _Unpickler(_PythonUnpickler):
         return _Storage(str(key), storage_type.dtype, int(size))
 
     @staticmethod
-    def _rebuild_tensor(storage, offset, shape, strides, *_):
+    def _rebuild_tensor(
+        storage: _Storage, offset: int, shape: Iterable[int], strides: Iterable[int], *_: Any
+    ) -> _Tensor:
         return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
     @staticmethod
-    def _rebuild_parameter(tensor, *_):
+    def _rebuild_parameter(tensor: _Tensor, *_: Any) -> _Tensor:
         return tensor
 
 
-def _unpickle(file):
+def _unpickle(file: io.BytesIO) -> tuple[Any, dict[str, str]]:
     """Reads one pickle from a `BytesIO`: the object, and the dtypes of its storages by key."""
     start, size = file.tell(), len(file.getbuffer())
     for opcode, argument, _ in pickletools.genops(file):
@@ -214,7 +219,7 @@ def _unpickle(file):
     return unpickler.load(), unpickler.dtypes
 
 
-def _read_zip(path):
+def _read_zip(path: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
     with zipfile.ZipFile(path) as archive:
         members = {member.filename: member for member in archive.infolist()}
         pickles = [name for name in members if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -235,7 +240,7 @@ def _read_zip(path):
     return root, storages
 
 
-def _read_legacy(path):
+def _read_legacy(path: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
     """Magic number, protocol, system, object and keys as pickles, then the storages' bytes."""
     if tarfile.is_tarfile(path):
         raise _Refused(
@@ -254,7 +259,7 @@ def _read_legacy(path):
     return root, storages
 
 
-def _find_weights(root):
+def _find_weights(root: Any) -> Any:
     if isinstance(root, dict):
         for key in _WEIGHTS_KEYS:
             value = dict.get(root, key)
@@ -263,7 +268,7 @@ def _find_weights(root):
     return root
 
 
-def _gather(weights):
+def _gather(weights: Any) -> dict[str, _Tensor]:
     """Returns the tensors of a state dict or a module, by name."""
     if not isinstance(weights, _Record):
         if not isinstance(weights, dict) or not all(
@@ -291,7 +296,7 @@ def _gather(weights):
     return tensors
 
 
-def _to_arrays(tensors, storages):
+def _to_arrays(tensors: Mapping[str, _Tensor], storages: Mapping[str, bytes]) -> dict[str, Array]:
     total = sum(int(np.prod(tensor.shape, dtype=object)) for tensor in tensors.values())
     used = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
     held = sum(len(storages[key]) // np.dtype(dtype).itemsize for key, dtype in used.items())
@@ -300,7 +305,7 @@ def _to_arrays(tensors, storages):
     return {name: _to_array(tensor, storages) for name, tensor in tensors.items()}
 
 
-def _to_array(tensor, storages):
+def _to_array(tensor: _Tensor, storages: Mapping[str, bytes]) -> Array:
     dtype = np.dtype(tensor.storage.dtype)
     stored = np.frombuffer(storages[tensor.storage.key], dtype)
     last = sum((side - 1) * step for side, step in zip(tensor.shape, tensor.strides, strict=True))
@@ -318,7 +323,7 @@ def _to_array(tensor, storages):
     return array.astype("float32") if dtype.kind == "f" else array.copy()
 
 
-def _class_names(weights):
+def _class_names(weights: Any) -> tuple[str, ...] | None:
     names = weights.state.get("names") if isinstance(weights, _Record) else None
     if isinstance(names, dict):
         names = [names[index] for index in range(len(names))]

@@ -7,7 +7,7 @@ What does not change is copied, strided layers become SPD-Conv by the identities
 import dataclasses
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from keras_spd.algebra import (
     strided_inputs_to_spd,
     strided_to_spd,
 )
+from keras_spd.detection.detector import Detector
+from keras_spd.image_model import ImageModel
+from keras_spd.typing import Array, Shape
 from keras_spd.variants import find_yolov5_size
 
 _log = logging.getLogger(__name__)
@@ -42,7 +45,7 @@ class TrainedDetector:
     """
 
     source: str
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Array]
     num_classes: int
     anchors: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
@@ -70,7 +73,7 @@ class TrainedDetector:
 
 
 def transfer(
-    trained: TrainedDetector, model: Any, class_map: Mapping[str, str] | None = None
+    trained: TrainedDetector, model: Detector, class_map: Mapping[str, str] | None = None
 ) -> str:
     """Starts a detector from a trained one.
 
@@ -93,7 +96,9 @@ def transfer(
     """
     classes = match_classes(trained, model.num_classes, model.info.class_names, class_map)
     variables = {variable.path: variable for variable in model.network.variables}
-    values, fresh, differences = {}, set(), []
+    values: dict[str, Array] = {}
+    fresh: set[str] = set()
+    differences: list[str] = []
     for path, variable in variables.items():
         array = _find(trained, path, tuple(variable.shape), variables)
         if path.startswith("head_"):
@@ -110,7 +115,8 @@ def transfer(
             continue
         if array is None:
             differences.append(f"  - {path} {tuple(variable.shape)}: missing from the weights")
-        elif array.shape != tuple(variable.shape):
+            continue
+        if array.shape != tuple(variable.shape):
             differences.append(
                 f"  ! {path}: {tuple(variable.shape)} in the model, {array.shape} in the weights"
             )
@@ -137,7 +143,7 @@ def transfer(
     return _report(trained, model, fresh, classes)
 
 
-def transfer_backbone(trained: TrainedDetector, model: Any) -> None:
+def transfer_backbone(trained: TrainedDetector, model: ImageModel) -> None:
     """Fills a backbone with what a trained detector of its size holds for it.
 
     Args:
@@ -148,16 +154,15 @@ def transfer_backbone(trained: TrainedDetector, model: Any) -> None:
         ValueError: If the detector does not fit. The model is left unchanged.
     """
     variables = {variable.path: variable for variable in model.variables}
-    values = {
-        path: _find(trained, path, tuple(variable.shape), variables)
-        for path, variable in variables.items()
-    }
+    values: dict[str, Array] = {}
     for path, variable in variables.items():
-        if values[path] is None or values[path].shape != tuple(variable.shape):
+        array = _find(trained, path, tuple(variable.shape), variables)
+        if array is None or array.shape != tuple(variable.shape):
             raise ValueError(
                 f"The weights {trained.source} do not fit `{model.name}` at {path}: they are of "
                 f"`{trained}`."
             )
+        values[path] = array
     for path, variable in variables.items():
         variable.assign(values[path])
 
@@ -198,7 +203,9 @@ def match_classes(
     return {i: theirs.index(name) for i, name in enumerate(wanted) if name in theirs}
 
 
-def _find(trained, path, shape, variables):
+def _find(
+    trained: TrainedDetector, path: str, shape: Shape, variables: Mapping[str, Any]
+) -> Array | None:
     """Returns the array for a variable, as the other kind of downsampling needs it, or `None`."""
     arrays = trained.arrays
     if path == _SPD_STEM and _STRIDED_STEM in arrays:
@@ -229,13 +236,13 @@ def _find(trained, path, shape, variables):
 
 
 def keep_outputs(
-    values: np.ndarray,
-    array: np.ndarray,
+    values: Array,
+    array: Array,
     groups: int,
     before: int,
     num_classes: int,
     kept: Mapping[int, int],
-) -> np.ndarray:
+) -> Array:
     """Returns first values of a head with the outputs that are kept.
 
     Args:
@@ -266,7 +273,9 @@ def describe_new(
     return f"the outputs of {len(new)} of {num_classes} classes{which}"
 
 
-def _report(trained, model, fresh, classes):
+def _report(
+    trained: TrainedDetector, model: Detector, fresh: set[str], classes: Mapping[int, int]
+) -> str:
     """Logs and returns what was transferred: nothing is said of a network that is the same."""
     but = []
     if len(classes) < model.num_classes:
@@ -294,5 +303,5 @@ def _report(trained, model, fresh, classes):
     return line
 
 
-def _shorten(names):
+def _shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

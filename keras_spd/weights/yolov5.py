@@ -1,5 +1,11 @@
 """The authors' YOLOv5-SPD and YOLOv5 v6.0: which array belongs to which variable of ours."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_spd.typing import Array
 from keras_spd.variants import find_yolov5_size
 from keras_spd.weights.maps import Entry, Identity, batch_norm_entries, conv_entry
 
@@ -14,7 +20,7 @@ _MODULES = (
 )  # fmt: skip
 
 
-def yolov5_map(network):
+def yolov5_map(network: keras.Model) -> dict[str, Entry]:
     """Returns `{PyTorch name: Entry}` for the network of a detector.
 
     Args:
@@ -24,9 +30,9 @@ def yolov5_map(network):
     if "head_p2_conv" in layers:
         raise ValueError("The authors have no detector with the level P2.")
     spd = "stage2_down_spd" in layers
-    entries = {}
+    entries: dict[str, Entry] = {}
 
-    def add(prefix, name, spd_channels=0):
+    def add(prefix: str, name: str, spd_channels: int = 0) -> None:
         entries[f"{prefix}.conv.weight"] = conv_entry(layers[f"{name}_conv"], spd_channels)
         entries.update(batch_norm_entries(f"{prefix}.bn", layers[f"{name}_bn"]))
 
@@ -63,7 +69,7 @@ def yolov5_map(network):
     return entries
 
 
-def identify_yolov5(state_dict):
+def identify_yolov5(state_dict: Mapping[str, Array]) -> Identity | None:
     """Returns the `Identity` of a state dict of the authors' detector, or `None`."""
     spd = "model.0.conv.conv.weight" in state_dict
     stem = state_dict.get("model.0.conv.conv.weight" if spd else "model.0.conv.weight")
@@ -75,12 +81,12 @@ def identify_yolov5(state_dict):
     size = find_yolov5_size(stem.shape[0], blocks)
     if size is None:
         return None
-    options = {"size": size, "classes": head.shape[0] // 3 - 5}
+    options: dict[str, Any] = {"size": size, "classes": head.shape[0] // 3 - 5}
     if not spd:
         options["downsampling"] = "strided"
     return Identity("YOLOV5SPD", options)
 
 
-def is_old_yolov5(state_dict):
+def is_old_yolov5(state_dict: Mapping[str, Array]) -> bool:
     """Whether a state dict is of YOLOv5 v5.0 or older: Focus, and the head as module 24."""
     return "model.0.conv.conv.weight" in state_dict and "model.24.m.0.weight" in state_dict
