@@ -117,7 +117,13 @@ def _classifier_head(model: keras.Model, num_classes: int) -> dict[Any, tuple[An
     return {layer: (type(layer).from_config({**layer.get_config(), "units": num_classes}), 1)}
 
 
-def _rebuild(network, heads, before, former, kept):
+def _rebuild(
+    network: keras.Model,
+    heads: Mapping[Any, tuple[Any, int]],
+    before: int,
+    former: int,
+    kept: Mapping[int, int],
+) -> keras.Model:
     """Returns a copy of a network with new heads, and what they keep of the old ones."""
     copy = graph.rebuild(network, {id(head): [new] for head, (new, _) in heads.items()})
     for head, (new, anchors) in heads.items():

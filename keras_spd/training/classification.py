@@ -2,10 +2,12 @@
 
 import dataclasses
 import logging
+from typing import Any
 
 import keras
 
 from keras_spd import applications, data
+from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import NoClassFoldersError
 from keras_spd.data.problems import check_same_max_value
 from keras_spd.image_model import ModelInfo
@@ -15,6 +17,9 @@ from keras_spd.surgery.outputs import output_kind
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
+from keras_spd.training.recipe import ClassificationRecipe
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
 _ENOUGH_STEPS = 200
@@ -38,7 +43,13 @@ class ClassificationTask:
 
     best_by = "val_accuracy"
 
-    def __init__(self, recipe, train_data=None, test_data=None, given=None):
+    def __init__(
+        self,
+        recipe: ClassificationRecipe,
+        train_data: ClassificationData | None = None,
+        test_data: ClassificationData | None = None,
+        given: keras.Model | None = None,
+    ) -> None:
         self.recipe, self._given = recipe, given
         if given is None:
             self._check_name()
@@ -58,7 +69,7 @@ class ClassificationTask:
         self._augmentation = data.Augmentation(**recipe.augmentation.model_dump())
         self._soft_labels = self._augmentation.mixes or recipe.loss.label_smoothing > 0
 
-    def _check_name(self):
+    def _check_name(self) -> None:
         recipe = self.recipe
         name = recipe.model.name
         if name not in applications.CLASSIFIERS:
@@ -68,7 +79,7 @@ class ClassificationTask:
             )
         check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
 
-    def _find_normalization(self):
+    def _find_normalization(self) -> dict[str, Any]:
         """Returns the fields of `Preprocessing` that say how pixels are normalised."""
         statistics = {"statistics": applications.get_statistics(self.recipe.data.statistics)}
         if self._given is None:
@@ -84,22 +95,25 @@ class ClassificationTask:
         )
         return statistics
 
-    def _read(self, split, like=None):
+    def _read(self, split: Path, like: ClassificationData | None = None) -> ClassificationData:
         source = self.recipe.data
+        image_size: Any = source.image_size
+        if image_size is None:
+            image_size = like.image_shape[:2] if like else self._own_size()
         try:
             return data.load_classification(
                 split,
                 name=source.name,
                 data_dir=source.data_dir,
-                image_size=source.image_size or (like and like.image_shape[:2]) or self._own_size(),
-                class_names=like and like.class_names,
+                image_size=image_size,
+                class_names=like.class_names if like else None,
                 on_problem=source.on_problem,
                 max_value=like.max_value if like else source.max_value or "auto",
             )
         except NoClassFoldersError as error:
             raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
 
-    def _own_size(self):
+    def _own_size(self) -> tuple[int, int] | None:
         """Returns the `(height, width)` of a given model, if it has one."""
         if self._given is None:
             return None
@@ -107,7 +121,7 @@ class ClassificationTask:
         info = getattr(self._given, "info", ModelInfo())
         return info.image_size if None in size else size
 
-    def _warn_of_few_steps(self):
+    def _warn_of_few_steps(self) -> None:
         recipe, images = self.recipe, self.train_data.num_images
         steps = recipe.epochs * self.train_data.steps_per_epoch(recipe.batch_size)
         if steps < _ENOUGH_STEPS:
@@ -121,7 +135,7 @@ class ClassificationTask:
                 steps,
             )
 
-    def build(self):
+    def build(self) -> keras.Model:
         names = self.train_data.class_names
         if self._given is None:
             options = {"input_shape": self.train_data.image_shape, **self.recipe.model.options}
@@ -129,21 +143,21 @@ class ClassificationTask:
                 weights=self.recipe.model.weights, classes=len(names), **options
             )
         else:
-            self._check_image_size()
+            self._check_image_size(self._given)
             model = with_classes(self._given, names, self.recipe.model.class_map)
         facts = {**self._normalization, "max_value": self.train_data.max_value}
         model.info = dataclasses.replace(model.info, class_names=names, **facts)
         return model
 
-    def _check_image_size(self):
-        shape, taken = self.train_data.image_shape, self._given.input_shape[1:]
+    def _check_image_size(self, model: keras.Model) -> None:
+        shape, taken = self.train_data.image_shape, model.input_shape[1:]
         if any(side not in (None, given) for side, given in zip(taken, shape, strict=True)):
             raise ValueError(
-                f"`{self._given.name}` takes images of {taken} (height, width, channels). "
+                f"`{model.name}` takes images of {taken} (height, width, channels). "
                 f"Received: data with images of {shape}. Set `data.image_size` (`--image-size`)."
             )
 
-    def compile(self, model, optimizer):
+    def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> None:
         logits = self._logits
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
         if self._soft_labels:
@@ -152,12 +166,12 @@ class ClassificationTask:
         model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
 
     @property
-    def _logits(self):
+    def _logits(self) -> bool:
         if self._given is not None:
             return output_kind(self._given) == "logits"
         return self.recipe.model.options.get("classifier_activation", "softmax") is None
 
-    def train_batches(self, first_epoch):
+    def train_batches(self, first_epoch: int) -> Any:
         return self.train_data.batches(
             self.recipe.batch_size,
             preprocess=self._preprocess,
@@ -169,7 +183,7 @@ class ClassificationTask:
             soft_labels=self._soft_labels,
         )
 
-    def shown(self, first_epoch):
+    def shown(self, first_epoch: int) -> tuple[Array, None, Array]:
         """Returns augmented pixels of one batch, no boxes, and labels."""
         batches = self.train_data.batches(
             16,
@@ -182,15 +196,15 @@ class ClassificationTask:
         images, labels = map(keras.ops.convert_to_numpy, next(iter(batches)))
         return images, None, labels
 
-    def validation_batches(self):
+    def validation_batches(self) -> Any:
         return self.test_data.batches(
             self.recipe.batch_size, preprocess=self._preprocess, soft_labels=self._soft_labels
         )
 
-    def callbacks(self, twin):
+    def callbacks(self, twin: keras.Model | None) -> list[keras.callbacks.Callback]:
         return [_Validate(self.validation_batches(), twin)]
 
-    def score(self, model, folder):
+    def score(self, model: keras.Model, folder: RunFolder) -> dict[str, Any]:
         del folder
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=self._logits)
         model.compile(loss=loss, metrics=["accuracy"])
@@ -203,7 +217,7 @@ class ClassificationTask:
         }
 
 
-def _is_classifier(model):
+def _is_classifier(model: keras.Model) -> bool:
     if isinstance(model, applications.Detector):
         return False
     check_graph(model, "training.train")
@@ -213,11 +227,11 @@ def _is_classifier(model):
 class _Validate(keras.callbacks.Callback):
     """Evaluates at the end of every epoch, as `fit` would, on one device."""
 
-    def __init__(self, batches, twin):
+    def __init__(self, batches: Any, twin: keras.Model | None) -> None:
         super().__init__()
         self.batches, self.twin = batches, twin
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         with on_one_device(self.model, self.twin) as model:
             metrics = model.evaluate(self.batches, return_dict=True, verbose=0)
         if logs is not None:

@@ -2,20 +2,25 @@
 
 import dataclasses
 import logging
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from keras_spd import applications, data
-from keras_spd.data.detection.dataset import require_boxes
+from keras_spd.data.detection.dataset import DetectionData, require_boxes
 from keras_spd.data.problems import check_same_max_value
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
-from keras_spd.detection.detector import standardize_image_size
+from keras_spd.detection.detector import Detector, standardize_image_size
 from keras_spd.files import write_json
 from keras_spd.predict import evaluate
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
+from keras_spd.training.recipe import DetectionRecipe
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.typing import Array, Path, Tensor
 
 _log = logging.getLogger(__name__)
 _ENOUGH_STEPS = 2000  # DeepPCB from random weights: AP50 0.44 after 1,240 steps, 0.54 after 1,612
@@ -36,7 +41,13 @@ class DetectionTask:
 
     best_by = "val_AP"
 
-    def __init__(self, recipe, train_data=None, test_data=None, given=None):
+    def __init__(
+        self,
+        recipe: DetectionRecipe,
+        train_data: DetectionData | None = None,
+        test_data: DetectionData | None = None,
+        given: keras.Model | None = None,
+    ) -> None:
         self.recipe, self._given = recipe, given
         if given is None:
             self._check_name()
@@ -60,7 +71,7 @@ class DetectionTask:
         if recipe.model.weights is None and given is None:
             self._warn_of_few_steps()
 
-    def _check_name(self):
+    def _check_name(self) -> None:
         recipe = self.recipe
         name = recipe.model.name
         if name not in applications.DETECTORS:
@@ -70,19 +81,19 @@ class DetectionTask:
             )
         check_options(applications.YOLOV5SPD, recipe.model.options, _ACCEPTED_OPTIONS)
 
-    def _read(self, source, like=None):
+    def _read(self, source: Path, like: DetectionData | None = None) -> DetectionData:
         options = self.recipe.data
         return data.load_detection(
             source,
             name=options.name,
             images=options.images,
             data_dir=options.data_dir,
-            class_names=like and like.class_names,
+            class_names=like.class_names if like else None,
             on_problem=options.on_problem,
             max_value=like.max_value if like else options.max_value or "auto",
         )
 
-    def _anchors(self):
+    def _anchors(self) -> Any:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
         if self.recipe.fit_anchors:
             levels = self.recipe.model.options.get("levels", ("P3", "P4", "P5"))
@@ -91,7 +102,7 @@ class DetectionTask:
             return fit_anchors(boxes, bounding_box_format="xywh", levels=levels)
         return self.recipe.model.options.get("anchors")
 
-    def _warn_of_few_steps(self):
+    def _warn_of_few_steps(self) -> None:
         per_epoch = self.train_data.steps_per_epoch(self.recipe.batch_size)
         if per_epoch * self.recipe.epochs < _ENOUGH_STEPS:
             _log.warning(
@@ -104,8 +115,8 @@ class DetectionTask:
                 -(-_ENOUGH_STEPS // per_epoch),
             )
 
-    def build(self):
-        model = self._named() if self._given is None else self._from_given()
+    def build(self) -> Detector:
+        model = self._named() if self._given is None else self._from_given(self._given)
         if self.anchors is not None:  # and not those of the weights
             model.anchors = standardize_anchors(self.anchors, model.levels)
         model.single_class_logit = False  # the loss does not train it
@@ -115,7 +126,7 @@ class DetectionTask:
         )
         return model
 
-    def _named(self):
+    def _named(self) -> Detector:
         recipe = self.recipe
         options = {**recipe.model.options, "anchors": self.anchors}
         return applications.YOLOV5SPD(
@@ -127,9 +138,9 @@ class DetectionTask:
             **options,
         )
 
-    def _from_given(self):
+    def _from_given(self, given: Detector) -> Detector:
         names, class_map = self.train_data.class_names, self.recipe.model.class_map
-        model = with_classes(self._given, names, class_map)
+        model = with_classes(given, names, class_map)
         fitted = self.anchors or {}
         if any(len(fitted[level]) != len(model.anchors[level]) for level in fitted):
             raise ValueError(
@@ -138,7 +149,7 @@ class DetectionTask:
             )
         return model
 
-    def compile(self, model, optimizer):
+    def compile(self, model: Detector, optimizer: keras.optimizers.Optimizer | None) -> None:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
         recall = best_possible_recall(sides, model.anchors)
         if recall < 0.98:
@@ -157,14 +168,19 @@ class DetectionTask:
         )
         model.compile(optimizer=optimizer, loss=loss)
 
-    def train_batches(self, first_epoch):
+    def train_batches(self, first_epoch: int) -> Any:
         box_format = self.recipe.model.options.get("bounding_box_format", "xyxy")
         if self._given is None:
             return self._augmented_batches(first_epoch, box_format)
         normalize = self._given.info.preprocessing.normalize
         return self._augmented_batches(first_epoch, self._given.bounding_box_format, normalize)
 
-    def _augmented_batches(self, first_epoch, bounding_box_format, preprocess=None):
+    def _augmented_batches(
+        self,
+        first_epoch: int,
+        bounding_box_format: str,
+        preprocess: Callable[[Tensor], Tensor] | None = None,
+    ) -> Any:
         return self.train_data.batches(
             self.recipe.batch_size,
             self.recipe.data.image_size,
@@ -177,13 +193,13 @@ class DetectionTask:
             epochs=self.recipe.epochs - first_epoch,
         )
 
-    def shown(self, first_epoch):
+    def shown(self, first_epoch: int) -> tuple[Array, Array, Array]:
         """Returns augmented pixels of one batch, their boxes and the classes of these."""
         images, truth = next(iter(self._augmented_batches(first_epoch, "xyxy")))
         convert = keras.ops.convert_to_numpy
         return convert(images), convert(truth["boxes"]), convert(truth["classes"])
 
-    def callbacks(self, twin):
+    def callbacks(self, twin: Detector | None) -> list[keras.callbacks.Callback]:
         return [
             COCOScore(
                 self.test_data,
@@ -194,7 +210,7 @@ class DetectionTask:
             )
         ]
 
-    def score(self, model, folder):
+    def score(self, model: Detector, folder: RunFolder) -> dict[str, Any]:
         scores = evaluate(
             model, self.test_data, self.recipe.data.image_size, batch_size=self.recipe.batch_size
         )
@@ -221,7 +237,15 @@ class COCOScore(keras.callbacks.Callback):
     >>> model.fit(batches, epochs=100, callbacks=[COCOScore(test_data, (640, 640), every=5)])
     """
 
-    def __init__(self, test_data, image_size, *, batch_size=16, every=1, twin=None):
+    def __init__(
+        self,
+        test_data: DetectionData,
+        image_size: tuple[int, int],
+        *,
+        batch_size: int = 16,
+        every: int = 1,
+        twin: Detector | None = None,
+    ) -> None:
         super().__init__()
         self.test_data = test_data
         self.image_size = image_size
@@ -229,14 +253,14 @@ class COCOScore(keras.callbacks.Callback):
         self.every = every
         self.twin = twin
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if 1 < self.every < self.params["epochs"]:
             _log.info(
                 "Test data are scored every %d epochs and after the last (`evaluate_every`).",
                 self.every,
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self.every != 0 and epoch + 1 != self.params.get("epochs"):
             return
         names = ("AP", "AP50", "AP_small", "loss", "box_loss", "objectness_loss", "class_loss")
@@ -245,7 +269,7 @@ class COCOScore(keras.callbacks.Callback):
         if logs is not None:
             logs |= {f"val_{name}": metrics[name] for name in names}
 
-    def _evaluate(self, model):
+    def _evaluate(self, model: Detector) -> dict[str, Any]:
         scores = evaluate(model, self.test_data, self.image_size, batch_size=self.batch_size)
         batches = self.test_data.batches(
             self.batch_size,

@@ -10,11 +10,14 @@ import contextlib
 import dataclasses
 import json
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
 
 from keras_spd import keras_internals
+from keras_spd.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,15 +37,15 @@ class Distribution:
     strategy: Any = None
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """Whether this process writes the run folder."""
         return self.worker == 0
 
-    def scope(self):
+    def scope(self) -> AbstractContextManager[Any]:
         """Returns the context in which a model is built, compiled and restored."""
         return contextlib.nullcontext() if self.strategy is None else self.strategy.scope()
 
-    def fit_scope(self):
+    def fit_scope(self) -> AbstractContextManager[Any]:
         """Returns the context of `fit`.
 
         On TensorFlow the model knows its strategy, and variables that a callback of one worker
@@ -50,7 +53,7 @@ class Distribution:
         """
         return self.scope() if keras.backend.backend() == "jax" else contextlib.nullcontext()
 
-    def check_batch_size(self, batch_size):
+    def check_batch_size(self, batch_size: int) -> None:
         """Raises a `ValueError` unless the batch can be split evenly."""
         if batch_size % self.replicas:
             raise ValueError(
@@ -58,7 +61,7 @@ class Distribution:
                 f"number, {self.replicas}. Received: batch_size={batch_size}."
             )
 
-    def prepare(self, model, batches):
+    def prepare(self, model: keras.Model, batches: Iterable[Any]) -> None:
         """Makes a compiled model compute on several devices what it computes on one.
 
         Args:
@@ -77,7 +80,7 @@ class Distribution:
             _prepare_for_workers(model, next(iter(batches)))
 
 
-def distribute(devices=None):
+def distribute(devices: Any = None) -> Distribution:
     """Meets the other workers, if there are any, and finds the devices.
 
     With several workers this must come before TensorFlow has computed anything.
@@ -132,7 +135,7 @@ def distribute(devices=None):
 
 
 @contextlib.contextmanager
-def on_one_device(model, twin):
+def on_one_device(model: keras.Model, twin: keras.Model | None) -> Iterator[keras.Model]:
     """Yields what is to be evaluated: the model, or its twin on one device, with its weights.
 
     Several devices cannot share a last batch of fewer images, and would each predict all images.
@@ -153,7 +156,7 @@ def on_one_device(model, twin):
         keras.distribution.set_distribution(former)
 
 
-def _worker_config():
+def _worker_config() -> dict[str, Any] | None:
     """Returns what `TF_CONFIG` says, if it names several workers."""
     text = os.environ.get("TF_CONFIG", "").strip()
     if not text:
@@ -174,7 +177,7 @@ def _worker_config():
     return config if len(workers) > 1 else None
 
 
-def _prepare_for_workers(model, batch):
+def _prepare_for_workers(model: keras.Model, batch: Any) -> None:
     """Works around what keeps Keras 3.15 from training under `MultiWorkerMirroredStrategy`.
 
     `fit` builds the metrics from a batch that is spread over the workers, which fails: here they
@@ -187,7 +190,7 @@ def _prepare_for_workers(model, batch):
         setattr(model, name, _with_an_axis(getattr(model, name)))
 
 
-def _build_metrics(model, batch):
+def _build_metrics(model: keras.Model, batch: Any) -> None:
     """Makes the variables of loss, metrics and optimizer.
 
     `fit` leaves that to the first trace of its step, and TensorFlow traces a function that has
@@ -200,8 +203,8 @@ def _build_metrics(model, batch):
         keras_internals.build_metrics(model, symbolic)
 
 
-def _with_an_axis(step):
-    def wrapped(data):
+def _with_an_axis(step: Callable[[Any], dict[str, Tensor]]) -> Callable[[Any], dict[str, Tensor]]:
+    def wrapped(data: Any) -> dict[str, Tensor]:
         logs = step(data)
         return keras.tree.map_structure(lambda value: keras.ops.reshape(value, (1,)), logs)
 

@@ -2,14 +2,15 @@
 
 import contextlib
 import errno
+from collections.abc import Iterator
 
-from keras_spd.training.run_folder import saved_epochs
+from keras_spd.training.run_folder import RunFolder, saved_epochs
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def explained(folder, batch_size):
+def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
     """Turns a full disk, too large a batch and a lost worker into errors that say what to do.
 
     Args:
@@ -27,7 +28,7 @@ def explained(folder, batch_size):
         raise
 
 
-def _reason(error, folder, batch_size):
+def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
         return f"The disk of {folder.path} is full ({error}). Make room on it."
     # The names and words of TensorFlow, PyTorch, JAX and Python.
@@ -46,7 +47,7 @@ def _reason(error, folder, batch_size):
     return None
 
 
-def _what_is_saved(folder):
+def _what_is_saved(folder: RunFolder) -> str:
     if not folder.state.is_file():
         return "Nothing is saved yet: no epoch was complete."
     epochs = saved_epochs(folder.state)

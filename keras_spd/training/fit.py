@@ -5,22 +5,26 @@ import importlib.util
 import logging
 import math
 import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
 
 from keras_spd import registered  # noqa: F401 (classes in files)
+from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import whole_file, write_json
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model
 from keras_spd.training.detection import DetectionTask
-from keras_spd.training.distribution import distribute
+from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.errors import explained
 from keras_spd.training.freezing import carry_over, freeze
 from keras_spd.training.given import find_given, name_given, without_class_map
 from keras_spd.training.lock import locked
-from keras_spd.training.recipe import differences
+from keras_spd.training.recipe import Recipe, differences
 from keras_spd.training.run_folder import (
     LogEpochs,
     RunFolder,
@@ -30,26 +34,28 @@ from keras_spd.training.run_folder import (
     saved_epochs,
 )
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
+from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_PICTURES = 30
-_TASKS: dict[str, type[ClassificationTask] | type[DetectionTask]] = {
+Task: TypeAlias = ClassificationTask | DetectionTask
+_TASKS: dict[str, Callable[..., Task]] = {
     "classification": ClassificationTask,
     "detection": DetectionTask,
 }
 
 
 def train(
-    recipe,
-    run_folder,
+    recipe: Recipe | None,
+    run_folder: Path,
     *,
-    model=None,
-    train_data=None,
-    test_data=None,
-    resume=False,
-    devices=None,
-    verbose="auto",
-):
+    model: keras.Model | Path | None = None,
+    train_data: ClassificationData | DetectionData | None = None,
+    test_data: ClassificationData | DetectionData | None = None,
+    resume: bool = False,
+    devices: Any = None,
+    verbose: str | int = "auto",
+) -> Any:
     """Trains a model as a recipe says, with `model.fit`.
 
     Args:
@@ -111,7 +117,7 @@ def train(
         return _finish(task, start, folder) if distribution.is_chief else None
 
 
-def _find_recipe(recipe, folder, resume):
+def _find_recipe(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
     """Returns the recipe of a run that starts or resumes."""
     if folder.state.is_file() and not resume:
         raise ValueError(
@@ -119,17 +125,26 @@ def _find_recipe(recipe, folder, resume):
             "choose another folder."
         )
     stored = folder.read_recipe() if resume and folder.recipe.is_file() else None
-    if stored is None and recipe is None:
-        raise ValueError(f"There is no run to resume in {folder.path}.")
-    if stored is not None and recipe is not None and (differ := differences(stored, recipe)):
+    if stored is None:
+        if recipe is None:
+            raise ValueError(f"There is no run to resume in {folder.path}.")
+        return recipe
+    if recipe is not None and (differ := differences(stored, recipe)):
         raise ValueError(
             f"A run resumes with the recipe it was started with, {folder.recipe}. The one given "
             f"differs: {', '.join(differ)}. Give `None` for it, or another run folder."
         )
-    return stored or recipe
+    return stored
 
 
-def _train(task, start, folder, distribution, resume, verbose):
+def _train(
+    task: Task,
+    start: keras.Model,
+    folder: RunFolder,
+    distribution: Distribution,
+    resume: bool,
+    verbose: str | int,
+) -> None:
     """Fits a copy of the model `start`, from there or from the state in the folder."""
     recipe = task.recipe
     steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
@@ -163,7 +178,9 @@ def _train(task, start, folder, distribution, resume, verbose):
         first_epoch = last_epoch
 
 
-def _thaw(task, model, frozen, steps_per_epoch):
+def _thaw(
+    task: Task, model: keras.Model, frozen: Sequence[keras.layers.Layer], steps_per_epoch: int
+) -> None:
     """Makes frozen layers trainable again; the optimizer continues."""
     for layer in frozen:
         layer.trainable = True
@@ -173,7 +190,7 @@ def _thaw(task, model, frozen, steps_per_epoch):
     carry_over(former, model.optimizer, model.trainable_variables)
 
 
-def _finish(task, trained, folder):
+def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
     """Loads, saves and scores the best weights of a run, and returns their model, in float32."""
     folder.load_best(trained)
     with whole_file(folder.model) as unfinished:
@@ -193,7 +210,7 @@ def _finish(task, trained, folder):
     return trained
 
 
-def build(task):
+def build(task: Task) -> keras.Model:
     """Builds a task's model, in float32."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
@@ -203,7 +220,7 @@ def build(task):
         keras.config.set_dtype_policy(policy)
 
 
-def make_optimizer(recipe, steps_per_epoch):
+def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
     """Returns the recipe's optimizer with its schedule."""
     options, schedule = recipe.optimizer, recipe.schedule
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
@@ -238,10 +255,13 @@ def make_optimizer(recipe, steps_per_epoch):
     )
 
 
-def _callbacks(task, start, folder, first_epoch, distribution):
+def _callbacks(
+    task: Task, start: keras.Model, folder: RunFolder, first_epoch: int, distribution: Distribution
+) -> list[keras.callbacks.Callback]:
     recipe, score = task.recipe, task.best_by
     stop = keras.callbacks.TerminateOnNaN()
-    average, back = [], []
+    average: list[keras.callbacks.Callback] = []
+    back: list[keras.callbacks.Callback] = []
     if recipe.optimizer.average:
         average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
         back = [_SwapBack(*average)]
@@ -273,11 +293,11 @@ class _DrawCurves(keras.callbacks.Callback):
     Not after every epoch if these are short: drawing takes about a second.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: RunFolder) -> None:
         super().__init__()
         self.folder, self.drawn = folder, time.monotonic()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if time.monotonic() - self.drawn > _SECONDS_BETWEEN_PICTURES:
             draw_learning_curves(self.folder.read_log(), self.folder.learning_curves)
             self.drawn = time.monotonic()
@@ -286,11 +306,11 @@ class _DrawCurves(keras.callbacks.Callback):
 class _SwapBack(keras.callbacks.Callback):
     """Puts the trained weights back, in whose place `SwapEMAWeights` has put their average."""
 
-    def __init__(self, swap):
+    def __init__(self, swap: keras.callbacks.SwapEMAWeights) -> None:
         super().__init__()
         self.swap = swap
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.swap.on_test_end()
 
 
@@ -300,23 +320,31 @@ class _StopAfter(keras.callbacks.Callback):
     Keras ends `fit` by putting the average of the weights in their place.
     """
 
-    def __init__(self, last_epoch):
+    def __init__(self, last_epoch: int) -> None:
         super().__init__()
         self.last_epoch = last_epoch
-        self._weights = []
+        self._weights: list[Array] = []
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch + 1 == self.last_epoch < self.params["epochs"]:
             variables = self.model.trainable_variables
             self._weights = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
             self.model.stop_training = True
 
-    def put_back(self):
+    def put_back(self) -> None:
         for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
             variable.assign(value)
 
 
-def _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose):
+def _fit(
+    model: keras.Model,
+    task: Task,
+    first_epoch: int,
+    last_epoch: int,
+    steps_per_epoch: int,
+    callbacks: list[keras.callbacks.Callback],
+    verbose: str | int,
+) -> None:
     if keras.backend.backend() != "torch":  # which runs step by step
         _log.info("%s: building the graph, about 20 s.", model.name)
     batches, stop = task.train_batches(first_epoch), _StopAfter(last_epoch)
@@ -338,7 +366,7 @@ def _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbo
         )
 
 
-def _tensorboard(folder):
+def _tensorboard(folder: RunFolder) -> list[keras.callbacks.Callback]:
     for package in ("tensorflow", "tensorboard"):  # Keras' callback needs both
         if importlib.util.find_spec(package) is None:
             _log.warning("No TensorBoard log is written: that needs `pip install %s`.", package)

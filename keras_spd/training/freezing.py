@@ -54,7 +54,9 @@ def freeze(model: keras.Model, names: Sequence[str]) -> list[keras.layers.Layer]
     return list(frozen.values())
 
 
-def _find(layers, name, detects):
+def _find(
+    layers: Sequence[tuple[str, keras.layers.Layer]], name: str, detects: bool
+) -> list[keras.layers.Layer]:
     if name != "backbone":
         return [
             layer
@@ -66,7 +68,7 @@ def _find(layers, name, detects):
     return [layer for _, layer in layers[:-1]]
 
 
-def _unknown(name, paths):
+def _unknown(name: str, paths: Sequence[str]) -> str:
     stages = list(dict.fromkeys(path.split("/")[0].split("_")[0] for path in paths))
     close = difflib.get_close_matches(name, [*paths, *stages], n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -98,7 +100,7 @@ def carry_over(old: Any, new: Any, variables: Sequence[keras.Variable]) -> None:
             variable.assign(known[key])
 
 
-def _by_name(optimizer):
+def _by_name(optimizer: keras.optimizers.Optimizer) -> dict[tuple[str, int], keras.Variable]:
     """Returns the optimizer's variables by name, and by number where some share one."""
     counts: collections.Counter[str] = collections.Counter()
     variables = {}

@@ -1,6 +1,8 @@
 """The `model.options` of a recipe: arguments of a constructor that training leaves to the user."""
 
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 _DATA = "the data say it"
 # Arguments that have a place of their own.
@@ -15,7 +17,11 @@ _ELSEWHERE = {
 }
 
 
-def check_options(constructor, options, accepted):
+def check_options(
+    constructor: Callable[..., Any],
+    options: Mapping[str, Any],
+    accepted: Mapping[str, tuple[tuple[Any, ...], str]],
+) -> None:
     """Refuses options that a constructor does not know, or that contradict what training does.
 
     Args:

@@ -1,8 +1,10 @@
 """Recipes: everything that must be known to repeat a training run, as a small TOML file."""
 
 import difflib
+import os
 import pathlib
 import tomllib
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -94,7 +96,7 @@ class Recipe(_Section):
     schedule: Schedule = Schedule()
     freeze: Freeze = Freeze()
 
-    def to_toml(self):
+    def to_toml(self) -> str:
         """Returns the text of a recipe file that `load_recipe` reads back."""
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
@@ -215,12 +217,18 @@ _TASKS: dict[str, type[Recipe]] = {
 }
 
 
-def list_recipes():
+def list_recipes() -> list[str]:
     """Returns the names of the recipes that come with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
+def load_recipe(
+    name_or_path: str | os.PathLike,
+    *,
+    task: str | None = None,
+    dataset: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> ClassificationRecipe | DetectionRecipe:
     """Reads a recipe.
 
     Args:
@@ -239,7 +247,7 @@ def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
     """
     content = _read(name_or_path, task, dataset)
     named = {} if dataset is None else {"data.name": dataset}
-    for field, value in (named | (overrides or {})).items():
+    for field, value in {**named, **(overrides or {})}.items():
         section = content
         *parents, last = field.split(".")
         for parent in parents:
@@ -250,7 +258,7 @@ def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
     stated = content.get("task", "classification")
     if task is not None and stated != task:
         raise ValueError(f"The recipe {name_or_path} is not one for {task}.")
-    kind = _TASKS.get(str(stated), Recipe)
+    kind: type[Any] = _TASKS.get(str(stated), Recipe)
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:
@@ -258,14 +266,14 @@ def load_recipe(name_or_path, *, task=None, dataset=None, overrides=None):
         raise ValueError(f"Recipe {name_or_path}:\n" + "\n".join(lines)) from None
 
 
-def differences(stored, given):
+def differences(stored: Recipe, given: Recipe) -> list[str]:
     """Returns the fields in which two recipes differ, as `field = stored (given: ...)`."""
     ours, theirs = (_flat(recipe.model_dump()) for recipe in (stored, given))
     fields = [field for field in ours | theirs if ours.get(field) != theirs.get(field)]
     return [f"{field} = {ours.get(field)!r} (given: {theirs.get(field)!r})" for field in fields]
 
 
-def _flat(content, prefix=""):
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, value in content.items():
         nested = isinstance(value, dict)
@@ -273,7 +281,7 @@ def _flat(content, prefix=""):
     return fields
 
 
-def _read(name_or_path, task, dataset):
+def _read(name_or_path: str | os.PathLike, task: str | None, dataset: str | None) -> dict[str, Any]:
     path = pathlib.Path(name_or_path)
     if path.suffix != ".toml":
         candidates = [str(name_or_path)]
@@ -294,7 +302,7 @@ def _read(name_or_path, task, dataset):
         raise ValueError(f"Cannot read the recipe {path}: {error}") from error
 
 
-def _explain(problem, kind):
+def _explain(problem: Any, kind: type[Recipe]) -> str:
     *parents, last = problem["loc"] or ("recipe",)
     field = ".".join(map(str, problem["loc"]))
     if problem["type"] != "extra_forbidden":

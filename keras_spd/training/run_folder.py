@@ -28,12 +28,14 @@ import platform
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 import h5py
 import keras
 
 from keras_spd.files import check_h5, shorten, whole_file, write_json
-from keras_spd.training.recipe import load_recipe
+from keras_spd.training.recipe import Recipe, load_recipe
+from keras_spd.typing import Path
 from keras_spd.weights.keras_file import save_weights_file
 
 _log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ class RunFolder:
         ValueError: If it cannot be created or written to.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = pathlib.Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -72,7 +74,7 @@ class RunFolder:
         self.model = self.path / "model.keras"
         self.results = self.path / "results.json"
 
-    def start(self, recipe, resumed=False):
+    def start(self, recipe: Recipe, resumed: bool = False) -> None:
         """Writes what describes a run: a new one, or one that goes on."""
         environment = describe_environment()
         if resumed and self.environment.is_file():
@@ -81,7 +83,7 @@ class RunFolder:
             unfinished.write_text(recipe.to_toml(), encoding="utf-8")
         write_json(self.environment, environment)
 
-    def _with_resumed(self, environment):
+    def _with_resumed(self, environment: dict[str, Any]) -> dict[str, Any]:
         try:
             first = json.loads(self.environment.read_text(encoding="utf-8"))
             return first | {"resumed": [*first.get("resumed", []), environment]}
@@ -91,7 +93,7 @@ class RunFolder:
                 "run was started on: delete it, and resume."
             ) from error
 
-    def read_recipe(self):
+    def read_recipe(self) -> Recipe:
         """Returns the recipe of the run; raises a `ValueError` if it is damaged."""
         try:
             if not self.recipe.read_bytes().strip():
@@ -103,7 +105,7 @@ class RunFolder:
                 "start anew in another folder."
             ) from error
 
-    def read_log(self):
+    def read_log(self) -> list[dict[str, float]]:
         """Returns the logged epochs, a dictionary of numbers each; blank values are NaN."""
         if not self.log.is_file():
             return []
@@ -112,7 +114,7 @@ class RunFolder:
         except ValueError as error:
             raise self._damaged_log(error) from error
 
-    def forget_epochs(self, first_epoch):
+    def forget_epochs(self, first_epoch: int) -> None:
         """Drops logged epochs from `first_epoch` on, which a resumed run repeats.
 
         The last line may be half a line, if the run was killed while it was written.
@@ -131,13 +133,13 @@ class RunFolder:
         with whole_file(self.log) as unfinished:
             unfinished.write_text(kept, encoding="utf-8", newline="")
 
-    def _damaged_log(self, reason):
+    def _damaged_log(self, reason: Exception) -> ValueError:
         return ValueError(
             f"{self.log} is damaged: {reason}. Repair it, or delete it to resume without what was "
             "logged; the weights are not in it."
         )
 
-    def holds_best(self):
+    def holds_best(self) -> bool:
         """Whether `best.weights.h5` is there and can be read."""
         if not self.best.is_file():
             return False
@@ -152,7 +154,7 @@ class RunFolder:
             return False
         return True
 
-    def load_best(self, model):
+    def load_best(self, model: keras.Model) -> None:
         """Fills a model with the weights of the best epoch."""
         try:
             check_h5(self.best)
@@ -165,7 +167,7 @@ class RunFolder:
             ) from error
 
 
-def _rows(text):
+def _rows(text: str) -> list[dict[str, float]]:
     try:
         rows = csv.DictReader(text.splitlines())
         return [{key: math.nan if x == "" else float(x) for key, x in row.items()} for row in rows]
@@ -180,11 +182,11 @@ class LogEpochs(keras.callbacks.Callback):
     takes columns that the first epoch did not have: scores that are computed every few epochs.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rows = []
         if self.path.is_file():
             rows = list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines()))
@@ -208,11 +210,11 @@ class SaveState(keras.callbacks.Callback):
     does not tell it: under float16, steps whose gradients overflow are skipped.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         save_weights_file(self.model, self.path, **{_EPOCHS: epoch + 1})
 
 
@@ -228,18 +230,18 @@ class SaveBest(keras.callbacks.Callback):
         best: Number, the score of the best epoch so far.
     """
 
-    def __init__(self, path, score, best=float("-inf")):
+    def __init__(self, path: Path, score: str, best: float = float("-inf")) -> None:
         super().__init__()
         self.path, self.score, self.best = pathlib.Path(path), score, best
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         score = (logs or {}).get(self.score, math.nan)
         if score >= self.best:
             save_weights_file(self.model, self.path)
             self.best = score
 
 
-def saved_epochs(path):
+def saved_epochs(path: Path) -> int:
     """Returns how many epochs the state that `SaveState` wrote has been through."""
     try:
         check_h5(path)
@@ -253,7 +255,7 @@ def saved_epochs(path):
         ) from error
 
 
-def restore_state(model, path):
+def restore_state(model: keras.Model, path: Path) -> int:
     """Loads what `SaveState` wrote and returns the number of epochs done."""
     epochs = saved_epochs(path)
     model.optimizer.build(model.trainable_variables)
@@ -264,7 +266,7 @@ def restore_state(model, path):
     return epochs
 
 
-def describe_environment():
+def describe_environment() -> dict[str, Any]:
     """Returns versions, platform, command line and git state."""
     packages = ("keras_spd", "keras", "tensorflow", "jax", "torch", "numpy")
     versions = {}
@@ -282,7 +284,7 @@ def describe_environment():
     }
 
 
-def _git(*arguments):
+def _git(*arguments: str) -> str | None:
     try:
         folder = pathlib.Path(__file__).parent
         result = subprocess.run(

@@ -1,11 +1,15 @@
 """Pictures in the run folder: what the network was shown, and how it learned."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_spd.files import whole_file
 from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import drawable, load_font
+from keras_spd.typing import Array, Path
 
 _COLUMNS, _ROWS = 4, 3  # images, at most
 _SMALLEST, _LARGEST, _PICTURE, _GAP = 160, 640, 1300, 4  # sides of images and of all, pixels
@@ -13,7 +17,14 @@ _TEXT, _LINE = 13, 18  # pixels
 _SPREAD = 20  # largest over smallest loss from which on their axis is logarithmic
 
 
-def draw_training_images(images, boxes, path, *, labels=None, class_names=None):
+def draw_training_images(
+    images: Array,
+    boxes: Array | None,
+    path: Path,
+    *,
+    labels: Array | None = None,
+    class_names: Sequence[str] | None = None,
+) -> None:
     """Draws the first images of a batch as the network gets them, with boxes and classes.
 
     Small images are enlarged; larger ones have their full size, up to 640 pixels, and there are
@@ -53,7 +64,7 @@ def draw_training_images(images, boxes, path, *, labels=None, class_names=None):
         canvas.save(unfinished)
 
 
-def _enlarged(pixels, scale):
+def _enlarged(pixels: Array, scale: float) -> Image.Image:
     image = Image.fromarray(pixels.round().clip(0, 255).astype("uint8"))
     if scale == 1:
         return image
@@ -61,7 +72,7 @@ def _enlarged(pixels, scale):
     return image.resize([max(round(side * scale), 1) for side in image.size], resampling)
 
 
-def _captioned(tile, text):
+def _captioned(tile: Image.Image, text: str) -> Image.Image:
     canvas = Image.new("RGB", (tile.width, tile.height + _LINE), "white")
     canvas.paste(tile, (0, 0))
     draw = ImageDraw.Draw(canvas)
@@ -69,7 +80,7 @@ def _captioned(tile, text):
     return canvas
 
 
-def _describe(label, class_names):
+def _describe(label: Any, class_names: Sequence[str] | None) -> str:
     """Returns the name of an image's class, or what it is mixed of: `cat 0.7, dog 0.3`."""
     if not np.ndim(label):
         return _name(int(label), class_names)
@@ -80,11 +91,13 @@ def _describe(label, class_names):
     return ", ".join(f"{_name(index, class_names)} {share:.1f}" for share, index in shares)
 
 
-def _name(label, class_names):
+def _name(label: int, class_names: Sequence[str] | None) -> str:
     return drawable(str(class_names[label] if class_names else label), label)
 
 
-def _with_legend(canvas, classes, class_names):
+def _with_legend(
+    canvas: Image.Image, classes: Sequence[int], class_names: Sequence[str] | None
+) -> Image.Image:
     """Adds names in the colours of their classes below a picture."""
     places, left, top = [], 0, canvas.height
     for label in classes:
@@ -104,7 +117,7 @@ def _with_legend(canvas, classes, class_names):
     return picture
 
 
-def draw_learning_curves(log, path):
+def draw_learning_curves(log: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draws the columns of a log over its epochs: a panel for each loss, and one for the scores.
 
     Losses that spread far have a logarithmic axis. A picture that is there is replaced at once, so
@@ -144,9 +157,9 @@ def draw_learning_curves(log, path):
         figure.savefig(unfinished, dpi=100)
 
 
-def _panels(log):
+def _panels(log: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """Returns `{title: {name of a line: [(epoch, value), ...]}}`, the total loss first."""
-    panels: dict = {"loss": {}}
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {"loss": {}}
     for name in [name for name in (log or [{}])[0] if name not in ("epoch", "learning_rate")]:
         points = [(row["epoch"] + 1, row[name]) for row in log if np.isfinite(row[name])]
         if not points:
