@@ -1,4 +1,4 @@
-"""Weights from files and from the authors' PyTorch state dicts, into our networks."""
+"""Loads weights into our networks: from files, presets and the authors' PyTorch state dicts."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Weights that are too large for the package: downloaded once, checked and cached."""
+"""Weights too large for the package: downloaded once, checked and cached."""
 
 import os
 import pathlib
@@ -9,23 +9,23 @@ VARIABLE = "KERAS_SPD_WEIGHTS"
 def find_weights(name: str, sha256: str) -> pathlib.Path:
     """Returns the path of a weights file outside the package.
 
-    The environment variable `KERAS_SPD_WEIGHTS` says where such files are: a folder, whose file is
-    used as it is, or a web address, from which the file is downloaded once into Keras' cache
+    The environment variable `KERAS_SPD_WEIGHTS` is the folder or the URL of these files. A file in
+    a folder is used in place. From a URL it is downloaded once into Keras' cache
     (`~/.keras/keras_spd`, or below `KERAS_HOME`).
 
     Args:
         name: Name of the file.
-        sha256: Its SHA-256, in hexadecimal digits. A file in the cache with another one is
+        sha256: SHA-256 of the file, in hexadecimal digits. A cached file with a different hash is
             downloaded again.
 
     Raises:
-        ValueError: If the variable is not set, or the file is not there, or is another one.
+        ValueError: If the variable is not set, or the download fails or has a different hash.
     """
     base = os.environ.get(VARIABLE)
     if not base:
         raise ValueError(
             f"The weights {name} do not come with the package. Set {VARIABLE} to the folder or the "
-            "web address that holds them."
+            "URL that holds them."
         )
     if "://" not in base:
         return pathlib.Path(base).expanduser() / name

@@ -1,4 +1,4 @@
-"""Keras' own files: models read with errors that name the file, weights written whole."""
+"""Keras' own files: reading names the file in every error, writing is atomic."""
 
 import io
 from typing import Any
@@ -11,42 +11,42 @@ from keras_spd.typing import Path
 
 
 def load_keras_file(path: Path, **options: Any) -> keras.Model:
-    """Loads a model from a `.keras` file. Its checksums are compared first.
+    """Loads a model from a `.keras` file after verifying its checksums.
 
     Args:
         path: Path of the file.
         **options: Arguments of `keras.saving.load_model`.
 
     Raises:
-        ValueError: If the file is cut off or damaged, or Keras cannot make a model of it.
+        ValueError: If the file is truncated or damaged, or Keras cannot load a model from it.
     """
     check_zip(path)
     try:
         return keras.saving.load_model(path, **options)
-    except Exception as error:  # a file of another version or kind can raise anything
+    except Exception as error:  # files of other versions or formats can raise anything
         raise ValueError(f"Cannot load a model from {path}: {shorten(error)}") from error
 
 
 class _WeightsInMemory(io.BytesIO):
-    """What Keras takes for a file: it looks at the suffix of the name."""
+    """A buffer that Keras accepts as a file, because the name has the right suffix."""
 
     def __str__(self) -> str:
         return "memory.weights.h5"
 
 
 def save_weights_file(model: keras.Model, path: Path, **attributes: Any) -> None:
-    """Saves weights and optimizer to a `.weights.h5` file, which appears when it is whole.
+    """Saves weights and optimizer to a `.weights.h5` file atomically.
 
-    HDF5 writes to memory here: where it writes to a full disk, it ends the process with a
-    segmentation fault.
+    HDF5 writes to memory first: on a full disk it would crash the process with a segmentation
+    fault.
 
     Args:
         model: Keras model.
-        path: Path of the file. Its folder must exist.
-        **attributes: Attributes of the file, numbers or strings.
+        path: Path of the file. The folder must exist.
+        **attributes: HDF5 attributes of the file, numbers or strings.
 
     Raises:
-        OSError: If the file cannot be written. What stood at `path` stays.
+        OSError: If the file cannot be written. An existing file at `path` is kept.
     """
     memory = _WeightsInMemory()
     model.save_weights(memory)

@@ -1,4 +1,4 @@
-"""Weights into models: strict, and with errors that say what does not fit."""
+"""Loads weights into models strictly: every error says what does not fit."""
 
 import dataclasses
 import pathlib
@@ -18,15 +18,15 @@ from keras_spd.weights.yolov5 import identify_yolov5, yolov5_map
 
 
 def load_weights(model: keras.Model, weights: Path | None) -> None:
-    """Fills a model as the `weights` argument of its constructor says.
+    """Loads what the `weights` argument of a constructor names.
 
     Args:
         model: An `ImageModel` of this library.
-        weights: `None` to leave it as it is, or the path of a `.weights.h5`, `.keras`,
+        weights: `None` to change nothing, or the path of a `.weights.h5`, `.keras`,
             `.safetensors`, `.pt` or `.pth` file.
 
     Raises:
-        ValueError: If there is no such file or it does not fit the model.
+        ValueError: If the file does not exist or does not fit the model.
     """
     if weights is None:
         return
@@ -35,7 +35,7 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
         (check_zip if path.suffix == ".keras" else check_h5)(path)
         try:
             model.load_weights(path)
-        except Exception as error:  # what misses in a file leads to many kinds
+        except Exception as error:  # incomplete files raise many types
             raise ValueError(
                 f"{path} does not fit `{model.name}`, or it is damaged: {shorten(error)}"
             ) from error
@@ -49,13 +49,13 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
 
 
 def check_weights_file(weights: Path) -> pathlib.Path:
-    """Returns `weights` as the path of a file, or raises a `ValueError` if there is none."""
+    """Returns `weights` as a path, or raises a `ValueError` if there is no such file."""
     path = pathlib.Path(weights)
     if not path.is_file():
         raise ValueError(
             "`weights` must be `None`, the name of weights that come with the package, or the "
             "path of a `.weights.h5`, `.keras`, `.safetensors`, `.pt` or `.pth` file. "
-            f"Received: weights={str(weights)!r}, and there is no such file."
+            f"Received: weights={str(weights)!r}; there is no such file."
         )
     return path
 
@@ -63,24 +63,23 @@ def check_weights_file(weights: Path) -> pathlib.Path:
 def load_reference_weights(
     model: keras.Model, source: Checkpoint | Path | Mapping[str, Any]
 ) -> keras.Model:
-    """Fills a network with weights of the authors' PyTorch code.
+    """Loads weights of the authors' PyTorch code into a network.
 
     Args:
         model: A ResNet or `YOLOV5SPD` of `keras_spd.applications`, of any size, SPD or strided.
         source: Mapping of PyTorch state-dict names to arrays, or the path of a `.safetensors`,
-            `.pt` or `.pth` file; nothing in it is executed. Of a checkpoint the averaged (EMA)
-            weights are taken, if it has some. A classifier in the source is ignored if the model
-            has none. A detector takes over the anchors and, if it has none, the class names; one of
-            a single class keeps multiplying objectness by its probability, as in the authors' code
-            (`Detector.single_class_logit`).
+            `.pt` or `.pth` file; nothing in it is executed. If a checkpoint has averaged (EMA)
+            weights, those are loaded. A classifier in the source is ignored if the model has none.
+            A detector also gets the anchors and, unless it has its own, the class names. With a
+            single class, confidence stays objectness times class probability, as in the authors'
+            code (`Detector.single_class_logit`).
 
     Returns:
         The model.
 
     Raises:
-        ValueError: If the arrays do not fit the model. It names the first differences and, where
-            the state dict is another network, the constructor that fits it. The model is left
-            unchanged.
+        ValueError: If the arrays do not fit the model. It lists the first differences and, if the
+            state dict belongs to another network, the constructor to use. The model is unchanged.
 
     Example:
 
@@ -94,8 +93,8 @@ def load_reference_weights(
         entries = yolov5_map(model.network) if detector else resnet_map(model)
     except (ValueError, AttributeError, KeyError) as error:
         raise ValueError(
-            "`load_reference_weights` fills the ResNets and `YOLOV5SPD` of "
-            "`keras_spd.applications`, in the sizes the authors have. "
+            "`load_reference_weights` supports the ResNets and `YOLOV5SPD` of "
+            "`keras_spd.applications`, in the sizes of the authors' code. "
             f"Received: model named {getattr(model, 'name', model)!r}. {error}"
         ) from error
     described = arrays
@@ -135,16 +134,17 @@ def load_reference_weights(
 
 
 def identify(state_dict: Mapping[str, Array]) -> Identity | None:
-    """Returns the `Identity` of the authors' network that a state dict belongs to, or `None`."""
+    """Returns the `Identity` of the authors' network with this state dict, or `None`."""
     return identify_resnet(state_dict) or identify_yolov5(state_dict)
 
 
 def _split_anchors(
     arrays: Mapping[str, Array], model: Detector
 ) -> tuple[dict[str, Array], dict[str, Any] | None]:
-    """Returns the arrays without the anchors of the authors' `Detect`, and the anchors in pixels.
+    """Splits off the anchors of the authors' `Detect`. Returns the other arrays, and the anchors.
 
-    The authors keep them in units of the stride; older checkpoints have a redundant second copy.
+    The anchors are returned in pixels; the authors store them in units of the stride. Older
+    checkpoints have a redundant second copy.
     """
     rest: dict[str, Array] = {}
     anchors = None

@@ -1,6 +1,6 @@
-"""Which array of the authors' PyTorch networks belongs to which variable of ours.
+"""Maps the arrays of the authors' PyTorch ResNets to our variables.
 
-A map is derived from the layer names of a model, so it knows every depth and every variant.
+A map is derived from the layer names of a model, so it covers every depth and variant.
 """
 
 import dataclasses
@@ -23,18 +23,18 @@ class Entry:
 
     variable: keras.Variable
     kind: str  # "conv", "dense" or "vector"
-    spd_channels: int = 0  # its first channels that come from a space-to-depth
+    spd_channels: int = 0  # how many of its first channels a space-to-depth produces
 
     @property
     def shape(self) -> Shape:
-        """Shape of the array in PyTorch's layout."""
+        """Shape of the array, in PyTorch's layout."""
         shape = tuple(self.variable.shape)
         return {"conv": (*shape[:1:-1], *shape[:2]), "dense": shape[::-1], "vector": shape}[
             self.kind
         ]
 
     def convert(self, array: Array) -> Array:
-        """Returns `array` in our layout and phase order."""
+        """Converts an array from PyTorch's layout and phase order to ours."""
         if self.kind == "conv":
             array = np.transpose(array, (2, 3, 1, 0))  # OIHW to HWIO
         elif self.kind == "dense":
@@ -70,8 +70,8 @@ def batch_norm_entries(
 def resnet_map(model: keras.Model) -> dict[str, Entry]:
     """Returns `{PyTorch name: Entry}` for a ResNet of this library.
 
-    The authors' stages are `conv2_x` to `conv5_x`, and a block's residual branch is a Sequential,
-    numbered through: convolution, (space-to-depth,) batch norm, (ReLU,) and again.
+    The authors' stages are `conv2_x` to `conv5_x`. The residual branch of a block is a Sequential
+    with numbered layers: convolution, (space-to-depth,) batch norm, (ReLU,) and so on.
     """
     entries: dict[str, Entry] = {}
     names = {layer.name for layer in model.layers}
@@ -122,7 +122,7 @@ def resnet_map(model: keras.Model) -> dict[str, Entry]:
 
 
 def _blocks(layer_names: Iterable[str]) -> list[str]:
-    """Returns the names of the residual blocks, `stage1_block1` first."""
+    """Returns the names of the residual blocks in order, `stage1_block1` first."""
     matches = (re.match(r"stage\d+_block\d+(?=_out$)", name) for name in layer_names)
     return sorted(
         (match.group() for match in matches if match),
@@ -136,7 +136,7 @@ class Identity:
 
     Args:
         constructor: Name in `keras_spd.applications`.
-        options: Its arguments.
+        options: Arguments of the call.
     """
 
     constructor: str
@@ -150,7 +150,7 @@ class Identity:
 def identify_resnet(state_dict: Mapping[str, Array]) -> Identity | None:
     """Returns the `Identity` of a ResNet state dict of the authors' code, or `None`.
 
-    Known by its tensors and not by its name: the authors' `resnet18_spd` is a ResNet50-SPD.
+    The tensors decide, not the name of the file: the authors' `resnet18_spd` is a ResNet50-SPD.
     """
     kernel = state_dict.get("conv2_x.0.residual_function.0.weight")
     classifier = state_dict.get("fc.bias")

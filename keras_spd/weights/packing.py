@@ -1,4 +1,4 @@
-"""Arrays in few bytes: kernels as 8-bit integers by output channel, or in half precision."""
+"""Packs arrays into few bytes: kernels as int8 per output channel, or as float16."""
 
 from collections.abc import Mapping
 
@@ -14,11 +14,14 @@ def pack(arrays: Mapping[str, Array], precision: str) -> bytes:
 
     Args:
         arrays: Names to float32 arrays.
-        precision: `"int8"`: kernels as integers from -127 to 127 and a scale for each output
-            channel, symmetric; `"float16"`: kernels in half precision. Vectors stay float32.
+        precision: `"int8"` for symmetric integers from -127 to 127 with a scale per output channel,
+            or `"float16"`. It applies to kernels; vectors stay float32.
 
     Returns:
-        Bytes.
+        Content of the file.
+
+    Raises:
+        ValueError: If `precision` is neither.
     """
     import safetensors.numpy
 
@@ -39,7 +42,7 @@ def pack(arrays: Mapping[str, Array], precision: str) -> bytes:
 
 
 def unpack(content: bytes) -> dict[str, Array]:
-    """Returns the arrays that `pack` packed, as float32."""
+    """Restores the arrays that `pack` packed, as float32."""
     import safetensors.numpy
 
     packed = safetensors.numpy.load(content)

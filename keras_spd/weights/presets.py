@@ -1,8 +1,8 @@
-"""Trained weights by name: what they are, and loading them.
+"""Trained weights by name.
 
-Each is two files, written by `tools/make_preset.py` from a run folder: a record (`.toml`) in
-`presets/` and its arrays (`.safetensors`), beside it or, if they are too large for the package,
-where `download.py` finds them.
+A preset is two files that `tools/make_preset.py` writes from a run folder: a record (`.toml`) in
+`presets/`, and the arrays (`.safetensors`). Arrays too large for the package are downloaded, see
+`download.py`.
 """
 
 import dataclasses
@@ -25,19 +25,19 @@ class Preset:
     """Trained weights and where they come from.
 
     Args:
-        name: What `weights=` takes.
+        name: Value for the `weights` argument.
         architecture: Name of the constructor in `keras_spd.applications`.
-        options: Arguments of the constructor that the weights are for.
+        options: Constructor arguments that the weights require.
         class_names: One name for each class.
         image_size: `(height, width)` the network was trained at.
-        statistics: Name of the statistics that inputs are normalised with, or `None`.
-        dataset: What it was trained on, and under which licence.
-        command: The training command.
-        scores: What was measured with this very file, by name.
+        statistics: Name of the statistics that normalise the input, or `None`.
+        dataset: Training dataset and its licence.
+        command: Training command.
+        scores: `{metric: value}`, measured with exactly this file.
         license: Licence of the weights.
-        file: Path of the arrays in the package; `read` finds those that are not there.
-        size: Bytes of `file`.
-        sha256: Its SHA-256.
+        file: Path of the arrays in the package. If it does not exist, `read` downloads them.
+        size: Size of `file` in bytes.
+        sha256: SHA-256 of `file`.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Preset:
         return f"{self.architecture}({shown})"
 
     def read(self) -> dict[str, Array]:
-        """Returns the arrays by the paths of the variables.
+        """Returns `{path of a variable: array}`.
 
         Raises:
             ValueError: If the file is missing or damaged.
@@ -95,7 +95,7 @@ def list_models() -> list[Preset]:
     """Lists the trained weights that come with the package.
 
     Returns:
-        List of `Preset`. `str` of one is the call that builds the network with the weights.
+        List of `Preset`. `str(preset)` is the call that builds the network with the weights.
 
     Example:
 
@@ -109,17 +109,17 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
     """Returns the `Preset` that a constructor's `weights` argument names, or `None`.
 
     Args:
-        weights: The argument: `None` and paths of existing files are no names.
+        weights: The argument. `None` and paths are not names of presets.
         architecture: Name of the constructor.
-        **options: Its arguments that decide which weights fit.
+        **options: Constructor arguments that decide which weights fit.
 
     Raises:
-        ValueError: If there are no weights of that name for the architecture and options.
+        ValueError: If no weights of that name fit the architecture and options.
     """
     if weights is None or not isinstance(weights, str) or pathlib.Path(weights).is_file():
         return None
     if pathlib.Path(weights).suffix or len(pathlib.Path(weights).parts) > 1:
-        return None  # meant as a path
+        return None  # a path
     of_architecture = [p for p in list_models() if p.architecture == architecture]
     named = [preset for preset in of_architecture if preset.name == weights]
     if weights == "imagenet":
@@ -146,10 +146,11 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
 
 
 def load_preset(variables: Iterable[Any], preset: Preset) -> None:
-    """Fills variables with the arrays of a preset.
+    """Assigns the arrays of a preset to variables.
 
     Args:
-        variables: The model's. Those of layers that it has not (a classifier) stay unread.
+        variables: Variables of the model. Arrays of layers that it lacks, such as a classifier, are
+            ignored.
         preset: `Preset`.
     """
     arrays = preset.read()

@@ -1,4 +1,4 @@
-"""Files of arrays, read without executing anything; knows no model."""
+"""Reads files of arrays without executing anything in them. It knows no models."""
 
 import dataclasses
 import os
@@ -17,11 +17,11 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a PyTorch file holds.
+    """Content of a PyTorch file.
 
     Args:
         arrays: State dict: names to NumPy arrays, in PyTorch's layout.
-        class_names: The classes' names, where the file has them.
+        class_names: Names of the classes, if the file has them.
     """
 
     arrays: Mapping[str, Array]
@@ -29,7 +29,9 @@ class Checkpoint:
 
 
 def read_checkpoint(source: Path | Mapping[str, Any]) -> Checkpoint:
-    """Reads a PyTorch state dict or checkpoint. `num_batches_tracked` and `module.` are dropped.
+    """Reads a PyTorch state dict or checkpoint.
+
+    Entries `num_batches_tracked` and prefixes `module.` are dropped.
 
     Args:
         source: Mapping of names to arrays (NumPy arrays, PyTorch tensors on the CPU, ...), or the
@@ -39,7 +41,7 @@ def read_checkpoint(source: Path | Mapping[str, Any]) -> Checkpoint:
         `Checkpoint`.
 
     Raises:
-        ValueError: If the file is missing, broken or of another kind.
+        ValueError: If the file is missing or damaged, or has another format.
     """
     names = None
     if isinstance(source, (str, os.PathLike)):
@@ -92,5 +94,5 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, Array]:
         raise ImportError("Reading this file needs `pip install safetensors`.") from error
     try:
         return safetensors.numpy.load_file(path)
-    except Exception as error:  # whatever damaged bytes lead to
+    except Exception as error:  # damaged files can raise anything
         raise ValueError(f"{path} is not a readable `.safetensors` file: {DAMAGED}") from error

@@ -1,4 +1,4 @@
-"""Arrays of a strided ResNet for ResNet-SPD: all but the stem computes the same."""
+"""Converts the weights of a strided ResNet for ResNet-SPD, exactly except for the stem."""
 
 import re
 from collections.abc import Mapping
@@ -10,17 +10,20 @@ from keras_spd.typing import Array
 def arrays_for_spd(
     arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Array]:
-    """Returns the arrays of a trained ResNet as a ResNet-SPD needs them.
+    """Converts the arrays of a trained strided ResNet for a ResNet-SPD.
 
-    Residual branches are exact: the batch norm behind a space-to-depth has the old one's values for
-    each phase, and the convolution behind it reads phase (0, 0) alone. A strided shortcut is
-    copied, or becomes an SPD-Conv. The stem is left out: a 3x3 convolution and ReLU are no 2x2
-    patches and SiLU, whatever the weights.
+    Residual branches compute exactly the same: the batch norm after a space-to-depth repeats its
+    values for each phase, and the next convolution reads phase (0, 0) alone. A strided shortcut is
+    copied, or becomes an SPD-Conv. The stem is skipped: no weights make 2x2 patches with SiLU
+    compute a 3x3 convolution with ReLU.
 
     Args:
-        arrays: Weights by the paths of their variables.
-        shapes: Shapes of the variables of the ResNet to fill, by path. If it is none of SPD, or the
-            arrays are of one already, nothing is changed.
+        arrays: `{path of a variable: array}` of the trained network.
+        shapes: `{path of a variable: shape}` of the network to load into.
+
+    Returns:
+        The converted arrays. They are unchanged if the network to load into is strided, or the
+        arrays are from a ResNet-SPD.
     """
     if "stem_conv/kernel" not in arrays or "stem_conv/conv/kernel" not in shapes:
         return dict(arrays)

@@ -1,8 +1,8 @@
-"""PyTorch's files, read without PyTorch and without executing anything that is in them.
+"""Reads PyTorch's files without PyTorch and without executing anything in them.
 
-A checkpoint is a pickle, and a pickle is a program: it may call whatever it names. Here it can name
-what tensors are made of; a module of PyTorch or of the authors becomes a record without behaviour;
-and any other name ends the reading.
+A checkpoint is a pickle, and a pickle is a program that can call anything it names. This reader
+allows the names that tensors need. Modules of PyTorch and of the authors become inert records. Any
+other name raises an error.
 """
 
 import collections
@@ -34,7 +34,7 @@ _DTYPES = {
     "ByteStorage": "<u1",
     "BoolStorage": "?",
 }
-# What checkpoints hold besides tensors and is of no use here.
+# Classes in checkpoints that we do not need: they become inert records.
 _INERT_PACKAGES = ("torch.nn.modules.", "models.", "utils.")
 _INERT = {
     "_codecs.encode",
@@ -56,26 +56,26 @@ _INERT = {
 _PythonUnpickler: Any = pickle._Unpickler  # type: ignore[attr-defined,unused-ignore]
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MOST_MODULES = 20_000
-# Where training scripts keep the weights, the best ones first.
+# Keys under which training scripts save weights; the first one found is used.
 _WEIGHTS_KEYS = ("ema", "model", "state_dict", "model_state_dict", "net")
 
 
 def read_torch(path: pathlib.Path) -> tuple[dict[str, Array], tuple[str, ...] | None]:
-    """Reads a file that `torch.save` wrote: a state dict, a module, or a checkpoint of one.
+    """Reads a state dict, a module or a checkpoint from a file written by `torch.save`.
 
     Args:
-        path: `pathlib.Path` of a file in the zip format (PyTorch 1.6 and later) or the one before.
+        path: Path of the file, in the zip format (PyTorch 1.6 and later) or the legacy format.
 
     Returns:
-        State dict of NumPy arrays, floats as float32, and the class names of a detector or `None`.
+        State dict of NumPy arrays, with floats as float32; and the class names, or `None`.
 
     Raises:
-        ValueError: If the file is broken, of another format, or names what it has no need of.
+        ValueError: If the file is damaged, has another format, or names anything else to call.
     """
     try:
         if zipfile.is_zipfile(path):
             root, storages = _read_zip(path)
-        elif path.read_bytes()[:4] == b"PK\x03\x04":  # a zip file's directory is at its end
+        elif path.read_bytes()[:4] == b"PK\x03\x04":  # a truncated zip file
             raise _Refused(f"is not a readable PyTorch file: {files.DAMAGED}")
         else:
             root, storages = _read_legacy(path)
@@ -89,11 +89,11 @@ def read_torch(path: pathlib.Path) -> tuple[dict[str, Array], tuple[str, ...] | 
 
 
 class _Refused(Exception):
-    """Completes the sentence that begins with the path."""
+    """The file cannot be read. The message completes a sentence that starts with the path."""
 
 
 class _Record:
-    """Stands for an object whose class is not imported. Holds its state and does nothing."""
+    """An object whose class is not imported. It holds state and has no behaviour."""
 
     state: Any = None
 
@@ -120,7 +120,7 @@ class _Tensor:
 
 
 def _check_keys(keys: Iterable[Any]) -> None:
-    # The hash of a tuple of tuples visits each of them: 30 levels of pairs take 2**30 steps.
+    # Hashing nested tuples visits every leaf: 30 levels of pairs take 2**30 steps.
     if not all(isinstance(key, (str, bytes, int, float, type(None), _Record)) for key in keys):
         raise _Refused("was not read: it has keys that are neither text nor numbers.")
 
@@ -136,13 +136,13 @@ def _set(items: Collection[Any] = ()) -> set[Any]:
 
 
 class _Unpickler(_PythonUnpickler):
-    """Python's own, not C's: it lets keys be checked before they are hashed."""
+    """The unpickler in Python, not in C: it can check keys before they are hashed."""
 
     dispatch: dict[int, Any] = dict(_PythonUnpickler.dispatch)
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self.dtypes: dict[str, str] = {}  # of the storages, by key
+        self.dtypes: dict[str, str] = {}  # of storages, by key
 
     def _load_setitem(self) -> None:
         _check_keys(self.stack[-2:-1])
@@ -179,14 +179,14 @@ class _Unpickler(_PythonUnpickler):
         if module == "torch" and name in _DTYPES:
             return type(name, (_Record,), {"dtype": _DTYPES[name]})
         if full in _INERT or f"{module}.".startswith(_INERT_PACKAGES):
-            return type(name, (_Record,), {})  # a class of its own, whatever is done to it
+            return type(name, (_Record,), {})  # a new class, safe to modify
         raise _Refused(
-            f"was not read: it names `{full}`, which weights have no need of, and to read it would "
-            "be to run it. Do not load this file with PyTorch either, unless you trust its source."
+            f"was not read: it names `{full}`, which weights do not need. Reading it would execute "
+            "code. Do not load this file with PyTorch either, unless you trust its source."
         )
 
     def persistent_load(self, saved_id: tuple[Any, ...]) -> Any:
-        if saved_id[0] == "module":  # before PyTorch 1.6: a class, its source file and source
+        if saved_id[0] == "module":  # before PyTorch 1.6: (class, source file, source)
             return saved_id[1]
         kind, storage_type, key, _, size = saved_id[:5]
         if kind != "storage" or any(view is not None for view in saved_id[5:]):
@@ -208,10 +208,10 @@ class _Unpickler(_PythonUnpickler):
 
 
 def _unpickle(file: io.BytesIO) -> tuple[Any, dict[str, str]]:
-    """Reads one pickle from a `BytesIO`: the object, and the dtypes of its storages by key."""
+    """Reads one pickle. Returns the object, and the dtypes of its storages by key."""
     start, size = file.tell(), len(file.getbuffer())
     for opcode, argument, _ in pickletools.genops(file):
-        # Python would allocate as many places.
+        # Python would allocate a memo of that size.
         if opcode.name.endswith("PUT") and (argument or 0) > size:
             raise _Refused("was not read: its pickle asks for more memory than it can need.")
     file.seek(start)
@@ -231,7 +231,9 @@ def _read_zip(path: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
         if any(member.compress_type != zipfile.ZIP_STORED for member in members.values()):
             raise _Refused("was not read: it is compressed, which `torch.save` never does.")
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-            raise _Refused("was not read: its entries overlap, so it unpacks to more than it is.")
+            raise _Refused(
+                "was not read: its entries overlap, so it unpacks to more than its size."
+            )
         byteorder = f"{folder}byteorder"
         if byteorder in members and archive.read(byteorder) != b"little":
             raise _Refused("was not read: it was written on a big-endian machine.")
@@ -241,7 +243,10 @@ def _read_zip(path: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
 
 
 def _read_legacy(path: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
-    """Magic number, protocol, system, object and keys as pickles, then the storages' bytes."""
+    """Reads the legacy format: five pickles, then the bytes of the storages.
+
+    The pickles are magic number, protocol version, system information, object and storage keys.
+    """
     if tarfile.is_tarfile(path):
         raise _Refused(
             "is in the tar format of PyTorch 0.x, which is not read. Save it again with a newer "
@@ -250,7 +255,7 @@ def _read_legacy(path: pathlib.Path) -> tuple[Any, dict[str, bytes]]:
     file = io.BytesIO(path.read_bytes())
     if _unpickle(file)[0] != _LEGACY_MAGIC:
         raise _Refused("is a pickle, but not one that `torch.save` wrote.")
-    _unpickle(file), _unpickle(file)  # protocol version, sizes of C's types
+    _unpickle(file), _unpickle(file)  # protocol version, system information
     (root, dtypes), (keys, _) = _unpickle(file), _unpickle(file)
     storages = {}
     for key in map(str, keys):
@@ -300,8 +305,8 @@ def _to_arrays(tensors: Mapping[str, _Tensor], storages: Mapping[str, bytes]) ->
     total = sum(int(np.prod(tensor.shape, dtype=object)) for tensor in tensors.values())
     used = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
     held = sum(len(storages[key]) // np.dtype(dtype).itemsize for key, dtype in used.items())
-    if total > 2 * held:  # a few may share their storage
-        raise _Refused("was not read: its tensors are larger than what is stored of them.")
+    if total > 2 * held:  # a few may share storage
+        raise _Refused("was not read: its tensors are larger than their stored data.")
     return {name: _to_array(tensor, storages) for name, tensor in tensors.items()}
 
 
@@ -313,12 +318,12 @@ def _to_array(tensor: _Tensor, storages: Mapping[str, bytes]) -> Array:
     if min((tensor.offset, *tensor.shape, *tensor.strides)) < 0 or (
         not empty and tensor.offset + last >= len(stored)
     ):
-        raise _Refused("is broken: a tensor reaches beyond what is stored of it.")
+        raise _Refused("is broken: a tensor reaches beyond its stored data.")
     if empty:
         return np.zeros(tensor.shape, "float32")
     strides = [step * dtype.itemsize for step in tensor.strides]
     array = np.lib.stride_tricks.as_strided(stored[tensor.offset :], tensor.shape, strides)
-    if dtype == "<u2":  # bfloat16 is the upper half of float32
+    if dtype == "<u2":  # bfloat16 is the upper half of a float32
         return (array.astype("uint32") << 16).view("float32")
     return array.astype("float32") if dtype.kind == "f" else array.copy()
 

@@ -1,7 +1,7 @@
-"""Weights of a trained detector into another: SPD or strided, other classes, other levels.
+"""Transfers the weights of a trained detector to one with other downsampling, classes or levels.
 
-What does not change is copied, strided layers become SPD-Conv by the identities in
-`keras_spd.algebra`, and what has no counterpart keeps its first values. Layers are matched by name.
+Layers are matched by name. Equal layers are copied. Strided layers become SPD-Conv by the
+identities in `keras_spd.algebra`. Layers without a counterpart keep their initial values.
 """
 
 import dataclasses
@@ -24,23 +24,23 @@ from keras_spd.typing import Array, Shape
 from keras_spd.variants import find_yolov5_size
 
 _log = logging.getLogger(__name__)
-# The stem's kernel in the SPD network, where it lies in the layer `SPDConv`, and in the strided.
+# Paths of the stem's kernel in the SPD network, inside an `SPDConv`, and in the strided one.
 _SPD_STEM, _STRIDED_STEM = "stem_conv/conv/kernel", "stem_conv/kernel"
-# What a detector with the level P2 has beyond one without.
-_OF_P2 = ("lateral_p3_", "top_down_p2_", "bottom_up_p3_", "head_p2_")
+# Layers that only detectors with the level P2 have.
+_P2_LAYERS = ("lateral_p3_", "top_down_p2_", "bottom_up_p3_", "head_p2_")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainedDetector:
-    """What a new detector may take over from a trained one.
+    """A trained detector to transfer weights from.
 
     Args:
         source: Name of the weights or path of the file, for messages.
-        arrays: The network's weights by the paths of their variables.
+        arrays: `{path of a variable: array}` of the network.
         num_classes: Number of classes.
         anchors: `{level: ((width, height), ...)}` in pixels.
-        class_names: The classes' names, where they are known.
-        image_size: `(height, width)` it was trained at, where that is known.
+        class_names: Names of the classes, if known.
+        image_size: `(height, width)` of the training images, if known.
         single_class_logit: As in `Detector`.
     """
 
@@ -54,18 +54,18 @@ class TrainedDetector:
 
     @property
     def spd(self) -> bool:
-        """Whether its network is an SPD network."""
+        """Whether the network downsamples by SPD-Conv."""
         return _SPD_STEM in self.arrays
 
     @property
     def size(self) -> str | None:
-        """The `size` of `YOLOV5SPD`, or `None` for widths and depths without a name."""
+        """The `size` of `YOLOV5SPD`, or `None` for a width and depth without a name."""
         filters = self.arrays.get("stem_bn/gamma", np.zeros(0)).size
         blocks = {re.match(r"stage3_c3_block\d+", path) for path in self.arrays}
         return find_yolov5_size(filters, len({match[0] for match in blocks if match}))
 
     def __str__(self) -> str:
-        """The constructor call that it fits."""
+        """The constructor call that the weights fit."""
         size = self.size
         options = [f'size="{size}"' if size else "size=(...)", f"classes={self.num_classes}"]
         options += [] if self.spd else ['downsampling="strided"']
@@ -75,24 +75,25 @@ class TrainedDetector:
 def transfer(
     trained: TrainedDetector, model: Detector, class_map: Mapping[str, str] | None = None
 ) -> str:
-    """Starts a detector from a trained one.
+    """Initializes a detector with the weights of a trained one.
 
-    A strided network becomes an SPD network of the same outputs, exactly. Of the head, boxes and
-    objectness are kept, and the outputs of classes of the same name; if either has no names, those
-    of all classes where their number is the same. Everything else keeps its values.
+    Weights of a strided network are converted for an SPD network with exactly the same outputs. In
+    the head, boxes, objectness and classes with equal names are transferred. If either detector has
+    no class names, all classes are transferred if their number is the same. Everything else keeps
+    its initial values.
 
     Args:
         trained: `TrainedDetector`.
         model: `Detector` of the same size, as `YOLOV5SPD` builds it.
-        class_map: `{class of the model: class of the trained detector}`, where names differ.
+        class_map: `{class of the model: class of the trained detector}` for names that differ.
 
     Returns:
-        One line that says what was transferred, which is also logged.
+        A line that says what was transferred. It is also logged.
 
     Raises:
-        ValueError: If the networks differ otherwise, if a strided network is to start from an SPD
-            network that reads what a stride skips, or if `class_map` names unknown classes. The
-            model is left unchanged.
+        ValueError: If the networks differ in any other way, if a strided model cannot represent an
+            SPD network, because that reads pixels a stride skips, or if `class_map` names unknown
+            classes. The model is unchanged.
     """
     classes = match_classes(trained, model.num_classes, model.info.class_names, class_map)
     variables = {variable.path: variable for variable in model.network.variables}
@@ -110,7 +111,7 @@ def transfer(
             array = keep_outputs(
                 np.array(variable), array, anchors, 5, trained.num_classes, classes
             )
-        elif array is None and "P2" not in trained.anchors and path.startswith(_OF_P2):
+        elif array is None and "P2" not in trained.anchors and path.startswith(_P2_LAYERS):
             fresh.add(re.sub(r"_(conv|bn|cv\d|block\d+).*", "", path))
             continue
         if array is None:
@@ -123,7 +124,7 @@ def transfer(
         values[path] = array
     unused = {path for path in trained.arrays if path not in variables}
     if "P2" not in model.anchors:
-        unused = {path for path in unused if not path.startswith(_OF_P2)}
+        unused = {path for path in unused if not path.startswith(_P2_LAYERS)}
     unused -= {_SPD_STEM, _STRIDED_STEM} if "stem_bn/gamma" in variables else set()
     differences += [f"  + {path}: not in the model" for path in sorted(unused)]
     if differences:
@@ -144,14 +145,14 @@ def transfer(
 
 
 def transfer_backbone(trained: TrainedDetector, model: ImageModel) -> None:
-    """Fills a backbone with what a trained detector of its size holds for it.
+    """Loads the backbone of a trained detector of the same size.
 
     Args:
         trained: `TrainedDetector`.
         model: `ImageModel`, as `YOLOV5SPDBackbone` builds it.
 
     Raises:
-        ValueError: If the detector does not fit. The model is left unchanged.
+        ValueError: If the detector does not fit. The model is unchanged.
     """
     variables = {variable.path: variable for variable in model.variables}
     values: dict[str, Array] = {}
@@ -173,10 +174,10 @@ def match_classes(
     class_names: tuple[str, ...] | None,
     class_map: Mapping[str, str] | None = None,
 ) -> dict[int, int]:
-    """Returns `{index of a class: its index in the trained detector}` of the classes it knows.
+    """Returns `{index of a class: index in the trained detector}` for the classes in both.
 
     Raises:
-        ValueError: If `class_map` names classes that there are not.
+        ValueError: If `class_map` names unknown classes.
     """
     if class_names is None or trained.class_names is None:
         if class_map:
@@ -206,7 +207,7 @@ def match_classes(
 def _find(
     trained: TrainedDetector, path: str, shape: Shape, variables: Mapping[str, Any]
 ) -> Array | None:
-    """Returns the array for a variable, as the other kind of downsampling needs it, or `None`."""
+    """Returns the array for a variable, converted to its downsampling, or `None`."""
     arrays = trained.arrays
     if path == _SPD_STEM and _STRIDED_STEM in arrays:
         return strided_to_spd(arrays[_STRIDED_STEM], 2)
@@ -243,18 +244,22 @@ def keep_outputs(
     num_classes: int,
     kept: Mapping[int, int],
 ) -> Array:
-    """Returns first values of a head with the outputs that are kept.
+    """Copies outputs of a trained head into the kernel or bias of a new one.
 
     Args:
-        values: Kernel or bias of a new head, its outputs in the last axis.
-        array: That of the trained one.
-        groups: How often all outputs come: the number of anchors.
-        before: How many outputs stand before those of classes: 5, boxes and objectness.
-        num_classes: Classes of the trained one.
-        kept: `{index of a class: its index in the trained one}`.
+        values: Kernel or bias of the new head, with outputs in the last axis.
+        array: Kernel or bias of the trained head.
+        groups: Number of groups of outputs, one for each anchor.
+        before: Number of outputs before the classes in a group, which are always copied: 5 in a
+            detector, for box and objectness.
+        num_classes: Number of classes of the trained head.
+        kept: `{index of a class: index in the trained head}`.
+
+    Returns:
+        Array with the shape of `values`.
     """
     if values.shape[:-1] != array.shape[:-1]:
-        return array  # another size of network, which is refused
+        return array  # the caller refuses networks of another size
     shape = values.shape
     values = values.reshape(*shape[:-1], groups, -1)
     array = array.reshape(*shape[:-1], groups, before + num_classes)
@@ -267,7 +272,7 @@ def keep_outputs(
 def describe_new(
     kept: Mapping[int, int], num_classes: int, class_names: tuple[str, ...] | None
 ) -> str:
-    """Says which outputs start anew, `"the outputs of 1 of 4 classes (bicycle)"`."""
+    """Describes outputs without trained weights: `"the outputs of 1 of 4 classes (bicycle)"`."""
     new = [index for index in range(num_classes) if index not in kept]
     which = f" ({_shorten([class_names[index] for index in new])})" if class_names else ""
     return f"the outputs of {len(new)} of {num_classes} classes{which}"
@@ -276,28 +281,29 @@ def describe_new(
 def _report(
     trained: TrainedDetector, model: Detector, fresh: set[str], classes: Mapping[int, int]
 ) -> str:
-    """Logs and returns what was transferred: nothing is said of a network that is the same."""
-    but = []
+    """Logs and returns what was transferred; an exact copy is logged at the level DEBUG."""
+    new = []
     if len(classes) < model.num_classes:
-        but.append(describe_new(classes, model.num_classes, model.info.class_names))
+        new.append(describe_new(classes, model.num_classes, model.info.class_names))
     if fresh:
-        but.append(f"{', '.join(sorted(fresh))}")
+        new.append(", ".join(sorted(fresh)))
     dropped = set(trained.anchors) - set(model.anchors)
     spd = any(variable.path == _SPD_STEM for variable in model.network.variables)
     changed = spd != trained.spd
     line = f"Weights {trained.source} into {model.name}: "
-    line += f"all but {' and '.join(but)}, which start anew" if but else "exact"
+    line += f"all but {' and '.join(new)}, which start anew" if new else "exact"
     if changed:
         line += (
             ", strided convolutions as SPD-Conv" if spd else ", SPD-Conv as strided convolutions"
         )
     if dropped:
-        line += f"; the level {', '.join(sorted(dropped))} is left out"
+        line += f"; the level {', '.join(sorted(dropped))} is skipped"
     shared = set(trained.anchors) & set(model.anchors)
-    if any(model.anchors[level] != trained.anchors[level] for level in shared):
-        line += "; boxes are relative to other anchors than those it learned with"
+    other_anchors = any(model.anchors[level] != trained.anchors[level] for level in shared)
+    if other_anchors:
+        line += "; boxes are relative to other anchors than in training"
     line += "."
-    partial = but or dropped or "anchors" in line
+    partial = new or dropped or other_anchors
     level = logging.WARNING if partial else logging.INFO if changed else logging.DEBUG
     _log.log(level, "%s", line)
     return line

@@ -1,4 +1,4 @@
-"""The authors' YOLOv5-SPD and YOLOv5 v6.0: which array belongs to which variable of ours."""
+"""Maps the arrays of the authors' YOLOv5-SPD and of YOLOv5 v6.0 to our variables."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,8 @@ from keras_spd.typing import Array
 from keras_spd.variants import find_yolov5_size
 from keras_spd.weights.maps import Entry, Identity, batch_norm_entries, conv_entry
 
-# Our modules in the order of the authors' list `model`; `None` for what has no weights. In the
-# SPD network each space-to-depth is a module of its own.
+# Our modules in the order of the authors' list `model`; `None` for modules without weights. In the
+# SPD network each space-to-depth is a separate module.
 _MODULES = (
     "stem", "stage2_down", "stage2_c3", "stage3_down", "stage3_c3", "stage4_down", "stage4_c3",
     "stage5_down", "stage5_c3", "sppf",
@@ -50,7 +50,7 @@ def yolov5_map(network: keras.Model) -> dict[str, Entry]:
             add(f"{prefix}.cv1", "sppf_cv1")
             add(f"{prefix}.cv2", "sppf_cv2")
         elif module and module.endswith("_c3"):
-            # What follows a space-to-depth reads its phases first, and then a lateral, if any.
+            # After a space-to-depth, the phases come first, then a lateral connection, if any.
             add(f"{prefix}.cv1", f"{module}_cv1", spd_channels)
             add(f"{prefix}.cv2", f"{module}_cv2", spd_channels)
             add(f"{prefix}.cv3", f"{module}_cv3")
@@ -70,7 +70,7 @@ def yolov5_map(network: keras.Model) -> dict[str, Entry]:
 
 
 def identify_yolov5(state_dict: Mapping[str, Array]) -> Identity | None:
-    """Returns the `Identity` of a state dict of the authors' detector, or `None`."""
+    """Returns the `Identity` of a state dict of the authors' detectors, or `None`."""
     spd = "model.0.conv.conv.weight" in state_dict
     stem = state_dict.get("model.0.conv.conv.weight" if spd else "model.0.conv.weight")
     head = state_dict.get(f"model.{30 if spd else 24}.m.0.weight")
@@ -88,5 +88,5 @@ def identify_yolov5(state_dict: Mapping[str, Array]) -> Identity | None:
 
 
 def is_old_yolov5(state_dict: Mapping[str, Array]) -> bool:
-    """Whether a state dict is of YOLOv5 v5.0 or older: Focus, and the head as module 24."""
+    """Whether a state dict is from YOLOv5 v5.0 or older: a Focus layer, and module 24 as head."""
     return "model.0.conv.conv.weight" in state_dict and "model.24.m.0.weight" in state_dict

@@ -123,7 +123,7 @@ def test_bad_sources(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(ValueError, match="PyTorch's weights end in .safetensors or .pt"):
         load_reference_weights(build(), tmp_path / "model.onnx")
-    with pytest.raises(ValueError, match="fills the ResNets and `YOLOV5SPD`.*named .sequential"):
+    with pytest.raises(ValueError, match="supports the ResNets and `YOLOV5SPD`.*named .sequential"):
         load_reference_weights(keras.Sequential([keras.Input((3,))]), {})
 
 
