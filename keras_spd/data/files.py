@@ -1,10 +1,9 @@
-"""Files of a data set: their text, the sizes of images, and names that cannot be files."""
+"""Text files of a data set."""
 
 import os
 import pathlib
 
-from keras_spd.images import read
-from keras_spd.images.read import check_file as check_file
+from keras_spd.images.read import check_file
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -21,16 +20,17 @@ def read_text(path: str | os.PathLike) -> str:
     return pathlib.Path(path).read_text(encoding="utf-8-sig")
 
 
-def image_sizes(path: str | os.PathLike) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns height and width of an image as it is shown, and as its pixels are stored.
-
-    They differ where EXIF data turn the image by a quarter.
+def parse_number(text: str) -> float:
+    """Returns a number in a text file.
 
     Args:
-        path: Path of the image.
+        text: Decimal digits, with a sign, a point and an exponent or without; `inf` and `nan`.
 
     Raises:
-        ImageError: If it is not an image.
+        ValueError: If it is anything else, such as `1_0` or digits of another script, which
+            Python's `float` accepts.
     """
-    check_file(path)
-    return read.image_sizes(path)
+    text = text.strip()
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)

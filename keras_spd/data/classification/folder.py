@@ -9,11 +9,10 @@ import numpy as np
 
 from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.dataset import ClassificationData
-from keras_spd.data.files import check_file
 from keras_spd.images import read as images
 from keras_spd.images.depth import check_data_max_value
 from keras_spd.images.geometry import stretch
-from keras_spd.images.read import ImageError, find_images, find_max_value, to_rgb
+from keras_spd.images.read import ImageError, check_file, find_images, find_max_value, to_rgb
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)

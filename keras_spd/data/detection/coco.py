@@ -6,9 +6,9 @@ import pathlib
 from typing import Any, Literal
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
-from keras_spd.data.files import image_sizes, read_text
+from keras_spd.data.files import read_text
 from keras_spd.data.problems import Problems, shorten
-from keras_spd.images.read import ImageError
+from keras_spd.images.read import ImageError, image_sizes
 from keras_spd.typing import Path
 
 _IDS = "it must be an integer or a string"

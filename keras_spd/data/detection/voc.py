@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
-from keras_spd.data.files import check_file, image_sizes, read_text
+from keras_spd.data.files import parse_number, read_text
 from keras_spd.data.problems import Problems, shorten
-from keras_spd.images.read import SUFFIXES, ImageError
+from keras_spd.images.read import SUFFIXES, ImageError, check_file, image_sizes
 from keras_spd.typing import Path
 
 _LARGEST = 1e9  # pixels; no image has as many on a side
@@ -34,7 +34,7 @@ def read_voc(
         images: Folder of the images. Defaults to `JPEGImages` or `images` beside `Annotations`,
             or the folder of the `.xml` files.
         class_names: The classes, in order. Defaults to all names in the files, sorted.
-        on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
     Returns:
@@ -95,11 +95,13 @@ def read_voc(
     return DetectionData(tuple(found), class_names, ids, **problems.settle())
 
 
-def _checked_size(image, file, content, problems):
-    """Returns height and width as the image is shown, or as stored if the XML says that.
+def _checked_size(
+    image: pathlib.Path, file: pathlib.Path, content: ElementTree.Element, problems: Problems
+) -> tuple[int, int] | None:
+    """Returns height and width as the image is shown, or as stored if the XML has that size.
 
-    `None` after noting that the image cannot be read, or has another size than the XML says. Some
-    tools write no size, or 0.
+    Returns `None`, and adds a problem, if the image cannot be read or has another size than the
+    XML. Some tools write no size, or 0; then the XML is not compared.
     """
     try:
         shown, stored = image_sizes(image)
@@ -119,16 +121,18 @@ def _checked_size(image, file, content, problems):
     return None
 
 
-def _number(text):
-    """Returns a number; NaN if it is none, or one that no file of pixels has."""
+def _number(text: str | None) -> float:
+    """Returns a number of pixels; NaN if the text is not a number, or an absurd one."""
     try:
-        number = float(text)
-    except (TypeError, ValueError):
+        number = parse_number(text or "")
+    except ValueError:
         return math.nan
     return number if abs(number) <= _LARGEST else math.nan
 
 
-def _files(root, annotations, split, problems):
+def _files(
+    root: pathlib.Path, annotations: pathlib.Path, split: str | None, problems: Problems
+) -> list[pathlib.Path]:
     if split is None:
         return sorted(annotations.glob("*.xml"))
     listing = root / "ImageSets" / "Main" / f"{split}.txt"
@@ -143,7 +147,7 @@ def _files(root, annotations, split, problems):
     for line in lines:
         if not line.strip():
             continue
-        # VOC's lists for one class have a 1 or -1 behind the name.
+        # VOC's lists for one class have a 1 or -1 after the name.
         candidates = [annotations / f"{name}.xml" for name in (line.strip(), line.split()[0])]
         file = next((file for file in candidates if os.path.isfile(file)), None)
         if file is None:
@@ -153,8 +157,8 @@ def _files(root, annotations, split, problems):
     return files
 
 
-def _parse(file, problems):
-    """Returns the root of an XML file, or `None` after noting what is wrong with it."""
+def _parse(file: pathlib.Path, problems: Problems) -> ElementTree.Element | None:
+    """Returns the root of an XML file; adds a problem and returns `None` if it is not valid."""
     try:
         check_file(file)
         content = file.read_bytes()
@@ -170,7 +174,9 @@ def _parse(file, problems):
     return root
 
 
-def _objects(content, file, problems):
+def _objects(
+    content: ElementTree.Element, file: pathlib.Path, problems: Problems
+) -> tuple[list[tuple[float, float, float, float]], list[str]]:
     """Returns boxes and class names of the objects."""
     boxes, names = [], []
     for element in content.iter("object"):
@@ -191,7 +197,9 @@ def _objects(content, file, problems):
     return boxes, names
 
 
-def _find_image(file, name, folders):
+def _find_image(
+    file: pathlib.Path, name: str, folders: Sequence[pathlib.Path]
+) -> pathlib.Path | None:
     names = [pathlib.PureWindowsPath(name).name] if name else []
     names += [file.stem + suffix for suffix in SUFFIXES]
     for folder in folders:

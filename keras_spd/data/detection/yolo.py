@@ -1,4 +1,4 @@
-"""YOLO's format: a text file of boxes for each image, and a `data.yaml` that names the classes."""
+"""YOLO's format: a text file of boxes for each image, and a `data.yaml` with class names."""
 
 import pathlib
 from typing import Literal
@@ -12,9 +12,9 @@ from keras_spd.data.detection.yolo_yaml import (
     keypoint_values,
     read_yaml,
 )
-from keras_spd.data.files import image_sizes, read_text
+from keras_spd.data.files import read_text
 from keras_spd.data.problems import Problems
-from keras_spd.images.read import SUFFIXES, ImageError, find_images
+from keras_spd.images.read import SUFFIXES, ImageError, find_images, image_sizes
 from keras_spd.typing import Path
 
 
@@ -41,15 +41,15 @@ def read_yolo(
         split: Which split of a `data.yaml`: `"train"`, `"val"`, `"test"`. Defaults to `"train"`.
         images: Folder of the images, if `source` is a folder of labels only: the text file of
             `images/train/a.jpg` is then `source/train/a.txt`.
-        on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
     Returns:
         `DetectionData`. Image ids are numbers from 1, in the order of the file names.
 
     Raises:
-        ValueError: If the source is not YOLO's, none of its images has a text file, or it has
-            problems and `on_problem` is `"error"`.
+        ValueError: If the source is not in YOLO's format, none of its images has a text file, or
+            it has problems and `on_problem` is `"error"`.
     """
     path = pathlib.Path(source)
     problems = Problems(path, on_problem)
@@ -66,7 +66,7 @@ def read_yolo(
         problems.settle()
         raise ValueError(f"There are no images in {path}. Pass their folder: `--images ...`.")
 
-    folders = (path if path.is_dir() else None, images and pathlib.Path(images))
+    folders = (path if path.is_dir() else None, pathlib.Path(images) if images else None)
     label_files = find_labels(files, *folders)
     if not label_files:
         raise NoLabelsError(explain_missing(files, path, *folders))
@@ -101,7 +101,7 @@ def read_yolo(
     return DetectionData(tuple(found), names, ids, **problems.settle())
 
 
-def _describe_folder(folder):
+def _describe_folder(folder: pathlib.Path) -> tuple[tuple[str, ...] | None, int]:
     """Returns class names, or `None`, and the number of keypoint values of a folder of data."""
     for place in (folder, folder.parent, folder.parent.parent):
         for file in (place / "data.yaml", place / "data.yml"):

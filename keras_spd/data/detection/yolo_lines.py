@@ -1,27 +1,36 @@
 """The lines of YOLO's text files: a box, a polygon or a box with keypoints each."""
 
 import math
+import pathlib
 
-from keras_spd.data.files import read_text
+from keras_spd.data.files import parse_number, read_text
+from keras_spd.data.problems import Problems
 
-_MOST_CLASSES = 30_000  # that are not named; more than any data set has
+Box = tuple[float, float, float, float]
+_MOST_CLASSES = 30_000  # without names; more than any data set has
 
 
-def read_labels(file, size_hw, num_classes, keypoints, problems):
+def read_labels(
+    file: pathlib.Path | None,
+    size_hw: tuple[int, int],
+    num_classes: int | None,
+    keypoints: int,
+    problems: Problems,
+) -> tuple[list[Box], list[int], list[str]]:
     """Reads the boxes of an image.
 
-    A line is `class x y width height`, with a confidence behind it or not, or
-    `class x1 y1 x2 y2 x3 y3 ...`, a polygon of which the bounding box is taken.
+    A line is `class x y width height`, optionally followed by a confidence, or a polygon,
+    `class x1 y1 x2 y2 x3 y3 ...`, which becomes its bounding box.
 
     Args:
         file: Path of the text file, or `None`.
-        size_hw: Height and width of the image, which the numbers are shares of.
+        size_hw: Height and width of the image in pixels.
         num_classes: Integer, or `None` if the classes have no names.
         keypoints: How many numbers of keypoints follow each box.
-        problems: `Problems` to note bad lines in.
+        problems: `Problems`; bad lines are added to it.
 
     Returns:
-        xyxy boxes in pixels, classes, and where they are written; three lists.
+        Three lists: xyxy boxes in pixels, classes, and the file and line of each.
     """
     if file is None:
         return [], [], []
@@ -46,11 +55,11 @@ def read_labels(file, size_hw, num_classes, keypoints, problems):
     return boxes, classes, places
 
 
-def _parse(line, num_classes, keypoints):
+def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box]:
     """Returns the class and the xyxy box of a line, as shares of the image's sides."""
     shown = repr(line if len(line) <= 80 else f"{line[:77]}...")
     try:
-        label, *values = map(float, line.split())
+        label, *values = map(parse_number, line.split())
     except ValueError:
         label, values = math.nan, []
     count = len(values)

@@ -297,6 +297,9 @@ def test_image_of_another_size(tmp_path):
         ("0 0.5 0.5 0.1", "is not `class x y width height`"),
         ("cat 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
         ("2 0.5 0.5 0.1 0.1", "class 2, but there are 2"),
+        ("1_0 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
+        ("0 0.5 0.5 0.1 0_0.1", "is not `class x y width height`"),
+        ("\u0661 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
         ("0 30 20 10 10", "not pixels"),
         ("0 0.5 0.5 0 0.1", "no area"),
         ("0 0.5 0.5 -0.2 0.1", "no area"),
@@ -314,6 +317,15 @@ def test_bad_xml(tmp_path):
     source = write_voc(tmp_path)
     (tmp_path / "Annotations" / "a.xml").write_text("<annotation><object>")
     with pytest.raises(ValueError, match="a.xml: is not readable XML"):
+        load_detection(source)
+
+
+def test_voc_numbers_are_decimal(tmp_path):
+    source = write_voc(tmp_path)
+    file = tmp_path / "Annotations" / "a.xml"
+    content = file.read_text()
+    file.write_text(content.replace("</xmin>", "_0</xmin>"))
+    with pytest.raises(ValueError, match=r"a.xml: an object \('\w+'\) has the box"):
         load_detection(source)
 
 
