@@ -2,11 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
+from keras_spd.typing import Shape, Tensor
 
-def check_choice(name, value, choices):
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
     """Raises a `ValueError` unless `value` is one of `choices`."""
     if not any(value is choice or value == choice for choice in choices):
         raise ValueError(
@@ -14,14 +17,14 @@ def check_choice(name, value, choices):
         )
 
 
-def check_positive_integer(name, value):
+def check_positive_integer(name: str, value: Any) -> int:
     """Returns `value` as an `int`, also a NumPy integer, or raises a `ValueError`."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
         raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
     return int(value)
 
 
-def check_image_data_format():
+def check_image_data_format() -> None:
     """Raises a `ValueError` where Keras is configured for channels_first images."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
@@ -31,12 +34,12 @@ def check_image_data_format():
         )
 
 
-def check_input_shape(input_shape):
+def check_input_shape(input_shape: Any) -> None:
     """Raises a `ValueError` unless `input_shape` is `None` or `(height, width, channels)`."""
     if input_shape is None:
         return
 
-    def is_size(value):
+    def is_size(value: Any) -> bool:
         return isinstance(value, int) and value >= 1
 
     if (
@@ -51,7 +54,9 @@ def check_input_shape(input_shape):
         )
 
 
-def image_input(input_tensor, input_shape):
+def image_input(
+    input_tensor: keras.KerasTensor | None, input_shape: Shape | None
+) -> tuple[Tensor, Tensor]:
     """Returns the inputs of the model and the tensor to build on, as Keras Applications do."""
     if input_tensor is None:
         x = keras.Input(shape=input_shape or (None, None, 3), name="images")

@@ -8,14 +8,15 @@ from keras import layers
 
 from keras_spd.fast_layers import BatchNormalization, Conv2D
 from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.typing import Tensor
 
 
-def initializer():
+def initializer() -> keras.initializers.Initializer:
     """PyTorch's default for convolutions and dense layers: uniform in +-1 / sqrt(fan_in)."""
     return keras.initializers.VarianceScaling(1 / 3, mode="fan_in", distribution="uniform")
 
 
-def conv(x, filters, kernel_size, name, *, strides=1):
+def conv(x: Tensor, filters: int, kernel_size: int, name: str, *, strides: int = 1) -> Tensor:
     """A convolution without bias, every side padded by `(kernel_size - 1) // 2` as in PyTorch."""
     padding = "same"
     if strides > 1 and kernel_size > 1:
@@ -33,7 +34,7 @@ def conv(x, filters, kernel_size, name, *, strides=1):
     )(x)
 
 
-def spd_conv(x, filters, kernel_size, name):
+def spd_conv(x: Tensor, filters: int, kernel_size: int, name: str) -> Tensor:
     """SPD-Conv, the paper's block, without bias."""
     return SPDConv(
         filters,
@@ -45,12 +46,21 @@ def spd_conv(x, filters, kernel_size, name):
     )(x)
 
 
-def batch_norm(x, name):
+def batch_norm(x: Tensor, name: str) -> Tensor:
     """Batch norm with PyTorch's defaults: epsilon 1e-5, momentum 0.1 (0.9 as Keras counts it)."""
     return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
-def residual_block(x, filters, name, *, bottleneck, stride, downsampling, shortcut):
+def residual_block(
+    x: Tensor,
+    filters: int,
+    name: str,
+    *,
+    bottleneck: bool,
+    stride: int,
+    downsampling: str,
+    shortcut: str,
+) -> Tensor:
     """The basic or the bottleneck block of a ResNet, its downsampling strided or by SPD.
 
     With SPD, as in the authors' code, the 3x3 convolution comes first, then space-to-depth, and

@@ -2,13 +2,20 @@
 
 import importlib
 import os
+from collections.abc import Mapping
+from typing import Any
 
+from keras_spd.detection.detector import Detector
+from keras_spd.image_model import ImageModel
+from keras_spd.typing import Array, Path
 from keras_spd.weights.loading import identify, load_reference_weights
 from keras_spd.weights.reader import read_checkpoint
 from keras_spd.weights.yolov5 import is_old_yolov5
 
 
-def load_reference_model(source, downsampling=None):
+def load_reference_model(
+    source: Path | Mapping[str, Array], downsampling: str | None = None
+) -> ImageModel | Detector:
     """Builds the network that weights of the authors' PyTorch code belong to, and fills it.
 
     Kind, size, strides or SPD, number of classes, anchors and class names are read from the source.
@@ -58,5 +65,5 @@ def load_reference_model(source, downsampling=None):
     return load_reference_weights(model, checkpoint)
 
 
-def _name(source):
+def _name(source: Any) -> str:
     return source if hasattr(source, "__fspath__") or isinstance(source, str) else "The source"

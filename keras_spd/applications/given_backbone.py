@@ -1,6 +1,7 @@
 """Backbones that users bring: any network from images to features, in front of YOLOv5's neck."""
 
 import itertools
+from typing import Any
 
 import keras
 from keras import layers
@@ -10,6 +11,7 @@ from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.detector import Detector
 from keras_spd.image_model import find_pyramid, known_preprocessing
 from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.typing import Tensor
 
 
 def attach(
@@ -56,14 +58,16 @@ def attach(
     return inputs, dict(zip(levels, features, strict=True)), preprocessing
 
 
-def _behind_normalization(backbone, preprocessing, features):
+def _behind_normalization(
+    backbone: keras.Model, preprocessing: Preprocessing, features: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     """Returns pixels as input, and the features that a copy of the backbone makes of them."""
     [old] = backbone.inputs
     pixels = keras.Input(batch_shape=old.shape, name="images")
     scale, offset = preprocessing.scale_and_offset()
     normalized = layers.Rescaling(scale, offset, dtype="float32", name="normalize")(pixels)
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Tensor:
         args, kwargs = keras.tree.map_structure(
             lambda x: normalized if x is pixels else x, (args, kwargs)
         )

@@ -1,7 +1,11 @@
 """keras-cv's detectors on our backbones: the one file that imports keras-cv."""
 
+import keras
 
-def keras_cv_detector(head, backbone, classes, bounding_box_format, name):
+
+def keras_cv_detector(
+    head: str, backbone: keras.Model, classes: int, bounding_box_format: str, name: str
+) -> keras.Model:
     """Builds keras-cv's `YOLOV8Detector` (`"yolov8"`) or `RetinaNet` (`"retinanet"`).
 
     They are compiled, fitted and saved as keras-cv documents; importing keras-cv imports

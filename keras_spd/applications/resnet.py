@@ -9,6 +9,8 @@ References:
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import layers
@@ -23,8 +25,9 @@ from keras_spd.applications.arguments import (
 )
 from keras_spd.applications.trained_backbone import start_from_classifier
 from keras_spd.image_model import ImageModel, ModelInfo
+from keras_spd.typing import Path, Shape, Tensor
 from keras_spd.variants import RESNETS
-from keras_spd.weights import find_preset, load_preset, load_weights
+from keras_spd.weights import Preset, find_preset, load_preset, load_weights
 
 _ARGUMENTS = """
     Inputs are RGB images normalised with `keras_spd.applications.preprocess_input`: nothing is
@@ -77,21 +80,21 @@ _ARGUMENTS = """
 
 
 def _build(
-    depth,
+    depth: int,
     *,
-    include_top,
-    weights,
-    input_tensor,
-    input_shape,
-    pooling,
-    classes,
-    classifier_activation,
-    name,
-    downsampling,
-    stem_stride,
-    shortcut,
-    extra_stages=0,
-):
+    include_top: bool,
+    weights: Path | None,
+    input_tensor: keras.KerasTensor | None,
+    input_shape: Shape | None,
+    pooling: str | None,
+    classes: int | None,
+    classifier_activation: str | Callable[..., Any] | None,
+    name: str | None,
+    downsampling: str,
+    stem_stride: int | None,
+    shortcut: str,
+    extra_stages: int = 0,
+) -> ImageModel:
     variant = RESNETS[depth]
     check_image_data_format()
     check_choice("downsampling", downsampling, ("spd", "strided"))
@@ -166,7 +169,7 @@ def _build(
     return model
 
 
-def _check_classes(classes, preset):
+def _check_classes(classes: int | None, preset: Preset | None) -> int:
     if preset is None:
         return check_positive_integer("classes", 1000 if classes is None else classes)
     if classes not in (None, len(preset.class_names)):
@@ -178,7 +181,7 @@ def _check_classes(classes, preset):
     return len(preset.class_names)
 
 
-def _stem(x, downsampling, stem_stride):
+def _stem(x: Tensor, downsampling: str, stem_stride: int) -> Tensor:
     if downsampling == "spd":
         x = blocks.spd_conv(x, 64, 1, "stem_conv")
         x = blocks.batch_norm(x, "stem_bn")
@@ -189,26 +192,26 @@ def _stem(x, downsampling, stem_stride):
     return layers.ReLU(name="stem_relu")(x)
 
 
-def _at_least_float32():
+def _at_least_float32() -> str:
     compute_dtype = keras.config.dtype_policy().compute_dtype
     return "float32" if compute_dtype in ("float16", "bfloat16") else compute_dtype
 
 
-def _constructor(depth):
+def _constructor(depth: int) -> Callable[..., ImageModel]:
     def constructor(
-        include_top=True,
-        weights=None,
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=None,
-        classifier_activation="softmax",
-        name=None,
+        include_top: bool = True,
+        weights: Path | None = None,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: Shape | None = None,
+        pooling: str | None = None,
+        classes: int | None = None,
+        classifier_activation: str | Callable[..., Any] | None = "softmax",
+        name: str | None = None,
         *,
-        downsampling="spd",
-        stem_stride=None,
-        shortcut="strided",
-    ):
+        downsampling: str = "spd",
+        stem_stride: int | None = None,
+        shortcut: str = "strided",
+    ) -> ImageModel:
         return _build(
             depth,
             include_top=include_top,
@@ -244,15 +247,15 @@ ResNet152SPD = CLASSIFIERS["resnet152_spd"]
 
 
 def ResNetSPDBackbone(
-    depth=18,
+    depth: int = 18,
     *,
-    weights=None,
-    input_shape=None,
-    name=None,
-    downsampling="spd",
-    stem_stride=None,
-    shortcut="strided",
-):
+    weights: Path | None = None,
+    input_shape: Shape | None = None,
+    name: str | None = None,
+    downsampling: str = "spd",
+    stem_stride: int | None = None,
+    shortcut: str = "strided",
+) -> ImageModel:
     """Builds a ResNet-SPD without a classifier, with pyramid levels up to P5 for detectors.
 
     A ResNet-SPD ends at P4. Stages of one block with 512 filters follow until the last feature

@@ -5,11 +5,13 @@ import logging
 import os
 import pathlib
 import re
+from collections.abc import Mapping
 
 import keras
 
 from keras_spd.applications.from_reference import load_reference_model
 from keras_spd.image_model import ImageModel
+from keras_spd.typing import Array
 from keras_spd.weights import Preset, check_weights_file, load_weights
 from keras_spd.weights.keras_file import load_keras_file
 from keras_spd.weights.resnet import arrays_for_spd
@@ -62,7 +64,7 @@ def _load(path: pathlib.Path) -> keras.Model:
     return load_keras_file(path, compile=False) if is_keras else load_reference_model(path)
 
 
-def _assign(model, arrays, source):
+def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None:
     arrays = arrays_for_spd(arrays, {v.path: tuple(v.shape) for v in model.variables})
     known = {stage for path in arrays if (stage := _stage(path))}
     variables = {variable.path: variable for variable in model.variables}
@@ -86,7 +88,7 @@ def _assign(model, arrays, source):
         )
     for path, variable in wanted.items():
         variable.assign(arrays[path])
-    if fresh := sorted({_stage(path) for path in variables} - known):
+    if fresh := sorted({stage for path in variables if (stage := _stage(path))} - known):
         _log.info(
             "Weights %s into %s: all but %s, which starts anew.",
             source,
@@ -95,7 +97,7 @@ def _assign(model, arrays, source):
         )
 
 
-def _stage(path):
+def _stage(path: str) -> str | None:
     """Returns `"stem"`, `"stage1"` ... of a variable's path; `None` for what is behind them."""
     found = re.match(r"(stem|stage\d+)_", path)
-    return found and found[1]
+    return found[1] if found else None

@@ -5,6 +5,7 @@ written).
 """
 
 import math
+from typing import Any
 
 import keras
 from keras import layers, ops
@@ -12,20 +13,21 @@ from keras import layers, ops
 from keras_spd.applications import blocks
 from keras_spd.fast_layers import BatchNormalization
 from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.typing import Shape, Tensor
 
 
-def conv(x, filters, kernel_size, name, *, strides=1):
+def conv(x: Tensor, filters: int, kernel_size: int, name: str, *, strides: int = 1) -> Tensor:
     """Convolution, batch norm, SiLU."""
     return norm_silu(blocks.conv(x, filters, kernel_size, f"{name}_conv", strides=strides), name)
 
 
-def norm_silu(x, name):
+def norm_silu(x: Tensor, name: str) -> Tensor:
     """Batch norm with YOLOv5's epsilon 1e-3 and momentum 0.03 (0.97 as Keras counts it), SiLU."""
     x = BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_bn")(x)
     return layers.Activation("silu", name=f"{name}_silu")(x)
 
 
-def stem(x, filters, name, downsampling):
+def stem(x: Tensor, filters: int, name: str, downsampling: str) -> Tensor:
     """Halves height and width: SPD-Conv (YOLOv5's former Focus), or a strided 6x6 convolution."""
     if downsampling == "strided":
         return conv(x, filters, 6, name, strides=2)
@@ -40,7 +42,7 @@ def stem(x, filters, name, downsampling):
     return norm_silu(x, name)
 
 
-def downsample(x, filters, name, downsampling):
+def downsample(x: Tensor, filters: int, name: str, downsampling: str) -> Tensor:
     """Halves height and width: 3x3 convolution, then space-to-depth; or a strided convolution.
 
     Convolution first, as in the authors' code: the C3 block that follows mixes the phases, and
@@ -51,7 +53,7 @@ def downsample(x, filters, name, downsampling):
     return SpaceToDepth(name=f"{name}_spd")(conv(x, filters, 3, name))
 
 
-def c3(x, filters, num_blocks, name, *, shortcut):
+def c3(x: Tensor, filters: int, num_blocks: int, name: str, *, shortcut: bool) -> Tensor:
     """C3: a cross-stage partial block with three convolutions around `num_blocks` bottlenecks."""
     y = conv(x, filters // 2, 1, f"{name}_cv1")
     bypass = conv(x, filters // 2, 1, f"{name}_cv2")
@@ -63,7 +65,7 @@ def c3(x, filters, num_blocks, name, *, shortcut):
     return conv(y, filters, 1, f"{name}_cv3")
 
 
-def sppf(x, filters, name):
+def sppf(x: Tensor, filters: int, name: str) -> Tensor:
     """Spatial pyramid pooling: three maxima over 5x5 windows on top of each other, stride 1."""
     y = [conv(x, x.shape[-1] // 2, 1, f"{name}_cv1")]
     for index in range(1, 4):
@@ -71,7 +73,9 @@ def sppf(x, filters, name):
     return conv(layers.Concatenate(name=f"{name}_concat")(y), filters, 1, f"{name}_cv2")
 
 
-def raw_predictions(x, num_anchors, num_classes, stride, name):
+def raw_predictions(
+    x: Tensor, num_anchors: int, num_classes: int, stride: int, name: str
+) -> Tensor:
     """A 1x1 convolution to `(batch, rows, columns, num_anchors, 5 + num_classes)`."""
     outputs = 5 + num_classes
     bias = DetectionBias(num_classes, stride, fan_in=x.shape[-1])
@@ -96,10 +100,10 @@ class DetectionBias(keras.initializers.Initializer):
     Lin et al., "Focal Loss for Dense Object Detection", section 3.3.
     """
 
-    def __init__(self, num_classes, stride, fan_in):
+    def __init__(self, num_classes: int, stride: int, fan_in: int) -> None:
         self.num_classes, self.stride, self.fan_in = num_classes, stride, fan_in
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Shape, dtype: str | None = None) -> Tensor:
         limit = 1 / math.sqrt(self.fan_in)
         objectness = math.log(8 / (640 / self.stride) ** 2)
         classes = math.log(0.6 / (self.num_classes - 0.99))
@@ -107,7 +111,7 @@ class DetectionBias(keras.initializers.Initializer):
         prior = ops.tile(ops.convert_to_tensor(prior, dtype), shape[0] // len(prior))
         return prior + keras.random.uniform(shape, -limit, limit, dtype=dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"num_classes": self.num_classes, "stride": self.stride, "fan_in": self.fan_in}
 
 
@@ -115,17 +119,17 @@ class DetectionBias(keras.initializers.Initializer):
 class SplitAnchors(layers.Layer):
     """Splits the channels: `(batch, rows, columns, anchors * n)` to `(..., anchors, n)`."""
 
-    def __init__(self, num_anchors, **kwargs):
+    def __init__(self, num_anchors: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.num_anchors = num_anchors
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         *sides, channels = ops.shape(inputs)
         return ops.reshape(inputs, (*sides, self.num_anchors, channels // self.num_anchors))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         *sides, channels = input_shape
         return (*sides, self.num_anchors, channels // self.num_anchors)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "num_anchors": self.num_anchors}

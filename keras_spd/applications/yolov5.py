@@ -1,5 +1,10 @@
 """YOLOv5-SPD and its strided twin, YOLOv5 v6.0: the constructors."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
 from keras_spd import keras_internals
 from keras_spd.applications import given_backbone, yolov5_network
 from keras_spd.applications.arguments import (
@@ -13,28 +18,29 @@ from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import Detector
 from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
-from keras_spd.variants import YOLOV5S
+from keras_spd.typing import Path, Shape
+from keras_spd.variants import YOLOV5S, YOLOV5Variant
 from keras_spd.weights import find_preset, load_weights
 from keras_spd.weights.transfer import transfer, transfer_backbone
 
 
 def YOLOV5SPD(
-    size="n",
+    size: str | Sequence[float] = "n",
     *,
-    weights=None,
-    classes=None,
-    class_names=None,
-    class_map=None,
-    input_shape=(None, None, 3),
-    include_rescaling=True,
-    head="yolov5",
-    levels=("P3", "P4", "P5"),
-    anchors=None,
-    downsampling="spd",
-    bounding_box_format="xyxy",
-    backbone=None,
-    name=None,
-):
+    weights: Path | None = None,
+    classes: int | None = None,
+    class_names: Sequence[str] | None = None,
+    class_map: Mapping[str, str] | None = None,
+    input_shape: Shape | None = (None, None, 3),
+    include_rescaling: bool = True,
+    head: str = "yolov5",
+    levels: Sequence[str] = ("P3", "P4", "P5"),
+    anchors: Mapping[str, Any] | None = None,
+    downsampling: str = "spd",
+    bounding_box_format: str = "xyxy",
+    backbone: keras.Model | None = None,
+    name: str | None = None,
+) -> Any:
     """Builds YOLOv5-SPD, a detector for small objects, or its plain strided twin.
 
     `model(images)` returns raw predictions, `{"P3": (batch, height / 8, width / 8, 3,
@@ -165,14 +171,14 @@ def YOLOV5SPD(
 
 
 def YOLOV5SPDBackbone(
-    size="n",
+    size: str | Sequence[float] = "n",
     *,
-    weights=None,
-    input_shape=(None, None, 3),
-    include_rescaling=True,
-    downsampling="spd",
-    name=None,
-):
+    weights: Path | None = None,
+    input_shape: Shape | None = (None, None, 3),
+    include_rescaling: bool = True,
+    downsampling: str = "spd",
+    name: str | None = None,
+) -> ImageModel:
     """Builds the backbone of YOLOv5-SPD alone, for any detector of keras-cv.
 
     Args:
@@ -214,7 +220,13 @@ def YOLOV5SPDBackbone(
     return model
 
 
-def _backbone_model(variant, input_shape, include_rescaling, downsampling, name):
+def _backbone_model(
+    variant: YOLOV5Variant,
+    input_shape: Shape | None,
+    include_rescaling: bool,
+    downsampling: str,
+    name: str,
+) -> ImageModel:
     inputs, features = yolov5_network.backbone(
         variant, input_shape, include_rescaling, downsampling
     )
@@ -229,11 +241,13 @@ def _backbone_model(variant, input_shape, include_rescaling, downsampling, name)
     )
 
 
-def _preprocessing(include_rescaling):
+def _preprocessing(include_rescaling: bool) -> Preprocessing:
     return Preprocessing(input_range=(0, 255) if include_rescaling else (0, 1))
 
 
-def _refuse_with_keras_cv(head, *, anchors, class_names, levels, backbone):
+def _refuse_with_keras_cv(
+    head: str, *, anchors: Any, class_names: Any, levels: tuple[str, ...], backbone: Any
+) -> None:
     """Raises a `ValueError` for arguments that keras-cv's detectors would not heed."""
     given = {"anchors": anchors, "class_names": class_names, "backbone": backbone}
     given["levels"] = None if levels == yolov5_network.LEVELS[0] else levels

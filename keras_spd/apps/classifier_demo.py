@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from keras_spd import applications, data, export, training
 from keras_spd.apps.demo import prepare
 from keras_spd.files import whole_file
 from keras_spd.images.fonts import load_font
+from keras_spd.typing import Array
 
 _BATCH_SIZE = 16  # so that six epochs of 817 images are steps enough
 
@@ -75,7 +76,16 @@ def run_classifier_demo(
     }
 
 
-def _draw(pixels, labels, predictions, class_names, *, rows=4, columns=8, zoom=4):
+def _draw(
+    pixels: Array,
+    labels: Array,
+    predictions: Array,
+    class_names: Sequence[str],
+    *,
+    rows: int = 4,
+    columns: int = 8,
+    zoom: int = 4,
+) -> Image.Image:
     """Draws a grid of images with the predicted names, and the true ones where they are others."""
     chosen = np.random.default_rng(0).permutation(len(pixels))[: rows * columns]
     side, line, head = pixels.shape[1] * zoom, 15, 24

@@ -1,5 +1,7 @@
-"""Classifiers at work: images of any size in, the most probable classes out."""
+"""Classification of images of any size."""
 
+import os
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -11,24 +13,25 @@ from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.results import Classes
 from keras_spd.surgery.outputs import output_kind, to_probabilities
+from keras_spd.typing import Path, Shape
 
 
 class Classifier:
     """Runs a classifier on image files and arrays of any size.
 
-    An image is resized to what the network takes, and not cropped, and normalised as the model
-    says (`model.info.preprocessing`). Logits become probabilities.
+    Images are resized without cropping and normalised as `model.info.preprocessing` says. Logits
+    become probabilities.
 
     Args:
-        model: Keras model from images to one row of numbers each, such as an `ImageModel`, or
+        model: Keras model with outputs of shape `(batch, classes)`, such as an `ImageModel`; or
             the path of one (`.keras`), or a name of `keras_spd.list_models`.
         image_size: Integer or `(height, width)`; defaults to the model's own.
         batch_size: Integer.
-        top: Integer, how many classes are returned for an image.
+        top: Integer, how many classes to return for each image.
 
     Raises:
-        ValueError: If the model is no classifier, or does not say its image size, how images are
-            normalised, or whether it returns logits.
+        ValueError: If the model is not a classifier, or if its image size, normalisation or kind
+            of output (logits or probabilities) is unknown.
 
     Example:
 
@@ -37,15 +40,22 @@ class Classifier:
     >>> found.name(found.classes[0]), found.confidence[0]
     """
 
-    def __init__(self, model, image_size=None, *, batch_size=16, top=5):
-        if isinstance(model, str) or hasattr(model, "__fspath__"):
+    def __init__(
+        self,
+        model: keras.Model | Path,
+        image_size: int | tuple[int, int] | None = None,
+        *,
+        batch_size: int = 16,
+        top: int = 5,
+    ) -> None:
+        if isinstance(model, (str, os.PathLike)):
             model = load_model(model)
         if not isinstance(model, ClassifierProtocol):
             raise ValueError(
                 "A classifier is needed: a Keras model, or the path of one. "
                 f"Received: {getattr(model, 'name', model)!r}, a {type(model).__name__}."
             )
-        shapes = model.input_shape, model.output_shape
+        shapes: tuple[Shape, Shape] = model.input_shape, model.output_shape
         if not (len(shapes[0]) == 4 and shapes[0][-1] == 3 and len(shapes[1]) == 2):
             raise ValueError(
                 "A classifier takes RGB images and returns a row of numbers for each. "
@@ -56,13 +66,13 @@ class Classifier:
         self.max_value = self.info.max_value
         self.image_size = self._check_size(image_size)
         self._preprocessing = known_preprocessing(model)
-        output_kind(model)  # or an error
+        output_kind(model)  # raises if it is unknown
         self.batch_size = batch_size
         self._batch_sizes = BatchSizes(model)
         self.top = min(top, shapes[1][-1])
 
-    def _check_size(self, image_size):
-        fixed = self.model.input_shape[1:3]
+    def _check_size(self, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
+        fixed: Shape = self.model.input_shape[1:3]
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
         size = image_size or (fixed if None not in fixed else self.info.image_size)
@@ -76,7 +86,8 @@ class Classifier:
                 f"{self.model.name} takes images of {fixed} only (height, width). "
                 f"Received: image_size={image_size!r}."
             )
-        return tuple(size)
+        height, width = size
+        return height, width
 
     def __call__(self, images: Any) -> list[Classes]:
         """Classifies images.
@@ -99,11 +110,11 @@ class Classifier:
             for found in self._predict(batch)
         ]
 
-    def _resize(self, image):
+    def _resize(self, image: Any) -> np.ndarray:
         picture = to_rgb(image, max_value=self.max_value)
         return self._preprocessing.resize_image(picture, self.image_size)
 
-    def _predict(self, pixels):
+    def _predict(self, pixels: Sequence[np.ndarray]) -> list[Classes]:
         batch = self._preprocessing.normalize(self._batch_sizes.fill(np.stack(pixels)))
         rows = to_probabilities(self.model, self.model.predict_on_batch(batch))
         rows = keras.ops.convert_to_numpy(rows)[: len(pixels)]

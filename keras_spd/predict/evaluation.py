@@ -1,36 +1,40 @@
-"""A detector's COCO scores on a data set."""
+"""COCO scores of a detector on a data set."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from keras_spd.data.detection.dataset import require_boxes
+from keras_spd.data.detection.dataset import BoxedImage, DetectionData, require_boxes
 from keras_spd.detection.detector import standardize_image_size
-from keras_spd.detection.protocol import check_detector
+from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
-from keras_spd.metrics import evaluate_coco
+from keras_spd.metrics import COCOScores, evaluate_coco
 from keras_spd.predict.predictor import detect
+from keras_spd.predict.results import Detections
+from keras_spd.typing import Array
 
 
 def evaluate(
-    model,
-    data,
-    image_size=None,
+    model: DetectorProtocol,
+    data: DetectionData,
+    image_size: int | tuple[int, int] | None = None,
     *,
-    batch_size=16,
-    confidence_threshold=0.001,
-    iou_threshold=0.65,
-    max_detections=300,
-):
-    """Scores a detector with pycocotools. Every image counts, also one without a detection.
+    batch_size: int = 16,
+    confidence_threshold: float = 0.001,
+    iou_threshold: float = 0.65,
+    max_detections: int = 300,
+) -> COCOScores:
+    """Scores a detector with pycocotools on all images, including those without detections.
 
-    Images of similar shape share a batch, which is no larger than they need ("rectangular"). As in
-    the authors' evaluation, a box counts for each class that is confident enough for it; a
-    `Predictor` gives it the most confident one alone.
+    Images of similar shape share a batch with as little padding as they need ("rectangular"
+    batches). As in the authors' evaluation, a box counts for every class above the threshold; a
+    `Predictor` reports the most confident class only.
 
     Args:
         model: `Detector`.
-        data: `DetectionData`. Where it has no `max_value`, that of the model holds.
+        data: `DetectionData`. If it has no `max_value`, the model's is used.
         image_size: Integer or `(height, width)`, as in `keras_spd.Predictor`.
         batch_size: Integer.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
@@ -40,7 +44,7 @@ def evaluate(
         `keras_spd.metrics.COCOScores`.
 
     Raises:
-        ValueError: If the model has other classes than the data, or the data have no box.
+        ValueError: If the model and the data differ in their classes, or the data have no boxes.
 
     Example:
 
@@ -60,8 +64,15 @@ def evaluate(
     return evaluate_coco(data.to_coco(), detections, scales=scales)
 
 
-def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
-    """Finds objects in all images of a data set, which need no boxes.
+def predict_coco(
+    model: DetectorProtocol,
+    data: DetectionData,
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    batch_size: int = 16,
+    **thresholds: Any,
+) -> tuple[list[dict[str, Any]], dict[int, float]]:
+    """Finds objects in all images of a data set, with or without annotations.
 
     Args:
         model, data, image_size, batch_size: As in `evaluate`.
@@ -92,8 +103,10 @@ def predict_coco(model, data, image_size=None, *, batch_size=16, **thresholds):
     return results, scales
 
 
-def _batches(data, size, batch_size, model):
-    """Yields images of similar shape together, without the margins that they do not need."""
+def _batches(
+    data: DetectionData, size: tuple[int, int], batch_size: int, model: DetectorProtocol
+) -> Iterator[tuple[list[BoxedImage], Array, list[Letterbox]]]:
+    """Yields images of similar shape together, with as little padding as they need."""
     ordered = sorted(data.images, key=lambda image: image.size_hw[0] / image.size_hw[1])
     for start in range(0, len(ordered), batch_size):
         images = ordered[start : start + batch_size]
@@ -106,7 +119,7 @@ def _batches(data, size, batch_size, model):
         yield images, np.stack(canvases), [fit for _, fit in boxed]
 
 
-def _to_coco(image_id, found, category_ids):
+def _to_coco(image_id: int, found: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     results = []
     for (x1, y1, x2, y2), confidence, label in zip(
         found.boxes.tolist(), found.confidence.tolist(), found.classes.tolist(), strict=True

@@ -6,8 +6,11 @@ import logging
 import pathlib
 import re
 import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from keras_spd.detection.protocol import DetectorProtocol
 from keras_spd.export.tflite_models import load_tflite
@@ -19,13 +22,22 @@ from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.predictor import Predictor
 from keras_spd.predict.result_files import ResultFiles
+from keras_spd.predict.results import Classes, Detections
+from keras_spd.typing import Path
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10
+_Item = TypeVar("_Item")
 
 
-def load_predictor(weights, image_size=None, *, batch_size=16, **detector_options):
-    """Loads a trained model, and returns what predicts with it.
+def load_predictor(
+    weights: Path,
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    batch_size: int = 16,
+    **detector_options: Any,
+) -> Predictor | Classifier:
+    """Loads a trained model for prediction.
 
     Args:
         weights: Path of a `.keras` file, or of a `.tflite` file of `keras-spd export` or of a YOLO
@@ -34,10 +46,10 @@ def load_predictor(weights, image_size=None, *, batch_size=16, **detector_option
         **detector_options: Other arguments of `Predictor`; `None` for their defaults.
 
     Returns:
-        `Predictor` of a detector, else `Classifier`.
+        `Predictor` for a detector, `Classifier` for a classifier.
 
     Raises:
-        ValueError: If the model is neither, or a classifier got options of detectors.
+        ValueError: If the model is neither, or is a classifier and got options for detectors.
     """
     if pathlib.Path(weights).suffix == ".tflite":
         model = load_tflite(weights)
@@ -51,12 +63,12 @@ def load_predictor(weights, image_size=None, *, batch_size=16, **detector_option
     return Classifier(model, image_size, batch_size=batch_size)
 
 
-def find_sources(arguments):
+def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
     """Finds image and video files.
 
     Args:
-        arguments: Iterable of files, of folders, which are searched with their subfolders, and of
-            glob patterns (`"photos/*.jpg"`, `"photos/**/*.png"`).
+        arguments: Iterable of files, folders (searched recursively) and glob patterns
+            (`"photos/*.jpg"`, `"photos/**/*.png"`).
 
     Returns:
         List of `pathlib.Path`, in the order of the arguments.
@@ -70,7 +82,7 @@ def find_sources(arguments):
         if path.is_file():
             sources.append(path)
             continue
-        if not argument:  # of a shell's variable that is not set; it would be this folder
+        if not argument:  # such as a shell variable that is not set; it would mean this folder
             raise ValueError(
                 "A file, folder or pattern is empty. To predict this folder, give `.`."
             )
@@ -86,14 +98,14 @@ def find_sources(arguments):
     return sources
 
 
-def _is_known(path):
+def _is_known(path: pathlib.Path) -> bool:
     return (path.suffix.lower() in SUFFIXES or video.is_video(path)) and path.is_file()
 
 
-def name_pictures(sources):
+def name_pictures(sources: Sequence[Path]) -> list[str]:
     """Returns a name for the results of each file, without an ending: `00012_spur_board`.
 
-    It is made of the file's number, its folder, if they are in several, and its own name.
+    The name has the file's number, its folder if there are several folders, and its own name.
 
     Args:
         sources: List of paths.
@@ -106,8 +118,8 @@ def name_pictures(sources):
     ]
 
 
-def _warn_of_others(output, names):
-    """Warns of pictures and videos of an earlier run, which stay as they are."""
+def _warn_of_others(output: pathlib.Path, names: Collection[str]) -> None:
+    """Warns of pictures and videos of an earlier run, which are kept."""
     others = [
         path.name
         for path in sorted(output.iterdir())
@@ -123,22 +135,29 @@ def _warn_of_others(output, names):
         )
 
 
-def predict_files(predictor, sources, output, *, webcam=None, say=_log.info):
-    """Predicts files, and writes pictures, a JSON and a CSV file as it goes.
+def predict_files(
+    predictor: Predictor | Classifier,
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    webcam: int | None = None,
+    say: Callable[[str], Any] = _log.info,
+) -> int:
+    """Predicts files and writes pictures, a JSON file and a CSV file.
 
-    Memory holds one batch of images; of a video, one batch of frames. In tiles, one image.
+    Memory holds one batch of images or video frames, and with tiles one image.
 
     Args:
         predictor: `Predictor` or `Classifier`.
         sources: List of paths of images and videos, as `find_sources` returns them.
-        output: Path of the folder to write to. It gets a picture of each image and an `.mp4` of
-            each video, drawn on, and `detections.json` and `.csv` (of a classifier,
-            `classes.json` and `.csv`). Pictures of an earlier run stay there, which a warning says.
-        webcam: Integer, a camera to predict after the files, until the program is interrupted.
-        say: Function that takes a line of text for each image.
+        output: Path of the output folder. It gets an annotated copy of each image (`.png`) and
+            video (`.mp4`), and `detections.json` and `.csv` (for a classifier, `classes.json` and
+            `.csv`). Pictures of an earlier run are kept, with a warning.
+        webcam: Integer, a camera to read after the files, until the program is interrupted.
+        say: Function that is called with a line of text for each image.
 
     Returns:
-        Integer, how many files could not be read; a warning has named each.
+        Integer, how many files could not be read; each is named in a warning.
 
     Example:
 
@@ -169,22 +188,31 @@ def predict_files(predictor, sources, output, *, webcam=None, say=_log.info):
 class _Run:
     """One call of `predict_files`."""
 
-    def __init__(self, predictor, output, results, say):
+    def __init__(
+        self,
+        predictor: Predictor | Classifier,
+        output: pathlib.Path,
+        results: ResultFiles,
+        say: Callable[[str], Any],
+    ) -> None:
         self.predictor, self.output, self.results, self.say = predictor, output, results, say
         is_detector = isinstance(predictor, Predictor)
-        self.draw = draw_detections if is_detector else draw_classes
+        self.draw: Callable[[Any, Any], Image.Image] = (
+            draw_detections if is_detector else draw_classes
+        )
         # In tiles, one large image at a time.
-        self.step = 1 if is_detector and predictor.tile is not None else predictor.batch_size
+        has_tiles = isinstance(predictor, Predictor) and predictor.tile is not None
+        self.step = 1 if has_tiles else predictor.batch_size
         self.problems = 0
 
-    def images(self, batch):
+    def images(self, batch: Iterable[tuple[str, Path]]) -> None:
         read = []
         for name, path in batch:
             try:
                 read.append((name, path, to_rgb(path, max_value=self.predictor.max_value)))
             except ImageError as error:
                 self._problem(error)
-        found = self.predictor([picture for _, _, picture in read])
+        found: Sequence[Detections | Classes] = self.predictor([picture for _, _, picture in read])
         for (name, path, picture), result in zip(read, found, strict=True):
             with whole_file(self.output / f"{name}.png") as unfinished:
                 self.draw(picture, result).save(unfinished)
@@ -192,17 +220,19 @@ class _Run:
             self.say(f"{path}: {result}")
         self.results.flush()
 
-    def video(self, name, path, frames):
+    def video(self, name: str, path: Path, frames: Iterable[video.Frame]) -> None:
         source = {"video": str(path), "picture": f"{name}.mp4"}
         count, said = 0, time.monotonic()
         try:
             with video.VideoWriter(self.output / f"{name}.mp4") as writer:
                 for batch in _batches(frames, self.step):
-                    found = self.predictor([frame.pixels for frame in batch])
+                    found: Sequence[Detections | Classes] = self.predictor(
+                        [frame.pixels for frame in batch]
+                    )
                     for frame, result in zip(batch, found, strict=True):
                         writer.write(np.asarray(self.draw(frame.pixels, result)), frame.time)
-                        place = {"frame": frame.index, "time": round(frame.time, 4)}
-                        self.results.add(source | place, result)
+                        moment = {"frame": frame.index, "time": round(frame.time, 4)}
+                        self.results.add(source | moment, result)
                     self.results.flush()
                     count += len(batch)
                     if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
@@ -213,13 +243,13 @@ class _Run:
         if count:
             self.say(f"{path}: {count} frames")
 
-    def _problem(self, error):
+    def _problem(self, error: Exception) -> None:
         _log.warning("%s", error)
         self.problems += 1
 
 
-def _batches(items, size):
-    """Yields lists of `size` items; before an error, those that came before it."""
+def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    """Yields lists of `size` items; a `VideoError` is raised after the items before it."""
     batch = []
     try:
         for item in items:

@@ -1,21 +1,27 @@
-"""Trained models from files, and from the package by their names."""
+"""Loads trained models from files, or by name from the package."""
 
 import pathlib
+from collections.abc import Iterable
+
+import keras
 
 from keras_spd import applications, registered  # noqa: F401 (classes in files)
 from keras_spd.detection.protocol import DetectorProtocol
 from keras_spd.export.tflite_models import load_tflite
+from keras_spd.typing import Path
 from keras_spd.weights import list_models
 from keras_spd.weights.keras_file import load_keras_file
 
 
-def load_model(path):
-    """Loads a model from a `.keras` or PyTorch file, or trained weights of the package by name.
+def load_model(path: Path) -> keras.Model:
+    """Loads a model from a file, or a pretrained one by name.
 
-    `.pt`, `.pth` and `.safetensors` are those that `load_reference_model` reads.
+    Args:
+        path: Path of a `.keras` file, or of a `.pt`, `.pth` or `.safetensors` file that
+            `load_reference_model` reads; or a name of `keras_spd.list_models`.
 
     Raises:
-        ValueError: If there are none, or several, or the file cannot be loaded; it names the file.
+        ValueError: If the file cannot be loaded, or is missing; the message names it.
     """
     presets = [preset for preset in list_models() if preset.name == str(path)]
     if len(presets) == 1:
@@ -43,26 +49,26 @@ def load_model(path):
     return load_keras_file(path)
 
 
-def load_models(paths):
+def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
     """Loads models as `load_model` does, and names them.
 
     Returns:
-        `{name: model}`: names are file names, for a `model.keras` that of its folder; or the whole
-        paths, where these names are the same.
+        `{name: model}`. A model is named after its file, or after its folder if the file is
+        called `model.keras`. If two names are equal, all are full paths.
 
     Raises:
-        ValueError: If one cannot be loaded, or the same path comes twice.
+        ValueError: If a model cannot be loaded, or a path is listed twice.
     """
-    paths = [pathlib.Path(path) for path in paths]
-    if len(set(paths)) < len(paths):
-        raise ValueError(f"The same model comes twice: {', '.join(map(str, paths))}.")
-    names = [(path.stem == "model" and path.parent.name) or path.stem for path in paths]
+    files = [pathlib.Path(path) for path in paths]
+    if len(set(files)) < len(files):
+        raise ValueError(f"The same model comes twice: {', '.join(map(str, files))}.")
+    names = [(file.stem == "model" and file.parent.name) or file.stem for file in files]
     if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
-    return dict(zip(names, map(load_model, paths), strict=True))
+        names = [str(file) for file in files]
+    return dict(zip(names, map(load_model, files), strict=True))
 
 
-def load_detector(path):
+def load_detector(path: Path) -> DetectorProtocol:
     """Loads a detector as `load_model` does, or from a `.tflite` file as `load_tflite` does."""
     model = (load_tflite if pathlib.Path(path).suffix == ".tflite" else load_model)(path)
     if not isinstance(model, DetectorProtocol):

@@ -1,20 +1,25 @@
-"""Images of any size in, boxes in their pixels out."""
+"""Detection on images of any size, with boxes in pixels of the original image."""
 
 import dataclasses
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from keras_spd.boxes import convert_boxes
+from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.detector import standardize_image_size
-from keras_spd.detection.protocol import check_detector
+from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
-from keras_spd.images.geometry import letterbox
+from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import to_rgb
 from keras_spd.predict import tiles
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
+from keras_spd.typing import Array, Path
 
 
 class Predictor:
@@ -27,18 +32,18 @@ class Predictor:
             at, or to 640.
         batch_size: Integer.
         tile: Integer or `(height, width)`: images larger than that are cut into overlapping tiles,
-            each of which is letterboxed to `image_size` (by default, the tile's own). The image
-            as a whole is looked at too, for what is larger than the overlap. `None` for no tiles.
-            Tiles show objects at their full size: the model must have been trained at that.
-        overlap: Share of a tile that the next one covers too. Objects smaller than that are
-            whole in one of them.
+            each letterboxed to `image_size` (by default, the size of a tile). The whole image is
+            predicted too, for objects larger than the overlap. `None` for no tiles. Tiles show
+            objects at full resolution: train the model at the same scale.
+        overlap: Share of a tile that the next tile covers as well. Smaller objects are complete
+            in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
-            `None` for the model's. A `max_detections` that is passed holds for the image and for
-            each of its tiles; the model's holds for each tile alone.
-        multi_label: Boolean, whether an object may come once for each of several classes, as in
-            the authors' evaluation and in `keras_spd.evaluate`, where it raises the scores. By
-            default it comes once: of boxes of different classes that overlap by an IoU of more
-            than 0.7, the most confident stays.
+            `None` for the model's. A `max_detections` given here limits the image as well as each
+            tile; the model's own limits each tile only.
+        multi_label: Boolean, whether an object may be reported for several classes, as in the
+            authors' evaluation and in `keras_spd.evaluate`, where it raises the scores. By
+            default it is reported once: of boxes of different classes with an IoU above 0.7, the
+            most confident is kept.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -52,18 +57,18 @@ class Predictor:
 
     def __init__(
         self,
-        model,
-        image_size=None,
+        model: DetectorProtocol | Path,
+        image_size: int | tuple[int, int] | None = None,
         *,
-        batch_size=16,
-        tile=None,
-        overlap=0.2,
-        confidence_threshold=None,
-        iou_threshold=None,
-        max_detections=None,
-        multi_label=False,
-    ):
-        if isinstance(model, str) or hasattr(model, "__fspath__"):
+        batch_size: int = 16,
+        tile: int | tuple[int, int] | None = None,
+        overlap: float = 0.2,
+        confidence_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+        multi_label: bool = False,
+    ) -> None:
+        if isinstance(model, (str, os.PathLike)):
             model = load_detector(model)
         self.model = model = check_detector(model)
         self.max_value = model.info.max_value
@@ -74,7 +79,7 @@ class Predictor:
         self.multi_label = multi_label
         self.max_detections = max_detections
         self._batch_sizes = BatchSizes(model)
-        options = {
+        options: dict[str, Any] = {
             "confidence_threshold": confidence_threshold,
             "iou_threshold": iou_threshold,
             "max_detections": max_detections,
@@ -109,20 +114,17 @@ class Predictor:
             found = [one for batch in batches for one in self._predict(batch)]
         return found if self.multi_label else [one.with_one_class_each() for one in found]
 
-    def _prepare(self, image):
+    def _prepare(self, image: Any) -> tuple[Array, Letterbox]:
         return letterbox(to_rgb(image, max_value=self.max_value), self.image_size)
 
-    def _predict_tiles(self, pixels, tile):
-        """Finds objects in the tiles of one image, and in the whole of it.
-
-        Beside the image, memory holds one batch of tiles.
-        """
+    def _predict_tiles(self, pixels: Image.Image, tile: tuple[int, int]) -> Detections:
+        """Finds objects in one image and its tiles; one batch of tiles is in memory at a time."""
         size = pixels.size[::-1]
         found = self._predict([letterbox(pixels, self.image_size)])
         corners = tiles.tile_corners(size, tile, self.overlap)
         if len(corners) == 1:
             return found[0]
-        # What is smaller than the overlap is whole in a tile, and seen better there.
+        # Smaller objects are complete in a tile, at higher resolution.
         sides = found[0].boxes[:, 2:] - found[0].boxes[:, :2]
         large = (sides > self.overlap * np.array(tile[::-1])).any(axis=1)
         found = [found[0].select(large)]
@@ -137,8 +139,10 @@ class Predictor:
                 cut = tiles.is_cut(boxes, corner, tile, size)
                 seen.append(np.where(cut, tiles.CUT, tiles.IN_TILE))
         names = ("boxes", "confidence", "classes")
-        together = {name: np.concatenate([getattr(part, name) for part in found]) for name in names}
-        everything = dataclasses.replace(found[0], **together)
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in found]) for name in names
+        }
+        everything = dataclasses.replace(found[0], **arrays)
         kept = tiles.merge(
             everything.boxes,
             everything.confidence,
@@ -148,18 +152,20 @@ class Predictor:
         )
         return everything.select(kept[: self.max_detections])
 
-    def _predict(self, boxed):
+    def _predict(self, boxed: Sequence[tuple[Array, Letterbox]]) -> list[Detections]:
         canvases = self._batch_sizes.fill(np.stack([canvas for canvas, _ in boxed]))
         return detect(self.model, canvases, [fit for _, fit in boxed], self.decoder)
 
 
-def detect(model, images, letterboxes, decoder):
+def detect(
+    model: DetectorProtocol, images: Array, letterboxes: Iterable[Letterbox], decoder: Decoder
+) -> list[Detections]:
     """Runs a detector on one batch of letterboxed images.
 
     Args:
         model: `Detector`.
         images: Array of shape `(batch, height, width, 3)`, pixels 0..255.
-        letterboxes: `Letterbox` of each image; those behind the last are left out.
+        letterboxes: `Letterbox` of each image; further images, which fill the batch, are ignored.
         decoder: `Decoder`.
 
     Returns:
@@ -167,7 +173,7 @@ def detect(model, images, letterboxes, decoder):
     """
     if model.decoder != decoder:
         model.decoder = decoder
-    outputs = model.predict_on_batch(known_preprocessing(model).normalize(images))
+    outputs = dict(model.predict_on_batch(known_preprocessing(model).normalize(images)))
     if model.bounding_box_format != "xyxy":
         size = images.shape[1:3]
         outputs["boxes"] = convert_boxes(outputs["boxes"], model.bounding_box_format, "xyxy", size)
@@ -187,12 +193,14 @@ def detect(model, images, letterboxes, decoder):
     return found
 
 
-def _cut(pixels, corner, tile, size):
+def _cut(
+    pixels: Image.Image, corner: tuple[int, int], tile: tuple[int, int], size: tuple[int, int]
+) -> Image.Image:
     (top, left), (bottom, right) = corner, np.minimum(np.add(corner, tile), size).tolist()
     return pixels.crop((left, top, right, bottom))
 
 
-def _check_tile(tile):
+def _check_tile(tile: int | tuple[int, int]) -> tuple[int, int]:
     sides = (tile, tile) if isinstance(tile, int) else tuple(tile)
     if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
         raise ValueError(f"`tile` must be one or two positive integers. Received: tile={tile!r}.")

@@ -1,4 +1,4 @@
-"""What was found as JSON and CSV files, written as it is found."""
+"""JSON and CSV files of results, written while prediction runs."""
 
 import contextlib
 import csv
@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from keras_spd.files import whole_file
 from keras_spd.predict.results import Classes, Detections
@@ -15,10 +15,10 @@ _BOX = ("x1", "y1", "x2", "y2")
 
 
 class ResultFiles(contextlib.AbstractContextManager):
-    """Writes `NAME.json`, a list of images, and `NAME.csv`, a line for each thing found.
+    """Writes `NAME.json`, a list of images, and `NAME.csv`, a row for each result.
 
-    They take the place of an earlier run's when they are whole. Both hold what was added when an
-    error ends the program, and what was flushed when the disk is full.
+    They replace the files of an earlier run once they are complete. After an error, both hold
+    everything added so far; on a full disk, everything up to the last flush.
 
     Args:
         folder: Path of an existing folder.
@@ -44,7 +44,7 @@ class ResultFiles(contextlib.AbstractContextManager):
         self._separator = "\n"
         self._flushed = {self._json: 0, self._csv: 0}
 
-    def _open(self, path):
+    def _open(self, path: pathlib.Path) -> TextIO:
         unfinished = self._files.enter_context(whole_file(path))
         return open(unfinished, "w", encoding="utf-8", newline="")
 
@@ -52,22 +52,22 @@ class ResultFiles(contextlib.AbstractContextManager):
         """Adds an image or a frame.
 
         Args:
-            source: Dictionary with its `image`; or with its `video`, `frame` and `time`. What
-                else is in it goes into the JSON file.
+            source: Dictionary with `image`, or with `video`, `frame` and `time`. Other entries
+                are written to the JSON file only.
             found: `Detections` or `Classes`.
         """
         entries = found.to_json()
         entry = json.dumps({**source, self._name: entries}, ensure_ascii=False)
         self._json.write(self._separator + entry)
         self._separator = ",\n"
-        place = {"file": source.get("image", source.get("video"))}
-        place |= {key: source[key] for key in ("frame", "time") if key in source}
-        for entry in entries:
-            box = dict(zip(_BOX, entry.pop("box", ()), strict=False))
-            self._table.writerow(place | box | entry)
+        origin = {"file": source.get("image", source.get("video"))}
+        origin |= {key: source[key] for key in ("frame", "time") if key in source}
+        for result in entries:
+            box = dict(zip(_BOX, result.pop("box", ()), strict=False))
+            self._table.writerow(origin | box | result)
 
     def flush(self) -> None:
-        """Brings everything added so far to the disk."""
+        """Writes everything added so far to disk."""
         for file in self._flushed:
             file.flush()
             self._flushed[file] = os.fstat(file.fileno()).st_size
@@ -80,11 +80,13 @@ class ResultFiles(contextlib.AbstractContextManager):
             self._files.__exit__(type(full), full, full.__traceback__)
             raise
         if kind is not None and self._separator == "\n":
-            self._files.__exit__(kind, error, traceback)  # nothing was found: others may stay
+            self._files.__exit__(
+                kind, error, traceback
+            )  # nothing was added: keep the earlier files
         self._files.close()
 
-    def _close(self, file, ending):
-        """Ends a file; on a full disk, behind what was flushed."""
+    def _close(self, file: TextIO, ending: str) -> None:
+        """Writes the end of a file; on a full disk, right after the last flush."""
         try:
             with file:
                 file.write(ending)

@@ -1,15 +1,17 @@
-"""What was found in one image."""
+"""The results for one image."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from keras_spd.boxes import intersection_over_union
 from keras_spd.images.geometry import Letterbox
+from keras_spd.typing import Array
 
-# IoU above which boxes of different classes are taken for one object. Detectors whose classes look
-# alike give such pairs at 0.74 and more, and none between that and 0.2 (24 images of DeepPCB, a
-# model after 110 epochs); of its true boxes no two of different classes overlap by more than 0.4.
+# IoU above which boxes of different classes count as one object. A detector trained for 110 epochs
+# on DeepPCB, whose classes look alike, gave such pairs at IoU >= 0.74 or <= 0.2 (24 images). True
+# boxes of different classes overlap by at most 0.4 there.
 _SAME_OBJECT = 0.7
 
 
@@ -22,7 +24,7 @@ class Detections:
         confidence: float32 array of shape `(detections,)`, the highest first.
         classes: Integer array of shape `(detections,)`.
         class_names: One name for each class of the model; `None` if it has none.
-        letterbox: `Letterbox`, how the image was put into the network.
+        letterbox: `Letterbox`, how the image was resized and padded for the network.
     """
 
     boxes: np.ndarray
@@ -31,14 +33,14 @@ class Detections:
     class_names: tuple[str, ...] | None
     letterbox: Letterbox
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.boxes)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{len(self)} object{'s' * (len(self) != 1)}"
 
-    def select(self, which):
-        """Returns those at some indices, or where a boolean array is true."""
+    def select(self, which: Array) -> "Detections":
+        """Returns the detections at some indices, or where a boolean array is true."""
         return dataclasses.replace(
             self,
             boxes=self.boxes[which],
@@ -46,11 +48,11 @@ class Detections:
             classes=self.classes[which],
         )
 
-    def with_one_class_each(self):
-        """Returns them without boxes that give an object a second class.
+    def with_one_class_each(self) -> "Detections":
+        """Returns the detections without boxes that give an object a second class.
 
-        Those are the boxes that overlap a more confident one of another class by an IoU of more
-        than 0.7, which suppression within the classes has left.
+        NMS within each class keeps them: they overlap a more confident box of another class with
+        an IoU above 0.7.
         """
         left = np.argsort(-self.confidence, kind="stable")
         kept = []
@@ -62,11 +64,11 @@ class Detections:
             left = left[~(same & (self.classes[left] != self.classes[best]))]
         return self.select(np.array(kept, int))
 
-    def name(self, label):
+    def name(self, label: int) -> str:
         """Returns the name of a class, or its number."""
         return self.class_names[label] if self.class_names else str(label)
 
-    def to_json(self):
+    def to_json(self) -> list[dict[str, Any]]:
         """Returns a list of dictionaries with `box`, `confidence`, `class` and `name`."""
         return [
             {
@@ -95,17 +97,17 @@ class Classes:
     classes: np.ndarray
     class_names: tuple[str, ...] | None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.classes)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return ", ".join(f"{found['name']} {found['confidence']:.2f}" for found in self.to_json())
 
-    def name(self, label):
+    def name(self, label: int) -> str:
         """Returns the name of a class, or its number."""
         return self.class_names[label] if self.class_names else str(label)
 
-    def to_json(self):
+    def to_json(self) -> list[dict[str, Any]]:
         """Returns a list of dictionaries with `confidence`, `class` and `name`."""
         return [
             {

@@ -1,29 +1,33 @@
-"""Large images in overlapping tiles, and one box for what several tiles have seen."""
+"""Cuts large images into overlapping tiles and merges the boxes found in them."""
 
 import math
 
 import numpy as np
 
 from keras_spd.boxes import area, intersection, intersection_over_union
+from keras_spd.detection.decoding import Decoder
+from keras_spd.typing import Array
 
-# A box that ends so near to the edge of a tile, as a share of its sides, may go on behind it.
+# A box that ends this close to the edge of a tile, as a share of its side, may be cut off.
 _EDGE = 0.01
 
 
-def check_overlap(overlap):
+def check_overlap(overlap: float) -> float:
     """Raises a `ValueError` unless `overlap` is a share below one half."""
     if not 0 <= overlap <= 0.5:
         raise ValueError(f"`overlap` must be between 0 and 0.5. Received: overlap={overlap!r}.")
     return overlap
 
 
-def tile_corners(size, tile, overlap):
+def tile_corners(
+    size: tuple[int, int], tile: tuple[int, int], overlap: float
+) -> list[tuple[int, int]]:
     """Returns the top left corners `(row, column)` of tiles that cover an image.
 
     Args:
         size: `(height, width)` of the image.
         tile: `(height, width)` of a tile.
-        overlap: Share of a tile that the next one covers too, at least.
+        overlap: Least share of a tile that the next tile covers as well.
 
     Example:
 
@@ -34,7 +38,7 @@ def tile_corners(size, tile, overlap):
     return [(row, column) for row in rows for column in columns]
 
 
-def _starts(side, part, overlap):
+def _starts(side: int, part: int, overlap: float) -> list[int]:
     if side <= part:
         return [0]
     step = part * (1 - overlap)
@@ -42,8 +46,10 @@ def _starts(side, part, overlap):
     return [round(index * (side - part) / (count - 1)) for index in range(count)]
 
 
-def is_cut(boxes, corner, tile, size):
-    """Tells which boxes end at an edge of their tile that is not an edge of the image.
+def is_cut(
+    boxes: Array, corner: tuple[int, int], tile: tuple[int, int], size: tuple[int, int]
+) -> Array:
+    """Returns which boxes end at an edge of their tile that is not an edge of the image.
 
     Args:
         boxes: Array `(boxes, 4)`, xyxy in pixels of the image.
@@ -62,14 +68,14 @@ def is_cut(boxes, corner, tile, size):
 IN_IMAGE, IN_TILE, CUT = range(3)
 
 
-def merge(boxes, confidence, classes, seen, decoder):
-    """Picks one box for each object that several tiles have seen.
+def merge(boxes: Array, confidence: Array, classes: Array, seen: Array, decoder: Decoder) -> Array:
+    """Keeps one box for each object that several tiles contain.
 
-    Boxes from the image as a whole, which are those of large objects, come first, then those that
-    are whole in a tile, then those that an edge has cut; of each, the most confident in front. A
-    box is dropped if one of its class (of any, if the decoder is class-agnostic) that came before
-    overlaps it by more than the decoder's `iou_threshold`, or, if it is cut, covers more than half
-    of it.
+    Boxes found in the whole image, those of large objects, have priority over boxes complete in a
+    tile, and those over boxes cut by an edge; within each group, the most confident comes first. A
+    box is dropped if a box of higher priority and of the same class (of any class, if the decoder
+    is class-agnostic) has an IoU above the decoder's `iou_threshold` with it. A cut box is also
+    dropped if such a box covers more than half of it.
 
     Args:
         boxes: Array `(boxes, 4)`, xyxy.
@@ -78,7 +84,7 @@ def merge(boxes, confidence, classes, seen, decoder):
         decoder: `Decoder`.
 
     Returns:
-        Indices of the boxes that stay, the most confident first.
+        Indices of the boxes to keep, the most confident first.
     """
     left = np.lexsort((-confidence, seen))
     kept = []

@@ -1,7 +1,9 @@
-"""What a conversion will do, layer by layer, before anything is done."""
+"""Lists what a conversion would do, layer by layer."""
 
 import dataclasses
 import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import keras
 
@@ -9,6 +11,10 @@ from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph, rules
 from keras_spd.surgery.cost import multiply_adds_at
+from keras_spd.typing import Shape
+
+Layers: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
+"""Which layers to convert: names, paths or a predicate; `None` for all."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,13 +22,13 @@ class Site:
     """A layer that strides or pools.
 
     Args:
-        path: Its name, behind those of the nested models it is in: `"encoder/conv1"`.
+        path: Its name after those of the nested models that contain it: `"encoder/conv1"`.
         layer: Name of its class.
-        becomes: What takes its place, or `None` if it stays.
-        note: Why it stays; or what should be known of the new layers.
-        exact: Whether the outputs stay the same.
+        becomes: The layers that replace it, or `None` if it is kept.
+        note: Why it is kept, or a remark on the new layers.
+        exact: Whether its outputs stay the same.
         parameters: Its parameters before and after.
-        multiply_adds: Those for one image, before and after; `None` where sizes are not known.
+        multiply_adds: Multiply-adds for one image, before and after; `None` if sizes are unknown.
     """
 
     path: str
@@ -36,11 +42,11 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What `to_spd` does to a model. Printed, it is a table.
+    """What `to_spd` does to a model. Prints as a table.
 
     Args:
         model: Name of the model.
-        sites: A `Site` for every layer that strides or pools, in the order of the network.
+        sites: A `Site` for every layer that strides or pools, in network order.
         parameters: Parameters of the whole model before and after.
     """
 
@@ -49,16 +55,16 @@ class Plan:
     parameters: tuple[int, int]
 
     @property
-    def converted(self):
+    def converted(self) -> tuple[Site, ...]:
         """The sites that are converted."""
         return tuple(site for site in self.sites if site.becomes)
 
     @property
-    def kept(self):
-        """The sites that stay as they are."""
+    def kept(self) -> tuple[Site, ...]:
+        """The sites that are kept."""
         return tuple(site for site in self.sites if not site.becomes)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rows = [("layer", "is", "becomes", "parameters", "multiply-adds", "note")]
         for site in self.sites:
             rows.append(
@@ -86,12 +92,20 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(model, *, layers=None, first_n=None, pooling="keep", depthwise="spd", input_shape=None):
-    """Lists what `to_spd` would do to a model, and changes nothing.
+def plan(
+    model: keras.Model,
+    *,
+    layers: Layers = None,
+    first_n: int | None = None,
+    pooling: str = "keep",
+    depthwise: str = "spd",
+    input_shape: Shape | None = None,
+) -> Plan:
+    """Lists what `to_spd` would do to a model, without changing it.
 
     Args:
         model, layers, first_n, pooling, depthwise, input_shape: As in `keras_spd.to_spd`.
-            Multiply-adds are known where the size of the image is.
+            Multiply-adds are listed if the image size is known.
 
     Returns:
         `Plan`. Print it.
@@ -111,10 +125,13 @@ def plan(model, *, layers=None, first_n=None, pooling="keep", depthwise="spd", i
     return make_plan(model, layers, first_n, rules.Options(pooling, depthwise))[0]
 
 
-def make_plan(model, layers, first_n, options):
+def make_plan(
+    model: keras.Model, layers: Layers, first_n: int | None, options: rules.Options
+) -> tuple[Plan, dict[int, rules.Replacement]]:
     """Returns the `Plan`, and `{id(layer): Replacement}` for the layers it converts."""
     chosen = _chooser(model, layers, first_n)
-    sites, replacements = [], {}
+    sites: list[Site] = []
+    replacements: dict[int, rules.Replacement] = {}
     for path, layer in graph.walk(model):
         reason = _stays_anyway(layer)
         if not rules.is_strided(layer) and reason is None:
@@ -130,16 +147,16 @@ def make_plan(model, layers, first_n, options):
                 if not callable(layers) and {path, layer.name} & _as_set(layers):
                     raise ValueError(f"`{path}` cannot be converted: {error}.") from None
                 reason = str(error)
-        if reason is None:
-            replacements[id(layer)] = replacement
-        else:
+        if reason is not None:
             replacement = None
+        if replacement is not None:
+            replacements[id(layer)] = replacement
         sites.append(
             Site(
                 path=path,
                 layer=type(layer).__name__,
                 becomes=replacement.name if replacement else None,
-                note=replacement.note if replacement else reason,
+                note=replacement.note if replacement else reason or "",
                 exact=replacement.exact if replacement else True,
                 parameters=(before, replacement.parameters if replacement else before),
                 multiply_adds=_multiply_adds(layer, kernel, replacement),
@@ -150,8 +167,8 @@ def make_plan(model, layers, first_n, options):
     return Plan(model.name, tuple(sites), (parameters, parameters + grown)), replacements
 
 
-def _stays_anyway(layer):
-    """Says why a layer that downsamples, but by no stride of its own, stays; `None` for others."""
+def _stays_anyway(layer: Any) -> str | None:
+    """Returns why a layer that downsamples without a stride of its own is kept, else `None`."""
     kind = type(layer).__name__
     if kind == "GetItem" and (steps := _steps(layer)):
         return f"a slice with steps {steps}, which skips pixels"
@@ -165,7 +182,7 @@ def _stays_anyway(layer):
     return None
 
 
-def _steps(operation):
+def _steps(operation: Any) -> list[int]:
     keys = [
         keras.tree.flatten((node.arguments.args[1:], node.arguments.kwargs))
         for node in keras_internals.calls(operation)
@@ -180,12 +197,16 @@ def _steps(operation):
     )
 
 
-def _chooser(model, layers, first_n):
-    """Returns a function that says why a layer is not chosen, and `None` if it is."""
+def _chooser(
+    model: keras.Model, layers: Layers, first_n: int | None
+) -> Callable[[str, Any], str | None]:
+    """Returns a function that says why a layer is not chosen, or `None` if it is."""
     if first_n is not None and (isinstance(first_n, bool) or not isinstance(first_n, int)):
         raise ValueError(f"`first_n` must be an integer. Received: first_n={first_n!r}.")
-    predicate = layers
-    if layers is not None and not callable(layers):
+    predicate: Callable[[Any], bool] | None = None
+    if callable(layers):
+        predicate = layers
+    elif layers is not None:
         names = _as_set(layers)
         strided = [(path, layer) for path, layer in graph.walk(model) if rules.is_strided(layer)]
         called = {id(layer): _names(path) for path, layer in strided}
@@ -196,12 +217,14 @@ def _chooser(model, layers, first_n):
                 f"are: {[path for path, _ in strided]}."
             )
 
-        def predicate(layer):
+        def is_named(layer: Any) -> bool:
             return bool(names & called[id(layer)])
+
+        predicate = is_named
 
     count = 0
 
-    def reason(path, layer):
+    def reason(path: str, layer: Any) -> str | None:
         nonlocal count
         if predicate is not None and not predicate(layer):
             return "not among `layers`"
@@ -211,17 +234,19 @@ def _chooser(model, layers, first_n):
     return reason
 
 
-def _as_set(names):
+def _as_set(names: str | Iterable[str] | None) -> set[str]:
     return {names} if isinstance(names, str) else set(names or ())
 
 
-def _names(path):
-    """What a layer may be called: its path, its name, and the models it is nested in."""
+def _names(path: str) -> set[str]:
+    """Returns the names of a layer: its path, its parts, and the models that contain it."""
     parts = path.split("/")
     return {path, *parts, *("/".join(parts[:end]) for end in range(1, len(parts)))}
 
 
-def _multiply_adds(layer, kernel, replacement):
+def _multiply_adds(
+    layer: Any, kernel: int, replacement: rules.Replacement | None
+) -> tuple[int, int] | None:
     positions = 0
     first = getattr(layer, "data_format", None) == "channels_first"
     for shape in graph.output_shapes(layer):
@@ -232,14 +257,14 @@ def _multiply_adds(layer, kernel, replacement):
     return positions * kernel, positions * (replacement.kernel if replacement else kernel)
 
 
-def _change(pair):
+def _change(pair: tuple[int, int] | None) -> str:
     if pair is None:
         return "?"
     before, after = map(_short, pair)
     return before if before == after else f"{before} -> {after}"
 
 
-def _short(number):
+def _short(number: int) -> str:
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}"

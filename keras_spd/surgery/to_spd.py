@@ -1,50 +1,51 @@
-"""Conversion of a network: SPD-Conv in place of strides, with what it has learned."""
+"""Converts a trained network: SPD-Conv in place of strides, with the same outputs."""
 
 import keras
 
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph, rules
-from keras_spd.surgery.plan import make_plan
+from keras_spd.surgery.plan import Layers, Plan, make_plan
+from keras_spd.typing import Shape
 
 
 def to_spd(
-    model,
+    model: keras.Model,
     *,
-    layers=None,
-    first_n=None,
-    pooling="keep",
-    depthwise="spd",
-    input_shape=None,
-):
-    """Replaces strided convolutions by SPD-Conv, and keeps what the model computes.
+    layers: Layers = None,
+    first_n: int | None = None,
+    pooling: str = "keep",
+    depthwise: str = "spd",
+    input_shape: Shape | None = None,
+) -> keras.Model:
+    """Replaces strided convolutions by SPD-Conv and keeps the outputs of the model.
 
-    A strided convolution becomes space-to-depth and a convolution without stride. Its kernel holds
-    the old taps, each at the phase of the pixel that it was for, and zeros: the converted network
-    computes what the original computed, and is free to learn more. Sizes that a stride does not
-    divide are aligned at run time (`PhaseAlignment`).
+    A strided convolution becomes space-to-depth and a convolution without stride. The new kernel
+    holds the old weights, each at the phase of the pixel it was applied to, and zeros: the
+    converted network computes the same outputs and can learn more. Sizes that the stride does not
+    divide are padded at run time (`PhaseAlignment`).
 
     Args:
         model: Functional or Sequential Keras model, with nested ones; or a
-            `keras_spd.applications.Detector`. It is left as it is.
+            `keras_spd.applications.Detector`. It is not changed.
         layers: Names of the layers to convert, their paths (`"encoder/conv1"`), or names of nested
-            models, for all in them; or a function from layer to boolean. All by default.
-        first_n: Integer: convert no more than the first so many of them.
-        pooling: What strided pooling becomes. `"keep"`: it stays. `"learned"`: an `SPDConv` that
-            starts at the average; in place of a maximum, it changes the outputs. `"exact"`:
-            `PhasePooling`, which pools at every pixel and keeps one phase of that: no window is
-            strided, but it costs 4 times as much and drops what a stride of 2 drops.
-        depthwise: `"spd"` converts depthwise and separable convolutions, which makes a TFLite
-            file slow; `"keep"` leaves them.
-        input_shape: `(height, width, channels)` of the new model, if other than the old one's.
+            models, for all layers in them; or a function from layer to boolean. Defaults to all.
+        first_n: Integer, convert only the first `first_n` of them.
+        pooling: What strided pooling becomes. `"keep"`: it is kept. `"learned"`: an `SPDConv`
+            that is initialised as an average; replacing a maximum changes the outputs. `"exact"`:
+            `PhasePooling`, which pools at every pixel and keeps one phase: no window is strided,
+            but it costs 4 times as much and drops as much as a stride of 2.
+        depthwise: `"spd"` converts depthwise and separable convolutions, which slows down TFLite
+            files; `"keep"` keeps them.
+        input_shape: `(height, width, channels)` of the new model; defaults to the old one's.
 
     Returns:
         An uncompiled model of the same class, with the same layer names, trainable flags, dtype
-        policies and regularisers, named `..._to_spd`. `keras_spd.surgery.plan` lists what was
-        done, and what stays and why.
+        policies and regularisers, named `..._to_spd`. `keras_spd.surgery.plan` lists what is
+        converted, and what is kept and why.
 
     Raises:
-        ValueError: If the model is not as described, a name in `layers` is unknown or that of a
-            layer that cannot be converted, or a layer's weights do not fit `input_shape`.
+        ValueError: If the model is not as described, a name in `layers` is unknown or its layer
+            cannot be converted, or a layer's weights do not fit `input_shape`.
 
     Example:
 
@@ -91,12 +92,12 @@ def with_network(detector: Detector, network: keras.Model, name: str | None = No
 
 
 def _converted_name(name: str) -> str:
-    """Returns the name of a converted model, which is no longer the original's."""
+    """Returns the name of a converted model."""
     return f"{name.removesuffix('_to_spd')}_to_spd"
 
 
-def _check(converted, plan):
-    """Looks for strides again: nothing may be left that the plan does not name."""
+def _check(converted: keras.Model, plan: Plan) -> None:
+    """Raises a `RuntimeError` if a strided layer is left that the plan does not list."""
     kept = {site.path for site in plan.kept}
     left = [path for path, layer in graph.walk(converted) if rules.is_strided(layer)]
     if missed := sorted(set(left) - kept):

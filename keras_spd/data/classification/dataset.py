@@ -139,7 +139,7 @@ def from_arrays(
     return ClassificationData(len(images), images.shape[1:], tuple(class_names), make_batches)
 
 
-def _check_pixels(images):
+def _check_pixels(images: np.ndarray) -> None:
     """Raises a `ValueError` unless an array holds pixels from 0 to 255."""
     if images.dtype == np.uint8:
         return

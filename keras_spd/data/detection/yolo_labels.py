@@ -1,40 +1,46 @@
-"""Which text file of boxes belongs to which image, in YOLO's layout of folders."""
+"""Finds the text file of each image in YOLO's folder layout."""
 
 import collections
 import difflib
 import os
 import pathlib
+from collections.abc import Sequence
 
 from keras_spd.data.problems import plural
+from keras_spd.typing import Path
 
 _SPLITS = ("images", "train", "val", "valid", "validation", "test")
 
 
 class NoLabelsError(ValueError):
-    """Images none of which has a text file."""
+    """None of the images has a text file."""
 
 
-def find_labels(images, folder=None, images_folder=None):
+def find_labels(
+    images: Sequence[pathlib.Path],
+    folder: pathlib.Path | None = None,
+    images_folder: pathlib.Path | None = None,
+) -> dict[pathlib.Path, pathlib.Path]:
     """Finds the text file of each image.
 
-    It is found by the image's own path: that of `.../images/train/a.jpg` is
-    `.../labels/train/a.txt`, or `a.txt` beside the image. With `images_folder`, that of
-    `images_folder/train/a.jpg` is `folder/train/a.txt`, and files outside of `folder` do not count.
-    File names alone decide only where no text file has such a path, the data are not laid out in
-    `images/` and `labels/`, and no name is there twice.
+    The path of the image decides: the text file of `.../images/train/a.jpg` is
+    `.../labels/train/a.txt`, or `a.txt` beside the image. With `images_folder`, the text file of
+    `images_folder/train/a.jpg` is `folder/train/a.txt`, and files outside `folder` are ignored.
+    File names are matched only if no text file is found by path, the data are not in `images/`
+    and `labels/`, and all names are unique.
 
     Args:
         images: List of paths.
-        folder: Folder that is read, or `None`.
-        images_folder: Folder of the images, where it was given beside a folder of labels.
+        folder: Folder of the data set, or `None`.
+        images_folder: Folder of the images, if `folder` holds labels only.
 
     Returns:
-        Dictionary from the path of an image to that of its text file; images without are left out.
+        Dictionary from image path to label path, without the images that have none.
     """
     found = {}
     for image in images:
         candidates = [expected_label(image), image.with_suffix(".txt")]
-        if images_folder is not None:
+        if folder is not None and images_folder is not None:
             candidates.insert(0, folder / image.relative_to(images_folder).with_suffix(".txt"))
             inside = folder.absolute()
             candidates = [file for file in candidates if file.absolute().is_relative_to(inside)]
@@ -46,22 +52,27 @@ def find_labels(images, folder=None, images_folder=None):
     return found
 
 
-def expected_label(image):
-    """Returns where the text file of an image belongs."""
+def expected_label(image: pathlib.Path) -> pathlib.Path:
+    """Returns the path where the text file of an image is expected."""
     root, rest = _at_images(image)
     return (root / "labels" / rest if root else image).with_suffix(".txt")
 
 
-def explain_missing(images, source, folder=None, images_folder=None):
-    """Returns what to say of images none of which has a text file.
+def explain_missing(
+    images: Sequence[pathlib.Path],
+    source: Path,
+    folder: pathlib.Path | None = None,
+    images_folder: pathlib.Path | None = None,
+) -> str:
+    """Returns the message for images none of which has a text file.
 
     Args:
         images: List of paths, at least one.
-        source: What was given to be read.
+        source: The data set as the user named it.
         folder, images_folder: As in `find_labels`.
     """
     image = images[0]
-    if images_folder is not None:
+    if folder is not None and images_folder is not None:
         places = [folder / image.relative_to(images_folder).with_suffix(".txt")]
     else:
         places = list(dict.fromkeys([expected_label(image), image.with_suffix(".txt")]))
@@ -85,7 +96,7 @@ def explain_missing(images, source, folder=None, images_folder=None):
     return " ".join(lines)
 
 
-def _folders_of_classes(images, folder):
+def _folders_of_classes(images: Sequence[pathlib.Path], folder: pathlib.Path | None) -> list[str]:
     """Returns the names of the folders of images, if they look like classes."""
     if folder is None or not all(image.is_relative_to(folder) for image in images):
         return []
@@ -96,7 +107,7 @@ def _folders_of_classes(images, folder):
     return sorted(names)
 
 
-def _at_images(image):
+def _at_images(image: pathlib.Path) -> tuple[pathlib.Path | None, pathlib.Path]:
     """Splits `root/images/rest` at the last `images`; the root is `None` if there is none."""
     for path in (image, image.absolute()):
         folders = path.parts[:-1]
@@ -106,7 +117,7 @@ def _at_images(image):
     return None, image
 
 
-def _has_place(image, folder):
+def _has_place(image: pathlib.Path, folder: pathlib.Path) -> bool:
     """Whether an image is in the folder's `images/`, or has a `labels/` beside its `images/`."""
     if image.is_relative_to(folder) and "images" in image.relative_to(folder).parts[:-1]:
         return True
@@ -114,7 +125,9 @@ def _has_place(image, folder):
     return root is not None and (root / "labels").is_dir()
 
 
-def _by_name(images, folder):
+def _by_name(
+    images: Sequence[pathlib.Path], folder: pathlib.Path
+) -> dict[pathlib.Path, pathlib.Path]:
     wanted = collections.Counter(image.stem for image in images)
     files = [file for file in sorted(folder.rglob("*.txt")) if file.stem in wanted]
     given = collections.Counter(file.stem for file in files)
