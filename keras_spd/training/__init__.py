@@ -1,4 +1,4 @@
-"""Training: recipes, and the one path from a recipe to a trained model."""
+"""Trains models from recipes."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A trained model for other classes: outputs of the same classes are kept, others start anew."""
+"""Adapts a trained model to other classes: outputs of equal classes are kept, others start anew."""
 
 import dataclasses
 import logging
@@ -28,23 +28,23 @@ _log = logging.getLogger(__name__)
 def with_classes(
     model: keras.Model, class_names: tuple[str, ...], class_map: Mapping[str, str] | None = None
 ) -> keras.Model:
-    """Returns a copy of a detector or classifier that has an output for each class.
+    """Copies a detector or classifier and gives the copy these classes.
 
-    Outputs of classes of the same name are kept, of a detector also boxes and objectness; outputs
-    of other classes start anew. If the model has no names, all are kept where the number of classes
-    is the same.
+    Outputs of classes with equal names keep their weights, and so do box and objectness of a
+    detector. Outputs of other classes start anew. If the model has no class names, all outputs are
+    kept if the number of classes is the same.
 
     Args:
-        model: `Detector`; or a functional or Sequential classifier whose outputs come from a dense
-            layer, with or without an activation behind it.
+        model: `Detector`; or a functional or Sequential classifier that ends in a dense layer, with
+            or without an activation after it.
         class_names: One name for each class.
-        class_map: `{class: class of the model}` where the names differ.
+        class_map: `{class: class of the model}` for names that differ.
 
     Returns:
         `Detector` or `ImageModel`.
 
     Raises:
-        ValueError: If the model is neither, or `class_map` names unknown classes.
+        ValueError: If the model's outputs cannot be changed, or `class_map` names unknown classes.
 
     Example:
 
@@ -64,9 +64,9 @@ def with_classes(
             model.name,
             describe_new(kept, len(class_names), class_names),
         )
-    as_it_is = former == len(class_names) and kept == {index: index for index in range(former)}
+    unchanged = former == len(class_names) and kept == {index: index for index in range(former)}
     if detects:
-        heads = {} if as_it_is else _heads(model, len(class_names))
+        heads = {} if unchanged else _heads(model, len(class_names))
         network = _rebuild(model.network, heads, 5, former, kept)
         nameless = with_network(model, model.network)
         nameless.info = dataclasses.replace(info, class_names=None)
@@ -74,7 +74,7 @@ def with_classes(
         copy.info = dataclasses.replace(info, class_names=class_names)
         return copy
     functional = keras.Model(model.inputs, model.outputs, name=model.name)
-    heads = {} if as_it_is else _classifier_head(functional, len(class_names))
+    heads = {} if unchanged else _classifier_head(functional, len(class_names))
     copy = _rebuild(functional, heads, 0, former, kept)
     return ImageModel(
         copy.inputs,
@@ -86,13 +86,13 @@ def with_classes(
 
 
 def _heads(model: Detector, num_classes: int) -> dict[Any, tuple[Any, int]]:
-    """Returns `{head: (new one, number of anchors)}`."""
+    """Returns `{head: (new head, number of anchors)}`."""
     connections, heads = graph.Connections(model.network), {}
     for level, tensor in model.network.output.items():
         head = connections.producer(keras_internals.origin(tensor)[0])
         if not isinstance(head, keras.layers.Conv2D):
             raise ValueError(
-                f"The outputs of `{model.name}` at {level} do not come from a convolution, so that "
+                f"The outputs of `{model.name}` at {level} do not come from a convolution, so "
                 f"its classes cannot be changed. It has {model.num_classes}, and the data "
                 f"{num_classes}."
             )
@@ -110,9 +110,9 @@ def _classifier_head(model: keras.Model, num_classes: int) -> dict[Any, tuple[An
         layer = connections.producer(layer)
     if not isinstance(layer, keras.layers.Dense):
         raise ValueError(
-            f"The outputs of `{model.name}` do not come from a dense layer, so that its classes "
-            f"cannot be changed. It has {model.output_shape[-1]}, and the data {num_classes}. Put "
-            f"a `keras.layers.Dense({num_classes})` in the place of its last layers."
+            f"The outputs of `{model.name}` do not come from a dense layer, so its classes "
+            f"cannot be changed. It has {model.output_shape[-1]}, and the data {num_classes}. "
+            f"Replace its last layers by a `keras.layers.Dense({num_classes})`."
         )
     return {layer: (type(layer).from_config({**layer.get_config(), "units": num_classes}), 1)}
 
@@ -124,7 +124,7 @@ def _rebuild(
     former: int,
     kept: Mapping[int, int],
 ) -> keras.Model:
-    """Returns a copy of a network with new heads, and what they keep of the old ones."""
+    """Copies a network with new heads, which keep the outputs of classes in `kept`."""
     copy = graph.rebuild(network, {id(head): [new] for head, (new, _) in heads.items()})
     for head, (new, anchors) in heads.items():
         for ours, theirs in zip(new.variables, head.variables, strict=True):

@@ -1,4 +1,4 @@
-"""What training needs to know of classifiers."""
+"""The training task for classifiers: model, data, loss and score."""
 
 import dataclasses
 import logging
@@ -37,8 +37,8 @@ class ClassificationTask:
 
     Args:
         recipe: `ClassificationRecipe`.
-        train_data, test_data: `ClassificationData`, or `None` for the recipe's.
-        given: Classifier to train, or `None` for the network that the recipe names.
+        train_data, test_data: `ClassificationData`, or `None` for the recipe's data.
+        given: Classifier to train, or `None` for the network in the recipe.
     """
 
     best_by = "val_accuracy"
@@ -55,9 +55,9 @@ class ClassificationTask:
             self._check_name()
         elif not _is_classifier(given):
             raise ValueError(
-                "A recipe for classification trains a model from images to a row of numbers for "
-                f"each. Received: {recipe.model.name}, the {type(given).__name__} {given.name!r}. "
-                "For a detector take a recipe for detection."
+                "A recipe for classification trains a model with one row of outputs per image. "
+                f"Received: {recipe.model.name}, the {type(given).__name__} {given.name!r}. "
+                "For a detector, use a recipe for detection."
             )
         self.train_data = train_data or self._read(recipe.data.train)
         self.test_data = test_data or self._read(recipe.data.test, self.train_data)
@@ -80,7 +80,7 @@ class ClassificationTask:
         check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
 
     def _find_normalization(self) -> dict[str, Any]:
-        """Returns the fields of `Preprocessing` that say how pixels are normalised."""
+        """Returns the arguments of `Preprocessing` for normalisation."""
         statistics = {"statistics": applications.get_statistics(self.recipe.data.statistics)}
         if self._given is None:
             return statistics
@@ -88,8 +88,8 @@ class ClassificationTask:
         if known.is_known:
             return {"statistics": known.statistics, "input_range": known.input_range}
         _log.warning(
-            "`%s` does not say how its images are normalised. They are by `data.statistics`, %r. "
-            "If it was trained otherwise, say it with `keras_spd.applications.ModelInfo`.",
+            "`%s` does not say how its images are normalised. `data.statistics`, %r, is used. "
+            "If it was trained otherwise, set its `keras_spd.applications.ModelInfo`.",
             self._given.name,
             self.recipe.data.statistics,
         )
@@ -114,7 +114,7 @@ class ClassificationTask:
             raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
 
     def _own_size(self) -> tuple[int, int] | None:
-        """Returns the `(height, width)` of a given model, if it has one."""
+        """Returns the `(height, width)` that a given model takes, or `None`."""
         if self._given is None:
             return None
         size = self._given.input_shape[1:3]
@@ -126,8 +126,8 @@ class ClassificationTask:
         steps = recipe.epochs * self.train_data.steps_per_epoch(recipe.batch_size)
         if steps < _ENOUGH_STEPS:
             _log.warning(
-                "%d epochs of %d images in batches of %d are only %d steps. A network that learns "
-                "from nothing needs some hundreds: `--recipe few_images`, or smaller batches at a "
+                "%d epochs of %d images in batches of %d are only %d steps. From random weights a "
+                "network needs some hundreds: `--recipe few_images`, or smaller batches at a "
                 "lower rate (`--batch-size 32 --set optimizer.learning_rate=0.01`), or `--epochs`.",
                 recipe.epochs,
                 images,
@@ -183,8 +183,8 @@ class ClassificationTask:
             soft_labels=self._soft_labels,
         )
 
-    def shown(self, first_epoch: int) -> tuple[Array, None, Array]:
-        """Returns augmented pixels of one batch, no boxes, and labels."""
+    def preview(self, first_epoch: int) -> tuple[Array, None, Array]:
+        """Returns augmented images of one batch, `None` in place of boxes, and labels."""
         batches = self.train_data.batches(
             16,
             shuffle=True,
@@ -225,7 +225,7 @@ def _is_classifier(model: keras.Model) -> bool:
 
 
 class _Validate(keras.callbacks.Callback):
-    """Evaluates at the end of every epoch, as `fit` would, on one device."""
+    """Evaluates on one device after every epoch, as `fit` would."""
 
     def __init__(self, batches: Any, twin: keras.Model | None) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Copies of a model in another precision: to train, to score on one device, and to keep."""
+"""Copies a model to another precision."""
 
 import keras
 
@@ -9,10 +9,9 @@ from keras_spd.surgery.to_spd import with_network
 
 
 def copy_model(model: keras.Model, precision: str) -> keras.Model:
-    """Returns a copy of a float32 model, with its weights, that computes in another precision.
+    """Copies a float32 model, with its weights, to compute in another precision.
 
-    Weights and the layers that return the model's outputs stay float32, as Keras' guide to mixed
-    precision advises.
+    The weights and the output layers stay float32, as Keras' guide to mixed precision advises.
 
     Args:
         model: `Detector`, functional or Sequential model.

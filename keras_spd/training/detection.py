@@ -1,4 +1,4 @@
-"""What training needs to know of detectors."""
+"""The training task for detectors: model, data, loss and score."""
 
 import dataclasses
 import logging
@@ -35,8 +35,8 @@ class DetectionTask:
 
     Args:
         recipe: `DetectionRecipe`.
-        train_data, test_data: `DetectionData`, or `None` for the recipe's.
-        given: `Detector` to train, or `None` for the network that the recipe names.
+        train_data, test_data: `DetectionData`, or `None` for the recipe's data.
+        given: `Detector` to train, or `None` for the network in the recipe.
     """
 
     best_by = "val_AP"
@@ -54,8 +54,8 @@ class DetectionTask:
         elif not isinstance(given, applications.Detector):
             raise ValueError(
                 "A recipe for detection trains a `keras_spd.applications.Detector`. Received: "
-                f"{recipe.model.name}, the {type(given).__name__} {given.name!r}. For a classifier "
-                "take a recipe for classification."
+                f"{recipe.model.name}, the {type(given).__name__} {given.name!r}. For a "
+                "classifier, use a recipe for classification."
             )
         self.train_data = train_data or self._read(recipe.data.train)
         require_boxes(self.train_data, "training data")
@@ -106,8 +106,8 @@ class DetectionTask:
         per_epoch = self.train_data.steps_per_epoch(self.recipe.batch_size)
         if per_epoch * self.recipe.epochs < _ENOUGH_STEPS:
             _log.warning(
-                "%d epochs of %d images are only %d steps. A detector that learns from nothing "
-                "needs some %d: `--epochs %d`.",
+                "%d epochs of %d images are only %d steps. From random weights a detector needs "
+                "about %d: `--epochs %d`.",
                 self.recipe.epochs,
                 self.train_data.num_images,
                 per_epoch * self.recipe.epochs,
@@ -117,7 +117,7 @@ class DetectionTask:
 
     def build(self) -> Detector:
         model = self._named() if self._given is None else self._from_given(self._given)
-        if self.anchors is not None:  # and not those of the weights
+        if self.anchors is not None:  # otherwise the anchors of the weights
             model.anchors = standardize_anchors(self.anchors, model.levels)
         model.single_class_logit = False  # the loss does not train it
         image_size = standardize_image_size(self.recipe.data.image_size, model)
@@ -144,8 +144,8 @@ class DetectionTask:
         fitted = self.anchors or {}
         if any(len(fitted[level]) != len(model.anchors[level]) for level in fitted):
             raise ValueError(
-                f"`fit_anchors` finds 3 anchors for each level, and `{model.name}` has others: "
-                f"{model.anchors}."
+                f"`fit_anchors` finds 3 anchors for each level, but `{model.name}` has a different "
+                f"number: {model.anchors}."
             )
         return model
 
@@ -193,8 +193,8 @@ class DetectionTask:
             epochs=self.recipe.epochs - first_epoch,
         )
 
-    def shown(self, first_epoch: int) -> tuple[Array, Array, Array]:
-        """Returns augmented pixels of one batch, their boxes and the classes of these."""
+    def preview(self, first_epoch: int) -> tuple[Array, Array, Array]:
+        """Returns augmented images of one batch, their boxes, and the classes of the boxes."""
         images, truth = next(iter(self._augmented_batches(first_epoch, "xyxy")))
         convert = keras.ops.convert_to_numpy
         return convert(images), convert(truth["boxes"]), convert(truth["classes"])
@@ -219,18 +219,18 @@ class DetectionTask:
 
 
 class COCOScore(keras.callbacks.Callback):
-    """Adds losses and COCO's AP on test data to the logs of `model.fit`, every few epochs.
+    """Evaluates on test data every few epochs and adds AP and losses to the logs of `model.fit`.
 
-    They are `val_AP`, `val_AP50`, `val_AP_small` and the losses, `val_loss` and its parts. The
-    logs of epochs without an evaluation are without them.
+    The logs get `val_AP`, `val_AP50`, `val_AP_small`, `val_loss` and the parts of the loss. Logs of
+    epochs without an evaluation lack them.
 
     Args:
         test_data: `DetectionData` to score.
         image_size: `(height, width)` of the network's input.
         batch_size: Integer.
-        every: Integer: evaluates after as many epochs, and after the last one.
-        twin: The same network on one device, for training on several, where every device
-            would otherwise predict every image; `None` for the model itself.
+        every: Integer. Evaluates every so many epochs, and after the last one.
+        twin: The same network on one device, to evaluate while training runs on several: otherwise
+            every device would predict every image. `None` for the model itself.
 
     Example:
 

@@ -1,9 +1,9 @@
-"""Training on several devices and machines, by the means of the frameworks.
+"""Training on several devices and machines.
 
-On TensorFlow `MirroredStrategy`, or `MultiWorkerMirroredStrategy` where the environment variable
-`TF_CONFIG` names several workers; on JAX `keras.distribution.DataParallel`. A batch of the recipe
-is split among the devices. Batch norms are synchronized and the positives of a detector counted
-over all devices, so the loss is that of one device.
+TensorFlow uses `MirroredStrategy`, or `MultiWorkerMirroredStrategy` if the environment variable
+`TF_CONFIG` names several workers. JAX uses `keras.distribution.DataParallel`. The recipe's batch is
+split among the devices. Batch norms are synchronized, and the positives of a detector are counted
+over all devices, so the loss is the same as on one device.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from keras_spd.typing import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Distribution:
-    """Where a model is trained.
+    """The devices that train a model.
 
     Args:
-        replicas: Integer, the number of devices that share a batch.
-        worker: Integer, the number of this process; worker 0 writes the run folder.
-        workers: Integer, the number of processes.
+        replicas: Number of devices that share a batch.
+        worker: Index of this process; worker 0 writes the run folder.
+        workers: Number of processes.
         strategy: `tf.distribute.Strategy`, `keras.distribution.DataParallel`, or `None`.
     """
 
@@ -48,8 +48,8 @@ class Distribution:
     def fit_scope(self) -> AbstractContextManager[Any]:
         """Returns the context of `fit`.
 
-        On TensorFlow the model knows its strategy, and variables that a callback of one worker
-        makes in its scope would keep the others waiting.
+        TensorFlow models know their strategy. They train outside its scope, because a variable that
+        a callback of one worker creates inside it makes the other workers wait forever.
         """
         return self.scope() if keras.backend.backend() == "jax" else contextlib.nullcontext()
 
@@ -57,16 +57,16 @@ class Distribution:
         """Raises a `ValueError` unless the batch can be split evenly."""
         if batch_size % self.replicas:
             raise ValueError(
-                f"`batch_size` is that of all devices together, and must be a multiple of their "
+                f"`batch_size` is the total over all devices, and must be a multiple of their "
                 f"number, {self.replicas}. Received: batch_size={batch_size}."
             )
 
     def prepare(self, model: keras.Model, batches: Iterable[Any]) -> None:
-        """Makes a compiled model compute on several devices what it computes on one.
+        """Makes a compiled model compute the same on several devices as on one.
 
         Args:
             model: Compiled Keras model, built in `scope`.
-            batches: Iterable of `(images, targets)` as the model will see them.
+            batches: Iterable of `(images, targets)`, as passed to `fit`.
         """
         if keras.backend.backend() != "tensorflow":
             return
@@ -81,20 +81,20 @@ class Distribution:
 
 
 def distribute(devices: Any = None) -> Distribution:
-    """Meets the other workers, if there are any, and finds the devices.
+    """Finds the devices, and connects to the other workers, if any.
 
-    With several workers this must come before TensorFlow has computed anything.
+    With several workers, call this before TensorFlow computes anything.
 
     Args:
-        devices: `None` for one device, `"all"` for all of this machine, or a
-            `tf.distribute.Strategy` such as `TPUStrategy`. Under `TF_CONFIG` with several workers,
-            all devices of all workers in any case.
+        devices: `None` for one device, `"all"` for all devices of this machine, or a
+            `tf.distribute.Strategy` such as `TPUStrategy`. If `TF_CONFIG` names several workers,
+            all devices of all workers are used.
 
     Returns:
         `Distribution`.
 
     Raises:
-        ValueError: If `devices` is something else, or the backend cannot use several.
+        ValueError: If `devices` is invalid, or the backend cannot use several devices.
     """
     backend = keras.backend.backend()
     config = _worker_config()
@@ -136,9 +136,9 @@ def distribute(devices: Any = None) -> Distribution:
 
 @contextlib.contextmanager
 def on_one_device(model: keras.Model, twin: keras.Model | None) -> Iterator[keras.Model]:
-    """Yields what is to be evaluated: the model, or its twin on one device, with its weights.
+    """Yields the model to evaluate: the model itself, or its twin with the same weights.
 
-    Several devices cannot share a last batch of fewer images, and would each predict all images.
+    Several devices cannot split a last batch with fewer images, and would each predict all images.
 
     Args:
         model: Keras model in training.
@@ -157,7 +157,7 @@ def on_one_device(model: keras.Model, twin: keras.Model | None) -> Iterator[kera
 
 
 def _worker_config() -> dict[str, Any] | None:
-    """Returns what `TF_CONFIG` says, if it names several workers."""
+    """Returns the content of `TF_CONFIG` if it names several workers, else `None`."""
     text = os.environ.get("TF_CONFIG", "").strip()
     if not text:
         return None
@@ -178,10 +178,11 @@ def _worker_config() -> dict[str, Any] | None:
 
 
 def _prepare_for_workers(model: keras.Model, batch: Any) -> None:
-    """Works around what keeps Keras 3.15 from training under `MultiWorkerMirroredStrategy`.
+    """Works around two faults of Keras 3.15 under `MultiWorkerMirroredStrategy`.
 
-    `fit` builds the metrics from a batch that is spread over the workers, which fails: here they
-    are built before. And it averages the logs of the workers along an axis that scalars lack. See
+    `fit` fails to build the metrics from a batch that is spread over the workers, so they are built
+    here. It also averages the logs of the workers along an axis that scalars lack, so the steps
+    return logs with one. See
     https://github.com/keras-team/keras/issues/20585.
     """
     _build_metrics(model, batch)
@@ -191,10 +192,10 @@ def _prepare_for_workers(model: keras.Model, batch: Any) -> None:
 
 
 def _build_metrics(model: keras.Model, batch: Any) -> None:
-    """Makes the variables of loss, metrics and optimizer.
+    """Creates the variables of loss, metrics and optimizer.
 
-    `fit` leaves that to the first trace of its step, and TensorFlow traces a function that has
-    made variables once more, which doubles the time until the first step.
+    `fit` would create them in the first trace of its step. TensorFlow traces a function twice if
+    it creates variables, which doubles the time until the first step.
     """
     symbolic = keras.tree.map_structure(
         lambda array: keras.KerasTensor((None, *array.shape[1:]), array.dtype), batch

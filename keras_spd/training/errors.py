@@ -1,4 +1,4 @@
-"""What to do when a run fails."""
+"""Turns failures of a run into errors that say what to do."""
 
 import contextlib
 import errno
@@ -11,14 +11,14 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
-    """Turns a full disk, too large a batch and a lost worker into errors that say what to do.
+    """Explains three failures: a full disk, a batch too large for the memory, a lost worker.
 
     Args:
         folder: `RunFolder`.
-        batch_size: Integer, the recipe's.
+        batch_size: Batch size of the recipe.
 
     Raises:
-        ValueError: In their place.
+        ValueError: In place of these errors.
     """
     try:
         yield
@@ -30,15 +30,15 @@ def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
 
 def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
     if isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return f"The disk of {folder.path} is full ({error}). Make room on it."
-    # The names and words of TensorFlow, PyTorch, JAX and Python.
+        return f"The disk of {folder.path} is full ({error}). Make room."
+    # Names and messages of TensorFlow, PyTorch, JAX and Python.
     names = ("MemoryError", "OutOfMemoryError", "ResourceExhaustedError")
     words = str(error).lower()
     if type(error).__name__ in names or "resource_exhausted" in words or "out of memory" in words:
         return (
             f"A batch of {batch_size} images does not fit into the memory, or the data or the "
             "network do not. Lower `batch_size` (and the learning rate with it) or the image size, "
-            "or take a smaller network."
+            "or use a smaller network."
         )
     if "collective" in words and ("abort" in words or "unavailable" in words or "peer" in words):
         return (

@@ -1,4 +1,4 @@
-"""The one path from a recipe to a trained model, for classifiers and detectors."""
+"""Trains a classifier or detector as a recipe says."""
 
 import contextlib
 import importlib.util
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from keras_spd import registered  # noqa: F401 (classes in files)
+from keras_spd import registered  # noqa: F401 (registers classes of saved models)
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import whole_file, write_json
@@ -59,33 +59,33 @@ def train(
     """Trains a model as a recipe says, with `model.fit`.
 
     Args:
-        recipe: `Recipe`; or `None` to resume with the one in the run folder. To resume, it must be
-            that one.
-        run_folder: Path of the folder for logs, weights and results; see
-            `keras_spd/training/run_folder.py` for what is in it.
-        model: What is trained in place of the recipe's network: a `Detector` (converted by
-            `to_spd`, on a backbone of your own, ...) or a functional or Sequential classifier, or
-            the path of one, as `keras_spd.predict.load_model` reads it. It is copied. If the data
-            have other classes, outputs of classes of the same name are kept, and
-            `recipe.model.class_map` maps other names. The run folder keeps it in `start.keras`.
-        train_data: `ClassificationData` or `DetectionData` in place of the recipe's.
-        test_data: The same for the data that is scored.
-        resume: Boolean, whether to resume the run that was stopped in the same folder. The
-            schedule, the order of the data and the augmentation are those of an unbroken run.
-        devices: `None` for one device, `"all"` for all of this machine, or a
+        recipe: `Recipe`; or `None` to resume with the recipe in the run folder. A recipe given to
+            resume must equal that one.
+        run_folder: Path of the folder for logs, weights and results. Its files are listed in
+            `keras_spd/training/run_folder.py`.
+        model: Model to train in place of the recipe's network: a `Detector` (converted by `to_spd`,
+            on your own backbone, ...), a functional or Sequential classifier, or a path that
+            `keras_spd.predict.load_model` reads. The model is copied, and saved in the run folder
+            as `start.keras`. If the data has other classes, outputs of classes with equal names are
+            kept; `recipe.model.class_map` maps other names.
+        train_data: `ClassificationData` or `DetectionData` in place of the recipe's training data.
+        test_data: The same for the test data.
+        resume: Whether to resume a stopped run in the same folder. Schedule, order of the data and
+            augmentation are the same as in an uninterrupted run.
+        devices: `None` for one device, `"all"` for all devices of this machine, or a
             `tf.distribute.Strategy`, such as `TPUStrategy`. On several machines, start the same
-            training on each, with TensorFlow's variable `TF_CONFIG` naming them all, and a run
-            folder that all of them see; the first one writes it.
+            training on each of them. TensorFlow's variable `TF_CONFIG` must name them all, and all
+            must see the same run folder; the first one writes to it.
         verbose: As in `keras.Model.fit`.
 
     Returns:
-        The trained `ImageModel` or `Detector`, float32, with the weights of the best epoch; it is
-        also in `model.keras` in the run folder. `None` on workers other than the first.
+        The trained `ImageModel` or `Detector` in float32, with the weights of the best epoch. It is
+        also saved in the run folder as `model.keras`. `None` on workers other than the first.
 
     Raises:
-        ValueError: If the recipe names what does not exist, the folder already holds a run and
-            `resume` is false or the recipe another, another training writes to it, or the loss
-            is not a number.
+        ValueError: If the recipe names anything that does not exist; if the folder already holds a
+            run, and `resume` is false or the recipe differs; if another training is writing to it;
+            or if the loss becomes NaN.
 
     Example:
 
@@ -102,10 +102,10 @@ def train(
         recipe, model = name_given(recipe, model)
         recipe = _find_recipe(recipe, folder, resume)
         given = find_given(recipe, model, folder.start_model)
-        of_task = without_class_map(recipe) if folder.start_model.is_file() else recipe
+        task_recipe = without_class_map(recipe) if folder.start_model.is_file() else recipe
         distribution.check_batch_size(recipe.batch_size)
         stack.enter_context(explained(folder, recipe.batch_size))
-        task = _TASKS[recipe.task](of_task, train_data, test_data, given)
+        task = _TASKS[recipe.task](task_recipe, train_data, test_data, given)
         if distribution.is_chief:
             folder.start(recipe, resumed=resume and folder.state.is_file())
         keras.utils.set_random_seed(recipe.seed)
@@ -118,7 +118,7 @@ def train(
 
 
 def _find_recipe(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
-    """Returns the recipe of a run that starts or resumes."""
+    """Returns the recipe to use, and refuses one that contradicts the folder."""
     if folder.state.is_file() and not resume:
         raise ValueError(
             f"{folder.path} already holds a run. Resume it (`--resume`, or `resume=True`), or "
@@ -131,8 +131,8 @@ def _find_recipe(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Reci
         return recipe
     if recipe is not None and (differ := differences(stored, recipe)):
         raise ValueError(
-            f"A run resumes with the recipe it was started with, {folder.recipe}. The one given "
-            f"differs: {', '.join(differ)}. Give `None` for it, or another run folder."
+            f"A run resumes with the recipe it was started with, {folder.recipe}. The recipe given "
+            f"differs: {', '.join(differ)}. Pass `recipe=None`, or another run folder."
         )
     return stored
 
@@ -145,7 +145,7 @@ def _train(
     resume: bool,
     verbose: str | int,
 ) -> None:
-    """Fits a copy of the model `start`, from there or from the state in the folder."""
+    """Fits a copy of the model `start`, from its weights or from the state in the folder."""
     recipe = task.recipe
     steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
     resumes = resume and folder.state.is_file()
@@ -162,7 +162,7 @@ def _train(
         return
     if distribution.is_chief:
         folder.forget_epochs(first_epoch)
-        images, boxes, labels = task.shown(first_epoch)
+        images, boxes, labels = task.preview(first_epoch)
         names = task.train_data.class_names
         draw_training_images(
             images, boxes, folder.training_images, labels=labels, class_names=names
@@ -181,7 +181,7 @@ def _train(
 def _thaw(
     task: Task, model: keras.Model, frozen: Sequence[keras.layers.Layer], steps_per_epoch: int
 ) -> None:
-    """Makes frozen layers trainable again; the optimizer continues."""
+    """Makes frozen layers trainable again and keeps the optimizer's state."""
     for layer in frozen:
         layer.trainable = True
     former = model.optimizer
@@ -191,7 +191,7 @@ def _thaw(
 
 
 def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
-    """Loads, saves and scores the best weights of a run, and returns their model, in float32."""
+    """Saves and scores a float32 model with the best weights of a run, and returns it."""
     folder.load_best(trained)
     with whole_file(folder.model) as unfinished:
         trained.save(unfinished)
@@ -211,7 +211,7 @@ def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
 
 
 def build(task: Task) -> keras.Model:
-    """Builds a task's model, in float32."""
+    """Builds the model of a task in float32."""
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")
     try:
@@ -221,7 +221,7 @@ def build(task: Task) -> keras.Model:
 
 
 def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
-    """Returns the recipe's optimizer with its schedule."""
+    """Returns the optimizer of a recipe, with its schedule."""
     options, schedule = recipe.optimizer, recipe.schedule
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
     if schedule.warmup_steps is not None:
@@ -277,20 +277,20 @@ def _callbacks(
     return [
         stop,
         *average,
-        *task.callbacks(twin),  # what they measure is logged
+        *task.callbacks(twin),  # before `LogEpochs`, which logs their metrics
         LogEpochs(folder.log),
         best,
         _DrawCurves(folder),
         *_tensorboard(folder),
         *back,
-        SaveState(folder.state),  # last: what it counts as done must be logged
+        SaveState(folder.state),  # last: an epoch it saves must be logged
     ]
 
 
 class _DrawCurves(keras.callbacks.Callback):
-    """Draws the log while a run goes on, so that it is there when the run is stopped.
+    """Draws the learning curves during a run, so that a stopped run has them too.
 
-    Not after every epoch if these are short: drawing takes about a second.
+    It waits at least half a minute between two drawings, which take about a second.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -304,7 +304,7 @@ class _DrawCurves(keras.callbacks.Callback):
 
 
 class _SwapBack(keras.callbacks.Callback):
-    """Puts the trained weights back, in whose place `SwapEMAWeights` has put their average."""
+    """Restores the trained weights after `SwapEMAWeights` has replaced them by their average."""
 
     def __init__(self, swap: keras.callbacks.SwapEMAWeights) -> None:
         super().__init__()
@@ -315,9 +315,9 @@ class _SwapBack(keras.callbacks.Callback):
 
 
 class _StopAfter(keras.callbacks.Callback):
-    """Ends `fit` after an epoch before the last one, and keeps the weights.
+    """Stops `fit` after an epoch and keeps the weights for `restore_weights`.
 
-    Keras ends `fit` by putting the average of the weights in their place.
+    At the end of `fit`, Keras replaces the weights by their average.
     """
 
     def __init__(self, last_epoch: int) -> None:
@@ -331,7 +331,7 @@ class _StopAfter(keras.callbacks.Callback):
             self._weights = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
             self.model.stop_training = True
 
-    def put_back(self) -> None:
+    def restore_weights(self) -> None:
         for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
             variable.assign(value)
 
@@ -345,20 +345,20 @@ def _fit(
     callbacks: list[keras.callbacks.Callback],
     verbose: str | int,
 ) -> None:
-    if keras.backend.backend() != "torch":  # which runs step by step
+    if keras.backend.backend() != "torch":  # PyTorch builds no graph
         _log.info("%s: building the graph, about 20 s.", model.name)
     batches, stop = task.train_batches(first_epoch), _StopAfter(last_epoch)
     history = model.fit(
         batches,
         epochs=task.recipe.epochs,
         initial_epoch=first_epoch,
-        # A `tf.data` stream goes through all epochs; a PyDataset is iterated once an epoch.
+        # A `tf.data` stream holds all epochs; a PyDataset is iterated once per epoch.
         steps_per_epoch=None if isinstance(batches, keras.utils.PyDataset) else steps_per_epoch,
         callbacks=[*callbacks, stop],
-        shuffle=False,  # `batches` are; Keras would shuffle them once more, by a state of its own
+        shuffle=False,  # `batches` are shuffled already, reproducibly
         verbose=verbose,
     )
-    stop.put_back()
+    stop.restore_weights()
     if any(loss != loss for loss in history.history.get("loss", [float("nan")])):
         raise ValueError(
             f"The loss became NaN in epoch {first_epoch + len(history.epoch)}. Lower "
@@ -369,6 +369,6 @@ def _fit(
 def _tensorboard(folder: RunFolder) -> list[keras.callbacks.Callback]:
     for package in ("tensorflow", "tensorboard"):  # Keras' callback needs both
         if importlib.util.find_spec(package) is None:
-            _log.warning("No TensorBoard log is written: that needs `pip install %s`.", package)
+            _log.warning("No TensorBoard log is written. For one, `pip install %s`.", package)
             return []
     return [keras.callbacks.TensorBoard(folder.tensorboard)]

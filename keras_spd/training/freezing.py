@@ -1,4 +1,4 @@
-"""Layers that stay as they are for the first epochs of a run, and are trained after these."""
+"""Freezes layers for the first epochs of a run."""
 
 import collections
 import difflib
@@ -11,27 +11,26 @@ from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph
 
-# Neck and head of a detector; a prefix goes before these where its backbone has such names.
+# Prefixes of layers in the neck and head. On a backbone that uses the others, they are "detector_".
 _NECK_AND_HEAD = ("lateral_", "top_down_", "bottom_up_", "head_", "detector")
 
 
 def freeze(model: keras.Model, names: Sequence[str]) -> list[keras.layers.Layer]:
-    """Freezes layers of a model: their weights and batch norm statistics stay as they are.
+    """Freezes layers of a model: neither weights nor batch norm statistics change.
 
-    A frozen batch norm normalises by its moving statistics, as in inference. Compile the model
-    afterwards.
+    A frozen batch norm uses its moving statistics, as in inference. Compile the model afterwards.
 
     Args:
         model: `Detector` or functional model.
-        names: Names of layers; of stages, for all layers whose names begin so (`"stage2"` for
-            `"stage2_down_conv"`); or `"backbone"`, for all but neck and head of a detector or the
-            last layer with weights of a classifier.
+        names: Names of layers; prefixes, for all layers of a stage (`"stage2"` for
+            `"stage2_down_conv"`); or `"backbone"`, for all layers except neck and head of a
+            detector, or except the last layer with weights of a classifier.
 
     Returns:
-        The layers that were trainable before, to be made trainable again.
+        The layers that were trainable before, for making them trainable again.
 
     Raises:
-        ValueError: If there is no such layer, or nothing is left to train.
+        ValueError: If there is no such layer, or no layer is left to train.
     """
     network = model.network if isinstance(model, Detector) else model
     layers = [
@@ -79,17 +78,17 @@ def _unknown(name: str, paths: Sequence[str]) -> str:
 
 
 def carry_over(old: Any, new: Any, variables: Sequence[keras.Variable]) -> None:
-    """Lets an optimizer of more variables continue where another one stopped.
+    """Copies the state of an optimizer to one with more variables.
 
-    Steps and momentum are taken over; variables that the other one did not have start with a
-    momentum of 0, and their moving average at their values.
+    Steps and momentum are copied. New variables start with a momentum of 0, and with their values
+    as moving average.
 
     Args:
         old: Optimizer of some of the variables.
-        new: Optimizer of the same class and options, built for all of them.
-        variables: Trainable variables of the model, in the order `new` was built with.
+        new: Optimizer of the same class and options, built for all variables.
+        variables: Trainable variables of the model, in the order in which `new` was built.
     """
-    inner = getattr(new, "inner_optimizer", new)  # that of a `LossScaleOptimizer`
+    inner = getattr(new, "inner_optimizer", new)  # of a `LossScaleOptimizer`
     if inner.use_ema:
         averages = keras_internals.averaged_variables(inner)
         for variable, average in zip(variables, averages, strict=True):
@@ -101,7 +100,7 @@ def carry_over(old: Any, new: Any, variables: Sequence[keras.Variable]) -> None:
 
 
 def _by_name(optimizer: keras.optimizers.Optimizer) -> dict[tuple[str, int], keras.Variable]:
-    """Returns the optimizer's variables by name, and by number where some share one."""
+    """Returns `{(name, index among variables of that name): variable}`."""
     counts: collections.Counter[str] = collections.Counter()
     variables = {}
     for variable in optimizer.variables:

@@ -1,4 +1,4 @@
-"""A model that is trained in place of one that a recipe names."""
+"""Training a given model in place of the network in the recipe."""
 
 import os
 import pathlib
@@ -14,14 +14,14 @@ _SUFFIXES = (".keras", ".pt", ".pth", ".safetensors")
 
 
 def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
-    """Returns a recipe whose `model.name` names a given model, and the model or its path.
+    """Writes the name of a given model into the recipe. Returns both.
 
     Args:
         recipe: The recipe, or `None` to resume.
         model: `model` of `training.train`.
 
-    Raises:
-        ValueError: If the recipe says what contradicts a given model.
+    Returns:
+        The recipe, with the given model in `model.name`; and the model or its path.
     """
     if recipe is None:
         return recipe, model
@@ -37,19 +37,22 @@ def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
 
 
 def find_given(recipe: Recipe, model: Any, kept: pathlib.Path) -> keras.Model | None:
-    """Returns the model to train if one is given, else `None`.
+    """Returns the given model, or `None` if the recipe builds one by name.
 
     Args:
-        recipe: The recipe that counts.
+        recipe: The recipe of the run.
         model: Model, its path, or `None`.
-        kept: `start.keras` of the run folder, which counts if it is there.
+        kept: `start.keras` of the run folder. If this file exists, it is loaded.
+
+    Raises:
+        ValueError: If the recipe has fields that only apply to networks built by name.
     """
     if not _is_file(recipe.model.name):
         return None
     for field in ("weights", "options"):
         if value := getattr(recipe.model, field):
             raise ValueError(
-                f"`model.{field}` is for networks that are built by name; a given model has its "
+                f"`model.{field}` applies to networks built by name; a given model has its "
                 f"own. Received: model.{field}={value!r} and the model {recipe.model.name}."
             )
     if kept.is_file():
@@ -59,7 +62,7 @@ def find_given(recipe: Recipe, model: Any, kept: pathlib.Path) -> keras.Model | 
 
 
 def without_class_map(recipe: Recipe) -> Recipe:
-    """Returns the recipe for a model that has the classes of the data already."""
+    """Returns the recipe for a model that already has the classes of the data."""
     model = recipe.model.model_copy(update={"class_map": {}})
     return recipe.model_copy(update={"model": model})
 

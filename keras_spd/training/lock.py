@@ -1,4 +1,4 @@
-"""One training at a time in a run folder."""
+"""Allows one training at a time in a run folder."""
 
 import contextlib
 import logging
@@ -17,13 +17,13 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def locked(file: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of a run folder; the system frees it when the process ends, however it does.
+    """Holds the lock of a run folder. The system releases it when the process ends.
 
     Args:
-        file: Path of the lock file. It is created, and stays.
+        file: Path of the lock file. It is created, and not deleted.
 
     Raises:
-        ValueError: If another training holds the lock. It says which.
+        ValueError: If another training holds the lock. The message names its process.
     """
     if fcntl is None:
         yield

@@ -1,11 +1,11 @@
-"""The `model.options` of a recipe: arguments of a constructor that training leaves to the user."""
+"""Checks `model.options` of a recipe: constructor arguments that the user may set."""
 
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_DATA = "the data say it"
-# Arguments that have a place of their own.
+_DATA = "it follows from the data"
+# Arguments that are set elsewhere, or not at all.
 _ELSEWHERE = {
     "weights": "give it as `model.weights`, on the command line as `--weights`",
     "class_map": "give it as `model.class_map`, on the command line as `--class-map`",
@@ -22,16 +22,15 @@ def check_options(
     options: Mapping[str, Any],
     accepted: Mapping[str, tuple[tuple[Any, ...], str]],
 ) -> None:
-    """Refuses options that a constructor does not know, or that contradict what training does.
+    """Refuses options that a constructor lacks, or that training cannot work with.
 
     Args:
         constructor: Function of `keras_spd.applications`.
-        options: Dictionary, the recipe's `model.options`.
-        accepted: Dictionary of arguments to `(values, reason)`: the values that training can work
-            with, and why no others.
+        options: `model.options` of the recipe.
+        accepted: `{argument: (accepted values, reason)}` for arguments that training restricts.
 
     Raises:
-        ValueError: With the option, what was given and what is accepted.
+        ValueError: It names the option, the value given and the accepted values.
     """
     known = inspect.signature(constructor).parameters
     free = [name for name in known if name not in _ELSEWHERE]

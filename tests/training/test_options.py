@@ -29,7 +29,7 @@ def detector(folder, **overrides):
     ("options", "message"),
     [
         ({"downsample": "spd"}, "ResNet18SPD has no argument 'downsample'. It has: include_top"),
-        ({"classes": 3}, "`model.options.classes` is not for `model.options`: the data say it"),
+        ({"classes": 3}, "`model.options.classes` is not for `model.options`: it follows from the data"),
         ({"weights": "cifar10"}, "give it as `model.weights`"),
         ({"include_top": False}, "`model.options.include_top` must be True in training"),
         ({"classifier_activation": "sigmoid"}, "must be 'softmax' or None .*Received: 'sigmoid'"),
@@ -83,14 +83,14 @@ def test_the_box_format_of_a_detector_changes_no_loss(tmp_path):
         task = detector(tmp_path / box_format, **{"model.options.bounding_box_format": box_format})
         keras.utils.set_random_seed(0)
         losses.append(loss_of(task, fit.build(task)))
-        images, boxes, _ = task.shown(0)
+        images, boxes, _ = task.preview(0)
         assert (boxes[..., 2:] >= boxes[..., :2]).all()
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_weights_are_what_training_starts_from(tmp_path, caplog):
     task = detector(tmp_path, **{"model.weights": "bccd", "model.options.anchors": ANCHORS})
-    assert "A detector that learns from nothing" not in caplog.text
+    assert "From random weights" not in caplog.text
     model = fit.build(task)
     preset = YOLOV5SPD("n", weights="bccd").network
     name = "stem_conv"
