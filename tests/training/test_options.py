@@ -29,7 +29,7 @@ def detector(folder, **overrides):
     ("options", "message"),
     [
         ({"downsample": "spd"}, "ResNet18SPD has no argument 'downsample'. It has: include_top"),
-        ({"classes": 3}, "`model.options.classes` is not for `model.options`: it follows from the data"),
+        ({"classes": 3}, "is not for `model.options`: it follows from the data"),
         ({"weights": "cifar10"}, "give it as `model.weights`"),
         ({"include_top": False}, "`model.options.include_top` must be True in training"),
         ({"classifier_activation": "sigmoid"}, "must be 'softmax' or None .*Received: 'sigmoid'"),
