@@ -58,7 +58,7 @@ def build_page(paths: Sequence[str | os.PathLike]) -> Any:
 
     Example:
 
-    >>> keras_spd.web.build_page(["runs/spd/model.keras", "runs/strided/model.keras"]).launch()
+    >>> keras_spd.apps.web.build_page(["runs/spd/model.keras", "runs/strided/model.keras"]).launch()
     """
     gr = _gradio()
     models = predict.load_models(paths)
