@@ -1,4 +1,4 @@
-"""Recipes: everything that must be known to repeat a training run, as a small TOML file."""
+"""Recipes: everything needed to repeat a training run, in a small TOML file."""
 
 import difflib
 import os
@@ -74,7 +74,7 @@ class Freeze(_Section):
 
 
 class Recipe(_Section):
-    """A training run as data; what classifiers and detectors share.
+    """A training run as data: the fields that classifiers and detectors share.
 
     Example:
 
@@ -232,18 +232,18 @@ def load_recipe(
     """Reads a recipe.
 
     Args:
-        name_or_path: Name of a recipe of the package, with or without the task or the data set's
-            name (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
+        name_or_path: Name of a recipe of the package, with or without the task or dataset in
+            its name (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
         task: `"classification"`, `"detection"`, or `None` for any.
-        dataset: Name of a TFDS data set, to take the place of the recipe's.
-        overrides: Dictionary of dotted fields to values, such as `{"optimizer.momentum": 0.8}`.
+        dataset: Name of a TFDS dataset to use in place of the recipe's.
+        overrides: `{dotted field: value}`, such as `{"optimizer.momentum": 0.8}`.
 
     Returns:
-        `Recipe`.
+        `ClassificationRecipe` or `DetectionRecipe`.
 
     Raises:
-        ValueError: If there is no such recipe, or a field is unknown or has a bad value; it names
-            the field and, for a misspelt one, the right one.
+        ValueError: If there is no such recipe, or a field is unknown or has an invalid value. The
+            message names the field and, if it is misspelt, the closest one.
     """
     content = _read(name_or_path, task, dataset)
     named = {} if dataset is None else {"data.name": dataset}

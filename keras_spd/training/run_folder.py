@@ -1,18 +1,18 @@
-"""The folder of a training run: what is in it, and how a stopped run is found again.
+"""The folder of a training run: its files, and the state that a stopped run resumes from.
 
-| file | what |
+| file | content |
 | --- | --- |
 | `recipe.toml` | the resolved recipe; `load_recipe` reads it |
-| `start.keras` | the model that training started from, if it was given as `model` |
-| `environment.json` | versions, platform, command line and git state, of resuming too |
+| `start.keras` | the initial model, if one was passed as `model` |
+| `environment.json` | versions, platform, command line and git state, also of resumed runs |
 | `log.csv` | losses and metrics of every epoch |
-| `training_images.png` | images of the first batch, augmented, with their boxes |
-| `learning_curves.png` | `log.csv` as a picture |
-| `tensorboard/` | the same for TensorBoard, where TensorFlow is installed |
-| `state.weights.h5` | weights, optimizer and number of epochs done, to resume from |
-| `best.weights.h5` | weights of the epoch with the best validation accuracy |
-| `model.keras` | the result: the best weights in a float32 model that knows its classes |
-| `results.json` | its metrics on the test split |
+| `training_images.png` | augmented images of the first batch, with boxes |
+| `learning_curves.png` | plot of `log.csv` |
+| `tensorboard/` | the same for TensorBoard, if it and TensorFlow are installed |
+| `state.weights.h5` | weights, optimizer and number of completed epochs, to resume from |
+| `best.weights.h5` | weights of the epoch with the best validation score |
+| `model.keras` | the result: a float32 model with the best weights and its class names |
+| `results.json` | metrics of `model.keras` on the test data |
 | `.lock` | held while a training writes to the folder |
 """
 
@@ -44,10 +44,10 @@ _EPOCHS = "keras_spd_epochs"
 
 
 class RunFolder:
-    """Paths and small files of a run.
+    """Paths of a run's files, and its small files.
 
     Args:
-        path: Path of the folder. It is created.
+        path: Path of the folder. It is created if it does not exist.
 
     Raises:
         ValueError: If it cannot be created or written to.
@@ -57,7 +57,7 @@ class RunFolder:
         self.path = pathlib.Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # A file without a name: workers look at the same folder in the same instant.
+            # A temporary file has no fixed name, so workers can do this at the same time.
             tempfile.TemporaryFile(dir=self.path).close()
         except OSError as error:
             raise ValueError(f"Cannot write to the run folder {self.path}: {error}.") from error
@@ -75,7 +75,7 @@ class RunFolder:
         self.results = self.path / "results.json"
 
     def start(self, recipe: Recipe, resumed: bool = False) -> None:
-        """Writes what describes a run: a new one, or one that goes on."""
+        """Writes the recipe and the environment of a new or resumed run."""
         environment = describe_environment()
         if resumed and self.environment.is_file():
             environment = self._with_resumed(environment)
@@ -102,11 +102,11 @@ class RunFolder:
         except ValueError as error:
             raise ValueError(
                 f"{error} A run resumes with the recipe it was started with: put that back, or "
-                "start anew in another folder."
+                "start a new run in another folder."
             ) from error
 
     def read_log(self) -> list[dict[str, float]]:
-        """Returns the logged epochs, a dictionary of numbers each; blank values are NaN."""
+        """Returns a dictionary of numbers for each logged epoch; blank values are NaN."""
         if not self.log.is_file():
             return []
         try:
@@ -117,7 +117,7 @@ class RunFolder:
     def forget_epochs(self, first_epoch: int) -> None:
         """Drops logged epochs from `first_epoch` on, which a resumed run repeats.
 
-        The last line may be half a line, if the run was killed while it was written.
+        The last line may be incomplete, if the run was killed during writing.
         """
         if not first_epoch or not self.log.is_file():
             self.log.unlink(missing_ok=True)
@@ -140,7 +140,7 @@ class RunFolder:
         )
 
     def holds_best(self) -> bool:
-        """Whether `best.weights.h5` is there and can be read."""
+        """Whether `best.weights.h5` exists and is not damaged."""
         if not self.best.is_file():
             return False
         try:
@@ -155,7 +155,7 @@ class RunFolder:
         return True
 
     def load_best(self, model: keras.Model) -> None:
-        """Fills a model with the weights of the best epoch."""
+        """Loads the weights of the best epoch into a model."""
         try:
             check_h5(self.best)
             model.load_weights(self.best)
@@ -176,10 +176,10 @@ def _rows(text: str) -> list[dict[str, float]]:
 
 
 class LogEpochs(keras.callbacks.Callback):
-    """Adds a line with the values of each epoch to a CSV file.
+    """Writes the logs of each epoch as a line of a CSV file.
 
-    Unlike `keras.callbacks.CSVLogger`, it leaves values blank that an epoch did not compute, and
-    takes columns that the first epoch did not have: scores that are computed every few epochs.
+    Unlike `keras.callbacks.CSVLogger`, it leaves missing values blank and accepts columns that the
+    first epoch lacked, such as scores that are computed every few epochs.
     """
 
     def __init__(self, path: Path) -> None:
@@ -202,12 +202,13 @@ class LogEpochs(keras.callbacks.Callback):
 
 
 class SaveState(keras.callbacks.Callback):
-    """Saves weights and optimizer after each epoch, at once or not at all.
+    """Saves weights and optimizer atomically after each epoch.
 
-    `keras.callbacks.BackupAndRestore` writes the epoch and the weights as two files, in place: a
-    run killed between or within the two resumes with the wrong one. Here there is one file, moved
-    into place when complete, with the number of epochs done in it. The optimizer's step counter
-    does not tell it: under float16, steps whose gradients overflow are skipped.
+    `keras.callbacks.BackupAndRestore` writes epoch and weights to two files in place: a run killed
+    during or between the two resumes from the wrong state. This callback writes a single file that
+    includes the number of completed epochs, and moves it into place when it is complete. The
+    optimizer's step counter is no substitute for that number: under float16, steps whose gradients
+    overflow are skipped.
     """
 
     def __init__(self, path: Path) -> None:
@@ -219,15 +220,16 @@ class SaveState(keras.callbacks.Callback):
 
 
 class SaveBest(keras.callbacks.Callback):
-    """Saves the weights of the best epoch, at once or not at all; of equally good ones the last.
+    """Saves the weights of the best epoch atomically; on a tie, those of the later epoch.
 
-    `keras.callbacks.ModelCheckpoint` writes in place, and takes a first NaN for the best score.
+    `keras.callbacks.ModelCheckpoint` writes in place, and keeps NaN as the best score if the first
+    score is NaN.
 
     Args:
         path: Path of the file.
-        score: Name of the metric, of which more is better. Epochs in which it is missing or NaN
-            were not scored.
-        best: Number, the score of the best epoch so far.
+        score: Name of a metric for which higher is better. Epochs in which it is missing or NaN are
+            ignored.
+        best: Best score so far.
     """
 
     def __init__(self, path: Path, score: str, best: float = float("-inf")) -> None:
@@ -242,7 +244,7 @@ class SaveBest(keras.callbacks.Callback):
 
 
 def saved_epochs(path: Path) -> int:
-    """Returns how many epochs the state that `SaveState` wrote has been through."""
+    """Returns the number of completed epochs in a file of `SaveState`."""
     try:
         check_h5(path)
         with h5py.File(path) as file:
@@ -251,12 +253,12 @@ def saved_epochs(path: Path) -> int:
         raise ValueError(
             f"Cannot resume from {path}: it is damaged, or not written by this version "
             f"({error.__cause__ or error}). Put back a copy of it, or start "
-            "anew in another folder."
+            "a new run in another folder."
         ) from error
 
 
 def restore_state(model: keras.Model, path: Path) -> int:
-    """Loads what `SaveState` wrote and returns the number of epochs done."""
+    """Loads a file of `SaveState` into a compiled model; returns the number of completed epochs."""
     epochs = saved_epochs(path)
     model.optimizer.build(model.trainable_variables)
     try:
@@ -288,7 +290,7 @@ def _git(*arguments: str) -> str | None:
     try:
         folder = pathlib.Path(__file__).parent
         result = subprocess.run(
-            # A killed run must not leave the lock of the index behind.
+            # A killed run must not leave a lock on the index behind.
             ["git", "--no-optional-locks", *arguments],
             cwd=folder,
             capture_output=True,

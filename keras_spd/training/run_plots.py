@@ -1,4 +1,4 @@
-"""Pictures in the run folder: what the network was shown, and how it learned."""
+"""Draws the images of a run folder: training images and learning curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,15 @@ from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import drawable, load_font
 from keras_spd.typing import Array, Path
 
-_COLUMNS, _ROWS = 4, 3  # images, at most
-_SMALLEST, _LARGEST, _PICTURE, _GAP = 160, 640, 1300, 4  # sides of images and of all, pixels
+_COLUMNS, _ROWS = 4, 3  # at most
+_SMALLEST, _LARGEST, _PICTURE, _GAP = (
+    160,
+    640,
+    1300,
+    4,
+)  # sides of tiles and image, pixels
 _TEXT, _LINE = 13, 18  # pixels
-_SPREAD = 20  # largest over smallest loss from which on their axis is logarithmic
+_SPREAD = 20  # largest / smallest loss above which the axis is logarithmic
 
 
 def draw_training_images(
@@ -25,39 +30,38 @@ def draw_training_images(
     labels: Array | None = None,
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """Draws the first images of a batch as the network gets them, with boxes and classes.
+    """Draws the first images of a batch as the network sees them, with boxes and classes.
 
-    Small images are enlarged; larger ones have their full size, up to 640 pixels, and there are
-    as many as fit. Classes of boxes are told by colours, which a line below explains.
+    Small images are enlarged. Larger ones keep their size, up to 640 pixels, and fewer are drawn.
+    The colour of a box is its class, see the legend below the images.
 
     Args:
         images: Array `(batch, height, width, 3)`, pixels 0..255.
-        boxes: Array `(batch, boxes, 4)`, xyxy in pixels, negative where there is none; or `None`.
-        path: Path of the picture.
-        labels: With boxes, an integer array `(batch, boxes)` of their classes; without, `(batch,)`,
-            the classes of the images, or `(batch, classes)`, the share of each class in them.
-            `None` where they are not known.
-        class_names: A name for each class; `None` for their numbers.
+        boxes: Array `(batch, boxes, 4)`, xyxy in pixels, padded with negative values; or `None`.
+        path: Path of the PNG file.
+        labels: With boxes, their classes, integers `(batch, boxes)`. Without boxes, the classes of
+            the images, integers `(batch,)` or shares `(batch, classes)`. `None` if unknown.
+        class_names: A name for each class; `None` to draw numbers.
     """
     longest = max(images.shape[1:3])
     side = min(max(longest, _SMALLEST), _LARGEST)
     columns, rows = (min(_PICTURE // (side + _GAP), most) for most in (_COLUMNS, _ROWS))
     tiles, present = [], set()
-    for place, pixels in enumerate(np.asarray(images)[: columns * rows]):
+    for index, pixels in enumerate(np.asarray(images)[: columns * rows]):
         tile = _enlarged(pixels, side / longest)
         if boxes is not None:
-            there = (boxes[place][:, 2] > boxes[place][:, 0]) & (boxes[place][:, 0] >= 0)
-            classes = np.zeros(len(there), int) if labels is None else labels[place].astype(int)
-            draw_boxes(tile, boxes[place][there] * (side / longest), classes[there].tolist())
-            present |= set(classes[there].tolist())
+            valid = (boxes[index][:, 2] > boxes[index][:, 0]) & (boxes[index][:, 0] >= 0)
+            classes = np.zeros(len(valid), int) if labels is None else labels[index].astype(int)
+            draw_boxes(tile, boxes[index][valid] * (side / longest), classes[valid].tolist())
+            present |= set(classes[valid].tolist())
         elif labels is not None:
-            tile = _captioned(tile, _describe(labels[place], class_names))
+            tile = _captioned(tile, _describe(labels[index], class_names))
         tiles.append(tile)
     step = tiles[0].width + _GAP, tiles[0].height + _GAP
     size = columns * step[0], -(-len(tiles) // columns) * step[1]
     canvas = Image.new("RGB", size, "gray")
-    for place, tile in enumerate(tiles):
-        canvas.paste(tile, (place % columns * step[0], place // columns * step[1]))
+    for index, tile in enumerate(tiles):
+        canvas.paste(tile, (index % columns * step[0], index // columns * step[1]))
     if labels is not None and present:
         canvas = _with_legend(canvas, sorted(present), class_names)
     with whole_file(path) as unfinished:
@@ -81,7 +85,7 @@ def _captioned(tile: Image.Image, text: str) -> Image.Image:
 
 
 def _describe(label: Any, class_names: Sequence[str] | None) -> str:
-    """Returns the name of an image's class, or what it is mixed of: `cat 0.7, dog 0.3`."""
+    """Returns the class of an image, or its two largest shares: `cat 0.7, dog 0.3`."""
     if not np.ndim(label):
         return _name(int(label), class_names)
     shares = [(share, index) for index, share in enumerate(label) if share > 0.01]
@@ -98,47 +102,47 @@ def _name(label: int, class_names: Sequence[str] | None) -> str:
 def _with_legend(
     canvas: Image.Image, classes: Sequence[int], class_names: Sequence[str] | None
 ) -> Image.Image:
-    """Adds names in the colours of their classes below a picture."""
-    places, left, top = [], 0, canvas.height
+    """Adds a legend of class names and colours below an image."""
+    entries, left, top = [], 0, canvas.height
     for label in classes:
         text = _name(label, class_names)
         font = load_font(text, _TEXT)
         width = round(font.getlength(text)) + _LINE + 12
         if left and left + width > canvas.width:
             left, top = 0, top + _LINE
-        places.append((left, top, label, text, font))
+        entries.append((left, top, label, text, font))
         left += width
     picture = Image.new("RGB", (canvas.width, top + _LINE + 2), "white")
     picture.paste(canvas, (0, 0))
     draw = ImageDraw.Draw(picture)
-    for left, top, label, text, font in places:
+    for left, top, label, text, font in entries:
         draw.rectangle((left + 2, top + 3, left + 13, top + 14), fill=class_colour(label))
         draw.text((left + _LINE, top + 1), text, fill="black", font=font)
     return picture
 
 
 def draw_learning_curves(log: Sequence[Mapping[str, float]], path: Path) -> None:
-    """Draws the columns of a log over its epochs: a panel for each loss, and one for the scores.
+    """Plots a log over its epochs: a subplot for each loss, and one for all scores.
 
-    Losses that spread far have a logarithmic axis. A picture that is there is replaced at once, so
-    that it can be drawn after each epoch. Without a number there is no picture.
+    Losses with a wide range get a logarithmic axis. The file is replaced atomically, so it can be
+    drawn after every epoch. A log without numbers draws nothing.
 
     Args:
-        log: List of dictionaries, one for each epoch; NaN where nothing was measured.
-        path: Path of the picture.
+        log: A dictionary for each epoch; NaN for values that were not measured.
+        path: Path of the PNG file.
     """
     from matplotlib.figure import Figure
 
-    panels = _panels(log)
-    if not panels:
+    subplots = _group_lines(log)
+    if not subplots:
         return
-    columns = min(len(panels), 3)
-    rows = -(-len(panels) // columns)
+    columns = min(len(subplots), 3)
+    rows = -(-len(subplots) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in grid[len(panels) :]:
+    for axes in grid[len(subplots) :]:
         axes.remove()
-    for axes, (title, lines) in zip(grid, panels.items(), strict=False):
+    for axes, (title, lines) in zip(grid, subplots.items(), strict=False):
         for name, points in lines.items():
             few = sum(len(line) for line in lines.values()) < 20 * len(lines)
             axes.plot(*zip(*points, strict=True), label=name, marker="." if few else "")
@@ -157,9 +161,11 @@ def draw_learning_curves(log: Sequence[Mapping[str, float]], path: Path) -> None
         figure.savefig(unfinished, dpi=100)
 
 
-def _panels(log: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """Returns `{title: {name of a line: [(epoch, value), ...]}}`, the total loss first."""
-    panels: dict[str, dict[str, list[tuple[float, float]]]] = {"loss": {}}
+def _group_lines(
+    log: Sequence[Mapping[str, float]],
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """Returns `{title: {label of a line: [(epoch, value), ...]}}`, the total loss first."""
+    subplots: dict[str, dict[str, list[tuple[float, float]]]] = {"loss": {}}
     for name in [name for name in (log or [{}])[0] if name not in ("epoch", "learning_rate")]:
         points = [(row["epoch"] + 1, row[name]) for row in log if np.isfinite(row[name])]
         if not points:
@@ -167,9 +173,9 @@ def _panels(log: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[tupl
         base = name.removeprefix("val_").replace("_", " ")
         split = "validation" if name.startswith("val_") else "training"
         if base.endswith("loss"):
-            panels.setdefault(base, {})[split] = points
+            subplots.setdefault(base, {})[split] = points
         else:
-            panels.setdefault("scores", {})[f"{split} {base}"] = points
-    if "scores" in panels:
-        panels["scores"] = panels.pop("scores")  # last
-    return {title: lines for title, lines in panels.items() if lines}
+            subplots.setdefault("scores", {})[f"{split} {base}"] = points
+    if "scores" in subplots:
+        subplots["scores"] = subplots.pop("scores")  # last
+    return {title: lines for title, lines in subplots.items() if lines}

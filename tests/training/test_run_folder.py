@@ -78,7 +78,7 @@ def test_the_log_keeps_its_line_endings(tmp_path):
         ("environment.json", b"[1]", "environment.json is damaged"),
         ("environment.json", b'{"resumed": 3}', "environment.json is damaged"),
         ("environment.json", b"\xff\xfe", "environment.json is damaged"),
-        ("recipe.toml", b"", "recipe.toml is empty.*put that back, or start anew"),
+        ("recipe.toml", b"", "recipe.toml is empty.*put that back, or start a new run"),
         ("recipe.toml", b"epochs = ", "Cannot read the recipe .*recipe.toml.*put that back"),
         ("recipe.toml", b"\xff", "Cannot read the recipe .*recipe.toml.*put that back"),
         ("recipe.toml", b"data = 3", "(?s)recipe.toml:.*data.*put that back"),
