@@ -114,7 +114,7 @@ def export(
     from keras_spd.image_model import known_preprocessing
 
     model = predict.load_model(weights)
-    max_value = known_preprocessing(model).max_value
+    preprocessing = known_preprocessing(model)
     is_detector = isinstance(model, Detector)
     if is_detector:
         given = {"confidence_threshold": confidence, "iou_threshold": iou}
@@ -131,11 +131,13 @@ def export(
         pixels = {size: rng.uniform(0, 255, (_VERIFICATION, *size, 3)) for size in sizes}
         source = "images of noise; give real ones with `--data`"
     else:
-        read = read_classifier_images
+        read: Any = read_detector_images if is_detector else read_classifier_images
         settings: dict[str, Any] = {"name": dataset, "on_problem": on_problem}
-        settings |= {"data_dir": str(data_dir) if data_dir else None, "max_value": max_value}
+        settings["data_dir"] = str(data_dir) if data_dir else None
         if is_detector:
-            read, settings["images"] = read_detector_images, images
+            settings |= {"images": images, "max_value": preprocessing.max_value}
+        else:
+            settings["preprocessing"] = preprocessing
         pixels = {size: read(data, size, **settings) for size in sizes}
         source = f"images of {dataset + ' ' if dataset else ''}{data}"
     typer.echo(f"Converting {weights}: up to a minute.", err=True)

@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_spd.data import load_classification, load_detection
 from keras_spd.data.detection.yolo_labels import NoLabelsError
-from keras_spd.images.geometry import letterbox, stretch
+from keras_spd.images.geometry import letterbox
+from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import ImageError, find_images, to_rgb
 
 _log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def read_detector_images(
     max_value: float | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """Reads at most 200 images, spread evenly over a data set, as a detector gets them.
+    """Reads at most 200 images, evenly spaced in a data set, as a detector gets them.
 
     Args:
         source: Path as in `keras_spd.data.load_detection`, or a folder of images without labels.
@@ -48,7 +49,7 @@ def read_detector_images(
             source, images=images, on_problem=on_problem, max_value="auto", **options
         )
         pictures = (image.read() for image in _some(found.with_max_value(max_value).images))
-    except NoLabelsError:  # images will do
+    except NoLabelsError:  # labels are not needed here
         if not pathlib.Path(source).is_dir():
             raise
         pictures = _read(find_images(images or source), on_problem, max_value)
@@ -58,21 +59,22 @@ def read_detector_images(
 def read_classifier_images(
     source: str,
     size: tuple[int, int],
+    preprocessing: Preprocessing,
     *,
     name: str | None = None,
     data_dir: str | os.PathLike | None = None,
     on_problem: str = "error",
-    max_value: float | None = None,
 ) -> np.ndarray:
-    """Reads at most 200 images as a classifier gets them.
+    """Reads at most 200 images as a classifier gets them, before they are normalised.
 
     Args:
         source: Folder of images, or with `name` a split of a data set.
-        size, on_problem, max_value: As in `read_detector_images`.
-        name, data_dir: As in `keras_spd.data.load_classification`.
+        size, on_problem: As in `read_detector_images`.
+        preprocessing: The model's, whose `resize` and `max_value` are used for files.
+        name, data_dir: As in `keras_spd.data.load_classification`, which resizes a split.
 
     Returns:
-        Array `(images, height, width, 3)` of pixels from 0 to 255, stretched to the size.
+        Array `(images, height, width, 3)` of pixels from 0 to 255.
 
     Raises:
         ValueError: If there are no images, or one is broken and `on_problem` is `"error"`.
@@ -87,7 +89,8 @@ def read_classifier_images(
             "`--data` must be a folder of images, or with `--dataset NAME` a split of it. "
             f"Received: {source}."
         )
-    return np.stack([stretch(pixels, size) for pixels in _read(files, on_problem, max_value)])
+    pictures = _read(files, on_problem, preprocessing.max_value)
+    return np.stack([preprocessing.resize_image(pixels, size) for pixels in pictures])
 
 
 def _some(found: Sequence[Any]) -> Sequence[Any]:

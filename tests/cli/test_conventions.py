@@ -22,6 +22,9 @@ from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.cli import completion, main
 from keras_spd.cli.main import app
 from keras_spd.export.images import read_classifier_images, read_detector_images
+from keras_spd.images.geometry import GRAY
+from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.images.read import read_image
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -201,11 +204,23 @@ def test_export_leaves_out_broken_images_if_told_so(rng, caplog, tmp_path, label
     with pytest.raises(ValueError, match=r"b.png[\s\S]*--on-problem skip"):
         read_detector_images(str(tmp_path), (64, 64))
     with pytest.raises(ValueError, match="b.png.*--on-problem skip"):
-        read_classifier_images(str(tmp_path), (32, 32))
+        read_classifier_images(str(tmp_path), (32, 32), Preprocessing())
     rest = read_detector_images(str(tmp_path), (64, 64), on_problem="skip")
     np.testing.assert_array_equal(rest, whole[[0, 2]])
-    assert len(read_classifier_images(str(tmp_path), (32, 32), on_problem="skip")) == 2
+    kept = read_classifier_images(str(tmp_path), (32, 32), Preprocessing(), on_problem="skip")
+    assert len(kept) == 2
     assert "b.png" in caplog.text
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_export_resizes_a_classifiers_images_as_its_preprocessing_says(rng, tmp_path, resize):
+    write_noise(rng, tmp_path / "a.png", size=(16, 48))
+    preprocessing = Preprocessing(resize=resize)
+    [pixels] = read_classifier_images(str(tmp_path), (32, 32), preprocessing)
+    is_gray = bool((pixels[:8] == GRAY).all())  # the bars above and below
+    assert is_gray == (resize == "letterbox")
+    expected = preprocessing.resize_image(read_image(tmp_path / "a.png"), (32, 32))
+    np.testing.assert_array_equal(pixels, expected)
 
 
 def write_yolo_label(file, *boxes):
