@@ -1,4 +1,4 @@
-"""Checks of the arguments that all constructors share, with errors that say what is accepted."""
+"""Checks of the arguments that all constructors share."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def check_positive_integer(name: str, value: Any) -> int:
 
 
 def check_image_data_format() -> None:
-    """Raises a `ValueError` where Keras is configured for channels_first images."""
+    """Raises a `ValueError` if Keras is configured for channels_first images."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             'The networks take images in the "channels_last" format only, but Keras is configured '
@@ -73,7 +73,7 @@ def check_class_names(class_names: Sequence[str] | None, classes: int) -> tuple[
     """Returns names of classes as a tuple.
 
     Raises:
-        ValueError: If there are not as many as classes, or two are the same.
+        ValueError: If their number is not `classes`, or two are the same.
     """
     if class_names is None:
         return None

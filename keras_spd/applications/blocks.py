@@ -61,10 +61,10 @@ def residual_block(
     downsampling: str,
     shortcut: str,
 ) -> Tensor:
-    """The basic or the bottleneck block of a ResNet, its downsampling strided or by SPD.
+    """The basic or bottleneck block of a ResNet, downsampled by a stride or by SPD.
 
     With SPD, as in the authors' code, the 3x3 convolution comes first, then space-to-depth, and
-    the batch norm and the next convolution work on 4 times the channels.
+    the batch norm and the next convolution take 4x the channels.
 
     Args:
         x: Tensor of shape `(batch, height, width, channels)`.

@@ -1,4 +1,4 @@
-"""From a file of the authors' to the network that fits it."""
+"""Builds the network for a file of the authors' code."""
 
 import importlib
 import os
@@ -16,9 +16,10 @@ from keras_spd.weights.yolov5 import is_old_yolov5
 def load_reference_model(
     source: Path | Mapping[str, Array], downsampling: str | None = None
 ) -> ImageModel | Detector:
-    """Builds the network that weights of the authors' PyTorch code belong to, and fills it.
+    """Builds the network for weights of the authors' PyTorch code and loads them.
 
-    Kind, size, strides or SPD, number of classes, anchors and class names are read from the source.
+    Architecture, size, downsampling, number of classes, anchors and class names come from the
+    source.
 
     Args:
         source: Path of a `.pt`, `.pth` or `.safetensors` file, or a mapping of PyTorch names to

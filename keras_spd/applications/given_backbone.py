@@ -1,4 +1,4 @@
-"""Backbones that users bring: any network from images to features, in front of YOLOv5's neck."""
+"""Attaches a user's backbone, any network from images to features, to YOLOv5's neck."""
 
 import itertools
 from typing import Any
@@ -17,7 +17,7 @@ from keras_spd.typing import Tensor
 def attach(
     backbone: keras.Model, levels: tuple[str, ...], normalize: bool = True
 ) -> tuple[keras.KerasTensor, Features, Preprocessing]:
-    """Returns the input of a backbone, its features, and how images become that input.
+    """Returns the input of a backbone, its features and its preprocessing.
 
     Args:
         backbone: Functional model from images to features that knows its `Preprocessing`.

@@ -1,4 +1,4 @@
-"""What the `weights` argument of a detector names: a trained detector to start from."""
+"""Reads the trained detector that the `weights` argument names."""
 
 import os
 
@@ -25,8 +25,8 @@ def find_trained(
         backbone: Whether `YOLOV5SPDBackbone` alone will do, too; it has no classes and anchors.
 
     Returns:
-        `TrainedDetector`; `None` without weights, and for a `.weights.h5` file, which does not say
-        what network it is for.
+        `TrainedDetector`; `None` without weights, and for a `.weights.h5` file, which does not
+        name its network.
 
     Raises:
         ValueError: If there is no such file, or it holds no detector.

@@ -1,4 +1,4 @@
-"""Weights of a trained classifier into the same network without its classifier."""
+"""Loads the weights of a classifier into the same network without its head."""
 
 import dataclasses
 import logging
@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 def start_from_classifier(
     model: ImageModel, weights: str | os.PathLike | None, preset: Preset | None = None
 ) -> None:
-    """Fills a ResNet without classifier, and says in its `info` how images are normalised.
+    """Loads weights into a ResNet without classifier and sets the normalisation in its `info`.
 
-    Stages that the classifier does not have, as `ResNetSPDBackbone` adds them, keep their first
-    values; whatever stands behind the stages of the classifier is ignored. The stages of a strided
-    network become those of an SPD network exactly; its stem has no counterpart and starts anew.
+    Stages that the classifier lacks, which `ResNetSPDBackbone` adds, keep their random weights;
+    layers after the last stage of the classifier are ignored. Strided stages are converted to SPD
+    exactly; a strided stem has no counterpart, so the SPD stem keeps its random weights.
 
     Args:
         model: `ImageModel` of layers `stem_...` and `stage...`.

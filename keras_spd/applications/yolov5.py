@@ -59,9 +59,9 @@ def YOLOV5SPD(
             SPD networks exactly; the other way only where nothing reads what a stride skips.
             Anchors and class names come with the file.
         classes: Integer, the number of classes; defaults to that of the weights, or to 80.
-        class_names: One name for each class. Class outputs are taken from the weights for classes
-            of the same name and start anew for the others, boxes and objectness are kept. Without
-            names in one of them, all class outputs are taken if their number is the same.
+        class_names: One name for each class. Class outputs are loaded for classes of the same
+            name and initialised for the others; boxes and objectness are loaded. If the model or
+            the weights have no names, all class outputs are loaded if their number is the same.
         class_map: `{class: class of the weights}` where the names differ, such as
             `{"vessel": "boat"}`.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of
@@ -248,7 +248,7 @@ def _preprocessing(include_rescaling: bool) -> Preprocessing:
 def _refuse_with_keras_cv(
     head: str, *, anchors: Any, class_names: Any, levels: tuple[str, ...], backbone: Any
 ) -> None:
-    """Raises a `ValueError` for arguments that keras-cv's detectors would not heed."""
+    """Raises a `ValueError` for arguments that keras-cv's detectors would ignore."""
     given = {"anchors": anchors, "class_names": class_names, "backbone": backbone}
     given["levels"] = None if levels == yolov5_network.LEVELS[0] else levels
     for argument, value in given.items():

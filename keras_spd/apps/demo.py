@@ -1,4 +1,4 @@
-"""The main job in two minutes: a detector for small objects, before and after fine-tuning."""
+"""The two-minute demo: a detector for small objects, before and after fine-tuning."""
 
 import json
 import os
@@ -18,7 +18,9 @@ from keras_spd.files import whole_file
 from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import load_font
 
-_MARK = ".demo"  # what a demo may replace: a run of `train` has all its other files
+_MARK = (
+    ".demo"  # marks a folder that a demo may replace: a run folder of `train` has all other files
+)
 _WEIGHTS = "bccd"
 _SIDE = 96  # of the network's input, pixels
 _EPOCHS = 36
@@ -35,8 +37,8 @@ def run_demo(
     Needs no download; about two minutes on two CPU cores.
 
     Args:
-        folder: Path of the folder for the results. A former demo in it is replaced.
-        epochs: Integer, in place of 36.
+        folder: Path of the folder for the results. An earlier demo in it is replaced.
+        epochs: Integer; defaults to 36.
         say: Function that takes a line of progress.
 
     Returns:
@@ -44,8 +46,8 @@ def run_demo(
         TFLite file with the Keras model, and the paths `model`, `tflite` and `picture`.
 
     Raises:
-        ValueError: If `folder` holds something else than a former demo, or the TFLite file does
-            not compute what the Keras model computes.
+        ValueError: If `folder` is not empty and holds no earlier demo, or the TFLite file and the
+            Keras model disagree.
     """
     folder = prepare(folder)
     cells = folder / "cells"
@@ -102,7 +104,7 @@ def run_demo(
 
 
 def prepare(folder: str | os.PathLike) -> pathlib.Path:
-    """Makes an empty folder for a demo; only a former one is replaced."""
+    """Makes an empty folder for a demo; only an earlier demo is replaced."""
     folder = pathlib.Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / _MARK).is_file():
@@ -139,7 +141,7 @@ def _find(model: Any, test: data.DetectionData) -> list[predict.Detections]:
 
 
 def _beside_strided(classes: int, runtime: Any, images: np.ndarray) -> list[str]:
-    """Returns lines about what SPD costs and gives, beside the twin with strides."""
+    """Returns lines that compare SPD with its strided twin in cost and AP."""
     lines = [
         "5. SPD beside its strided twin, which skips 3 of 4 pixels wherever it shrinks the image:",
         "             multiply-adds   ms an image, here   AP on circuit boards, trained alike",
@@ -161,7 +163,7 @@ def _time(model: Any, images: np.ndarray, repeats: int = 20) -> float:
         start = time.perf_counter()
         model.predict_on_batch(image[None])
         seconds.append(time.perf_counter() - start)
-    return 1e3 * float(np.median(seconds[2:]))  # the first calls are for warming up
+    return 1e3 * float(np.median(seconds[2:]))  # the first calls warm up
 
 
 def _draw(

@@ -18,10 +18,12 @@ def benchmark(
         typer.Argument(help=".keras, .tflite and .onnx files and SavedModel folders."),
     ],
     image_size: options.ImageSize = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Where a model takes any.")] = 1,
-    repeats: Annotated[int, typer.Option(min=1, help="Calls of each that count.")] = 30,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images in a call, if the model does not fix it.")
+    ] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed calls of each model.")] = 30,
     threads: Annotated[
-        int, typer.Option(min=1, show_default="all", help="CPU threads of each.")
+        int, typer.Option(min=1, show_default="all", help="CPU threads for each model.")
     ] = os.cpu_count() or 1,
     output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:

@@ -49,7 +49,7 @@ def check_data(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps what is wrong with the data out of the log."""
+    """Keeps problems of the data out of the log."""
     log = logging.getLogger("keras_spd.data.problems")
     former, log.disabled = log.disabled, True
     try:

@@ -1,4 +1,4 @@
-"""Names that a shell completes. Reads file names and one table: a Tab is not to wait for Keras."""
+"""Names for shell completion, read from file names and one table: Keras is not imported."""
 
 import pathlib
 import tomllib

@@ -34,9 +34,7 @@ def evaluate(
     ] = None,
     iou: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="Detectors: IoU above which a box is suppressed; default 0.65."
-        ),
+        typer.Option(min=0, max=1, help="Detectors: IoU threshold of NMS; default 0.65."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     output: Annotated[

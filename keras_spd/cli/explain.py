@@ -15,7 +15,7 @@ def explain(
         pathlib.Path, typer.Option(help="Trained model: .keras, or a name of `keras-spd list`.")
     ],
     beside: Annotated[
-        pathlib.Path | None, typer.Option(help="Another one, to be drawn beside it.")
+        pathlib.Path | None, typer.Option(help="A second model, drawn beside it.")
     ] = None,
     output: Annotated[pathlib.Path, typer.Option(help="Folder for the pictures.")] = pathlib.Path(
         "explanations"

@@ -12,7 +12,7 @@ _VERIFICATION = 32  # images
 
 
 class Format(enum.StrEnum):
-    """What is written."""
+    """Format of the exported file."""
 
     TFLITE = "tflite"
     SAVED_MODEL = "saved_model"
@@ -64,7 +64,7 @@ def export(
         list[int] | None,
         typer.Option(
             min=1,
-            help="tflite, onnx: images the file takes at once; default 1. Several times, for "
+            help="tflite, onnx: batch size; default 1. Several times, for "
             "tflite: a signature of the file for each.",
         ),
     ] = None,
@@ -72,7 +72,7 @@ def export(
         bool | None,
         typer.Option(
             "--fold/--no-fold",
-            help="Fold the network first; default: in SavedModels and ONNX files, where it pays.",
+            help="Fold the network first; default: in SavedModels and ONNX files, where it helps.",
         ),
     ] = None,
     confidence: Annotated[
@@ -81,7 +81,7 @@ def export(
     ] = None,
     iou: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="IoU above which a box is suppressed; default 0.45."),
+        typer.Option(min=0, max=1, help="IoU threshold of NMS; default 0.45."),
     ] = None,
 ) -> None:
     """Write a TFLite or ONNX file or a SavedModel, and compare it with the Keras model.

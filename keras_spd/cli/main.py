@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _reason(error: Exception) -> str | None:
-    """Returns the line for an error of use, and `None` for a fault of ours."""
+    """Returns the line for a user's error, and `None` for a bug."""
     if isinstance(error, MemoryError) or type(error).__name__ in _OUT_OF_MEMORY:
         return "the memory is not enough. Lower `--batch-size` or `--image-size`."
     return str(error) if isinstance(error, (ValueError, ImportError, OSError)) else None

@@ -1,4 +1,4 @@
-"""Options that several sub-commands share, and how they are read."""
+"""Options that several commands share, and their parsers."""
 
 import enum
 import pathlib
@@ -13,13 +13,13 @@ Dataset = Annotated[
 ]
 Images = Annotated[
     pathlib.Path | None,
-    typer.Option(help="Folder of the images, where it does not follow from the annotations."),
+    typer.Option(help="Folder of the images, if the annotations do not lead to it."),
 ]
 DataDir = Annotated[pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")]
 
 
 class Reaction(enum.StrEnum):
-    """What is done about a broken image or annotation."""
+    """What to do about a broken image or annotation."""
 
     ERROR = "error"
     SKIP = "skip"
@@ -80,7 +80,7 @@ def read_detection(
     on_problem: str,
     info: Any = None,
 ) -> Any:
-    """Reads a detection data set as the options say, for a model as its `ModelInfo` says."""
+    """Reads a detection data set with these options and the `ModelInfo` of the model."""
     from keras_spd.data import load_detection
 
     return load_detection(

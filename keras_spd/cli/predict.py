@@ -43,9 +43,7 @@ def predict(
     ] = None,
     iou: Annotated[
         float | None,
-        typer.Option(
-            min=0, max=1, help="IoU above which a box is suppressed; default: the model's, 0.45."
-        ),
+        typer.Option(min=0, max=1, help="IoU threshold of NMS; default: the model's, 0.45."),
     ] = None,
     tile: Annotated[
         str | None,
@@ -58,7 +56,7 @@ def predict(
     overlap: Annotated[
         float | None,
         typer.Option(
-            min=0, max=0.5, help="Share of a tile that the next one covers too; default 0.2."
+            min=0, max=0.5, help="Share of a tile that the next one overlaps; default 0.2."
         ),
     ] = None,
     batch_size: Annotated[
@@ -109,7 +107,7 @@ def predict(
 
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if tile is not None:
-        Image.MAX_IMAGE_PIXELS = None  # large images are what it is for
+        Image.MAX_IMAGE_PIXELS = None  # tiles are for large images
     files = predict.find_sources(sources or [])
     if webcam is None and tile is None and not any(map(is_video, files)):
         batch_size = min(batch_size, len(files))

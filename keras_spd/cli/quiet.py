@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 def quietly(command: Callable[P, R]) -> Callable[P, R]:
-    """Returns a command that prints what is its own; with `--verbose`, all."""
+    """Returns a command that prints only its own lines; with `--verbose`, all of them."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -41,7 +41,7 @@ def quietly(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def without_native_logs() -> Iterator[None]:
-    """Filters what this process and those it starts write to the standard error stream."""
+    """Filters the standard error stream of this process and its children."""
     with contextlib.ExitStack() as stack:
         try:
             stderr = os.dup(2)
@@ -52,7 +52,7 @@ def without_native_logs() -> Iterator[None]:
             process = subprocess.Popen(
                 command, stdin=reading, stdout=stderr, stderr=stderr, start_new_session=True
             )
-        except OSError:  # there is no such stream, or no process can be started
+        except OSError:  # no such stream, or no process can be started
             yield
             return
         os.close(reading)
@@ -68,7 +68,7 @@ def without_native_logs() -> Iterator[None]:
 
 
 def log_to_stderr() -> None:
-    """Shows the library's messages, and of other libraries errors alone."""
+    """Shows the messages of this library, and only errors of other libraries."""
     handler = logging.StreamHandler()
     if "--verbose" not in sys.argv:
         handler.addFilter(lambda record: record.name.startswith("keras_spd") or record.levelno > 30)

@@ -77,9 +77,9 @@ def train(
         str | None,
         typer.Option(help='"all" to share each batch among all devices; default: one device.'),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     on_problem: Annotated[
         options.Reaction | None,
         typer.Option(help="What to do about broken images and annotations."),
@@ -197,7 +197,7 @@ def train(
 
 
 def _collect(named: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """Returns the fields that options and `--set` change; refuses those that contradict."""
+    """Returns the fields that options and `--set` change; raises an error if two contradict."""
     fields = {field: value for field, value in named.items() if value is not None}
     for field, value in map(_parse, assignments):
         for other, before in fields.items():
@@ -220,7 +220,7 @@ def _pairs(class_map: list[str]) -> dict[str, str]:
 
 
 def _parse(assignment: str) -> tuple[str, Any]:
-    """Splits `FIELD=VALUE`; the value is JSON where it can be read so, else a string."""
+    """Splits `FIELD=VALUE`; the value is JSON if it is valid, else a string."""
     field, equals, value = assignment.partition("=")
     if not equals:
         raise ValueError(f"`--set` takes FIELD=VALUE. Received: {assignment!r}.")
