@@ -21,10 +21,10 @@ class Model(_Section):
     name: str = "resnet18_spd"
     """Constructor in `keras_spd.applications`, in snake case."""
     weights: str | None = None
-    """What training starts from: the name of weights of the package, or the path of a file, as the
-    constructor's `weights` takes them; random weights by default."""
+    """Initial weights: the name of weights in the package, or the path of a file, as the
+    constructor's `weights` accepts them; random by default."""
     class_map: dict[str, str] = {}
-    """Classes of the data to classes of `weights`, where the names differ."""
+    """Maps classes of the data to classes of `weights` if the names differ."""
     options: dict[str, Any] = {}
     """Further arguments of the constructor, such as `downsampling = "strided"`."""
 
@@ -37,39 +37,39 @@ class Optimizer(_Section):
     weight_decay: float = pydantic.Field(default=5e-4, ge=0)
     """Coupled, as in PyTorch; see `keras_spd.training.CoupledSGD`."""
     decay_kernels_only: bool = False
-    """Whether batch norms and biases are left out of the decay."""
+    """Whether only kernels decay, and not batch norms and biases."""
     average: float | None = pydantic.Field(default=None, gt=0, lt=1)
-    """Momentum of a moving average of the weights, such as 0.999 in runs of many thousand steps;
-    the average is what is evaluated and kept."""
+    """Momentum of a moving average of the weights, such as 0.999 in runs of many thousand steps.
+    The average is evaluated and saved."""
 
 
 class Schedule(_Section):
     name: Literal["multistep", "cosine"] = "cosine"
     warmup_epochs: float = pydantic.Field(default=1, ge=0)
-    """Epochs in which the rate grows linearly from 0."""
+    """Epochs in which the rate rises linearly from 0."""
     warmup_steps: int | None = pydantic.Field(default=None, ge=0)
-    """Most steps of the warm-up, where `warmup_epochs` are more."""
+    """Upper limit for the warm-up, in steps."""
     warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
-    """Rate that biases start the warm-up with."""
+    """Rate of biases at the first step."""
     warmup_momentum: float | None = pydantic.Field(default=None, ge=0, lt=1)
-    """Momentum at the first step; the optimizer's by default."""
+    """Momentum at the first step; that of the optimizer by default."""
     milestones: list[int] = []
-    """multistep: numbers of the epochs, counted from 1, at whose start the rate drops."""
+    """multistep: epochs, counted from 1, at whose start the rate drops."""
     factor: float = pydantic.Field(default=0.2, gt=0)
-    """multistep: what the rate is multiplied by at a milestone."""
+    """multistep: factor for the rate at each milestone."""
     final_factor: float = pydantic.Field(default=0.0, ge=0, le=1)
-    """cosine: the last rate, as a share of the peak."""
+    """cosine: final rate as a fraction of the peak."""
 
 
 class Freeze(_Section):
     layers: list[str] = []
-    """Layers that are not trained at first: names, beginnings of names such as `stage2`, or
-    `backbone`. Their batch norms are in inference mode."""
+    """Layers to freeze: names, prefixes such as `stage2`, or `backbone`. Their batch norms run in
+    inference mode."""
     epochs: int | None = pydantic.Field(default=None, ge=1)
-    """After how many epochs all layers are trained; never by default."""
+    """Epochs after which these layers are trained too; never by default."""
 
     def until(self, epochs: int) -> int:
-        """Returns how many epochs of a run of `epochs` have frozen layers."""
+        """Returns the number of epochs with frozen layers in a run of `epochs`."""
         return min(self.epochs or epochs, epochs) if self.layers else 0
 
 
@@ -90,7 +90,7 @@ class Recipe(_Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Keras dtype policy. Weights and loss stay float32."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
-    """Fixes initial weights, order and augmentation."""
+    """Determines initial weights, order of the images and augmentation."""
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -107,11 +107,11 @@ _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 class ClassificationAugmentation(_Section):
     crop_padding: int = pydantic.Field(default=0, ge=0)
-    """Pixels of zero padding around an image before a random crop of its own size."""
+    """Pixels of zero padding before a random crop to the original size."""
     horizontal_flip: bool = False
     vertical_flip: bool = False
     rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
-    """Largest random rotation, either way."""
+    """Largest random rotation, in either direction."""
     rand_augment: _Share = 0.0
     """Strength of `keras.layers.RandAugment`."""
     mixup: float = pydantic.Field(default=0.0, ge=0)
@@ -122,28 +122,27 @@ class ClassificationAugmentation(_Section):
 
 class ClassificationSource(_Section):
     name: str | None = None
-    """TFDS data set, or `blood_cells`, which comes with the package; or none, and the folders
-    below."""
+    """TFDS dataset, or `blood_cells`, which comes with the package; none for folders."""
     train: str = "train"
-    """Split; or a folder with a folder of images for each class."""
+    """Split; or a folder with a subfolder of images for each class."""
     test: str = "test"
-    """The same, for the scores."""
+    """The same, for evaluation."""
     data_dir: str | None = None
-    """Folder with prepared TFDS data sets; TFDS' own by default."""
+    """Folder with prepared TFDS datasets; that of TFDS by default."""
     image_size: tuple[int, int] | None = None
-    """Height and width to resize images to; needed where their sizes differ."""
+    """Height and width to resize images to; required if their sizes differ."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images in folders."""
     max_value: _MaxValue = None
-    """What becomes 255 in images of more than 8 bits, such as 4095 for a camera of 12 bits; found
-    over the training images by default. The trained model predicts with it."""
+    """Value that becomes 255 in images of more than 8 bits, such as 4095 for a 12-bit camera; found
+    in the training images by default. The trained model predicts with it."""
     statistics: str = "cifar10"
-    """Mean and standard deviation for normalisation, a name in `applications.STATISTICS`."""
+    """Mean and standard deviation for normalisation: a name in `applications.STATISTICS`."""
 
 
 class ClassificationLoss(_Section):
     label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    """Share of a label that is spread evenly over all classes."""
+    """Fraction of a label that is spread evenly over all classes."""
 
 
 class ClassificationRecipe(Recipe):
@@ -171,22 +170,22 @@ class DetectionAugmentation(_Section):
 
 class DetectionSource(_Section):
     name: str | None = None
-    """TFDS data set, such as `voc/2012`; or none, and the files below."""
+    """TFDS dataset, such as `voc/2012`; none for files."""
     train: str = "train"
     """TFDS split; or a COCO `.json`, YOLO's `data.yaml` or folder, or a folder of VOC `.xml`."""
     test: str = "validation"
-    """The same, for the scores."""
+    """The same, for evaluation."""
     images: str | None = None
-    """Folder of the images, where it does not follow from the annotations."""
+    """Folder of the images, if the annotations do not say it."""
     data_dir: str | None = None
-    """Folder with prepared TFDS data sets; TFDS' own by default."""
+    """Folder with prepared TFDS datasets; that of TFDS by default."""
     image_size: tuple[int, int] = (640, 640)
     """Height and width of the network's input, multiples of 32."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images and annotations."""
     max_value: _MaxValue = None
-    """What becomes 255 in images of more than 8 bits, such as 4095 for a camera of 12 bits; found
-    over the training images by default. The trained model predicts with it."""
+    """Value that becomes 255 in images of more than 8 bits, such as 4095 for a 12-bit camera; found
+    in the training images by default. The trained model predicts with it."""
 
 
 class DetectionLoss(_Section):
@@ -206,9 +205,9 @@ class DetectionRecipe(Recipe):
     augmentation: DetectionAugmentation = DetectionAugmentation()
     loss: DetectionLoss = DetectionLoss()
     fit_anchors: bool = False
-    """Whether anchors are fitted to the training boxes, in place of the authors'."""
+    """Whether to fit the anchors to the training boxes, instead of using the authors'."""
     evaluate_every: int = pydantic.Field(default=5, ge=1)
-    """Epochs between two evaluations with COCO's scores; the last epoch has one in any case."""
+    """Epochs between evaluations with COCO's metrics; the last epoch is always evaluated."""
 
 
 _TASKS: dict[str, type[Recipe]] = {
