@@ -40,6 +40,14 @@ def train(
             autocompletion=completion.weights,
         ),
     ] = None,
+    backbone: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Trained classifier that a detector takes as its backbone: model.keras in the run "
+            "folder of a classifier, or a name of `keras-spd list`, such as cifar10.",
+            autocompletion=completion.weights,
+        ),
+    ] = None,
     model_file: Annotated[
         pathlib.Path | None,
         typer.Option(
@@ -103,6 +111,9 @@ def train(
     Example: keras-spd train yolov5_spd_n --weights bccd --train boards/train.json
     --test boards/test.json --run runs/boards
 
+    Example: keras-spd train yolov5_spd_n --backbone runs/classifier/model.keras
+    --train boards/train.json --test boards/test.json --run runs/boards
+
     Example: keras-spd train --model converted.keras --train boards/train.json
     --test boards/test.json --run runs/converted
 
@@ -121,11 +132,24 @@ def train(
         raise ValueError(
             f"A network by name, or `--model`: one of them. Received: {model} and {model_file}."
         )
+    if backbone and (weights or model_file):
+        raise ValueError(
+            "`--backbone` gives a detector the backbone of a classifier, and `--weights` and "
+            "`--model` give it a backbone of their own: give one of them. "
+            f"Received: --backbone {backbone} and {weights or model_file}."
+        )
+    if backbone and model in applications.CLASSIFIERS:
+        raise ValueError(
+            f"`--backbone` is what a detector starts from, and {model} is a classifier. It starts "
+            f"from a classifier with `--weights {backbone}`."
+        )
     given = load_model(model_file) if model_file else None
     detects = model in applications.DETECTORS or isinstance(given, applications.Detector)
+    detects = detects or backbone is not None  # of the network that the recipe names
     named = {
         "model.name": str(model_file) if model_file else model,
         "model.weights": str(weights) if weights else None,
+        "model.backbone": str(backbone) if backbone else None,
         "model.class_map": _pairs(class_map) if class_map else None,
         "epochs": epochs,
         "batch_size": batch_size,

@@ -19,6 +19,7 @@ from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
 from keras_spd.training.recipe import ClassificationRecipe
 from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.start import trained_classifier
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,10 @@ class ClassificationTask:
         self.train_data = train_data or self._read(recipe.data.train)
         self.test_data = test_data or self._read(recipe.data.test, self.train_data)
         check_same_max_value(self.train_data, self.test_data)
-        if recipe.model.weights is None and given is None:
+        if recipe.model.weights is not None:
+            shape, names = self.train_data.image_shape, self.train_data.class_names
+            self._given = trained_classifier(recipe.model, shape, len(names))
+        elif given is None:
             self._warn_of_few_steps()
         self._normalization = self._find_normalization()
         self._preprocess = Preprocessing(**self._normalization).normalize
@@ -76,6 +80,17 @@ class ClassificationTask:
             raise ValueError(
                 f"There is no classifier {name!r}. Those that can be trained are: "
                 f"{', '.join(applications.CLASSIFIERS)}."
+            )
+        if recipe.model.backbone is not None:
+            raise ValueError(
+                f"`model.backbone` (`--backbone`) is what a detector starts from, and {name} is a "
+                f"classifier. Received: {recipe.model.backbone!r}. A classifier starts from a "
+                "classifier with `model.weights` (`--weights`)."
+            )
+        if recipe.model.class_map and recipe.model.weights is None:
+            raise ValueError(
+                "`model.class_map` needs `model.weights` that know their classes. "
+                f"Received: {recipe.model.class_map}."
             )
         check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
 
@@ -139,9 +154,7 @@ class ClassificationTask:
         names = self.train_data.class_names
         if self._given is None:
             options = {"input_shape": self.train_data.image_shape, **self.recipe.model.options}
-            model = applications.CLASSIFIERS[self.recipe.model.name](
-                weights=self.recipe.model.weights, classes=len(names), **options
-            )
+            model = applications.CLASSIFIERS[self.recipe.model.name](classes=len(names), **options)
         else:
             self._check_image_size(self._given)
             model = with_classes(self._given, names, self.recipe.model.class_map)

@@ -1,11 +1,25 @@
 """Copies a model to another precision."""
 
+import contextlib
+from collections.abc import Iterator
+
 import keras
 
 from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph
 from keras_spd.surgery.to_spd import with_network
+
+
+@contextlib.contextmanager
+def float32_policy() -> Iterator[None]:
+    """Layers that are built inside are float32, whatever Keras' dtype policy is."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def copy_model(model: keras.Model, precision: str) -> keras.Model:

@@ -20,6 +20,7 @@ from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
 from keras_spd.training.recipe import DetectionRecipe
 from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.start import load_backbone
 from keras_spd.typing import Array, Path, Tensor
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,12 @@ class DetectionTask:
                 f"There is no detector {name!r}. Those that can be trained are: "
                 f"{', '.join(applications.DETECTORS)}."
             )
+        if recipe.model.backbone is not None and recipe.model.weights is not None:
+            raise ValueError(
+                "A detector starts from a detector (`model.weights`, `--weights`), or it has a "
+                "classifier as its backbone (`model.backbone`, `--backbone`): give one of "
+                f"them. Received: {recipe.model.weights!r} and {recipe.model.backbone!r}."
+            )
         check_options(applications.YOLOV5SPD, recipe.model.options, _ACCEPTED_OPTIONS)
 
     def _read(self, source: Path, like: DetectionData | None = None) -> DetectionData:
@@ -129,6 +136,8 @@ class DetectionTask:
     def _named(self) -> Detector:
         recipe = self.recipe
         options = {**recipe.model.options, "anchors": self.anchors}
+        if recipe.model.backbone is not None:
+            options["backbone"] = load_backbone(recipe.model.backbone)
         return applications.YOLOV5SPD(
             applications.DETECTORS[recipe.model.name],
             classes=len(self.train_data.class_names),

@@ -17,7 +17,7 @@ from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import whole_file, write_json
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.training.classification import ClassificationTask
-from keras_spd.training.copies import copy_model
+from keras_spd.training.copies import copy_model, float32_policy
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.errors import explained
@@ -212,12 +212,8 @@ def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
 
 def build(task: Task) -> keras.Model:
     """Builds the model of a task in float32."""
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
+    with float32_policy():
         return task.build()
-    finally:
-        keras.config.set_dtype_policy(policy)
 
 
 def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:

@@ -49,7 +49,7 @@ def find_given(recipe: Recipe, model: Any, kept: pathlib.Path) -> keras.Model | 
     """
     if not _is_file(recipe.model.name):
         return None
-    for field in ("weights", "options"):
+    for field in ("weights", "backbone", "options"):
         if value := getattr(recipe.model, field):
             raise ValueError(
                 f"`model.{field}` applies to networks built by name; a given model has its "

@@ -13,7 +13,7 @@ _ELSEWHERE = {
     "classes": _DATA,
     "class_names": _DATA,
     "input_tensor": "a recipe cannot hold a tensor",
-    "backbone": "a recipe cannot hold a model",
+    "backbone": "give it as `model.backbone`, on the command line as `--backbone`",
 }
 
 

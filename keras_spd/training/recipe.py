@@ -22,7 +22,11 @@ class Model(_Section):
     """Constructor in `keras_spd.applications`, in snake case."""
     weights: str | None = None
     """Initial weights: the name of weights in the package, or the path of a file, as the
-    constructor's `weights` accepts them; random by default."""
+    constructor's `weights` accepts them; random by default. Outputs of classes of the same name are
+    kept. Images of a classifier are normalised as those of its weights were."""
+    backbone: str | None = None
+    """Detectors: a trained classifier as backbone, in place of YOLOv5's: `model.keras` in the run
+    folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head start anew."""
     class_map: dict[str, str] = {}
     """Maps classes of the data to classes of `weights` if the names differ."""
     options: dict[str, Any] = {}

@@ -159,6 +159,15 @@ def test_training_is_told_what_to_do_about_problems(monkeypatch, tmp_path, model
             ],
             "contradict.*`model.options.shortcut`",
         ),
+        (
+            ["yolov5_spd_n", "--backbone", "cifar10", "--weights", "bccd"],
+            "give one of them. Received: --backbone cifar10 and bccd",
+        ),
+        (["--backbone", "a.keras", "--model", "b.keras"], "a.keras and b.keras"),
+        (
+            ["resnet18_spd", "--backbone", "cifar10"],
+            "is a classifier.*--weights cifar10",
+        ),
     ],
 )
 def test_train_refuses_to_guess(monkeypatch, capsys, options, message):
@@ -173,6 +182,7 @@ def test_train_refuses_to_guess(monkeypatch, capsys, options, message):
         ("yolov5_spd_n", ["--weights", "bccd"], "finetune_detection"),
         ("yolov5_spd_n", ["--weights", "bccd", "--recipe", "short"], "short_detection"),
         ("yolov5_spd_n", [], "short_detection"),
+        ("yolov5_spd_n", ["--backbone", "cifar10"], "short_detection"),
         ("resnet18_spd", ["--weights", "mine.pt"], "few_images"),
         ("resnet18_spd", [], "short"),
     ],
@@ -183,7 +193,9 @@ def test_weights_choose_the_recipe(monkeypatch, model, options, chosen):
     assert run(monkeypatch, "train", model, "--train", "a", "--test", "b", *options) == 0
     [recipe] = recipes
     assert recipe.description == training.load_recipe(chosen).description
-    assert recipe.model.weights == (options[1] if options else None)
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert recipe.model.weights == given.get("--weights")
+    assert recipe.model.backbone == given.get("--backbone")
 
 
 def write_noise(rng, file, size=(32, 64)):

@@ -1,0 +1,91 @@
+"""The trained networks that a recipe names: `model.weights` of classifiers, `model.backbone`."""
+
+import dataclasses
+import pathlib
+import re
+
+import keras
+
+from keras_spd import applications
+from keras_spd.image_model import ImageModel, ModelInfo, find_info
+from keras_spd.predict.loading import load_model
+from keras_spd.training.copies import float32_policy
+from keras_spd.training.recipe import Model
+from keras_spd.weights import list_models
+
+
+def trained_classifier(recipe: Model, input_shape: tuple[int, ...], num_classes: int) -> ImageModel:
+    """Builds the classifier that `model.weights` starts, with the classes of the weights.
+
+    Args:
+        recipe: The recipe's `model`. Its `name` is in `applications.CLASSIFIERS`.
+        input_shape: `(height, width, 3)` of the data.
+        num_classes: Classes of the data, which are those of a `.weights.h5` file: it names none.
+
+    Returns:
+        `ImageModel`. Its `info` has the class names and the normalisation that the weights know.
+
+    Raises:
+        ValueError: If the weights are not those of this classifier.
+    """
+    weights, constructor = str(recipe.weights), applications.CLASSIFIERS[recipe.name]
+    options = {"input_shape": input_shape, **recipe.options}
+    classes, info = num_classes, ModelInfo()
+    is_name = any(preset.name == weights for preset in list_models())
+    if is_name and not pathlib.Path(weights).is_file():
+        classes = None
+    elif not weights.endswith(".weights.h5"):
+        source = load_model(weights)
+        if isinstance(source, applications.Detector) or len(source.output_shape) != 2:
+            raise ValueError(
+                f"A classifier starts from the weights of a classifier. Received: {weights}, which "
+                f"holds {source.name!r}, a network without classes of images."
+            )
+        classes, info = source.output_shape[-1], find_info(source) or info
+    with float32_policy():
+        model = constructor(weights=recipe.weights, classes=classes, **options)
+    if classes is None:
+        info = model.info
+    facts = {name: getattr(info, name) for name in ("class_names", "statistics", "input_range")}
+    # Images have the size of the data.
+    model.info = dataclasses.replace(model.info, image_size=None, **facts)
+    return model
+
+
+def load_backbone(source: str) -> keras.Model:
+    """Returns the backbone of a detector that starts from a trained classifier.
+
+    Args:
+        source: `model.backbone` of a recipe: a `.keras` file, such as `model.keras` in the run
+            folder of a classifier, or the name of weights of the package. Of a ResNet-SPD or its
+            strided twin it becomes `ResNetSPDBackbone` of the same depth; any other network is
+            taken as it is.
+
+    Raises:
+        ValueError: If there is no such file, or it holds a detector.
+    """
+    trained = load_model(source)
+    if isinstance(trained, applications.Detector):
+        raise ValueError(
+            "A backbone is a classifier, or a network from images to features. Received: "
+            f"model.backbone={source!r}, the detector {trained.name!r}. A detector starts from a "
+            "detector with `model.weights`, on the command line `--weights`."
+        )
+    info = find_info(trained) or ModelInfo()
+    resnet = re.fullmatch(r"ResNet(\d+)SPD", info.architecture or "")
+    if resnet is None:
+        return trained
+    options = _resnet_options(trained)
+    return applications.ResNetSPDBackbone(int(resnet[1]), weights=source, **options)
+
+
+def _resnet_options(model: keras.Model) -> dict[str, str | int]:
+    """Returns the arguments of `ResNetSPDBackbone` that a trained ResNet was built with."""
+    paths = [variable.path for variable in model.variables]
+    options: dict[str, str | int] = {"downsampling": "spd"}
+    if "stem_conv/conv/kernel" not in paths:
+        stem = model.get_layer("stem_conv")
+        options = {"downsampling": "strided", "stem_stride": stem.strides[0]}
+    if any(path.endswith("_shortcut_conv/conv/kernel") for path in paths):
+        options["shortcut"] = "spd"
+    return options

@@ -1,0 +1,137 @@
+"""Trained classifiers as what a recipe starts from: other classes, and detectors."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from drawings import write_drawings
+
+from keras_spd import data
+from keras_spd.applications import ResNet18SPD, ResNet34SPD, ResNetSPDBackbone
+from keras_spd.training import fit, load_recipe, train
+from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.detection import DetectionTask
+from keras_spd.training.start import load_backbone
+
+NAMES = ("cat", "dog", "ship")
+
+
+@pytest.fixture
+def cells(rng):
+    images = rng.integers(0, 256, (16, 16, 16, 3), "uint8")
+    return data.from_arrays(images, np.arange(16) % 3, class_names=("ship", "fox", "kitten"))
+
+
+def classifier(cells, weights, **overrides):
+    fields = {"model.weights": str(weights), "model.class_map": {"kitten": "cat"}}
+    recipe = load_recipe("few_images", overrides=fields | overrides)
+    return ClassificationTask(recipe, cells, cells)
+
+
+def save(model, path, statistics="tiny_imagenet"):
+    """Saves a classifier as the run folder of its training has it."""
+    facts = {"statistics": statistics, "class_names": NAMES}
+    model.info = dataclasses.replace(model.info, **facts)
+    model.save(path)
+    return model
+
+
+def detector(folder, **overrides):
+    file = str(write_drawings(folder / "drawings", 4))
+    few = {"data.train": file, "data.test": file, "data.image_size": (64, 64)}
+    few |= {"epochs": 1, "batch_size": 4, "precision": "float32"}
+    return load_recipe("short_detection", overrides=few | overrides)
+
+
+def test_a_classifier_of_other_classes_keeps_what_it_knows(tmp_path, cells, thin_networks, caplog):
+    trained = save(ResNet18SPD(classes=3), tmp_path / "model.keras")
+    task = classifier(cells, tmp_path / "model.keras")
+    model = fit.build(task)
+    assert "the outputs of 1 of 3 classes (fox)" in caplog.text
+    assert model.info.class_names == ("ship", "fox", "kitten")
+    assert model.info.statistics == trained.info.statistics  # and not the recipe's
+    assert model.input_shape == (None, 16, 16, 3) and model.info.image_size is None
+    kernel, known = (np.array(m.get_layer("logits").kernel) for m in (model, trained))
+    np.testing.assert_array_equal(kernel[:, [0, 2]], known[:, [2, 0]])
+    assert not np.array_equal(kernel[:, 1], known[:, 1])
+    others = [v for v in trained.variables if not v.path.startswith("logits/")]
+    ours = {v.path: v for v in model.variables}
+    for variable in others:
+        np.testing.assert_array_equal(ours[variable.path], variable)
+
+
+def test_the_classes_of_a_preset(cells):
+    model = fit.build(classifier(cells, "cifar10"))
+    trained = ResNet18SPD(weights="cifar10")
+    kernel, known = (np.array(m.get_layer("logits").kernel) for m in (model, trained))
+    ship, cat = (trained.info.class_names.index(name) for name in ("ship", "cat"))
+    np.testing.assert_array_equal(kernel[:, [0, 2]], known[:, [ship, cat]])
+    assert model.info.statistics == trained.info.statistics
+
+
+def test_other_weights_are_refused(tmp_path, cells, thin_networks):
+    with pytest.raises(ValueError, match="starts from the weights of a classifier.*yolov5"):
+        keras.saving.save_model(fit.build(DetectionTask(detector(tmp_path))), tmp_path / "d.keras")
+        classifier(cells, tmp_path / "d.keras")
+    save(ResNet18SPD(classes=3, downsampling="strided"), tmp_path / "strided.keras")
+    with pytest.raises(ValueError, match="strided.keras does not fit `resnet18_spd`"):
+        classifier(cells, tmp_path / "strided.keras")
+    with pytest.raises(ValueError, match="detector starts from, and resnet18_spd is a classifier"):
+        classifier(cells, "cifar10", **{"model.backbone": "cifar10"})
+    recipe = load_recipe("few_images", overrides={"model.class_map": {"kitten": "cat"}})
+    with pytest.raises(ValueError, match="`model.class_map` needs `model.weights`"):
+        ClassificationTask(recipe, cells, cells)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [{}, {"shortcut": "spd"}, {"downsampling": "strided", "stem_stride": 2}]
+)
+def test_a_backbone_is_of_the_kind_of_its_classifier(tmp_path, thin_networks, options):
+    trained = save(ResNet34SPD(classes=3, **options), tmp_path / "model.keras")
+    backbone = load_backbone(str(tmp_path / "model.keras"))
+    ours = {v.path: v for v in backbone.variables}
+    for variable in trained.variables:
+        if not variable.path.startswith("logits/"):
+            np.testing.assert_array_equal(ours[variable.path], variable)
+    assert backbone.info.statistics == trained.info.statistics
+    backbone.save(tmp_path / "backbone.keras")  # which is one, too
+    again = load_backbone(str(tmp_path / "backbone.keras"))
+    assert [v.path for v in again.variables] == [v.path for v in backbone.variables]
+
+
+@pytest.mark.slow
+def test_a_preset_is_a_backbone(tmp_path):
+    model = fit.build(DetectionTask(detector(tmp_path, **{"model.backbone": "cifar10"})))
+    expected = {v.path: v for v in ResNetSPDBackbone(18, weights="cifar10").variables}
+    kernel = "stage4_block2_conv2/kernel"
+    [ours] = [v for v in model.network.variables if v.path == kernel]
+    np.testing.assert_array_equal(ours, expected[kernel])
+    assert model.num_classes == 2 and model.info.preprocessing.takes_pixels
+
+
+@pytest.mark.slow
+def test_a_detector_on_a_classifier_is_trained_scored_and_resumed(tmp_path, thin_networks):
+    save(ResNet18SPD(classes=3), tmp_path / "model.keras")
+    overrides = {"model.backbone": str(tmp_path / "model.keras"), "freeze.layers": ["backbone"]}
+    recipe = detector(tmp_path, **overrides)
+    model = train(recipe, tmp_path / "run", verbose=0)
+    assert (tmp_path / "run" / "results.json").is_file()
+    assert load_recipe(tmp_path / "run" / "recipe.toml").model.backbone.endswith("model.keras")
+    start = {v.path: v for v in load_backbone(recipe.model.backbone).variables}
+    ours = {v.path: v for v in model.network.variables}
+    path = next(path for path in start if path.startswith("stage1") and path.endswith("/kernel"))
+    np.testing.assert_array_equal(ours[path], start[path])  # frozen
+    resumed = train(None, tmp_path / "run", resume=True, verbose=0)
+    for again, before in zip(resumed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(again, before)
+
+
+def test_other_backbones_are_refused(tmp_path, thin_networks):
+    with pytest.raises(ValueError, match="the detector 'yolov5_spd_n'.*`--weights`"):
+        keras.saving.save_model(fit.build(DetectionTask(detector(tmp_path))), tmp_path / "d.keras")
+        load_backbone(str(tmp_path / "d.keras"))
+    both = {"model.backbone": "cifar10", "model.weights": "bccd"}
+    with pytest.raises(ValueError, match="give one of them. Received: 'bccd' and 'cifar10'"):
+        DetectionTask(detector(tmp_path / "both", **both))
