@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import re
+from typing import Any
 
 import keras
 
@@ -11,10 +12,11 @@ from keras_spd.image_model import ImageModel, ModelInfo, find_info
 from keras_spd.predict.loading import load_model
 from keras_spd.training.copies import float32_policy
 from keras_spd.training.recipe import Model
+from keras_spd.typing import Shape
 from keras_spd.weights import list_models
 
 
-def trained_classifier(recipe: Model, input_shape: tuple[int, ...], num_classes: int) -> ImageModel:
+def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> ImageModel:
     """Builds the classifier that `model.weights` starts, with the classes of the weights.
 
     Args:
@@ -30,7 +32,8 @@ def trained_classifier(recipe: Model, input_shape: tuple[int, ...], num_classes:
     """
     weights, constructor = str(recipe.weights), applications.CLASSIFIERS[recipe.name]
     options = {"input_shape": input_shape, **recipe.options}
-    classes, info = num_classes, ModelInfo()
+    classes: int | None = num_classes
+    info = ModelInfo()
     is_name = any(preset.name == weights for preset in list_models())
     if is_name and not pathlib.Path(weights).is_file():
         classes = None
@@ -79,10 +82,10 @@ def load_backbone(source: str) -> keras.Model:
     return applications.ResNetSPDBackbone(int(resnet[1]), weights=source, **options)
 
 
-def _resnet_options(model: keras.Model) -> dict[str, str | int]:
+def _resnet_options(model: keras.Model) -> dict[str, Any]:
     """Returns the arguments of `ResNetSPDBackbone` that a trained ResNet was built with."""
     paths = [variable.path for variable in model.variables]
-    options: dict[str, str | int] = {"downsampling": "spd"}
+    options: dict[str, Any] = {"downsampling": "spd"}
     if "stem_conv/conv/kernel" not in paths:
         stem = model.get_layer("stem_conv")
         options = {"downsampling": "strided", "stem_stride": stem.strides[0]}
