@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+from keras_spd.typing import Path
+
 DAMAGED = "it is cut off or damaged. Download or copy it again."
 
 
@@ -128,7 +130,7 @@ def check_h5(path: str | os.PathLike) -> None:
         raise ValueError(f"{path} is not a readable file: {DAMAGED}") from error
 
 
-def _h5_size(path):
+def _h5_size(path: Path) -> int:
     """Returns the size that the first block of an HDF5 file tells (format specification, II.A)."""
     with open(path, "rb") as file:
         block = file.read(64)
@@ -138,7 +140,7 @@ def _h5_size(path):
     return size
 
 
-def _check_h5_item(size, name, item):
+def _check_h5_item(size: int, name: str, item: Any) -> None:
     """Reads one group or array, unless it claims to be larger than the file."""
     dict(item.attrs)
     if hasattr(item, "nbytes"):

@@ -1,7 +1,7 @@
 """The class of every network here: a functional model that remembers how it is to be used."""
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, Self, runtime_checkable
 
 import keras
 import numpy as np
@@ -34,7 +34,13 @@ class ModelInfo:
     class_names: tuple[str, ...] | None
     preprocessing: Preprocessing
 
-    def __init__(self, architecture=None, class_names=None, preprocessing=None, **facts):
+    def __init__(
+        self,
+        architecture: str | None = None,
+        class_names: tuple[str, ...] | None = None,
+        preprocessing: Preprocessing | None = None,
+        **facts: Any,
+    ) -> None:
         if "image_size" in facts:
             facts["size"] = facts.pop("image_size")
         preprocessing = dataclasses.replace(preprocessing or Preprocessing(), **facts)
@@ -63,7 +69,7 @@ class ModelInfo:
         return self.preprocessing.max_value
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the record from the lists and dictionaries of a model's config."""
         config = dict(config)
         if config.get("class_names") is not None:
@@ -103,7 +109,7 @@ def find_info(model: Any) -> ModelInfo | None:
     return info if isinstance(info, ModelInfo) else None
 
 
-def known_preprocessing(model):
+def known_preprocessing(model: Any) -> Preprocessing:
     """Returns the `Preprocessing` of a model.
 
     Raises:
@@ -149,8 +155,15 @@ class ImageModel(keras.Model):
     """
 
     def __init__(
-        self, inputs, outputs, name=None, *, info=None, pyramid_level_inputs=None, **kwargs
-    ):
+        self,
+        inputs: Any,
+        outputs: Any,
+        name: str | None = None,
+        *,
+        info: ModelInfo | dict[str, Any] | None = None,
+        pyramid_level_inputs: dict[str, str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         inputs, outputs = _single(inputs), _single(outputs)
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         if info is None:
@@ -159,12 +172,12 @@ class ImageModel(keras.Model):
         self.pyramid_level_inputs = dict(pyramid_level_inputs or {})
 
     @property
-    def info(self):
+    def info(self) -> ModelInfo:
         """The model's `ModelInfo`. Assign a new one, e.g. from `dataclasses.replace`."""
         return self._info
 
     @info.setter
-    def info(self, info):
+    def info(self, info: ModelInfo) -> None:
         if not isinstance(info, ModelInfo):
             raise ValueError(f"`info` must be a `ModelInfo`. Received: info={info!r}.")
         classes = getattr(self.outputs[0], "shape", (None,))[-1]
@@ -175,7 +188,7 @@ class ImageModel(keras.Model):
             )
         self._info = info
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "info": dataclasses.asdict(self.info),
@@ -183,11 +196,11 @@ class ImageModel(keras.Model):
         }
 
 
-def _single(tensors):
+def _single(tensors: Any) -> Any:
     return tensors[0] if isinstance(tensors, (list, tuple)) and len(tensors) == 1 else tensors
 
 
-def find_pyramid(model):
+def find_pyramid(model: keras.Model) -> dict[str, str]:
     """Finds the last layer of a network at each resolution.
 
     Args:

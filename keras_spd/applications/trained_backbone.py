@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -43,7 +44,7 @@ def start_from_classifier(
     trained = None
     if preset is not None:
         source, arrays = preset.name, preset.read()
-        facts = {"statistics": preset.statistics, "image_size": preset.image_size}
+        facts: dict[str, Any] = {"statistics": preset.statistics, "image_size": preset.image_size}
         model.info = dataclasses.replace(model.info, **facts)
     else:
         path = check_weights_file(weights)
@@ -54,8 +55,8 @@ def start_from_classifier(
         arrays = {v.path: keras.ops.convert_to_numpy(v) for v in trained.variables}
     _assign(model, arrays, source)
     if isinstance(trained, ImageModel):
-        facts = {"outputs": None}  # probabilities or logits of what is left out
-        preprocessing = dataclasses.replace(trained.info.preprocessing, **facts)
+        # Without its top, the network returns neither probabilities nor logits.
+        preprocessing = dataclasses.replace(trained.info.preprocessing, outputs=None)
         model.info = dataclasses.replace(model.info, preprocessing=preprocessing)
 
 

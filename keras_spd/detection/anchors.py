@@ -1,10 +1,18 @@
 """Anchors: the box shapes that predictions are relative to, and how well they fit a data set."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
+
+from keras_spd.typing import Array
+
+Anchors: TypeAlias = Mapping[str, Sequence[Sequence[float]]]
+"""`{level: ((width, height), ...)}`, in pixels."""
 
 # Width and height in pixels. P3 to P5: `models/space_depth_n.yaml` of LabSAINT/SPD-Conv (they are
 # YOLOv5's, for COCO at 640 px). P2: YOLOv5's former four-level models.
-DEFAULT_ANCHORS = {
+DEFAULT_ANCHORS: Anchors = {
     "P2": ((5, 6), (8, 14), (15, 11)),
     "P3": ((10, 13), (16, 30), (33, 23)),
     "P4": ((30, 61), (62, 45), (59, 119)),
@@ -13,12 +21,14 @@ DEFAULT_ANCHORS = {
 RATIO_THRESHOLD = 4.0  # `anchor_t`: sides that differ by less match
 
 
-def level_stride(level):
+def level_stride(level: str) -> int:
     """Returns the stride of a pyramid level: 8 for `"P3"`."""
     return 2 ** int(level[1:])
 
 
-def standardize_anchors(anchors, levels):
+def standardize_anchors(
+    anchors: Any, levels: Sequence[str]
+) -> dict[str, tuple[tuple[float, float], ...]]:
     """Checks anchors and returns them as `{level: ((width, height), ...)}`.
 
     Args:
@@ -55,7 +65,9 @@ def standardize_anchors(anchors, levels):
     }
 
 
-def best_possible_recall(sides, anchors, ratio_threshold=RATIO_THRESHOLD):
+def best_possible_recall(
+    sides: Any, anchors: Any, ratio_threshold: float = RATIO_THRESHOLD
+) -> float:
     """Returns the share of boxes that match at least one anchor.
 
     Args:
@@ -67,15 +79,15 @@ def best_possible_recall(sides, anchors, ratio_threshold=RATIO_THRESHOLD):
 
 
 def fit_anchors(
-    boxes,
+    boxes: Any,
     *,
-    bounding_box_format="xyxy",
-    levels=("P3", "P4", "P5"),
-    anchors_per_level=3,
-    ratio_threshold=RATIO_THRESHOLD,
-    generations=1000,
-    seed=0,
-):
+    bounding_box_format: str = "xyxy",
+    levels: Sequence[str] = ("P3", "P4", "P5"),
+    anchors_per_level: int = 3,
+    ratio_threshold: float = RATIO_THRESHOLD,
+    generations: int = 1000,
+    seed: int = 0,
+) -> dict[str, tuple[tuple[float, float], ...]]:
     """Computes anchors for a data set: k-means on the sides, then random improvements.
 
     Args:
@@ -114,7 +126,7 @@ def fit_anchors(
     rng = np.random.default_rng(seed)
     anchors = _k_means(sides, count, rng)
 
-    def fitness(candidates):
+    def fitness(candidates: Array) -> float:
         best = _fit(sides, candidates)
         return (best * (best > 1 / ratio_threshold)).mean()
 
@@ -130,7 +142,7 @@ def fit_anchors(
     return standardize_anchors(dict(zip(levels, anchors, strict=True)), levels)
 
 
-def _k_means(sides, count, rng):
+def _k_means(sides: Array, count: int, rng: np.random.Generator) -> Array:
     """Lloyd's algorithm on logarithms, as it is ratios that decide what matches."""
     points = np.log(sides)
     centres = np.unique(points, axis=0)
@@ -142,7 +154,7 @@ def _k_means(sides, count, rng):
     return np.exp(centres)
 
 
-def _sides(sides):
+def _sides(sides: Any) -> Array:
     sides = np.asarray(sides, "float64").reshape(-1, 2)
     sides = sides[np.isfinite(sides).all(axis=1) & (sides > 0).all(axis=1)]
     if not len(sides):
@@ -150,13 +162,13 @@ def _sides(sides):
     return sides
 
 
-def _flat(anchors):
+def _flat(anchors: Any) -> Array:
     if hasattr(anchors, "values"):
         anchors = list(anchors.values())
     return np.asarray(anchors, "float64").reshape(-1, 2)
 
 
-def _fit(sides, anchors):
+def _fit(sides: Array, anchors: Array) -> Array:
     """For each box, by how much its worse side fits the best anchor; 1 is a perfect fit."""
     ratio = sides[:, None] / anchors
     return np.minimum(ratio, 1 / ratio).min(axis=2).max(axis=1)

@@ -1,18 +1,21 @@
 """From raw predictions to boxes: one decoding, for predict, evaluate and export."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_spd.boxes import check_box_format, convert_boxes, intersection_over_union
-from keras_spd.detection.anchors import level_stride
+from keras_spd.detection.anchors import Anchors, level_stride
+from keras_spd.typing import Tensor
 
 MAX_CANDIDATES = 30_000  # as the authors' `max_nms`: boxes that go into suppression
 _CHUNK = 512  # candidates looked at together
 
 
-def decode(raw, anchors, single_class_logit=False):
+def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool = False) -> Tensor:
     """Decodes raw predictions of all levels.
 
     Args:
@@ -46,7 +49,7 @@ def decode(raw, anchors, single_class_logit=False):
     return ops.concatenate(decoded, axis=1)
 
 
-def decode_boxes(x, grid, stride, anchors):
+def decode_boxes(x: Tensor, grid: Tensor, stride: Any, anchors: Tensor) -> tuple[Tensor, Tensor]:
     """Decodes coordinates.
 
     Args:
@@ -87,7 +90,7 @@ class Decoder:
     multi_label: bool = True
     class_agnostic: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("confidence_threshold", "iou_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
@@ -98,7 +101,13 @@ class Decoder:
                 f"`max_detections` must be an integer >= 1. Received: {self.max_detections!r}."
             )
 
-    def __call__(self, raw, anchors, bounding_box_format="xyxy", single_class_logit=False):
+    def __call__(
+        self,
+        raw: Mapping[str, Tensor],
+        anchors: Anchors,
+        bounding_box_format: str = "xyxy",
+        single_class_logit: bool = False,
+    ) -> dict[str, Tensor]:
         """Turns raw predictions into keras-cv's detection dictionary.
 
         Args:
@@ -120,7 +129,7 @@ class Decoder:
             detections["boxes"] = ops.where(kept[..., None], boxes, -1.0)
         return detections
 
-    def suppress(self, decoded):
+    def suppress(self, decoded: Tensor) -> dict[str, Tensor]:
         """Picks the best of decoded predictions, of shape `(images, predictions, 5 + classes)`.
 
         The most confident candidate is kept and what overlaps it is dropped, until there are
@@ -134,22 +143,24 @@ class Decoder:
         images, count = ops.shape(candidates)[:2]
         places = ops.arange(self.max_detections, dtype="int32")[None]
 
-        def chunks_left(chunk, kept, found):
+        def chunks_left(chunk: Tensor, kept: Tensor, found: Tensor) -> Tensor:
             # A chunk whose best score is 0 in all images has nothing to keep.
             best = ops.take(candidates[..., 4], ops.minimum(chunk * _CHUNK, count - 1), axis=1)
             more = ops.any((best > 0) & (found < self.max_detections))
             return (chunk * _CHUNK < count) & more
 
-        def keep_chunk(chunk, kept, found):
+        def keep_chunk(chunk: Tensor, kept: Tensor, found: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             index = chunk * _CHUNK + ops.arange(_CHUNK, dtype="int32")
             rows = ops.take(candidates, ops.minimum(index, count - 1), axis=1)
             dropped = ops.any(self._suppresses(kept[:, None], rows[:, :, None]), axis=2)
             scores = ops.where(dropped | (index >= count)[None], 0.0, rows[..., 4])
 
-            def some_left(scores, kept, found):
+            def some_left(scores: Tensor, kept: Tensor, found: Tensor) -> Tensor:
                 return ops.any((scores > 0) & (found < self.max_detections)[:, None])
 
-            def keep_one(scores, kept, found):
+            def keep_one(
+                scores: Tensor, kept: Tensor, found: Tensor
+            ) -> tuple[Tensor, Tensor, Tensor]:
                 best = ops.argmax(scores, axis=1)[:, None]
                 row = ops.take_along_axis(rows, best[..., None], axis=1)  # (images, 1, 6)
                 is_new = (ops.take_along_axis(scores, best, axis=1) > 0) & (
@@ -174,14 +185,14 @@ class Decoder:
             "num_detections": found,
         }
 
-    def _suppresses(self, kept, rows):
+    def _suppresses(self, kept: Tensor, rows: Tensor) -> Tensor:
         """Whether kept detections drop others; rows of (x1, y1, x2, y2, score, class)."""
         overlaps = intersection_over_union(kept[..., :4], rows[..., :4]) > self.iou_threshold
         if self.class_agnostic:
             return overlaps
         return overlaps & (kept[..., 5] == rows[..., 5])
 
-    def _candidates(self, decoded):
+    def _candidates(self, decoded: Tensor) -> Tensor:
         """Returns rows of x1, y1, x2, y2, score (0 for what does not count), class; best first."""
         images, predictions, outputs = ops.shape(decoded)
         boxes = convert_boxes(decoded[..., :4], "center_xywh", "xyxy", (None, None))

@@ -3,15 +3,18 @@
 import collections.abc
 import dataclasses
 import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Self
 
 import keras
 
 from keras_spd.boxes import check_box_format
-from keras_spd.detection.anchors import level_stride, standardize_anchors
+from keras_spd.detection.anchors import Anchors, level_stride, standardize_anchors
 from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.losses import YOLOV5Loss, num_replicas
 from keras_spd.image_model import ModelInfo
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
+from keras_spd.typing import Shape, Tensor
 
 _LOSSES = ("box_loss", "objectness_loss", "class_loss")
 
@@ -44,14 +47,14 @@ class Detector(keras.Model):
 
     def __init__(
         self,
-        network,
-        anchors,
-        bounding_box_format="xyxy",
-        info=None,
-        decoder=None,
-        single_class_logit=False,
-        name=None,
-    ):
+        network: keras.Model,
+        anchors: Anchors | None,
+        bounding_box_format: str = "xyxy",
+        info: ModelInfo | None = None,
+        decoder: Decoder | None = None,
+        single_class_logit: bool = False,
+        name: str | None = None,
+    ) -> None:
         super().__init__(name=name)
         self.network = network
         levels = sorted(network.output, key=level_stride)
@@ -63,33 +66,33 @@ class Detector(keras.Model):
         self._trackers = [keras.metrics.Mean(name=loss) for loss in _LOSSES]
         self.build(network.input_shape)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         del input_shape  # the network is built
         self.built = True
 
     @property
-    def levels(self):
+    def levels(self) -> tuple[str, ...]:
         """Names of the levels, the finest first."""
         return tuple(self.anchors)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Integer, the number of classes."""
         return self.network.output[self.levels[0]].shape[-1] - 5
 
     @property
-    def image_sizes(self):
+    def image_sizes(self) -> tuple[tuple[int, int], ...] | None:
         """Tuple of the one `(height, width)` that the network takes; `None` if it takes any."""
         size = self.network.input_shape[1:3]
         return None if None in size else (size,)
 
     @property
-    def stride(self):
+    def stride(self) -> int:
         """Integer, the largest stride, by which the sides of images must be divisible."""
         return level_stride(self.levels[-1])
 
     @property
-    def info(self):
+    def info(self) -> ModelInfo:
         """The model's `ModelInfo`. Assign a new one, e.g. from `dataclasses.replace`.
 
         Images are letterboxed, and the network takes pixels 0..255 where nothing else is said.
@@ -97,54 +100,56 @@ class Detector(keras.Model):
         return self._info
 
     @info.setter
-    def info(self, info):
+    def info(self, info: ModelInfo) -> None:
         if info.class_names is not None and len(info.class_names) != self.num_classes:
             raise ValueError(
                 f"`class_names` must name each of the {self.num_classes} classes of the model. "
                 f"Received: {len(info.class_names)} names."
             )
-        facts = {} if info.preprocessing.is_known else {"input_range": (0.0, 255.0)}
-        self._info = dataclasses.replace(info, resize="letterbox", **facts)
+        facts: dict[str, Any] = {"resize": "letterbox"}
+        if not info.preprocessing.is_known:
+            facts["input_range"] = (0.0, 255.0)
+        self._info = dataclasses.replace(info, **facts)
 
     @property
-    def decoder(self):
+    def decoder(self) -> Decoder:
         """The model's `Decoder`. Assign a new one, e.g. from `dataclasses.replace`."""
         return self._decoder
 
     @decoder.setter
-    def decoder(self, decoder):
+    def decoder(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self.predict_function = None  # it holds the thresholds
 
     @property
-    def single_class_logit(self):
+    def single_class_logit(self) -> bool:
         """Whether confidence reads the logit of an only class; `fit` sets it to `False`."""
         return self._single_class_logit
 
     @single_class_logit.setter
-    def single_class_logit(self, value):
+    def single_class_logit(self, value: bool) -> None:
         if value != self._single_class_logit:
             self._single_class_logit = bool(value)
             self.predict_function = None  # it holds the old value
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         check_image_sides(inputs.shape, self.stride)
         return self.network(inputs, training=training)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> dict[str, Shape]:
         return self.network.compute_output_shape(input_shape)
 
-    def decode(self, raw):
+    def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turns raw predictions into the detection dictionary that `predict` returns."""
         return self.decoder(raw, self.anchors, self.bounding_box_format, self.single_class_logit)
 
-    def predict_step(self, *args):
+    def predict_step(self, *args: Any) -> Any:
         outputs = super().predict_step(*args)
         if isinstance(outputs, tuple):  # JAX also returns its state
             return self.decode(outputs[0]), *outputs[1:]
         return self.decode(outputs)
 
-    def compile(self, optimizer=None, loss=None, **kwargs):
+    def compile(self, optimizer: Any = None, loss: YOLOV5Loss | None = None, **kwargs: Any) -> None:
         """Configures the model for training.
 
         Args:
@@ -162,16 +167,16 @@ class Detector(keras.Model):
         self._check_loss(loss)
         super().compile(optimizer=optimizer or paper_optimizer(), loss=loss, **kwargs)
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         # From here on the features under an untrained logit change.
         self.single_class_logit = False
         return super().make_train_function(force)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def _check_loss(self, loss):
+    def _check_loss(self, loss: Any) -> None:
         if not isinstance(loss, YOLOV5Loss):
             raise ValueError(
                 "`loss` must be a `keras_spd.detection.YOLOV5Loss`, or `None` for the one that "
@@ -187,7 +192,14 @@ class Detector(keras.Model):
                 "The loss has other anchors than the model. Pass it `anchors=model.anchors`."
             )
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Tensor:
         del x, training
         if sample_weight is not None:
             raise ValueError("`sample_weight` is not supported: leave boxes or images out instead.")
@@ -200,35 +212,36 @@ class Detector(keras.Model):
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Computes the losses and COCO's `AP`, `AP50` and `AP_small`, in network pixels.
 
         Arguments are those of `keras.Model.evaluate`. Data that ends after one epoch is needed. It
         is read twice: the batches of a generator are held in memory for that.
         `keras_spd.evaluate` computes the scores that papers report, in original pixels.
         """
-        batches = None
+        batches: Iterable[tuple[Any, Any]] | None = None
         if not kwargs and isinstance(x, collections.abc.Iterator):  # can be read once
-            batches = list(itertools.islice(x, steps))
-            x, steps = (batch for batch in batches), len(batches)
+            batches = held = list(itertools.islice(x, steps))
+            x, steps = (batch for batch in held), len(held)
         results = super().evaluate(
             x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
         )
         if not kwargs:  # `fit` has one, and its validation is to be quick
-            batches = _batches(x, y, batch_size or 32, steps) if batches is None else batches
+            if batches is None:
+                batches = _batches(x, y, batch_size or 32, steps)
             results |= self._average_precision(batches)
         return results if return_dict else list(results.values())
 
-    def _average_precision(self, batches):
+    def _average_precision(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
         from keras_spd.metrics.batch_evaluation import evaluate_batches
 
         former, self.decoder = self.decoder, Decoder(0.001, 0.65)
@@ -242,7 +255,7 @@ class Detector(keras.Model):
             self.decoder = former
         return {name: scores.metrics[name] for name in ("AP", "AP50", "AP_small")}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "network": keras.saving.serialize_keras_object(self.network),
@@ -254,7 +267,7 @@ class Detector(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         config = dict(config)
         config["network"] = keras.saving.deserialize_keras_object(config["network"])
         config["info"] = ModelInfo.from_config(config["info"])
@@ -262,7 +275,7 @@ class Detector(keras.Model):
         return cls(**config)
 
 
-def _batches(x, y, batch_size, steps):
+def _batches(x: Any, y: Any, batch_size: int, steps: int | None) -> Iterator[tuple[Any, Any]]:
     """Yields `(images, ground truth)` of what `evaluate` takes: arrays, or an iterable."""
     if y is not None:
         for start in range(0, len(x), batch_size):
@@ -274,7 +287,9 @@ def _batches(x, y, batch_size, steps):
     yield from itertools.islice(batches, steps)
 
 
-def paper_optimizer(learning_rate=0.01, *, weight_decay=5e-4, warmup_steps=1000):
+def paper_optimizer(
+    learning_rate: float = 0.01, *, weight_decay: float = 5e-4, warmup_steps: int = 1000
+) -> CoupledSGD:
     """The paper's optimizer: SGD with Nesterov momentum, decay on kernels only, bias warm-up.
 
     Source: section 4.1 of the paper (0.937, 5e-4, rate 0.01), `YOLOv5-SPD/train.py` of
@@ -292,7 +307,7 @@ def paper_optimizer(learning_rate=0.01, *, weight_decay=5e-4, warmup_steps=1000)
     )
 
 
-def check_image_sides(shape, stride):
+def check_image_sides(shape: Shape, stride: int) -> None:
     """Raises a `ValueError` unless known height and width are multiples of the largest stride."""
     if any(side is not None and side % stride for side in shape[1:3]):
         raise ValueError(
@@ -302,7 +317,7 @@ def check_image_sides(shape, stride):
         )
 
 
-def standardize_image_size(image_size, model):
+def standardize_image_size(image_size: int | Sequence[int] | None, model: Any) -> tuple[int, int]:
     """Returns `(height, width)`, or raises a `ValueError` unless the stride divides both."""
     if image_size is None:
         image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
@@ -315,7 +330,7 @@ def standardize_image_size(image_size, model):
     return size
 
 
-def check_multiples(image_size, stride=32):
+def check_multiples(image_size: int | Sequence[int], stride: int = 32) -> tuple[int, int]:
     """Returns `(height, width)`, or raises a `ValueError` unless `stride` divides both."""
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):

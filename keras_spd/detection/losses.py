@@ -1,12 +1,15 @@
 """The loss of YOLOv5, and with it of YOLOv5-SPD."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_spd.boxes import check_box_format, complete_iou, convert_boxes
-from keras_spd.detection.anchors import RATIO_THRESHOLD, level_stride, standardize_anchors
-from keras_spd.detection.targets import match_level
+from keras_spd.detection.anchors import RATIO_THRESHOLD, Anchors, level_stride, standardize_anchors
+from keras_spd.detection.targets import Targets, match_level
+from keras_spd.typing import Tensor
 
 # Weights of the levels' objectness, by how many there are, the finest first.
 _BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
@@ -52,18 +55,18 @@ class YOLOV5Loss(keras.losses.Loss):
 
     def __init__(
         self,
-        num_classes,
-        bounding_box_format="xyxy",
+        num_classes: int,
+        bounding_box_format: str = "xyxy",
         *,
-        anchors=None,
-        label_smoothing=0.0,
-        box_gain=0.05,
-        objectness_gain=1.0,
-        class_gain=0.5,
-        ratio_threshold=RATIO_THRESHOLD,
-        name="yolov5_loss",
-        **kwargs,
-    ):
+        anchors: Anchors | None = None,
+        label_smoothing: float = 0.0,
+        box_gain: float = 0.05,
+        objectness_gain: float = 1.0,
+        class_gain: float = 0.5,
+        ratio_threshold: float = RATIO_THRESHOLD,
+        name: str = "yolov5_loss",
+        **kwargs: Any,
+    ) -> None:
         kwargs.setdefault("reduction", "sum")
         super().__init__(name=name, **kwargs)
         if isinstance(num_classes, bool) or not hasattr(num_classes, "__index__"):
@@ -81,12 +84,12 @@ class YOLOV5Loss(keras.losses.Loss):
         self.class_gain = class_gain
         self.ratio_threshold = ratio_threshold
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: dict[str, Tensor], y_pred: dict[str, Tensor]) -> Tensor:
         parts = self.components(y_true, y_pred)
         images = ops.cast(ops.shape(next(iter(y_pred.values())))[0], "float32")
         return images * (parts["box_loss"] + parts["objectness_loss"] + parts["class_loss"])
 
-    def components(self, y_true, raw):
+    def components(self, y_true: dict[str, Tensor], raw: dict[str, Tensor]) -> dict[str, Tensor]:
         """Computes the three parts of the loss, gains included, means over the batch.
 
         Args:
@@ -134,7 +137,7 @@ class YOLOV5Loss(keras.losses.Loss):
             "class_loss": self.class_gain * by_levels * self.num_classes / 80 * class_loss,
         }
 
-    def _level_loss(self, predictions, targets):
+    def _level_loss(self, predictions: Tensor, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
         """Returns box, objectness and class loss of one level, without gains."""
         images, rows, columns, num_anchors, outputs = ops.shape(predictions)
         cells = rows * columns * num_anchors
@@ -167,7 +170,7 @@ class YOLOV5Loss(keras.losses.Loss):
         class_loss = ops.mean(_cross_entropy(wanted, matched[:, 5:]), axis=-1)
         return box_loss, objectness_loss, ops.sum(weight * class_loss) / count
 
-    def _usable(self, boxes, classes, image_size):
+    def _usable(self, boxes: Tensor, classes: Tensor, image_size: Any) -> tuple[Tensor, Tensor]:
         """Returns center_xywh boxes in pixels, all finite, and which of them count."""
         finite = ops.all(ops.isfinite(boxes), axis=-1) & (classes >= 0)
         boxes = ops.where(finite[..., None], boxes, 0.0)
@@ -186,7 +189,7 @@ class YOLOV5Loss(keras.losses.Loss):
         boxes = convert_boxes(corners, "xyxy", "center_xywh", image_size)
         return ops.where(mask[..., None], boxes, 1.0), mask
 
-    def _check_predictions(self, raw):
+    def _check_predictions(self, raw: Any) -> list[str]:
         if not hasattr(raw, "items") or len(raw) not in _BALANCE:
             raise ValueError(
                 "`YOLOV5Loss` takes raw predictions as a dictionary of 3 or 4 levels, as "
@@ -202,7 +205,7 @@ class YOLOV5Loss(keras.losses.Loss):
                 )
         return sorted(raw, key=level_stride)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "num_classes": self.num_classes,
@@ -216,7 +219,7 @@ class YOLOV5Loss(keras.losses.Loss):
         }
 
 
-def _check_ground_truth(y_true):
+def _check_ground_truth(y_true: Any) -> tuple[Tensor, Tensor]:
     if not hasattr(y_true, "keys") or not {"boxes", "classes"} <= set(y_true):
         raise ValueError(
             'The ground truth must be a dictionary {"boxes": (images, boxes, 4), "classes": '
@@ -237,7 +240,7 @@ def _check_ground_truth(y_true):
     return ops.cast(boxes, "float32"), ops.cast(classes, "int32")
 
 
-def _per_replica(count):
+def _per_replica(count: Tensor) -> Tensor:
     """Returns how many of the whole batch's positives fall to one device; at least a share of one.
 
     Under a `tf.distribute` strategy each device sees its part of the batch alone. Divided by this,
@@ -252,7 +255,7 @@ def _per_replica(count):
     return ops.maximum(count, 1.0) / replicas
 
 
-def num_replicas():
+def num_replicas() -> int:
     """Returns how many devices of a `tf.distribute` strategy share the batch."""
     if keras.backend.backend() != "tensorflow":
         return 1
@@ -262,6 +265,6 @@ def num_replicas():
     return 1 if context is None else context.num_replicas_in_sync
 
 
-def _cross_entropy(target, logits):
+def _cross_entropy(target: Tensor, logits: Tensor) -> Tensor:
     """Binary cross-entropy on logits, elementwise."""
     return ops.maximum(logits, 0) - logits * target + ops.log1p(ops.exp(-ops.abs(logits)))

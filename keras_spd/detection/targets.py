@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_spd.typing import Tensor
+
 # The cell with the box's centre, and its neighbours left, above, right and below.
 _OFFSETS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))
 
@@ -22,7 +24,15 @@ class Targets(NamedTuple):
     classes: Any  # class index; 0 where masked
 
 
-def match_level(boxes, classes, mask, anchors, stride, grid_hw, ratio_threshold):
+def match_level(
+    boxes: Tensor,
+    classes: Tensor,
+    mask: Tensor,
+    anchors: Tensor,
+    stride: int,
+    grid_hw: Any,
+    ratio_threshold: float,
+) -> Targets:
     """Matches boxes to the cells and anchors of one level.
 
     A box matches an anchor if width and height both differ by less than `ratio_threshold` times.
@@ -76,7 +86,7 @@ def match_level(boxes, classes, mask, anchors, stride, grid_hw, ratio_threshold)
     images, num_boxes = ops.shape(boxes)[:2]
     shape = [images, len(_OFFSETS), num_anchors, num_boxes]
 
-    def flatten(x, *last):
+    def flatten(x: Tensor, *last: int) -> Tensor:
         x = ops.broadcast_to(x, [*shape, *last])
         return ops.reshape(x, [images, len(_OFFSETS) * num_anchors * num_boxes, *last])
 

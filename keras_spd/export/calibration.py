@@ -1,9 +1,15 @@
 """Typical images, from which the ranges of values in 8 bits are taken."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
+from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.typing import Array, Shape
 
-def check_calibration(data):
+
+def check_calibration(data: Iterable[Any] | None) -> list[Array]:
     """Returns calibration images as a list of float32 arrays `(height, width, channels)`.
 
     Args:
@@ -38,7 +44,9 @@ def check_calibration(data):
     return images
 
 
-def resize_calibration(images, image_size, preprocessing):
+def resize_calibration(
+    images: list[Array], image_size: tuple[int, int], preprocessing: Preprocessing
+) -> list[Array]:
     """Resizes RGB images of another size than `(height, width)`, as a model's `Preprocessing`."""
     return [
         image
@@ -48,7 +56,7 @@ def resize_calibration(images, image_size, preprocessing):
     ]
 
 
-def calibration_batches(images, shape):
+def calibration_batches(images: list[Array], shape: Shape) -> list[Array]:
     """Returns batches of a file's input shape.
 
     Args:

@@ -3,14 +3,17 @@
 import dataclasses
 import itertools
 import math
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_spd.boxes import convert_boxes
-from keras_spd.detection.anchors import level_stride
-from keras_spd.detection.decoding import decode_boxes
+from keras_spd.detection.anchors import Anchors, level_stride
+from keras_spd.detection.decoding import Decoder, decode_boxes
+from keras_spd.detection.detector import Detector
+from keras_spd.typing import Tensor
 
 _CANDIDATES = 1000
 
@@ -31,14 +34,21 @@ class BuiltinDetections(keras.layers.Layer):
     `Decoder`.
     """
 
-    def __init__(self, decoder, anchors, bounding_box_format, single_class_logit=False, **kwargs):
+    def __init__(
+        self,
+        decoder: Decoder,
+        anchors: Anchors,
+        bounding_box_format: str,
+        single_class_logit: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.decoder = decoder
         self.anchors = anchors
         self.bounding_box_format = bounding_box_format
         self.single_class_logit = single_class_logit
 
-    def call(self, raw):
+    def call(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         import tensorflow as tf
 
         levels = sorted(raw, key=level_stride)
@@ -50,7 +60,7 @@ class BuiltinDetections(keras.layers.Layer):
             anchors=np.array([self.anchors[level] for level in levels], "float32"),
         )
 
-        def suppress(one):
+        def suppress(one: list[Tensor]) -> dict[str, Tensor]:
             return self._suppress([tf.reshape(x, (-1, outputs)) for x in one], places)
 
         if count is None:
@@ -66,10 +76,10 @@ class BuiltinDetections(keras.layers.Layer):
                 },
             )
         images = zip(*(tf.split(x, count) if count > 1 else [x] for x in maps), strict=True)
-        found = [suppress(one) for one in images]
+        found = [suppress(list(one)) for one in images]
         return {key: tf.stack([image[key] for image in found]) for key in found[0]}
 
-    def _suppress(self, predictions, places):
+    def _suppress(self, predictions: list[Tensor], places: "_Places") -> dict[str, Tensor]:
         """Detections of one image from raw predictions, `(predictions, 5 + classes)` a level."""
         import tensorflow as tf
 
@@ -111,7 +121,7 @@ class BuiltinDetections(keras.layers.Layer):
             "num_detections": count,
         }
 
-    def _confidence(self, x):
+    def _confidence(self, x: Tensor) -> Tensor:
         """Returns the confidence of each raw prediction in its best class, `(predictions, 1)`."""
         import tensorflow as tf
 
@@ -120,10 +130,10 @@ class BuiltinDetections(keras.layers.Layer):
             return objectness
         return tf.sigmoid(tf.reduce_max(x[:, 5:], axis=1, keepdims=True)) * objectness
 
-    def _reads_classes(self, x):
+    def _reads_classes(self, x: Tensor) -> bool:
         return x.shape[1] > 6 or self.single_class_logit
 
-    def _choose(self, scores):
+    def _choose(self, scores: Tensor) -> Tensor:
         """Returns the numbers of the 1,000 best scores, or of fewer above the threshold first.
 
         Scores below it are all 0 here, which spares the runtime to sort them.
@@ -134,7 +144,7 @@ class BuiltinDetections(keras.layers.Layer):
         return tf.math.top_k(above, _at_most(_CANDIDATES, above))[1]
 
 
-def move_apart(boxes, classes, num_classes):
+def move_apart(boxes: Tensor, classes: Tensor, num_classes: int) -> Tensor:
     """Moves boxes of different classes apart, so that NMS takes them for separate ones.
 
     Each class has a square of its own in a grid of squares around the origin. The squares are just
@@ -173,18 +183,18 @@ class _Places:
     anchors: np.ndarray
 
     @property
-    def image_size(self):
+    def image_size(self) -> tuple[Any, Any]:
         """Height and width in pixels."""
         return tuple(side * self.strides[0] for side in self.sizes[0])
 
     @property
-    def starts(self):
+    def starts(self) -> list[Any]:
         """Number of each level's first prediction, and that of all predictions."""
         num_anchors = self.anchors.shape[1]
         counts = [rows * columns * num_anchors for rows, columns in self.sizes]
         return [0, *itertools.accumulate(counts)]
 
-    def of(self, chosen):
+    def of(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the cells (column, row), strides and anchors of predictions."""
         import tensorflow as tf
 
@@ -200,7 +210,7 @@ class _Places:
         anchors = tf.gather(self.anchors.reshape(-1, 2), level * num_anchors + anchor)
         return tf.cast(grid, "float32"), tf.expand_dims(stride, 1), anchors
 
-    def gather(self, predictions, chosen):
+    def gather(self, predictions: list[Tensor], chosen: Tensor) -> Tensor:
         """Returns the rows of several levels' predictions."""
         import tensorflow as tf
 
@@ -212,7 +222,7 @@ class _Places:
         return rows
 
 
-def _at_most(count, x):
+def _at_most(count: int, x: Tensor) -> Any:
     """Returns `count`, or the length of `x` if that is less; an integer where it is known."""
     length = ops.shape(x)[0]
     return min(count, length) if isinstance(length, int) else ops.minimum(count, length)
@@ -221,7 +231,9 @@ def _at_most(count, x):
 LAYER = "detections"
 
 
-def with_detections(model, image_size, batch_size):
+def with_detections(
+    model: Detector, image_size: tuple[int, int], batch_size: int | None
+) -> keras.Model:
     """Returns a functional model from images to the detections of a `Detector`.
 
     Args:

@@ -4,6 +4,8 @@ import pathlib
 import re
 import tempfile
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -21,6 +23,7 @@ from keras_spd.export.rewrite import shorten_float_kernels, take_pixels
 from keras_spd.export.signatures import merge_signatures
 from keras_spd.files import whole_file
 from keras_spd.image_model import known_preprocessing
+from keras_spd.typing import Array, Path
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 # Layers of a detector that stay in float: coordinates and scores that share a tensor, and with it
@@ -29,15 +32,15 @@ _IN_FLOAT = (f"/{LAYER}", "/head_p", "StatefulPartitionedCall")
 
 
 def export_tflite(
-    model,
-    path,
+    model: keras.Model,
+    path: Path,
     *,
-    quantization=None,
-    representative_data=None,
-    image_size=None,
-    batch_size=1,
-    fold="auto",
-):
+    quantization: str | None = None,
+    representative_data: Iterable[Any] | None = None,
+    image_size: Any = None,
+    batch_size: int | list[int] = 1,
+    fold: Any = "auto",
+) -> pathlib.Path:
     """Writes a TFLite file that the stock LiteRT runtime runs.
 
     A `Detector`'s file takes pixels from 0 to 255 and returns its detection dictionary: decoding
@@ -59,8 +62,9 @@ def export_tflite(
             or a detector was trained at. A TFLite file is made for fixed sizes: a list of pairs
             makes as many signatures, which share the weights.
         batch_size: Integer, or a list of several, for as many signatures.
-        fold: Whether the network is folded first (`keras_spd.fold`), which leaves what it computes
-            as it is; `"auto"` for where it makes the file faster, which it does not.
+        fold: Whether the network is folded first (`keras_spd.fold`), which does not change its
+            outputs. `"auto"` folds only where it was measured to help; TFLite files are not
+            folded.
 
     Returns:
         The path.
@@ -68,8 +72,8 @@ def export_tflite(
     Raises:
         ImportError: If TensorFlow is not installed.
         ValueError: If an argument is not as described, the model does not say how its images are
-            normalised, Keras does not run on TensorFlow, or the model has an operator that TFLite
-            has not.
+            normalised, Keras does not run on TensorFlow, or TFLite lacks one of the model's
+            operators.
 
     Example:
 
@@ -111,7 +115,7 @@ def export_tflite(
     return path
 
 
-def tensorflow(what):
+def tensorflow(what: str) -> Any:
     """Returns the module, or raises an error that says what needs it."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -126,7 +130,13 @@ def tensorflow(what):
     return tf
 
 
-def _tflite(tf, serve, quantization, samples, model):
+def _tflite(
+    tf: Any,
+    serve: keras.Model,
+    quantization: str | None,
+    samples: list[Array] | None,
+    model: keras.Model,
+) -> bytes:
     """Returns the bytes of a file with one signature."""
     with tempfile.TemporaryDirectory() as folder:
         archive = keras.export.ExportArchive()
@@ -140,7 +150,9 @@ def _tflite(tf, serve, quantization, samples, model):
         return _convert(tf, folder, quantization, samples, model)
 
 
-def _convert(tf, folder, quantization, samples, model):
+def _convert(
+    tf: Any, folder: str, quantization: str | None, samples: list[Array] | None, model: keras.Model
+) -> bytes:
     from tensorflow.lite.python.convert import ConverterError
 
     try:
@@ -161,7 +173,7 @@ def _convert(tf, folder, quantization, samples, model):
     return content
 
 
-def _convert_detector_to_int8(tf, folder, samples):
+def _convert_detector_to_int8(tf: Any, folder: str, samples: list[Array] | None) -> bytes:
     # The operators behind the network's outputs are named in a float32 file, and left as they are.
     from keras_spd.export.metadata import tensor_names
 
@@ -173,7 +185,7 @@ def _convert_detector_to_int8(tf, folder, samples):
     return shorten_float_kernels(debugger.get_nondebug_quantized_model())
 
 
-def _debugger(tf, converter, names):
+def _debugger(tf: Any, converter: Any, names: Iterable[str]) -> Any:
     return tf.lite.experimental.QuantizationDebugger(
         converter=converter,
         debug_dataset=converter.representative_dataset,
@@ -184,7 +196,7 @@ def _debugger(tf, converter, names):
     )
 
 
-def _left_in_float(names):
+def _left_in_float(names: Iterable[str]) -> list[str]:
     """Names of the operators that are not quantised, from those of tensors.
 
     A tensor is called as its operator, but for a number behind the name where it is taken.
@@ -193,7 +205,7 @@ def _left_in_float(names):
     return sorted({name[: len(name) - end] for name in chosen for end in range(3)})
 
 
-def _converter(tf, folder, quantization, samples):
+def _converter(tf: Any, folder: str, quantization: str | None, samples: list[Array] | None) -> Any:
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     if quantization is not None:
@@ -202,5 +214,5 @@ def _converter(tf, folder, quantization, samples):
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "int8":
         converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
-        converter.representative_dataset = lambda: ([batch] for batch in samples)
+        converter.representative_dataset = lambda: ([batch] for batch in samples or [])
     return converter

@@ -2,12 +2,14 @@
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from PIL import Image
+
+from keras_spd.typing import Array
 
 
 def standardize_images(images: Any) -> Iterable[Any]:
@@ -40,14 +42,16 @@ def standardize_images(images: Any) -> Iterable[Any]:
     return images
 
 
-def in_batches(images, size):
+def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yields lists of `size` images; the last one may be shorter."""
     images = iter(images)
     while batch := list(itertools.islice(images, size)):
         yield batch
 
 
-def run_in_batches(run, images, sizes):
+def run_in_batches(
+    run: Callable[[Array], dict[str, Array]], images: Array, sizes: Collection[int]
+) -> dict[str, Array]:
     """Runs as many images as there are on a file that takes a fixed number at once, or several.
 
     Args:
@@ -75,7 +79,7 @@ def run_in_batches(run, images, sizes):
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
 
-def fill(batch, size):
+def fill(batch: Array, size: int) -> Array:
     """Returns an array of `size` images, those behind the last one of zeros."""
     missing = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
     return np.concatenate([batch, missing]) if len(missing) else batch
@@ -88,11 +92,11 @@ class BatchSizes:
         model: Keras model; or one that is not compiled, for which any size will do.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         self.compiles = isinstance(model, keras.Model)
-        self.seen = set()
+        self.seen: set[int] = set()
 
-    def fill(self, batch):
+    def fill(self, batch: Array) -> Array:
         """Returns a batch as large as one before it, if that is possible."""
         size = min((size for size in self.seen if size >= len(batch)), default=len(batch))
         if self.compiles:

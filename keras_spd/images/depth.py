@@ -1,7 +1,12 @@
 """Pixels of any depth as RGB of 8 bits. No image is scaled by its own values."""
 
+from collections.abc import Iterator
+from typing import Any, Literal
+
 import numpy as np
 from PIL import Image
+
+from keras_spd.typing import Array
 
 _STRIP = 2**22  # pixels
 _STEPS = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
@@ -12,7 +17,7 @@ ACCEPTED = (
 )
 
 
-def check_max_value(max_value):
+def check_max_value(max_value: Any) -> float | None:
     """Returns `max_value` as a number, or `None`, or raises a `ValueError`."""
     if max_value is None:
         return None
@@ -28,12 +33,14 @@ def check_max_value(max_value):
     return number
 
 
-def check_data_max_value(max_value):
+def check_data_max_value(max_value: Any) -> float | Literal["auto"] | None:
     """Does the same for a data set, whose `max_value` may be `"auto"`: found over its images."""
     return max_value if max_value == "auto" else check_max_value(max_value)
 
 
-def to_8_bits(image, max_value=None, is_16_bit_colour=False):
+def to_8_bits(
+    image: Image.Image, max_value: float | None = None, is_16_bit_colour: bool = False
+) -> Image.Image:
     """Makes a loaded image of Pillow one of mode RGB.
 
     Args:
@@ -57,7 +64,7 @@ def to_8_bits(image, max_value=None, is_16_bit_colour=False):
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def from_array(array, max_value=None):
+def from_array(array: Any, max_value: float | None = None) -> Image.Image:
     """Makes a uint8 or uint16 array an image of Pillow of mode RGB.
 
     Args:
@@ -84,28 +91,28 @@ def from_array(array, max_value=None):
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 
 
-def is_16_bit_colour(image):
+def is_16_bit_colour(image: Image.Image) -> bool:
     """Returns whether an image of Pillow that is not loaded yet has 16 bits for each colour."""
     return image.mode in ("RGB", "RGBA", "LA", "CMYK") and any(
         ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
     )
 
 
-def largest_value(image):
+def largest_value(image: Image.Image) -> float | None:
     """Returns the largest value in an image of Pillow that is loaded; `None` if it has 8 bits."""
     if not image.mode.startswith(("I", "F")):
         return None
     return max(float(_extremes(np.asarray(strip))[1]) for _, strip in strips(image))
 
 
-def round_up(highest):
+def round_up(highest: float) -> float:
     """Returns the `max_value` of a data set whose largest value is `highest`."""
     if highest <= 1:  # integers as small are masks, or empty
         return 1.0
     return float(next((step for step in _STEPS if highest <= step), highest))
 
 
-def _scale(values, top, max_value):
+def _scale(values: Array, top: float, max_value: float | None) -> Array:
     """Returns values of 0 to `top` as 0 to 255, or raises a `ValueError`."""
     _, high = _extremes(values)
     if high > top:
@@ -113,7 +120,7 @@ def _scale(values, top, max_value):
     return np.rint(values.astype("float64") * 255 / top).astype("uint8")
 
 
-def range_problem(highest, top, max_value):
+def range_problem(highest: Any, top: float, max_value: float | None) -> Any:
     """Returns what is wrong with an image of values up to `highest`, a string."""
     given = "max_value=" if max_value else "the default `max_value` of "
     return (
@@ -124,7 +131,7 @@ def range_problem(highest, top, max_value):
     )
 
 
-def colour_problem(max_value):
+def colour_problem(max_value: float) -> str:
     """Returns what is wrong with a colour image of 16 bits."""
     return (
         "this is a colour image of 16 bits, of which Pillow reads the upper 8 alone, so it "
@@ -133,7 +140,7 @@ def colour_problem(max_value):
     )
 
 
-def _extremes(values):
+def _extremes(values: Array) -> tuple[Any, Any]:
     """Returns the smallest and the largest value, or raises a `ValueError`."""
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -146,7 +153,7 @@ def _extremes(values):
     return low, high
 
 
-def strips(image):
+def strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
     """Yields slices of rows and the image's part there, of some million pixels."""
     step = max(_STRIP // max(image.width, 1), 1)
     if image.height <= step:

@@ -2,18 +2,21 @@
 
 import colorsys
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from keras_spd.images.fonts import drawable, load_font
+from keras_spd.typing import Array
 
 _CAPTIONED = 256  # pixels
 _SMALLEST_TEXT = 11  # pixels
 _TEXT_OVER_TEXT = 4  # how much worse than covering a box it is to cover a text
 
 
-def draw_detections(pixels, found):
+def draw_detections(pixels: Array | Image.Image, found: Any) -> Image.Image:
     """Draws boxes with names and confidences, as `draw_boxes` does.
 
     Args:
@@ -34,7 +37,9 @@ def draw_detections(pixels, found):
     return image
 
 
-def draw_boxes(image, boxes, labels, texts=None):
+def draw_boxes(
+    image: Image.Image, boxes: Array, labels: Sequence[int], texts: Sequence[str] | None = None
+) -> None:
     """Draws boxes into an image, in the colours of their classes, and a text at each.
 
     Lines go around a box and not over what is in it. The smaller the boxes, the thinner the lines
@@ -65,7 +70,9 @@ def draw_boxes(image, boxes, labels, texts=None):
         draw.rectangle(outline, outline=class_colour(label), width=line)
 
 
-def _draw_texts(image, outlines, labels, texts, size):
+def _draw_texts(
+    image: Image.Image, outlines: Array, labels: Sequence[int], texts: Sequence[str], size: int
+) -> None:
     draw = ImageDraw.Draw(image)
     fonts = [load_font(text, size) for text in texts]
     ascent, descent = fonts[0].getmetrics()
@@ -83,7 +90,9 @@ def _draw_texts(image, outlines, labels, texts, size):
         draw.text((left + 2, top + ascent), text, fill=ink, font=font, anchor="ls")
 
 
-def place_labels(boxes, sizes, image_size):
+def place_labels(
+    boxes: Array, sizes: Sequence[tuple[int, int]], image_size: tuple[int, int]
+) -> list[tuple[int, int]]:
     """Finds a place for the label of each box: at it, where it covers others least.
 
     Args:
@@ -116,11 +125,11 @@ def place_labels(boxes, sizes, image_size):
     return [(int(left), int(top)) for left, top in taken[:, :2]]
 
 
-def _near(boxes, reach):
+def _near(boxes: Array, reach: Array) -> Array:
     return boxes[((boxes[:, :2] < reach[2:]) & (boxes[:, 2:] > reach[:2])).all(axis=1)]
 
 
-def _covered_shares(places, size, others):
+def _covered_shares(places: Array, size: tuple[int, int], others: Array) -> Array:
     """Returns for each place the sum of the shares of other rectangles that a label covers."""
     start = np.maximum(places[:, None], others[None, :, :2])
     end = np.minimum(places[:, None] + size, others[None, :, 2:])
@@ -128,7 +137,7 @@ def _covered_shares(places, size, others):
     return ((end - start).clip(0).prod(axis=2) / np.maximum(areas, 1)).sum(axis=1)
 
 
-def draw_classes(pixels, found):
+def draw_classes(pixels: Array | Image.Image, found: Any) -> Image.Image:
     """Puts classes and their confidence under an image, small images enlarged to be seen.
 
     Args:
@@ -158,7 +167,7 @@ def draw_classes(pixels, found):
     return picture
 
 
-def class_colour(label):
+def class_colour(label: int) -> tuple[int, int, int]:
     """Returns a colour, `(red, green, blue)`, that differs from those of the classes around it."""
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1, 0.9, 0.75)
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -2,12 +2,13 @@
 
 import functools
 import logging
+from typing import Any
 
 _log = logging.getLogger(__name__)
 
 
 @functools.lru_cache(1024)  # texts come from users of a web page, too
-def find_font(text):
+def find_font(text: str) -> str | None:
     """Finds a font that has all characters of a text.
 
     DejaVu Sans, which comes with matplotlib, has Latin, Greek and Cyrillic; for other scripts the
@@ -42,7 +43,7 @@ def find_font(text):
     return None
 
 
-def load_font(text, size):
+def load_font(text: str, size: int) -> Any:
     """Returns a font of Pillow for a text, of a size in pixels.
 
     Characters that no font has are drawn as empty boxes: see `drawable`.
@@ -51,14 +52,14 @@ def load_font(text, size):
 
 
 @functools.lru_cache(256)
-def _open(path, size):
+def _open(path: str, size: int) -> Any:
     from PIL import ImageFont
 
     return ImageFont.truetype(path, size)
 
 
 @functools.lru_cache(1024)
-def drawable(name, label=None):
+def drawable(name: str, label: int | None = None) -> str:
     """Returns the name of a class, or another where no font of this machine can draw it.
 
     Args:

@@ -5,9 +5,13 @@ Coordinates are continuous: the pixel in column 0 covers x from 0 to 1.
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 from PIL import Image
+
+from keras_spd.typing import Array, Tensor
 
 GRAY = 114  # the authors' colour of empty pixels
 
@@ -35,7 +39,7 @@ class Letterbox:
     image_size_hw: tuple[int, int]
 
     @classmethod
-    def fit(cls, image_size_hw, network_size_hw):
+    def fit(cls, image_size_hw: Sequence[int], network_size_hw: Sequence[int]) -> Self:
         """The largest image that fits, in the middle."""
         (height, width), (network_height, network_width) = image_size_hw, network_size_hw
         scale = min(network_height / height, network_width / width)
@@ -43,7 +47,9 @@ class Letterbox:
         return cls(scale, left, top, (int(height), int(width)))
 
     @staticmethod
-    def canvas(image_sizes_hw, network_size_hw, stride):
+    def canvas(
+        image_sizes_hw: Sequence[Sequence[int]], network_size_hw: Sequence[int], stride: int
+    ) -> tuple[int, int]:
         """The smallest network input for a batch: images keep the scale they have in a larger one.
 
         Args:
@@ -64,18 +70,18 @@ class Letterbox:
         height, width = (math.ceil(round(side, 3) / stride) * stride for side in sides)
         return height, width
 
-    def to_network(self, boxes_xyxy):
+    def to_network(self, boxes_xyxy: Any) -> Array:
         """Boxes in the original image to boxes in network pixels; NumPy, `(boxes, 4)`."""
         return np.asarray(boxes_xyxy) * self.scale + [self.left, self.top, self.left, self.top]
 
-    def to_image(self, boxes_xyxy):
+    def to_image(self, boxes_xyxy: Any) -> Array:
         """Boxes in network pixels to boxes in the original image, clipped to it."""
         height, width = self.image_size_hw
         boxes = (np.asarray(boxes_xyxy) - [self.left, self.top, self.left, self.top]) / self.scale
         return np.clip(boxes, 0, [width, height, width, height])
 
 
-def letterbox(pixels, image_size):
+def letterbox(pixels: Array | Image.Image, image_size: Sequence[int]) -> tuple[Array, Letterbox]:
     """Puts an image into the middle of a gray canvas, as large as it fits.
 
     Args:
@@ -92,7 +98,7 @@ def letterbox(pixels, image_size):
     return canvas, fit
 
 
-def stretch(pixels, image_size):
+def stretch(pixels: Array | Image.Image, image_size: Sequence[int]) -> Array:
     """Resizes an image to `(height, width)` whatever its shape, by bilinear interpolation.
 
     Args:
@@ -103,10 +109,13 @@ def stretch(pixels, image_size):
         uint8 array of shape `(*image_size, 3)`.
     """
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    return np.asarray(picture.resize(tuple(image_size)[::-1], Image.Resampling.BILINEAR))
+    height, width = image_size
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
 
 
-def letterbox_in_graph(pixels, image_size):
+def letterbox_in_graph(
+    pixels: Tensor, image_size: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Does as `letterbox` in a TensorFlow graph, to within a level of a pixel.
 
     Args:
@@ -141,7 +150,7 @@ def letterbox_in_graph(pixels, image_size):
     return canvas, scale, tf.stack([left, top, left, top]), limits
 
 
-def stretch_in_graph(pixels, image_size):
+def stretch_in_graph(pixels: Tensor, image_size: Sequence[int]) -> Tensor:
     """Does as `stretch` in a TensorFlow graph, to within a level of a pixel.
 
     Args:
@@ -156,7 +165,9 @@ def stretch_in_graph(pixels, image_size):
     return tf.round(tf.image.resize(pixels, image_size, antialias=True))
 
 
-def place(canvas, pixels, boxes, scale, corner):
+def place(
+    canvas: Array, pixels: Array | Image.Image, boxes: Any, scale: float, corner: Any
+) -> Array:
     """Draws an image on a canvas, scaled and at a place, and moves its boxes along.
 
     Args:

@@ -1,10 +1,13 @@
 """From pixels to what a network was trained on, and from its outputs to names."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
+from PIL import Image
 
 from keras_spd.images.geometry import (
     letterbox,
@@ -12,6 +15,7 @@ from keras_spd.images.geometry import (
     stretch,
     stretch_in_graph,
 )
+from keras_spd.typing import Array, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Statistics:
     std: tuple[float, float, float]
     source: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("mean", "std"):  # lists, where a config was read from JSON
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
@@ -32,7 +36,7 @@ class Statistics:
             )
 
 
-def _from_255(values):
+def _from_255(values: tuple[float, float, float]) -> Any:
     return tuple(value / 255 for value in values)
 
 
@@ -56,7 +60,7 @@ STATISTICS = {
 }
 
 
-def get_statistics(statistics):
+def get_statistics(statistics: Any) -> Statistics:
     """Returns the `Statistics` of a name in `STATISTICS`, or the `Statistics` passed in."""
     if isinstance(statistics, Statistics):
         return statistics
@@ -68,7 +72,7 @@ def get_statistics(statistics):
     return STATISTICS[statistics]
 
 
-def preprocess_input(x, statistics="cifar10"):
+def preprocess_input(x: Any, statistics: str | Statistics = "cifar10") -> Any:
     """Normalises RGB images, as the networks expect them: nothing is normalised inside.
 
     Args:
@@ -147,7 +151,7 @@ class Preprocessing:
     outputs: str | None = None
     max_value: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, kind in (("size", int), ("input_range", float)):
             pair = getattr(self, name)
             if pair is not None:
@@ -176,7 +180,7 @@ class Preprocessing:
         """Whether the network takes pixels from 0 to 255 as they are."""
         return self.statistics is None and self.input_range == (0.0, 255.0)
 
-    def resize_image(self, pixels, image_size):
+    def resize_image(self, pixels: Array | Image.Image, image_size: Sequence[int]) -> Array:
         """Returns an image at the size of a network's input, stretched or letterboxed.
 
         Args:
@@ -190,13 +194,13 @@ class Preprocessing:
             return letterbox(pixels, image_size)[0]
         return stretch(pixels, image_size)
 
-    def resize_in_graph(self, pixels, image_size):
+    def resize_in_graph(self, pixels: Tensor, image_size: Sequence[int]) -> Tensor:
         """Returns the same as `resize_image` in a TensorFlow graph, as float32."""
         if self.resize == "letterbox":
             return letterbox_in_graph(pixels, image_size)[0]
         return stretch_in_graph(pixels, image_size)
 
-    def normalize(self, pixels):
+    def normalize(self, pixels: Any) -> Any:
         """Returns what the network takes of pixels 0..255.
 
         Args:
@@ -212,7 +216,7 @@ class Preprocessing:
             pixels = pixels.astype("float32")
         return pixels if self.takes_pixels else pixels * scale + low
 
-    def normalize_in_graph(self, pixels):
+    def normalize_in_graph(self, pixels: Tensor) -> Tensor:
         """Returns the same as `normalize`, by layers of float32: for a model that is exported."""
         if self.statistics is not None:
             # As a 1x1 convolution it is one operator, which 8 bits do no harm to.
@@ -227,7 +231,7 @@ class Preprocessing:
         scale, low = self.scale_and_offset()
         return keras.layers.Rescaling(scale, low, name="normalize", dtype="float32")(pixels)
 
-    def scale_and_offset(self):
+    def scale_and_offset(self) -> tuple[Any, Any]:
         """Returns `scale` and `offset` of `normalize`, which is `pixels * scale + offset`.
 
         Each is a number or, where there are statistics, a list with one for each channel.
@@ -245,12 +249,12 @@ class Preprocessing:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the record from `to_config`, also after a way through JSON."""
         return cls(**config)
 
 
-def _pair(name, values, kind):
+def _pair(name: str, values: Any, kind: type) -> tuple[Any, Any]:
     """Returns two numbers, or raises a `ValueError`."""
     values = tuple(values) if isinstance(values, (tuple, list, np.ndarray)) else (values,)
     numbers = all(isinstance(value, (int, float, np.number)) for value in values)
@@ -262,7 +266,9 @@ def _pair(name, values, kind):
     raise ValueError(f"`{name}` must be {accepted}. Received: {name}={values!r}.")
 
 
-def decode_predictions(predictions, class_names, top=5):
+def decode_predictions(
+    predictions: Any, class_names: Sequence[str], top: int = 5
+) -> list[list[tuple[int, str, float]]]:
     """Names the most probable classes of each image.
 
     Args:

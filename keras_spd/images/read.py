@@ -13,6 +13,7 @@ import PIL
 from PIL import Image, ImageOps
 
 from keras_spd.images import depth
+from keras_spd.typing import Array, Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _BROKEN = (  # what Pillow raises on broken pixels and EXIF data
@@ -52,7 +53,7 @@ def check_file(path: str | os.PathLike) -> None:
         raise ImageError(f"{path}: is a folder, a pipe or a device, not a file.")
 
 
-def open_image(source, name=None):
+def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:
     """Opens an image and reads its header, not yet its pixels.
 
     Args:
@@ -81,7 +82,7 @@ def open_image(source, name=None):
         raise ImageError(f"{name}: cannot be read as an image ({error}).") from error
 
 
-def image_size(source, name=None):
+def image_size(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
     """Returns height and width as the image is shown: turned as its EXIF data say."""
     return image_sizes(source, name)[0]
 
@@ -105,14 +106,14 @@ def image_sizes(
         return stored[::-1] if _orientation(image) in _SIDEWAYS else stored, stored
 
 
-def _stored_size(image):
+def _stored_size(image: Any) -> tuple[int, int]:
     """Returns height and width before the image is turned as its EXIF data say."""
     if image.format == "TIFF":  # Pillow turns it while loading, and may know the size already
         return image.tag_v2[257], image.tag_v2[256]
     return image.height, image.width
 
 
-def _orientation(image):
+def _orientation(image: Image.Image) -> int:
     """Returns the EXIF orientation, as far as it is known without decoding the image."""
     if "exif" not in image.info and image.format != "TIFF":
         return 1  # `getexif` would decode a whole PNG to look for it behind the pixels
@@ -174,7 +175,9 @@ def to_rgb(
     return _of_size(picture, name, size_hw)
 
 
-def _upright_rgb(image, name, size_hw, max_value):
+def _upright_rgb(
+    image: Image.Image, name: str, size_hw: tuple[int, int] | None, max_value: float | None
+) -> Image.Image:
     """Does what `to_rgb` says to an image of Pillow."""
     try:
         stored, orientation = _stored_size(image), _orientation(image)
@@ -197,7 +200,7 @@ def _upright_rgb(image, name, size_hw, max_value):
     return _of_size(picture, name, size_hw)
 
 
-def _of_size(picture, name, size_hw):
+def _of_size(picture: Image.Image, name: str, size_hw: tuple[int, int] | None) -> Image.Image:
     if size_hw is not None and (picture.height, picture.width) != tuple(size_hw):
         raise ImageError(
             f"{name}: the image has height and width {(picture.height, picture.width)}, but the "
@@ -242,7 +245,7 @@ def find_max_value(
     return None if highest is None else depth.round_up(highest)
 
 
-def _largest_value(source):
+def _largest_value(source: Path | bytes) -> float | None:
     """Returns the largest value in an image of more than 8 bits, else `None`."""
     name = "image" if isinstance(source, bytes) else str(source)
     with open_image(source, name) as image:
@@ -276,7 +279,7 @@ def read_image(
     return to_array(to_rgb(source, name, size_hw=size_hw, max_value=max_value))
 
 
-def to_array(picture):
+def to_array(picture: Image.Image) -> Array:
     """Returns the pixels of an RGB image of Pillow as a uint8 array `(height, width, 3)`.
 
     `np.asarray` would make two copies more on its way.
@@ -287,7 +290,7 @@ def to_array(picture):
     return pixels
 
 
-def find_images(folder):
+def find_images(folder: Path) -> list[pathlib.Path]:
     """Returns the paths of all image files in a folder and its subfolders, sorted."""
     paths = pathlib.Path(folder).rglob("*")
     return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)

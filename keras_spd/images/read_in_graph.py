@@ -1,13 +1,16 @@
 """What `read.to_rgb` does to JPEG and PNG files, as TensorFlow operators: for SavedModels."""
 
+from typing import Any
+
 from keras_spd.images import depth
+from keras_spd.typing import Tensor
 
 _ORIENTATION = 0x0112  # EXIF's tag
 _JPEG = b"\xff\xd8"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def read_in_graph(content, max_value=None):
+def read_in_graph(content: Tensor, max_value: float | None = None) -> Tensor:
     """Reads an encoded image in a TensorFlow graph.
 
     Args:
@@ -40,7 +43,7 @@ def read_in_graph(content, max_value=None):
     return _turn(pixels, _orientation(content, is_png))
 
 
-def _gray_16(content, max_value):
+def _gray_16(content: Tensor, max_value: float | None) -> Tensor:
     import tensorflow as tf
 
     values = tf.io.decode_png(content, channels=1, dtype=tf.uint16)
@@ -50,17 +53,17 @@ def _gray_16(content, max_value):
     return tf.image.grayscale_to_rgb(tf.cast(tf.round(values * 255 / top), tf.uint8))
 
 
-def _as_text(number):
+def _as_text(number: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.strings.as_string(tf.cast(number, tf.int64))
 
 
-def _turn(pixels, orientation):
+def _turn(pixels: Tensor, orientation: Tensor) -> Tensor:
     """Turns pixels as an EXIF orientation, 1 to 8, says."""
     import tensorflow as tf
 
-    def is_any_of(*values):
+    def is_any_of(*values: int) -> Tensor:
         return tf.reduce_any(orientation == tf.constant(values, tf.int64))
 
     pixels = tf.cond(is_any_of(5, 6, 7, 8), lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
@@ -68,14 +71,14 @@ def _turn(pixels, orientation):
     return tf.cond(is_any_of(3, 4, 7, 8), lambda: pixels[::-1], lambda: pixels)
 
 
-def _orientation(content, is_png):
+def _orientation(content: Tensor, is_png: Tensor) -> Tensor:
     """Returns the EXIF orientation; 1 where there is none."""
     import tensorflow as tf
 
     start = _find_exif(content, is_png)
     is_little = tf.strings.substr(content, tf.minimum(start, _length(content)), 2) == b"II"
 
-    def number(values):
+    def number(values: Tensor) -> Tensor:
         """Of rows of bytes."""
         powers = 256 ** tf.range(tf.shape(values, tf.int64)[-1], dtype=tf.int64)
         return tf.reduce_sum(values * tf.where(is_little, powers, powers[::-1]), axis=-1)
@@ -89,31 +92,31 @@ def _orientation(content, is_png):
     return tf.where((start > 0) & (found >= 1) & (found <= 8), found, 1)
 
 
-def _find_exif(content, is_png):
+def _find_exif(content: Tensor, is_png: Tensor) -> Tensor:
     """Returns where EXIF data begin before the pixels, with their byte order; 0 if nowhere."""
     import tensorflow as tf
 
     end = tf.constant(-1, tf.int64)
 
-    def big_endian(at, count):
+    def big_endian(at: Tensor, count: int) -> Tensor:
         values = _numbers(content, at, count)
         return tf.reduce_sum(values * 256 ** tf.range(tf.size(values, tf.int64))[::-1])
 
-    def text(at, count):
+    def text(at: Tensor, count: int) -> Tensor:
         return tf.strings.substr(content, tf.minimum(at, _length(content)), count)
 
-    def in_png(at):
+    def in_png(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Chunks: length, name, content, checksum."""
         name = text(at + 4, 4)
         return at + 8, name == b"eXIf", name == b"IDAT", at + 12 + big_endian(at, 4)
 
-    def in_jpeg(at):
+    def in_jpeg(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Segments: 0xFF, marker, length of what follows with itself, content."""
         is_exif = (text(at, 2) == b"\xff\xe1") & (text(at + 4, 6) == b"Exif\0\0")
         is_last = (text(at, 1) != b"\xff") | (text(at, 2) == b"\xff\xda")
         return at + 10, is_exif, is_last, at + 2 + big_endian(at + 2, 2)
 
-    def step(at, found):
+    def step(at: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
         inside, is_exif, is_last, next_one = tf.cond(
             is_png, lambda: in_png(at), lambda: in_jpeg(at)
         )
@@ -124,13 +127,13 @@ def _find_exif(content, is_png):
     return tf.while_loop(lambda at, _: at >= 0, step, (first, tf.constant(0, tf.int64)))[1]
 
 
-def _length(content):
+def _length(content: Tensor) -> Tensor:
     import tensorflow as tf
 
     return tf.cast(tf.strings.length(content), tf.int64)
 
 
-def _numbers(content, at, count):
+def _numbers(content: Tensor, at: Any, count: Any) -> Tensor:
     """Returns the bytes there, as far as the file goes, as int64."""
     import tensorflow as tf
 

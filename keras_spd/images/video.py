@@ -5,11 +5,13 @@ import dataclasses
 import fractions
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_spd.files import whole_file
+from keras_spd.typing import Array, Path
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
 # What FFmpeg opens for camera number N.
@@ -36,12 +38,12 @@ class Frame:
     pixels: np.ndarray
 
 
-def is_video(path):
+def is_video(path: Path) -> bool:
     """Tells by the end of its name whether a file is a video."""
     return pathlib.Path(path).suffix.lower() in SUFFIXES
 
 
-def _av():
+def _av() -> Any:
     try:
         import av
     except ImportError as error:
@@ -49,7 +51,7 @@ def _av():
     return av
 
 
-def read_video(path):
+def read_video(path: Path) -> Iterator[Frame]:
     """Yields the frames of a video file, one at a time; memory does not grow with its length.
 
     Args:
@@ -71,7 +73,7 @@ def read_video(path):
     return _frames(str(path), str(path), None)
 
 
-def read_webcam(number):
+def read_webcam(number: int) -> Iterator[Frame]:
     """Yields what a webcam shows, until the caller stops.
 
     Args:
@@ -90,7 +92,7 @@ def read_webcam(number):
     return _frames(device.format(number), f"webcam {number}", format)
 
 
-def _frames(file, name, format):
+def _frames(file: str, name: str, format: str | None) -> Iterator[Frame]:
     av = _av()
     try:
         container = av.open(file, format=format)
@@ -132,7 +134,7 @@ class VideoWriter(contextlib.AbstractContextManager):
     ...         video.write(frame.pixels, frame.time)
     """
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self._av = _av()
         self._path = path
         self._file = contextlib.ExitStack()
@@ -140,7 +142,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._stream: Any = None
         self._last = -1
 
-    def write(self, pixels, time):
+    def write(self, pixels: Array, time: float) -> None:
         """Adds a frame.
 
         Args:
@@ -162,7 +164,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         frame.pts, frame.time_base = self._last, fractions.Fraction(1, _TICKS)
         self._container.mux(self._stream.encode(frame))
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         if self._stream is None:
             return
         with self._file:

@@ -213,8 +213,13 @@ class _Rebuilding:
             call_function=lambda layer, *args, **kwargs: layer(*args, **kwargs),
         )
         if isinstance(model, ImageModel):
-            extra = {"info": model.info, "pyramid_level_inputs": model.pyramid_level_inputs}
-            return ImageModel(copy.input, copy.output, name=model.name, **extra)
+            return ImageModel(
+                copy.input,
+                copy.output,
+                name=model.name,
+                info=model.info,
+                pyramid_level_inputs=model.pyramid_level_inputs,
+            )
         return keras.Model(copy.input, copy.output, name=model.name)
 
     def _sequential(self, model: keras.Sequential, inputs: Tensor) -> keras.Sequential:

@@ -128,9 +128,8 @@ class DetectionTask:
             model.anchors = standardize_anchors(self.anchors, model.levels)
         model.single_class_logit = False  # the loss does not train it
         image_size = standardize_image_size(self.recipe.data.image_size, model)
-        model.info = dataclasses.replace(
-            model.info, image_size=image_size, max_value=self.train_data.max_value
-        )
+        facts: dict[str, Any] = {"image_size": image_size, "max_value": self.train_data.max_value}
+        model.info = dataclasses.replace(model.info, **facts)
         return model
 
     def _named(self) -> Detector:

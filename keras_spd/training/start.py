@@ -50,8 +50,8 @@ def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> I
     if classes is None:
         info = model.info
     facts = {name: getattr(info, name) for name in ("class_names", "statistics", "input_range")}
-    # Images have the size of the data.
-    model.info = dataclasses.replace(model.info, image_size=None, **facts)
+    facts["image_size"] = None  # images have the size of the data
+    model.info = dataclasses.replace(model.info, **facts)
     return model
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -64,7 +64,10 @@ def load_detection(
     >>> train = keras_spd.data.load_detection("boards/train.json", images="boards/images")
     >>> model.fit(train.batches(16, (320, 320), shuffle=True), epochs=40)
     """
-    options = {"on_problem": on_problem, "max_value": check_data_max_value(max_value)}
+    options: dict[str, Any] = {
+        "on_problem": on_problem,
+        "max_value": check_data_max_value(max_value),
+    }
     if name is not None:
         data = read_tfds_detection(name, str(source), data_dir=data_dir, **options)
         return _with_classes(data, class_names)
