@@ -53,7 +53,7 @@ class TFLiteFile:
         except Exception as error:  # flatbuffers raise what struct and numpy raise
             raise ValueError(f"Cannot load a TFLite model from {path}: {error}") from error
         for shape in self.runners:
-            if len(shape) != 4 or shape[3] not in (1, 3):
+            if len(shape) != 4:
                 raise ValueError(
                     f"Cannot load a TFLite model from {path}: its input must be images, (batch, "
                     f"height, width, channels). It is of shape {shape}."

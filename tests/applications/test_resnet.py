@@ -197,7 +197,7 @@ def test_initial_weights_are_pytorchs_default():
         ({"input_shape": (32, 32)}, r"`input_shape` must be \(height, width, channels\)"),
         ({"input_shape": (32, 32, None)}, "`input_shape` must be"),
         ({"input_tensor": np.zeros((1, 32, 32, 3))}, "`input_tensor` must be a Keras tensor"),
-        ({"weights": "imagenet"}, "no weights 'imagenet' for ResNet18SPD"),
+        ({"weights": "imagenet"}, "no ImageNet weights"),
     ],
 )
 def test_bad_arguments(arguments, message):

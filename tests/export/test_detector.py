@@ -167,7 +167,9 @@ def test_wrong_arguments(tmp_path):
 @pytest.mark.slow
 def test_operators_that_tflite_has_not(tmp_path):
     inputs = keras.Input((8, 8, 3))
-    model = keras.Model(inputs, keras.ops.erfinv(keras.ops.tanh(inputs)), name="odd")
+    info = keras_spd.applications.ModelInfo(input_range=(0, 255))
+    outputs = keras.ops.erfinv(keras.ops.tanh(inputs))
+    model = keras_spd.applications.ImageModel(inputs, outputs, name="odd", info=info)
     with pytest.raises(ValueError, match="`odd` cannot be a TFLite file.*no operator.*Erfinv"):
         export_tflite(model, tmp_path / "odd.tflite")
     assert not list(tmp_path.iterdir())
