@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import typing
 
 import keras
@@ -321,7 +322,8 @@ def test_ctrl_c_keeps_what_was_found(tmp_path):
     with subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        process.stdout.readline()
+        while process.poll() is None and not list((tmp_path / "out").glob("*.png")):
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in error
