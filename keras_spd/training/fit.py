@@ -1,21 +1,19 @@
 """Trains a classifier or detector as a recipe says."""
 
 import contextlib
-import importlib.util
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import keras
-import numpy as np
 
 from keras_spd import registered  # noqa: F401 (registers classes of saved models)
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import whole_file, write_json
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
+from keras_spd.training.callbacks import StopAfter, Task, make_callbacks
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
 from keras_spd.training.detection import DetectionTask
@@ -26,19 +24,14 @@ from keras_spd.training.given import find_given, name_given, without_class_map
 from keras_spd.training.lock import locked
 from keras_spd.training.recipe import Recipe, differences
 from keras_spd.training.run_folder import (
-    LogEpochs,
     RunFolder,
-    SaveBest,
-    SaveState,
     restore_state,
     saved_epochs,
 )
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
-from keras_spd.typing import Array, Path
+from keras_spd.typing import Path
 
 _log = logging.getLogger(__name__)
-_SECONDS_BETWEEN_PICTURES = 30
-Task: TypeAlias = ClassificationTask | DetectionTask
 _TASKS: dict[str, Callable[..., Task]] = {
     "classification": ClassificationTask,
     "detection": DetectionTask,
@@ -171,7 +164,7 @@ def _train(
         if frozen and first_epoch == thaw_at:
             with distribution.scope():
                 _thaw(task, model, frozen, steps_per_epoch)
-        callbacks = _callbacks(task, start, folder, first_epoch, distribution)
+        callbacks = make_callbacks(task, start, folder, distribution)
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch))
             _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose)
@@ -251,87 +244,6 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
     )
 
 
-def _callbacks(
-    task: Task, start: keras.Model, folder: RunFolder, first_epoch: int, distribution: Distribution
-) -> list[keras.callbacks.Callback]:
-    recipe, score = task.recipe, task.best_by
-    stop = keras.callbacks.TerminateOnNaN()
-    average: list[keras.callbacks.Callback] = []
-    back: list[keras.callbacks.Callback] = []
-    if recipe.optimizer.average:
-        average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
-        back = [_SwapBack(*average)]
-    if not distribution.is_chief:
-        return [stop, *average, *back]
-    rows = folder.read_log() if folder.holds_best() else []
-    known = (row[score] for row in rows if not math.isnan(row.get(score, math.nan)))
-    twin = None
-    if distribution.replicas > 1:
-        twin = copy_model(start, recipe.precision)
-        task.compile(twin, None)
-    best = SaveBest(folder.best, score, max(known, default=float("-inf")))
-    return [
-        stop,
-        *average,
-        *task.callbacks(twin),  # before `LogEpochs`, which logs their metrics
-        LogEpochs(folder.log),
-        best,
-        _DrawCurves(folder),
-        *_tensorboard(folder),
-        *back,
-        SaveState(folder.state),  # last: an epoch it saves must be logged
-    ]
-
-
-class _DrawCurves(keras.callbacks.Callback):
-    """Draws the learning curves during a run, so that a stopped run has them too.
-
-    It waits at least half a minute between two drawings, which take about a second.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        super().__init__()
-        self.folder, self.drawn = folder, time.monotonic()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if time.monotonic() - self.drawn > _SECONDS_BETWEEN_PICTURES:
-            draw_learning_curves(self.folder.read_log(), self.folder.learning_curves)
-            self.drawn = time.monotonic()
-
-
-class _SwapBack(keras.callbacks.Callback):
-    """Restores the trained weights after `SwapEMAWeights` has replaced them by their average."""
-
-    def __init__(self, swap: keras.callbacks.SwapEMAWeights) -> None:
-        super().__init__()
-        self.swap = swap
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.swap.on_test_end()
-
-
-class _StopAfter(keras.callbacks.Callback):
-    """Stops `fit` after an epoch and keeps the weights for `restore_weights`.
-
-    At the end of `fit`, Keras replaces the weights by their average.
-    """
-
-    def __init__(self, last_epoch: int) -> None:
-        super().__init__()
-        self.last_epoch = last_epoch
-        self._weights: list[Array] = []
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if epoch + 1 == self.last_epoch < self.params["epochs"]:
-            variables = self.model.trainable_variables
-            self._weights = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
-            self.model.stop_training = True
-
-    def restore_weights(self) -> None:
-        for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
-            variable.assign(value)
-
-
 def _fit(
     model: keras.Model,
     task: Task,
@@ -343,7 +255,7 @@ def _fit(
 ) -> None:
     if keras.backend.backend() != "torch":  # PyTorch builds no graph
         _log.info("%s: building the graph, about 20 s.", model.name)
-    batches, stop = task.train_batches(first_epoch), _StopAfter(last_epoch)
+    batches, stop = task.train_batches(first_epoch), StopAfter(last_epoch)
     history = model.fit(
         batches,
         epochs=task.recipe.epochs,
@@ -360,11 +272,3 @@ def _fit(
             f"The loss became NaN in epoch {first_epoch + len(history.epoch)}. Lower "
             "`optimizer.learning_rate`, or lengthen `schedule.warmup_epochs`."
         )
-
-
-def _tensorboard(folder: RunFolder) -> list[keras.callbacks.Callback]:
-    for package in ("tensorflow", "tensorboard"):  # Keras' callback needs both
-        if importlib.util.find_spec(package) is None:
-            _log.warning("No TensorBoard log is written. For one, `pip install %s`.", package)
-            return []
-    return [keras.callbacks.TensorBoard(folder.tensorboard)]

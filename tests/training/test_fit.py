@@ -132,9 +132,9 @@ def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe):
         def on_train_batch_end(self, batch, logs=None):
             weights.append([np.array(w) for w in self.model.trainable_weights])
 
-    make = fit_module._callbacks
+    make = fit_module.make_callbacks
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_module, "_callbacks", lambda *args: [Watch(), *make(*args)])
+        patch.setattr(fit_module, "make_callbacks", lambda *args: [Watch(), *make(*args)])
         model = train(recipe, tmp_path, **cells)
     assert len(weights) == 2
     for ours, first, second in zip(model.trainable_weights, *weights, strict=True):
@@ -183,7 +183,7 @@ def test_a_broken_state_is_named(tmp_path, cells, recipe):
 def test_of_equally_good_epochs_the_last_is_the_best(tmp_path, cells, recipe):
     del cells["verbose"]
     task, folder = fit_module.ClassificationTask(recipe, **cells), RunFolder(tmp_path)
-    callbacks = fit_module._callbacks(task, None, folder, 0, fit_module.distribute())
+    callbacks = fit_module.make_callbacks(task, None, folder, fit_module.distribute())
     [checkpoint] = [c for c in callbacks if isinstance(c, run_folder.SaveBest)]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
     checkpoint.set_model(model)

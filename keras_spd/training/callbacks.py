@@ -1,0 +1,119 @@
+"""Callbacks of a training run: averages, scores, logs, plots and files."""
+
+import importlib.util
+import logging
+import math
+import time
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.copies import copy_model
+from keras_spd.training.detection import DetectionTask
+from keras_spd.training.distribution import Distribution
+from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveBest, SaveState
+from keras_spd.training.run_plots import draw_learning_curves
+from keras_spd.typing import Array
+
+_log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_PICTURES = 30
+Task: TypeAlias = ClassificationTask | DetectionTask
+
+
+def make_callbacks(
+    task: Task, start: keras.Model, folder: RunFolder, distribution: Distribution
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of a run in the order in which `fit` calls them.
+
+    Args:
+        task: Task of the recipe.
+        start: Model that training starts from, in float32.
+        folder: Run folder.
+        distribution: Where training runs; only its chief writes files.
+    """
+    recipe, score = task.recipe, task.best_by
+    stop = keras.callbacks.TerminateOnNaN()
+    average: list[keras.callbacks.Callback] = []
+    back: list[keras.callbacks.Callback] = []
+    if recipe.optimizer.average:
+        average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+        back = [_SwapBack(*average)]
+    if not distribution.is_chief:
+        return [stop, *average, *back]
+    rows = folder.read_log() if folder.holds_best() else []
+    known = (row[score] for row in rows if not math.isnan(row.get(score, math.nan)))
+    twin = None
+    if distribution.replicas > 1:
+        twin = copy_model(start, recipe.precision)
+        task.compile(twin, None)
+    best = SaveBest(folder.best, score, max(known, default=float("-inf")))
+    return [
+        stop,
+        *average,
+        *task.callbacks(twin),  # before `LogEpochs`, which logs their metrics
+        LogEpochs(folder.log),
+        best,
+        _DrawCurves(folder),
+        *_tensorboard(folder),
+        *back,
+        SaveState(folder.state),  # last: an epoch it saves must be logged
+    ]
+
+
+class _DrawCurves(keras.callbacks.Callback):
+    """Draws the learning curves during a run, so that a stopped run has them too.
+
+    It waits at least half a minute between two drawings, which take about a second.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__()
+        self.folder, self.drawn = folder, time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if time.monotonic() - self.drawn > _SECONDS_BETWEEN_PICTURES:
+            draw_learning_curves(self.folder.read_log(), self.folder.learning_curves)
+            self.drawn = time.monotonic()
+
+
+class _SwapBack(keras.callbacks.Callback):
+    """Restores the trained weights after `SwapEMAWeights` has replaced them by their average."""
+
+    def __init__(self, swap: keras.callbacks.SwapEMAWeights) -> None:
+        super().__init__()
+        self.swap = swap
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.swap.on_test_end()
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Stops `fit` after an epoch and keeps the weights for `restore_weights`.
+
+    At the end of `fit`, Keras replaces the weights by their average.
+    """
+
+    def __init__(self, last_epoch: int) -> None:
+        super().__init__()
+        self.last_epoch = last_epoch
+        self._weights: list[Array] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if epoch + 1 == self.last_epoch < self.params["epochs"]:
+            variables = self.model.trainable_variables
+            self._weights = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]
+            self.model.stop_training = True
+
+    def restore_weights(self) -> None:
+        for variable, value in zip(self.model.trainable_variables, self._weights, strict=False):
+            variable.assign(value)
+
+
+def _tensorboard(folder: RunFolder) -> list[keras.callbacks.Callback]:
+    for package in ("tensorflow", "tensorboard"):  # Keras' callback needs both
+        if importlib.util.find_spec(package) is None:
+            _log.warning("No TensorBoard log is written. For one, `pip install %s`.", package)
+            return []
+    return [keras.callbacks.TensorBoard(folder.tensorboard)]
