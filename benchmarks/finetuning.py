@@ -187,14 +187,20 @@ def draw(tables, path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(tables), figsize=(5 * len(tables), 3.6), squeeze=False)
+    figure, axes = pyplot.subplots(
+        1, len(tables), figsize=(5 * len(tables) + 3, 3.6), squeeze=False
+    )
     for axis, (table, results) in zip(axes[0], tables.items(), strict=True):
-        for (start, _), runs in results.items():
+        usual = min(epochs for _, epochs in results)
+        for (start, epochs), runs in results.items():
             curves = 100 * np.array([list(one["validation_AP"].values()) for one in runs])
             steps = [int(epoch) for epoch in runs[0]["validation_AP"]]
             color = f"C{list(STARTS).index(start)}"
+            label, style = STARTS[start], "-"
+            if epochs > usual:
+                label, style = f"{label}, {epochs} epochs", "--"
             [line] = axis.plot(
-                steps, curves.mean(axis=0), color=color, marker=".", label=STARTS[start]
+                steps, curves.mean(axis=0), style, color=color, marker=".", label=label
             )
             if len(runs) > 1:
                 axis.fill_between(
@@ -202,7 +208,7 @@ def draw(tables, path):
                 )
         axis.set(title=table, xlabel="epoch", ylabel="AP on validation images")
         axis.grid(alpha=0.3)
-    axes[0][-1].legend(fontsize="small")
+    axes[0][-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
