@@ -1,13 +1,24 @@
 """Names for types in annotations; docstrings add shapes and units."""
 
 import os
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-Array: TypeAlias = np.ndarray
 Tensor: TypeAlias = Any
 """A tensor of Keras' backend, a `KerasTensor`, or an array: Keras ships no types."""
 Path: TypeAlias = str | os.PathLike[str]
 Shape: TypeAlias = tuple[Any, ...]
 """Integers, and `None` where a size is not known."""
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array: TypeAlias = np.ndarray
+else:
+
+    def __getattr__(name: str) -> Any:
+        # Late: the command line answers help and completion without NumPy.
+        if name != "Array":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import numpy as np
+
+        return np.ndarray

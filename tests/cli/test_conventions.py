@@ -320,7 +320,12 @@ def test_ctrl_c_keeps_what_was_found(tmp_path):
     command = [sys.executable, "-m", "keras_spd", "predict", tmp_path, "--weights", "bccd"]
     options = ["--image-size", "64", "--batch-size", "1", "--output", tmp_path / "out"]
     with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore SIGINT, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while process.poll() is None and not list((tmp_path / "out").glob("*.png")):
             time.sleep(0.05)

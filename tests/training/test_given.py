@@ -104,7 +104,12 @@ def recipe_statistics(recipe):
     [
         ("classification", tiny_detector, {}, "Received: start.keras, the Detector"),
         ("detection", tiny_classifier, {}, "trains a `keras_spd.applications.Detector`"),
-        ("classification", tiny_classifier, {"model.weights": "cifar10"}, "`model.weights` is for"),
+        (
+            "classification",
+            tiny_classifier,
+            {"model.weights": "cifar10"},
+            "`model.weights` applies to",
+        ),
         ("classification", lambda: tiny_classifier(2, "ab"), {}, "images of .16, 16, 3."),
     ],
 )

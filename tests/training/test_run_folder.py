@@ -134,7 +134,7 @@ def test_a_state_without_its_epoch_is_refused(tmp_path, model, recipe):
 def test_another_recipe_than_the_runs_is_refused(tmp_path, cells, model, recipe):
     stopped_run(tmp_path, model, recipe)
     other = load_recipe("demo", overrides={"epochs": 9, "batch_size": 16, "optimizer.momentum": 0})
-    message = r"differs: epochs = 2 \(given: 9\), optimizer.momentum = 0.9 \(given: 0.0\). Give"
+    message = r"differs: epochs = 2 \(given: 9\), optimizer.momentum = 0.9 \(given: 0.0\). Pass"
     with pytest.raises(ValueError, match=message):
         train(other, tmp_path, resume=True, **cells)
 
@@ -168,7 +168,7 @@ def test_memory_that_ends_before_the_first_batch(tmp_path, cells, recipe, monkey
         raise MemoryError
 
     monkeypatch.setattr("keras_spd.training.fit.build", build)
-    with pytest.raises(ValueError, match=r"A batch of 16 images does not fit .*or take a smaller"):
+    with pytest.raises(ValueError, match=r"A batch of 16 images does not fit .*or use a smaller"):
         train(recipe, tmp_path, **cells)
 
 
