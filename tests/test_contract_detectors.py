@@ -1,0 +1,203 @@
+"""A detector and its files, with boxes inside, see the same picture in an image of any kind."""
+
+import keras
+import numpy as np
+import pictures
+import pytest
+from PIL import Image
+
+from keras_spd import export
+from keras_spd.applications import Detector, ModelInfo
+from keras_spd.detection import Decoder
+from keras_spd.explain.network_input import prepare as explain_input
+from keras_spd.export.tflite_models import load_tflite
+from keras_spd.images.geometry import letterbox
+from keras_spd.predict import Predictor
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="files are written with TensorFlow"
+)
+SIZE = (64, 96)
+ANCHORS = {"P5": ((8.0, 12.0), (40.0, 24.0))}
+CELLS = SIZE[0] // 32, SIZE[1] // 32, 2  # and anchors
+MAX_VALUE = 4095
+
+
+def camera():
+    """A detector of 12 boxes whose corners and confidences are sums over all pixels.
+
+    Two different pictures have different boxes, always in the same order.
+    """
+    rng = np.random.default_rng(0)
+    count = int(np.prod(CELLS))
+    images = keras.Input((*SIZE, 3))
+    see = keras.layers.Conv2D(CELLS[2] * 7, 32, strides=32, name="see")
+    numbers = keras.layers.Reshape((*CELLS, 7))(see(images))
+    offsets = np.zeros((*CELLS, 7), "float32")
+    offsets[..., 4] = np.linspace(3, -0.5, count).reshape(CELLS)
+    offsets[..., 5], offsets[..., 6] = ([8, -8], [-8, 8])  # the classes of the two anchors
+    network = keras.Model(images, {"P5": numbers + offsets})
+    scale = np.tile([0.4] * 4 + [0.02] + [0.0] * 2, CELLS[2]) / np.sqrt(32 * 32 * 3)
+    see.kernel.assign(rng.normal(0, 1, see.kernel.shape) * scale)
+    return Detector(
+        network,
+        ANCHORS,
+        info=ModelInfo(class_names=("a", "b"), input_range=(-1, 1), max_value=MAX_VALUE),
+        decoder=Decoder(confidence_threshold=0.1, iou_threshold=1.0),
+        name="camera",
+    )
+
+
+def rows(boxes, confidence, classes):
+    """Detections as rows of numbers of about the same size."""
+    assert len(boxes) == np.prod(CELLS)
+    return np.column_stack([boxes, 100 * confidence, 100 * classes])
+
+
+def decoded(outputs, index, fit=None):
+    """The same of a detection dictionary; `fit` moves boxes into the image."""
+    count = int(outputs["num_detections"][index])
+    boxes, confidence, classes = (
+        np.asarray(outputs[name][index][:count]) for name in ("boxes", "confidence", "classes")
+    )
+    return rows(boxes if fit is None else fit.to_image(boxes), confidence, classes)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The detector, and the paths of its files by format."""
+    folder, model = tmp_path_factory.mktemp("camera"), camera()
+    model.save(folder / "camera.keras")
+    return model, {
+        "keras": folder / "camera.keras",
+        "tflite": export.export_tflite(model, folder / "camera.tflite"),
+        "onnx": export.export_onnx(model, folder / "camera.onnx"),
+        "served": export.export_saved_model(model, folder / "served"),
+    }
+
+
+def given(folder):
+    """Yields a name, an image in each form that it can have, and its pixels."""
+    yield from pictures.objects(MAX_VALUE)
+    for name, content, pixels in (*pictures.files(), *pictures.deep_files(MAX_VALUE)):
+        path = folder / name
+        path.write_bytes(content)
+        for form in (content, path, str(path), Image.open(path)):
+            yield f"{name} as {type(form).__name__}", form, pixels
+
+
+def test_every_way_to_a_box_sees_the_same_picture(files, tmp_path):
+    model, paths = files
+    ways = {
+        name: Predictor(path, multi_label=True)
+        for name, path in (("Keras", paths["keras"]), ("TFLite", load_tflite(paths["tflite"])))
+    }
+    for name, image, pixels in given(tmp_path):
+        canvas, fit = letterbox(pixels, SIZE)
+        batch = canvas[None].astype("float32") / 127.5 - 1
+        expected = decoded(model.predict_on_batch(batch), 0, fit)
+        for way, predictor in ways.items():
+            [found] = predictor([image])
+            np.testing.assert_allclose(
+                rows(found.boxes, found.confidence, found.classes),
+                expected,
+                atol=0.01,
+                err_msg=f"{way}: {name}",
+            )
+        np.testing.assert_allclose(
+            explain_input(model, image).batch, batch, atol=1e-5, err_msg=f"explain: {name}"
+        )
+
+
+def test_files_that_others_run_see_the_same_picture(files):
+    """ONNX files and SavedModels take pixels; a SavedModel also takes JPEG and PNG files.
+
+    TensorFlow resizes as Pillow does but for a level of a pixel, a fifth of a pixel of a box.
+    """
+    import onnxruntime
+    import tensorflow as tf
+
+    model, paths = files
+    session = onnxruntime.InferenceSession(paths["onnx"])
+    names = [output.name for output in session.get_outputs()]
+    serve = tf.saved_model.load(str(paths["served"])).signatures
+    contents, canvases, expected, fits = [], [], [], []
+    for name, content, pixels in (*pictures.files(), *pictures.deep_files(MAX_VALUE)):
+        canvas, fit = letterbox(pixels, SIZE)
+        canvas = canvas[None].astype("float32")
+        row = decoded(model.predict_on_batch(canvas / 127.5 - 1), 0, fit)
+        outputs = dict(zip(names, session.run(None, {"images": canvas}), strict=True))
+        np.testing.assert_allclose(decoded(outputs, 0, fit), row, atol=0.01, err_msg=name)
+        if name.endswith(".tiff"):
+            with pytest.raises(tf.errors.InvalidArgumentError, match="must be JPEG or PNG"):
+                serve["encoded"](contents=tf.constant([content]))
+        else:
+            contents.append(content)
+        canvases.append(canvas[0])
+        expected.append((name, row))
+        fits.append(fit)
+    by_pixels = serve["serving_default"](images=tf.constant(np.stack(canvases)))
+    by_content = serve["encoded"](contents=tf.constant(contents))
+    place = 0
+    for index, (name, row) in enumerate(expected):
+        found = decoded(by_pixels, index, fits[index])
+        np.testing.assert_allclose(found, row, atol=0.01, err_msg=name)
+        if not name.endswith(".tiff"):
+            found = decoded(by_content, place)
+            np.testing.assert_allclose(found, row, atol=0.2, err_msg=name)
+            place += 1
+
+
+def test_it_tells_the_pictures_apart(files):
+    """Else the tests above would show nothing: turned or darker pictures have other boxes."""
+    model, _ = files
+    for name, _, pixels in (*pictures.files(), *pictures.deep_files(MAX_VALUE)):
+        others = {
+            "mirrored": pixels[:, ::-1],
+            "upside down": pixels[::-1],
+            "darker": pixels // 2,
+            "blue and red swapped": pixels[..., ::-1],
+        }
+        canvases = [
+            letterbox(np.ascontiguousarray(one), SIZE) for one in (pixels, *others.values())
+        ]
+        outputs = model.predict_on_batch(
+            np.stack([canvas for canvas, _ in canvases]).astype("float32") / 127.5 - 1
+        )
+        row = decoded(outputs, 0, canvases[0][1])
+        for index, (change, other) in enumerate(others.items(), start=1):
+            if min(pixels.shape[:2]) > 1 and np.abs(other.astype(int) - pixels).max() > 30:
+                apart = np.abs(decoded(outputs, index, canvases[index][1]) - row).max()
+                assert apart > 0.5, (name, change)
+
+
+def test_every_way_refuses_with_the_same_words(files, tmp_path):
+    import tensorflow as tf
+
+    model, paths = files
+    ways = [
+        Predictor(paths["keras"]),
+        Predictor(load_tflite(paths["tflite"])),
+        lambda images: explain_input(model, images[0]),
+    ]
+    encoded = tf.saved_model.load(str(paths["served"])).signatures["encoded"]
+    high = np.full((4, 5), MAX_VALUE + 1, "uint16")
+    words = f"values up to {MAX_VALUE + 1}, above max_value={MAX_VALUE}"
+    Image.fromarray(high).save(tmp_path / "high.png")
+    content = (tmp_path / "high.png").read_bytes()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        encoded(contents=tf.constant([content]))
+    refused = [(high, words), (Image.fromarray(high), words), (content, words)]
+    refused += [(tmp_path / "high.png", words), (tmp_path / "none.png", "there is no such file")]
+    refused += [
+        (image, "uint8 or uint16 array of shape")
+        for image in (np.zeros((4, 5, 2), "uint8"), np.zeros((4, 5), "int64"), 3)
+    ]
+    refused += [
+        (Image.fromarray(np.full((4, 5), value, "float32")), words)
+        for value, words in ((-1, "negative values"), (np.nan, "not numbers"))
+    ]
+    for image, words in refused:
+        for way in ways:
+            with pytest.raises(ValueError, match=words):
+                way([image])
