@@ -333,7 +333,7 @@ def test_served_files_see_the_same_picture(cameras):
 
 def test_every_way_refuses_with_the_same_words(cameras, tmp_path):
     name, model, ways, _ = cameras
-    refused = {"negative values": np.full((4, 5), -1), "not numbers": np.full((4, 5), np.nan)}
+    refused = {"negative values": np.full((4, 5), -1), "NaN or infinite": np.full((4, 5), np.nan)}
     if name == "letterboxed":
         refused["values up to 4096, above max_value=4095"] = np.full((4, 5), 4096, "uint16")
     for words, values in refused.items():

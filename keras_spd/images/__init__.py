@@ -1,4 +1,4 @@
-"""From an image file to what a network takes, and back to a picture."""
+"""Reads images and videos, prepares them for a network, and draws results on them."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Images in batches, of sizes that a network or a file is made for."""
+"""Groups images into batches of the sizes that a network or an exported file accepts."""
 
 import itertools
 import os
@@ -13,17 +13,17 @@ from keras_spd.typing import Array
 
 
 def standardize_images(images: Any) -> Iterable[Any]:
-    """Returns one image as a list of one, and several as they are.
+    """Wraps a single image in a list, and returns several images unchanged.
 
     Args:
-        images: Path, bytes, image of Pillow or array of rank 2 or 3 (one image); array of rank 4
-            (a batch) or any other iterable (several).
+        images: One image (path, bytes, Pillow image, or array of rank 2 or 3), or several (array
+            of rank 4, or any other iterable of images).
 
     Returns:
-        Iterable of whatever `keras_spd.images.to_rgb` takes.
+        Iterable of images that `keras_spd.images.to_rgb` accepts.
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If `images` is not an image or an iterable.
 
     Example:
 
@@ -36,14 +36,14 @@ def standardize_images(images: Any) -> Iterable[Any]:
         return [images]
     if isinstance(images, dict) or not isinstance(images, Iterable):
         raise ValueError(
-            "`images` must be an image or an iterable of images: paths, bytes, images of Pillow, "
-            f"and uint8 or uint16 arrays. Received: {type(images).__name__}."
+            "`images` must be an image or an iterable of images: paths, bytes, Pillow images, and "
+            f"uint8 or uint16 arrays. Received: {type(images).__name__}."
         )
     return images
 
 
 def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yields lists of `size` images; the last one may be shorter."""
+    """Yields lists of `size` images; the last list may be shorter."""
     images = iter(images)
     while batch := list(itertools.islice(images, size)):
         yield batch
@@ -52,22 +52,23 @@ def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
 def run_in_batches(
     run: Callable[[Array], dict[str, Array]], images: Array, sizes: Collection[int]
 ) -> dict[str, Array]:
-    """Runs as many images as there are on a file that takes a fixed number at once, or several.
+    """Runs any number of images through a file that only accepts certain batch sizes.
 
     Args:
-        run: Function from an array of as many images as one of `sizes` to a dictionary of arrays.
+        run: Function from an array of images, as many as one of `sizes`, to a dictionary of
+            arrays.
         images: Array of shape `(images, height, width, channels)`.
-        sizes: Integers. The largest that is not too large is taken; images of zeros make up for
-            missing ones.
+        sizes: Integers, the accepted batch sizes. The largest one that can be filled is used;
+            the last batch is padded with zeros.
 
     Returns:
         Dictionary of arrays, the outputs for all images.
 
     Raises:
-        ValueError: If there is no image.
+        ValueError: If there are no images.
     """
     if not len(images):
-        raise ValueError("There must be an image at least. Received: none.")
+        raise ValueError("`images` is empty; pass at least one image.")
     found, start = [], 0
     while start < len(images):
         left = len(images) - start
@@ -80,16 +81,16 @@ def run_in_batches(
 
 
 def fill(batch: Array, size: int) -> Array:
-    """Returns an array of `size` images, those behind the last one of zeros."""
+    """Pads a batch with zeros to `size` images."""
     missing = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
     return np.concatenate([batch, missing]) if len(missing) else batch
 
 
 class BatchSizes:
-    """Keeps the number of batch sizes small that Keras compiles a network for.
+    """Limits the number of batch sizes that Keras compiles a network for.
 
     Args:
-        model: Keras model; or one that is not compiled, for which any size will do.
+        model: Keras model, or another model, whose batches are not padded.
     """
 
     def __init__(self, model: Any) -> None:
@@ -97,7 +98,7 @@ class BatchSizes:
         self.seen: set[int] = set()
 
     def fill(self, batch: Array) -> Array:
-        """Returns a batch as large as one before it, if that is possible."""
+        """Pads a batch to an earlier batch size, if one is large enough."""
         size = min((size for size in self.seen if size >= len(batch)), default=len(batch))
         if self.compiles:
             self.seen.add(size)

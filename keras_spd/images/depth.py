@@ -1,4 +1,4 @@
-"""Pixels of any depth as RGB of 8 bits. No image is scaled by its own values."""
+"""Converts images of any bit depth to 8-bit RGB. No image is scaled by its own maximum."""
 
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -11,14 +11,13 @@ from keras_spd.typing import Array
 _STRIP = 2**22  # pixels
 _STEPS = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
 ACCEPTED = (
-    "A path, the bytes of an encoded image, an image of Pillow, or a uint8 or uint16 array of "
-    "shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4) is "
-    "accepted"
+    "Accepted are a path, the bytes of an encoded image, a Pillow image, or a uint8 or uint16 "
+    "array of shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4)"
 )
 
 
 def check_max_value(max_value: Any) -> float | None:
-    """Returns `max_value` as a number, or `None`, or raises a `ValueError`."""
+    """Returns `max_value` as a float, or `None`; raises a `ValueError` if it is not valid."""
     if max_value is None:
         return None
     try:
@@ -27,31 +26,33 @@ def check_max_value(max_value: Any) -> float | None:
         number = np.nan
     if isinstance(max_value, (bool, str)) or not 0 < number < np.inf:
         raise ValueError(
-            "`max_value` must be a positive number, the value that becomes 255: 4095 for a camera "
-            f"of 12 bits, 65535 for 16. Received: max_value={max_value!r}."
+            "`max_value` must be a positive number, the value that maps to 255: 4095 for a 12-bit "
+            f"camera, 65535 for 16 bits. Received: max_value={max_value!r}."
         )
     return number
 
 
 def check_data_max_value(max_value: Any) -> float | Literal["auto"] | None:
-    """Does the same for a data set, whose `max_value` may be `"auto"`: found over its images."""
+    """Like `check_max_value`, but also accepts `"auto"`: found over the images of a data set."""
     return max_value if max_value == "auto" else check_max_value(max_value)
 
 
 def to_8_bits(
     image: Image.Image, max_value: float | None = None, is_16_bit_colour: bool = False
 ) -> Image.Image:
-    """Makes a loaded image of Pillow one of mode RGB.
+    """Converts a loaded Pillow image to mode RGB.
 
     Args:
         image: `PIL.Image.Image`.
-        max_value: What becomes 255 in modes of more than 8 bits; `None` for 65535, or 1.0 in
-            floating point.
-        is_16_bit_colour: Whether the file held 16 bits for each colour, of which Pillow keeps the
-            upper 8.
+        max_value: The value that maps to 255 in modes with more than 8 bits; `None` for 65535,
+            or 1.0 for floats.
+        is_16_bit_colour: Whether the file has 16 bits per colour; Pillow keeps only the upper 8.
+
+    Returns:
+        `PIL.Image.Image` of mode RGB.
 
     Raises:
-        ValueError: If values are negative, NaN or too large, or the mode has no RGB.
+        ValueError: If values are negative, NaN or too large, or the mode cannot be converted.
     """
     if is_16_bit_colour and max_value not in (None, 65535):
         raise ValueError(colour_problem(max_value))
@@ -65,14 +66,18 @@ def to_8_bits(
 
 
 def from_array(array: Any, max_value: float | None = None) -> Image.Image:
-    """Makes a uint8 or uint16 array an image of Pillow of mode RGB.
+    """Converts a uint8 or uint16 array to a Pillow image of mode RGB.
 
     Args:
-        array: Of shape `(height, width)`, or `(height, width, channels)` with 1, 3 or 4 channels.
-        max_value: What becomes 255 in a uint16 array; `None` for 65535.
+        array: Array of shape `(height, width)`, or `(height, width, channels)` with 1, 3 or 4
+            channels.
+        max_value: The value that maps to 255 in a uint16 array; `None` for 65535.
+
+    Returns:
+        `PIL.Image.Image` of mode RGB.
 
     Raises:
-        ValueError: If it is no such array, or has values above `max_value`.
+        ValueError: If the array has another shape or type, or values above `max_value`.
     """
     if not isinstance(array, np.ndarray):
         raise ValueError(f"{ACCEPTED}. Received: {type(array).__name__}.")
@@ -92,14 +97,14 @@ def from_array(array: Any, max_value: float | None = None) -> Image.Image:
 
 
 def is_16_bit_colour(image: Image.Image) -> bool:
-    """Returns whether an image of Pillow that is not loaded yet has 16 bits for each colour."""
+    """Returns whether a Pillow image, not loaded yet, has 16 bits per colour."""
     return image.mode in ("RGB", "RGBA", "LA", "CMYK") and any(
         ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
     )
 
 
 def largest_value(image: Image.Image) -> float | None:
-    """Returns the largest value in an image of Pillow that is loaded; `None` if it has 8 bits."""
+    """Returns the largest value in a loaded Pillow image; `None` if it has 8 bits."""
     if not image.mode.startswith(("I", "F")):
         return None
     return max(float(_extremes(np.asarray(strip))[1]) for _, strip in strips(image))
@@ -107,13 +112,13 @@ def largest_value(image: Image.Image) -> float | None:
 
 def round_up(highest: float) -> float:
     """Returns the `max_value` of a data set whose largest value is `highest`."""
-    if highest <= 1:  # integers as small are masks, or empty
+    if highest <= 1:  # integers this small are masks, or the images are empty
         return 1.0
     return float(next((step for step in _STEPS if highest <= step), highest))
 
 
 def _scale(values: Array, top: float, max_value: float | None) -> Array:
-    """Returns values of 0 to `top` as 0 to 255, or raises a `ValueError`."""
+    """Scales values from 0..`top` to 0..255, or raises a `ValueError`."""
     _, high = _extremes(values)
     if high > top:
         raise ValueError(range_problem(f"{high:g}", top, max_value))
@@ -121,22 +126,22 @@ def _scale(values: Array, top: float, max_value: float | None) -> Array:
 
 
 def range_problem(highest: Any, top: float, max_value: float | None) -> Any:
-    """Returns what is wrong with an image of values up to `highest`, a string."""
+    """Returns the message for an image with values up to `highest`, a string (or tensor)."""
     given = "max_value=" if max_value else "the default `max_value` of "
     return (
         "the image has values up to "
         + highest
         + f", above {given}{top:g}. Pass the `max_value` of the camera or the data set, the same "
-        "for training and prediction."
+        "one for training and prediction."
     )
 
 
 def colour_problem(max_value: float) -> str:
-    """Returns what is wrong with a colour image of 16 bits."""
+    """Returns the message for a 16-bit colour image."""
     return (
-        "this is a colour image of 16 bits, of which Pillow reads the upper 8 alone, so it "
-        f"cannot be scaled by max_value={max_value:g}. Read it with another library, and pass "
-        "a uint16 array or save it with 8 bits."
+        "this is a 16-bit colour image. Pillow reads only the upper 8 bits, so it cannot be "
+        f"scaled by max_value={max_value:g}. Read it with another library and pass a uint16 "
+        "array, or save it with 8 bits."
     )
 
 
@@ -144,17 +149,17 @@ def _extremes(values: Array) -> tuple[Any, Any]:
     """Returns the smallest and the largest value, or raises a `ValueError`."""
     low, high = values.min(), values.max()
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("the image has values that are not numbers (NaN) or infinite.")
+        raise ValueError("the image has values that are NaN or infinite.")
     if low < 0:
         raise ValueError(
-            f"the image has negative values ({low:g}). Shift them to begin at 0, the same for all "
-            "images of the data set."
+            f"the image has negative values ({low:g}). Shift the values of all images in the data "
+            "set by the same amount so that they start at 0."
         )
     return low, high
 
 
 def strips(image: Image.Image) -> Iterator[tuple[slice, Image.Image]]:
-    """Yields slices of rows and the image's part there, of some million pixels."""
+    """Yields an image in strips of a few million pixels: the slice of rows and the strip."""
     step = max(_STRIP // max(image.width, 1), 1)
     if image.height <= step:
         yield slice(0, image.height), image

@@ -1,4 +1,4 @@
-"""Results as pictures."""
+"""Draws detections and classifications on images."""
 
 import colorsys
 import math
@@ -13,19 +13,24 @@ from keras_spd.typing import Array
 
 _CAPTIONED = 256  # pixels
 _SMALLEST_TEXT = 11  # pixels
-_TEXT_OVER_TEXT = 4  # how much worse than covering a box it is to cover a text
+_TEXT_OVER_TEXT = 4  # cost of covering a label, relative to covering a box
 
 
 def draw_detections(pixels: Array | Image.Image, found: Any) -> Image.Image:
-    """Draws boxes with names and confidences, as `draw_boxes` does.
+    """Draws boxes with class names and confidences, as `draw_boxes` does.
 
     Args:
-        pixels: uint8 array of shape `(height, width, 3)`, the original image, which is copied; or
-            an RGB image of Pillow, which is drawn on.
-        found: `Detections` in it.
+        pixels: The original image: a uint8 array of shape `(height, width, 3)`, which is copied,
+            or a Pillow RGB image, which is drawn on.
+        found: `Detections` of that image.
 
     Returns:
         `PIL.Image.Image` of the same size.
+
+    Example:
+
+    >>> [found] = keras_spd.Predictor("detector.keras")("street.jpg")
+    >>> draw_detections(to_rgb("street.jpg"), found).save("found.png")
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     labels = [int(label) for label in found.classes]
@@ -40,16 +45,17 @@ def draw_detections(pixels: Array | Image.Image, found: Any) -> Image.Image:
 def draw_boxes(
     image: Image.Image, boxes: Array, labels: Sequence[int], texts: Sequence[str] | None = None
 ) -> None:
-    """Draws boxes into an image, in the colours of their classes, and a text at each.
+    """Draws boxes in the colours of their classes, each with a label.
 
-    Lines go around a box and not over what is in it. The smaller the boxes, the thinner the lines
-    and the smaller the texts, which stand where they cover other boxes and texts least.
+    Lines are drawn around a box, not over the object. The smaller the boxes, the thinner the
+    lines and the smaller the labels. Labels are placed where they cover other boxes and labels
+    least.
 
     Args:
-        image: RGB image of Pillow, which is drawn on.
+        image: Pillow RGB image, which is drawn on.
         boxes: Array of shape `(boxes, 4)`, xyxy in pixels.
         labels: List of integers, the classes.
-        texts: List of strings; `None` for boxes alone.
+        texts: List of strings, the labels; `None` to draw boxes only.
     """
     if not len(boxes):
         return
@@ -60,12 +66,12 @@ def draw_boxes(
     line = round(min(max(1, side / 500), max(1, usual / 16)))
     size = round(min(max(_SMALLEST_TEXT, side / 58), max(_SMALLEST_TEXT, usual / 2)))
     limit = np.array([*image.size, *image.size]) - 1
-    # The pixels just outside of a box; at the edge of the image, its last ones.
+    # The pixels just outside a box; at the edge of the image, the outermost pixels.
     outlines = np.concatenate([np.floor(boxes[:, :2]) - line, np.ceil(boxes[:, 2:]) - 1 + line], 1)
     outlines = outlines.clip(0, limit)
     if texts is not None:
         _draw_texts(image, outlines, labels, texts, size)
-    # Last, so that no text covers the outline of a box; the most confident, the first, on top.
+    # Last, so that no label covers the outline of a box. The first, most confident box is on top.
     for outline, label in reversed(list(zip(outlines.tolist(), labels, strict=True))):
         draw.rectangle(outline, outline=class_colour(label), width=line)
 
@@ -93,16 +99,16 @@ def _draw_texts(
 def place_labels(
     boxes: Array, sizes: Sequence[tuple[int, int]], image_size: tuple[int, int]
 ) -> list[tuple[int, int]]:
-    """Finds a place for the label of each box: at it, where it covers others least.
+    """Places the label of each box next to it, where it covers other boxes and labels least.
 
     Args:
-        boxes: Array of boxes, xyxy in pixels, with the last pixel inside.
-        sizes: `(width, height)` of each label.
-        image_size: `(width, height)` of the image.
+        boxes: Array of shape `(boxes, 4)`, xyxy in pixels, the last pixel included.
+        sizes: `(width, height)` of each label, in pixels.
+        image_size: `(width, height)` of the image, in pixels.
 
     Returns:
-        List of `(left, top)`, inside of the image. Of the places at a box, the first one where
-        the shares of the boxes and of the earlier labels that the label covers are smallest.
+        List of `(left, top)` in pixels, inside the image: the first candidate position at which
+        the label covers the smallest fraction of other boxes and earlier labels.
     """
     boxes = np.asarray(boxes, "float64").reshape(-1, 4)
     boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] + 1], axis=1)
@@ -114,7 +120,7 @@ def place_labels(
         places += [(x, y) for y in (y1, y2 - height) for x in columns]  # inside
         room = np.maximum(np.subtract(image_size, (width, height)), 0)
         places = np.round(np.clip(places, 0, room))
-        # What is further away than the label is long cannot be covered.
+        # Boxes further away than the label is long cannot be covered.
         reach = np.array([x1 - width, y1 - height, x2 + width, y2 + height])
         cost = _covered_shares(places, (width, height), _near(boxes, reach))
         cost += _TEXT_OVER_TEXT * _covered_shares(
@@ -130,7 +136,7 @@ def _near(boxes: Array, reach: Array) -> Array:
 
 
 def _covered_shares(places: Array, size: tuple[int, int], others: Array) -> Array:
-    """Returns for each place the sum of the shares of other rectangles that a label covers."""
+    """Returns, for each position, the summed fractions of other rectangles that a label covers."""
     start = np.maximum(places[:, None], others[None, :, :2])
     end = np.minimum(places[:, None] + size, others[None, :, 2:])
     areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
@@ -138,11 +144,11 @@ def _covered_shares(places: Array, size: tuple[int, int], others: Array) -> Arra
 
 
 def draw_classes(pixels: Array | Image.Image, found: Any) -> Image.Image:
-    """Puts classes and their confidence under an image, small images enlarged to be seen.
+    """Writes the classes and their confidence below an image. Small images are enlarged.
 
     Args:
-        pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
-        found: `Classes` of it.
+        pixels: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
+        found: `Classes` of that image.
 
     Returns:
         `PIL.Image.Image`.
@@ -168,6 +174,6 @@ def draw_classes(pixels: Array | Image.Image, found: Any) -> Image.Image:
 
 
 def class_colour(label: int) -> tuple[int, int, int]:
-    """Returns a colour, `(red, green, blue)`, that differs from those of the classes around it."""
+    """Returns a colour `(red, green, blue)`, 0..255, that differs from those of nearby classes."""
     red, green, blue = colorsys.hsv_to_rgb(label * 0.618 % 1, 0.9, 0.75)
     return round(255 * red), round(255 * green), round(255 * blue)

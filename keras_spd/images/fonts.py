@@ -1,4 +1,4 @@
-"""Fonts for names in pictures: one that has all characters of a name, or another name."""
+"""Fonts for class names in pictures, and a fallback for names that no font can draw."""
 
 import functools
 import logging
@@ -7,18 +7,18 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 
-@functools.lru_cache(1024)  # texts come from users of a web page, too
+@functools.lru_cache(1024)  # bounded: users of the web page can send any text
 def find_font(text: str) -> str | None:
-    """Finds a font that has all characters of a text.
+    """Finds a font with all characters of a text.
 
-    DejaVu Sans, which comes with matplotlib, has Latin, Greek and Cyrillic; for other scripts the
-    fonts of the system are searched.
+    DejaVu Sans, shipped with matplotlib, covers Latin, Greek and Cyrillic. For other scripts the
+    system fonts are searched.
 
     Args:
         text: String.
 
     Returns:
-        Path of a font file; `None` where no font has them.
+        Path of a font file; `None` if no font has all characters.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -31,7 +31,7 @@ def find_font(text: str) -> str | None:
         raise ImportError(f"Names in pictures need `pip install matplotlib` ({error}).") from error
     needed = {ord(character) for character in text if not character.isspace()}
     default = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
-    # Whether a system font is the right one cannot be told: those for text without serifs first.
+    # Nothing says which system font suits a script; try sans-serif fonts first.
     system = sorted(font_manager.findSystemFonts(), key=lambda path: ("Sans" not in path, path))
     for path in [default] if text.isascii() else [default, *system]:
         try:
@@ -44,9 +44,9 @@ def find_font(text: str) -> str | None:
 
 
 def load_font(text: str, size: int) -> Any:
-    """Returns a font of Pillow for a text, of a size in pixels.
+    """Returns a Pillow font for a text, with its size in pixels.
 
-    Characters that no font has are drawn as empty boxes: see `drawable`.
+    Characters missing from every font are drawn as empty boxes; see `drawable`.
     """
     return _open(find_font(text) or find_font(""), size)
 
@@ -60,19 +60,22 @@ def _open(path: str, size: int) -> Any:
 
 @functools.lru_cache(1024)
 def drawable(name: str, label: int | None = None) -> str:
-    """Returns the name of a class, or another where no font of this machine can draw it.
+    """Returns a class name, or a replacement if no font on this machine can draw it.
 
     Args:
         name: String.
-        label: Integer, the number of the class, for `"class 3"`; `None` where it is not known,
-            for the codes of the letters.
+        label: Integer, the class index, for the replacement `"class 3"`; `None` if unknown, to
+            replace the characters with escape codes.
+
+    Returns:
+        String that can be drawn.
     """
-    if find_font(f"{name} 0.9") is not None:  # with its confidence behind it
+    if find_font(f"{name} 0.9") is not None:  # the confidence follows the name
         return name
     shown = name.encode("ascii", "backslashreplace").decode() if label is None else f"class {label}"
     _log.warning(
-        "No font of this machine can draw the class name %r: in pictures it is %r. Install a font "
-        "of its script, such as Noto.",
+        "No font on this machine can draw the class name %r; pictures show %r instead. Install a "
+        "font for its script, such as Noto.",
         name,
         shown,
     )

@@ -1,4 +1,4 @@
-"""Geometry of images: how one is put into another size, and boxes with it.
+"""Resizes images and their boxes: letterboxing and stretching.
 
 Coordinates are continuous: the pixel in column 0 covers x from 0 to 1.
 """
@@ -13,18 +13,18 @@ from PIL import Image
 
 from keras_spd.typing import Array, Tensor
 
-GRAY = 114  # the authors' colour of empty pixels
+GRAY = 114  # the authors' fill colour
 
 
 @dataclasses.dataclass(frozen=True)
 class Letterbox:
-    """How an image is put into another size: scaled by `scale`, then moved right and down.
+    """How an image is letterboxed: scaled by `scale`, then shifted right and down.
 
     Args:
         scale: Number, network pixels per original pixel, the same in both directions.
-        left: Number, in network pixels.
-        top: Number, in network pixels.
-        image_size_hw: Height and width of the original image.
+        left: Number, the shift to the right in network pixels.
+        top: Number, the shift down in network pixels.
+        image_size_hw: Height and width of the original image, in pixels.
 
     Example:
 
@@ -40,7 +40,15 @@ class Letterbox:
 
     @classmethod
     def fit(cls, image_size_hw: Sequence[int], network_size_hw: Sequence[int]) -> Self:
-        """The largest image that fits, in the middle."""
+        """Scales the image to the largest size that fits, and centres it.
+
+        Args:
+            image_size_hw: Height and width of the original image, in pixels.
+            network_size_hw: Height and width of the network's input, in pixels.
+
+        Returns:
+            `Letterbox`.
+        """
         (height, width), (network_height, network_width) = image_size_hw, network_size_hw
         scale = min(network_height / height, network_width / width)
         left, top = (network_width - width * scale) / 2, (network_height - height * scale) / 2
@@ -50,15 +58,15 @@ class Letterbox:
     def canvas(
         image_sizes_hw: Sequence[Sequence[int]], network_size_hw: Sequence[int], stride: int
     ) -> tuple[int, int]:
-        """The smallest network input for a batch: images keep the scale they have in a larger one.
+        """Returns the smallest network input for a batch that does not change the images' scale.
 
         Args:
             image_sizes_hw: Heights and widths of the original images.
-            network_size_hw: Height and width that the images are fitted into.
-            stride: Integer that height and width of the result are multiples of.
+            network_size_hw: Height and width that the images are letterboxed into.
+            stride: Integer; the height and width of the result are multiples of it.
 
         Returns:
-            `(height, width)`, at most `network_size_hw`.
+            `(height, width)` in pixels, at most `network_size_hw`.
 
         Example:
 
@@ -71,22 +79,22 @@ class Letterbox:
         return height, width
 
     def to_network(self, boxes_xyxy: Any) -> Array:
-        """Boxes in the original image to boxes in network pixels; NumPy, `(boxes, 4)`."""
+        """Maps boxes, an array of shape `(boxes, 4)`, from original to network pixels."""
         return np.asarray(boxes_xyxy) * self.scale + [self.left, self.top, self.left, self.top]
 
     def to_image(self, boxes_xyxy: Any) -> Array:
-        """Boxes in network pixels to boxes in the original image, clipped to it."""
+        """Maps boxes, `(boxes, 4)`, from network to original pixels, clipped to the image."""
         height, width = self.image_size_hw
         boxes = (np.asarray(boxes_xyxy) - [self.left, self.top, self.left, self.top]) / self.scale
         return np.clip(boxes, 0, [width, height, width, height])
 
 
 def letterbox(pixels: Array | Image.Image, image_size: Sequence[int]) -> tuple[Array, Letterbox]:
-    """Puts an image into the middle of a gray canvas, as large as it fits.
+    """Scales an image to fit a gray canvas, and centres it.
 
     Args:
-        pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
-        image_size: `(height, width)` of the result.
+        pixels: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
+        image_size: `(height, width)` of the result, in pixels.
 
     Returns:
         uint8 array of shape `(*image_size, 3)`, and the `Letterbox` that maps boxes.
@@ -99,11 +107,11 @@ def letterbox(pixels: Array | Image.Image, image_size: Sequence[int]) -> tuple[A
 
 
 def stretch(pixels: Array | Image.Image, image_size: Sequence[int]) -> Array:
-    """Resizes an image to `(height, width)` whatever its shape, by bilinear interpolation.
+    """Resizes an image to `(height, width)`, ignoring its aspect ratio, with bilinear sampling.
 
     Args:
-        pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
-        image_size: `(height, width)` of the result.
+        pixels: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
+        image_size: `(height, width)` of the result, in pixels.
 
     Returns:
         uint8 array of shape `(*image_size, 3)`.
@@ -116,15 +124,16 @@ def stretch(pixels: Array | Image.Image, image_size: Sequence[int]) -> Array:
 def letterbox_in_graph(
     pixels: Tensor, image_size: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Does as `letterbox` in a TensorFlow graph, to within a level of a pixel.
+    """`letterbox` in a TensorFlow graph; pixel values differ by at most 1.
 
     Args:
-        pixels: Tensor of shape `(height, width, 3)`, 0 to 255.
-        image_size: `(height, width)` of the result.
+        pixels: Tensor of shape `(height, width, 3)`, 0..255.
+        image_size: `(height, width)` of the result, in pixels.
 
     Returns:
-        float32 tensor of shape `(*image_size, 3)`, and what maps boxes: the scale, the image's
-        corner on the canvas and the size of the original image, both of these as xyxy.
+        float32 tensor of shape `(*image_size, 3)`, and three tensors that map boxes: the scale,
+        the image's corner on the canvas as `(x, y, x, y)`, and the original size as
+        `(width, height, width, height)`.
     """
     import tensorflow as tf
 
@@ -151,14 +160,14 @@ def letterbox_in_graph(
 
 
 def stretch_in_graph(pixels: Tensor, image_size: Sequence[int]) -> Tensor:
-    """Does as `stretch` in a TensorFlow graph, to within a level of a pixel.
+    """`stretch` in a TensorFlow graph; pixel values differ by at most 1.
 
     Args:
-        pixels: Tensor of shape `(height, width, 3)` or `(images, height, width, 3)`, 0 to 255.
-        image_size: `(height, width)` of the result.
+        pixels: Tensor of shape `(height, width, 3)` or `(images, height, width, 3)`, 0..255.
+        image_size: `(height, width)` of the result, in pixels.
 
     Returns:
-        float32 tensor of whole numbers.
+        float32 tensor of whole numbers, of shape `(*image_size, 3)` or `(images, *image_size, 3)`.
     """
     import tensorflow as tf
 
@@ -168,22 +177,23 @@ def stretch_in_graph(pixels: Tensor, image_size: Sequence[int]) -> Tensor:
 def place(
     canvas: Array, pixels: Array | Image.Image, boxes: Any, scale: float, corner: Any
 ) -> Array:
-    """Draws an image on a canvas, scaled and at a place, and moves its boxes along.
+    """Draws a scaled image at a position on a canvas, and maps its boxes.
 
     Args:
-        canvas: uint8 array, drawn on. What lies outside of it is cut off.
-        pixels: uint8 array, the image, or an RGB image of Pillow.
-        boxes: Array of shape `(boxes, 4)`, xyxy in pixels of the image.
-        scale: Number, canvas pixels per pixel of the image.
-        corner: x and y of the image's top left corner on the canvas.
+        canvas: uint8 array of shape `(height, width, 3)`, modified in place. Parts of the image
+            outside the canvas are cut off.
+        pixels: The image: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
+        boxes: Array of shape `(boxes, 4)`, xyxy in image pixels.
+        scale: Number, canvas pixels per image pixel.
+        corner: x and y of the image's top left corner, in canvas pixels.
 
     Returns:
-        The boxes in pixels of the canvas, not clipped.
+        float64 array of shape `(boxes, 4)`, xyxy in canvas pixels, not clipped.
     """
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     corner = np.asarray(corner, "float64")
     size = np.array(picture.size)
-    # Whole pixels of the canvas that the image covers; edges within 1e-6 of a pixel count.
+    # Canvas pixels fully covered by the image, with a tolerance of 1e-6 pixels.
     start = np.maximum(np.ceil(corner - 1e-6), 0).astype(int)
     end = np.minimum(np.floor(corner + size * scale + 1e-6), canvas.shape[1::-1]).astype(int)
     if (end > start).all():

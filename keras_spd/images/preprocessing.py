@@ -1,4 +1,4 @@
-"""From pixels to what a network was trained on, and from its outputs to names."""
+"""Turns pixels into network inputs, and classifier outputs into class names."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,16 @@ from keras_spd.typing import Array, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of a data set, by RGB channel, of pixels scaled to 0..1."""
+    """Mean and standard deviation of each RGB channel of a data set, for pixels scaled to 0..1.
+
+    Args:
+        mean: Three numbers.
+        std: Three positive numbers.
+        source: String that says where the numbers come from.
+
+    Raises:
+        ValueError: If there are not three of each, or `std` is not positive.
+    """
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -31,8 +40,8 @@ class Statistics:
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
             raise ValueError(
-                "`mean` and `std` must have a value for each of the three RGB channels, and `std` "
-                f"be positive. Received: mean={self.mean}, std={self.std}."
+                "`mean` and `std` must have one value for each RGB channel, and `std` must be "
+                f"positive. Received: mean={self.mean}, std={self.std}."
             )
 
 
@@ -41,7 +50,8 @@ def _from_255(values: tuple[float, float, float]) -> Any:
 
 
 STATISTICS = {
-    # CIFAR-100's: the authors normalise CIFAR-10 with them, and so do their checkpoints.
+    # CIFAR-100's statistics: the authors normalise CIFAR-10 with them, so their checkpoints
+    # expect them.
     "cifar10": Statistics(
         mean=(0.5070751592371323, 0.48654887331495095, 0.4409178433670343),
         std=(0.2673342858792401, 0.2564384629170883, 0.27615047132568404),
@@ -61,7 +71,17 @@ STATISTICS = {
 
 
 def get_statistics(statistics: Any) -> Statistics:
-    """Returns the `Statistics` of a name in `STATISTICS`, or the `Statistics` passed in."""
+    """Looks up `Statistics` by name.
+
+    Args:
+        statistics: A name in `STATISTICS`, or `Statistics`, which are returned unchanged.
+
+    Returns:
+        `Statistics`.
+
+    Raises:
+        ValueError: If the name is unknown.
+    """
     if isinstance(statistics, Statistics):
         return statistics
     if not isinstance(statistics, str) or statistics not in STATISTICS:
@@ -73,16 +93,16 @@ def get_statistics(statistics: Any) -> Statistics:
 
 
 def preprocess_input(x: Any, statistics: str | Statistics = "cifar10") -> Any:
-    """Normalises RGB images, as the networks expect them: nothing is normalised inside.
+    """Normalises RGB images. The networks do not normalise their inputs themselves.
 
     Args:
-        x: Array or tensor with RGB values 0..255 in its last axis. Integers become float32.
+        x: Array or tensor of RGB values 0..255, channels last. Integers become float32.
         statistics: A name in `keras_spd.applications.STATISTICS` (`"cifar10"`,
             `"tiny_imagenet"`, `"imagenet"`) or a `Statistics(mean, std)`, e.g.
             `model.info.statistics`.
 
     Returns:
-        `(x / 255 - mean) / std`, of the same shape: a NumPy array for a NumPy array, else a
+        `(x / 255 - mean) / std`, of the same shape: a NumPy array for a NumPy array, otherwise a
         tensor.
 
     Raises:
@@ -107,8 +127,8 @@ def preprocess_input(x: Any, statistics: str | Statistics = "cifar10") -> Any:
     mean = np.array(statistics.mean, "float32") * 255
     std = np.array(statistics.std, "float32") * 255
     if not isinstance(x, np.ndarray):
-        # As arithmetic of the tensor's own framework, so that it also works inside `tf.data`
-        # where Keras computes with another backend.
+        # Plain arithmetic of the tensor's own framework also works inside `tf.data` when Keras
+        # runs on another backend.
         mean, std = mean.tolist(), std.tolist()
         if hasattr(x, "new_tensor"):  # PyTorch takes no lists
             mean, std = x.new_tensor(mean), x.new_tensor(std)
@@ -117,22 +137,23 @@ def preprocess_input(x: Any, statistics: str | Statistics = "cifar10") -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How an image file becomes what a network takes, and what the network's outputs are.
+    """How an image becomes a network's input, and how to read the network's outputs.
 
     It is part of a model's `ModelInfo` and saved with it. Prediction, explanation, evaluation and
-    every exported file follow it.
+    every export use it.
 
     Args:
-        resize: `"stretch"`, to the network's size whatever the shape, or `"letterbox"`, which
-            keeps the shape and fills the rest with gray.
+        resize: `"stretch"` to resize to the network's input size, ignoring the aspect ratio, or
+            `"letterbox"` to keep the aspect ratio and fill the rest with gray.
         size: `(height, width)` the network was trained at, in pixels; `None` if unknown.
-        input_range: What 0 and 255 become, for a network that takes scaled pixels: `(0, 255)`
-            for pixels as they are, `(0, 1)`, `(-1, 1)`. Without effect beside `statistics`.
+        input_range: The values that 0 and 255 map to, for a network that takes scaled pixels:
+            `(0, 255)` for unchanged pixels, `(0, 1)` or `(-1, 1)`. Ignored if `statistics` is
+            set.
         statistics: `Statistics` that images are normalised with, or `None`.
-        outputs: What a classifier returns, `"probabilities"` or `"logits"`; `None` to decide by
-            its last operation.
-        max_value: Value of white in images of more than 8 bits, as in `to_rgb`, the same for
-            training and prediction; `None` for the largest that the files can hold.
+        outputs: What a classifier returns, `"probabilities"` or `"logits"`; `None` to infer it
+            from the last operation.
+        max_value: The value that maps to 255 in images with more than 8 bits, as in `to_rgb`,
+            the same for training and prediction; `None` for the largest value of the data type.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -172,20 +193,20 @@ class Preprocessing:
 
     @property
     def is_known(self) -> bool:
-        """Whether it says what becomes of pixels."""
+        """Whether it defines how pixels are normalised."""
         return self.statistics is not None or self.input_range is not None
 
     @property
     def takes_pixels(self) -> bool:
-        """Whether the network takes pixels from 0 to 255 as they are."""
+        """Whether the network takes unscaled pixels, 0..255."""
         return self.statistics is None and self.input_range == (0.0, 255.0)
 
     def resize_image(self, pixels: Array | Image.Image, image_size: Sequence[int]) -> Array:
-        """Returns an image at the size of a network's input, stretched or letterboxed.
+        """Resizes an image to the network's input size, by stretching or letterboxing.
 
         Args:
-            pixels: uint8 array of shape `(height, width, 3)`, or an RGB image of Pillow.
-            image_size: `(height, width)` of the result.
+            pixels: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
+            image_size: `(height, width)` of the result, in pixels.
 
         Returns:
             uint8 array of shape `(*image_size, 3)`.
@@ -195,19 +216,22 @@ class Preprocessing:
         return stretch(pixels, image_size)
 
     def resize_in_graph(self, pixels: Tensor, image_size: Sequence[int]) -> Tensor:
-        """Returns the same as `resize_image` in a TensorFlow graph, as float32."""
+        """`resize_image` in a TensorFlow graph; returns a float32 tensor."""
         if self.resize == "letterbox":
             return letterbox_in_graph(pixels, image_size)[0]
         return stretch_in_graph(pixels, image_size)
 
     def normalize(self, pixels: Any) -> Any:
-        """Returns what the network takes of pixels 0..255.
+        """Scales or normalises pixels for the network.
 
         Args:
-            pixels: Array or tensor of any numbers, RGB in its last axis.
+            pixels: Array or tensor of RGB values 0..255 of any data type, channels last.
 
         Returns:
-            Of the same shape: a float32 array for an array, else a tensor.
+            float32 array for an array, otherwise a tensor; of the same shape.
+
+        Raises:
+            ValueError: If neither `statistics` nor `input_range` is set.
         """
         if self.statistics is not None:
             return preprocess_input(pixels, self.statistics)
@@ -217,9 +241,9 @@ class Preprocessing:
         return pixels if self.takes_pixels else pixels * scale + low
 
     def normalize_in_graph(self, pixels: Tensor) -> Tensor:
-        """Returns the same as `normalize`, by layers of float32: for a model that is exported."""
+        """`normalize` as a float32 layer, for a model to be exported."""
         if self.statistics is not None:
-            # As a 1x1 convolution it is one operator, which 8 bits do no harm to.
+            # A depthwise 1x1 convolution is a single operator, and robust to int8 quantization.
             deviation = 255 * np.array(self.statistics.std)
             layer = keras.layers.DepthwiseConv2D(1, name="normalize", dtype="float32")
             layer.build(pixels.shape)
@@ -232,9 +256,13 @@ class Preprocessing:
         return keras.layers.Rescaling(scale, low, name="normalize", dtype="float32")(pixels)
 
     def scale_and_offset(self) -> tuple[Any, Any]:
-        """Returns `scale` and `offset` of `normalize`, which is `pixels * scale + offset`.
+        """Returns the `scale` and `offset` of `normalize`: `pixels * scale + offset`.
 
-        Each is a number or, where there are statistics, a list with one for each channel.
+        Returns:
+            Two numbers or, with `statistics`, two lists with one number for each channel.
+
+        Raises:
+            ValueError: If neither `statistics` nor `input_range` is set.
         """
         if self.statistics is not None:
             mean, std = np.array(self.statistics.mean), np.array(self.statistics.std)
@@ -245,17 +273,17 @@ class Preprocessing:
         return (high - low) / 255, low
 
     def to_config(self) -> dict:
-        """Returns numbers, strings, lists and dictionaries alone."""
+        """Returns a dictionary that JSON can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Rebuilds the record from `to_config`, also after a way through JSON."""
+        """Rebuilds the record from `to_config`, also after a round trip through JSON."""
         return cls(**config)
 
 
 def _pair(name: str, values: Any, kind: type) -> tuple[Any, Any]:
-    """Returns two numbers, or raises a `ValueError`."""
+    """Returns `values` as a pair of numbers, or raises a `ValueError`."""
     values = tuple(values) if isinstance(values, (tuple, list, np.ndarray)) else (values,)
     numbers = all(isinstance(value, (int, float, np.number)) for value in values)
     if len(values) == 2 and numbers:
@@ -280,7 +308,7 @@ def decode_predictions(
         For each image a list of `top` tuples `(class_index, class_name, score)`, best first.
 
     Raises:
-        ValueError: If the names do not fit the predictions.
+        ValueError: If the number of names differs from the number of classes.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Image files to pixels: RGB, 8 bits, upright, or an error that names the file."""
+"""Reads image files as upright 8-bit RGB; errors name the file."""
 
 import io
 import os
@@ -20,7 +20,7 @@ _BROKEN = (  # what Pillow raises on broken pixels and EXIF data
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error),
     Image.DecompressionBombError,
 )
-_SIDEWAYS = {  # EXIF orientations that swap height and width, and what undoes them
+_SIDEWAYS = {  # EXIF orientations that swap height and width, and the transpose that undoes each
     5: Image.Transpose.TRANSPOSE,
     6: Image.Transpose.ROTATE_90,
     7: Image.Transpose.TRANSVERSE,
@@ -33,15 +33,15 @@ class ImageError(ValueError):
 
 
 def check_file(path: str | os.PathLike) -> None:
-    """Refuses what would never be read to its end, such as a pipe, and names no file can have.
+    """Rejects paths that are not regular files, such as pipes, which may never end.
 
-    A file that is not there passes: whoever reads it says so.
+    A missing file passes; opening it raises the error.
 
     Args:
         path: Path.
 
     Raises:
-        ImageError: If it is a folder, a pipe or a device, or has a NUL byte in its name.
+        ImageError: If the path is a folder, a pipe or a device, or contains a NUL byte.
     """
     try:
         mode = os.stat(path).st_mode
@@ -50,21 +50,21 @@ def check_file(path: str | os.PathLike) -> None:
     except ValueError as error:
         raise ImageError(f"{str(path)!r}: cannot be the name of a file ({error}).") from None
     if not stat.S_ISREG(mode):
-        raise ImageError(f"{path}: is a folder, a pipe or a device, not a file.")
+        raise ImageError(f"{path}: this is a folder, a pipe or a device, not a file.")
 
 
 def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:
-    """Opens an image and reads its header, not yet its pixels.
+    """Opens an image and reads its header, but not its pixels.
 
     Args:
         source: Path, or the bytes of an encoded image.
-        name: What errors call it; defaults to the path.
+        name: Name used in error messages; defaults to the path.
 
     Returns:
         `PIL.Image.Image`.
 
     Raises:
-        ImageError: If there is no such file, or it is not an image.
+        ImageError: If the file does not exist or is not an image.
     """
     name = name or ("image" if isinstance(source, bytes) else str(source))
     if not isinstance(source, bytes):
@@ -83,23 +83,27 @@ def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:
 
 
 def image_size(source: Path | bytes, name: str | None = None) -> tuple[int, int]:
-    """Returns height and width as the image is shown: turned as its EXIF data say."""
+    """Returns the height and width of the image as displayed, after its EXIF orientation."""
     return image_sizes(source, name)[0]
 
 
 def image_sizes(
     source: str | os.PathLike | bytes, name: str | None = None
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns height and width as the image is shown, and as its pixels are stored.
+    """Returns the height and width of the image as displayed, and as stored.
 
-    They differ where EXIF data turn an image by a quarter, and annotations may be made on either.
+    They differ if the EXIF orientation rotates the image by 90 degrees. Annotation tools use
+    either.
 
     Args:
         source: Path, or the bytes of an encoded image.
-        name: What errors call it; defaults to the path.
+        name: Name used in error messages; defaults to the path.
+
+    Returns:
+        `((height, width), (height, width))`, displayed and stored, in pixels.
 
     Raises:
-        ImageError: If there is no such file, or it is not an image.
+        ImageError: If the file does not exist or is not an image.
     """
     with open_image(source, name) as image:
         stored = _stored_size(image)
@@ -107,16 +111,16 @@ def image_sizes(
 
 
 def _stored_size(image: Any) -> tuple[int, int]:
-    """Returns height and width before the image is turned as its EXIF data say."""
-    if image.format == "TIFF":  # Pillow turns it while loading, and may know the size already
+    """Returns the height and width before the EXIF orientation is applied."""
+    if image.format == "TIFF":  # Pillow rotates it on load and may already report the new size
         return image.tag_v2[257], image.tag_v2[256]
     return image.height, image.width
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation, as far as it is known without decoding the image."""
+    """Returns the EXIF orientation if it can be read without decoding the image, else 1."""
     if "exif" not in image.info and image.format != "TIFF":
-        return 1  # `getexif` would decode a whole PNG to look for it behind the pixels
+        return 1  # `getexif` would decode a whole PNG to look for EXIF data after the pixels
     try:
         return image.getexif().get(0x0112, 1)
     except _BROKEN:
@@ -130,29 +134,29 @@ def to_rgb(
     size_hw: tuple[int, int] | None = None,
     max_value: float | None = None,
 ) -> Image.Image:
-    """Makes an image of any kind an upright one of mode RGB, of which memory holds one copy.
+    """Converts any image to an upright RGB image, with a single copy in memory.
 
-    Grayscale, palette and CMYK become RGB, of an animation the first frame is taken, and
-    transparency is dropped. An image is turned as its EXIF data say.
+    Grayscale, palette and CMYK images become RGB, only the first frame of an animation is used,
+    and transparency is dropped. The EXIF orientation is applied.
 
     Args:
-        image: Path, bytes of an encoded image, image of Pillow, or uint8 or uint16 array of shape
+        image: Path, bytes of an encoded image, Pillow image, or uint8 or uint16 array of shape
             `(height, width)`, `(height, width, 1)`, `(height, width, 3)` (RGB) or
             `(height, width, 4)` (RGBA).
-        name: What errors call it; defaults to the path.
-        size_hw: Height and width in the annotations; `None` if unknown. If they fit the image as
-            it is stored and not as it is shown, it is left as it is stored.
-        max_value: The value that becomes 255 in images of more than 8 bits, e.g. 4095 for a camera
-            of 12 bits. One for a whole data set and the model trained on it: no image is scaled by
-            its own values. Defaults to 65535 for integers and to 1.0 for floating point. Images of
-            8 bits stay as they are.
+        name: Name used in error messages; defaults to the path.
+        size_hw: Height and width according to the annotations; `None` if unknown. If they match
+            the stored size but not the displayed size, the EXIF orientation is not applied.
+        max_value: The value that maps to 255 in images with more than 8 bits, e.g. 4095 for a
+            12-bit camera. Use one value for a data set and the model trained on it; images are
+            never scaled by their own maximum. Defaults to 65535 for integers and 1.0 for floats.
+            8-bit images are not changed.
 
     Returns:
         `PIL.Image.Image` of mode RGB.
 
     Raises:
-        ImageError: If the image is missing, broken, not of the annotated size, of another kind,
-            or has values that are negative, NaN or above `max_value`.
+        ImageError: If the image is missing, broken, not of the annotated size or of an
+            unsupported type, or has values that are negative, NaN or above `max_value`.
         ValueError: If `max_value` is not a positive number.
 
     Example:
@@ -178,7 +182,7 @@ def to_rgb(
 def _upright_rgb(
     image: Image.Image, name: str, size_hw: tuple[int, int] | None, max_value: float | None
 ) -> Image.Image:
-    """Does what `to_rgb` says to an image of Pillow."""
+    """Implements `to_rgb` for a Pillow image."""
     try:
         stored, orientation = _stored_size(image), _orientation(image)
         bits16 = depth.is_16_bit_colour(image)
@@ -196,7 +200,7 @@ def _upright_rgb(
         and size_hw is not None
         and stored == tuple(size_hw) != (picture.height, picture.width)
     ):
-        picture = picture.transpose(_SIDEWAYS[orientation])  # annotated on the pixels as stored
+        picture = picture.transpose(_SIDEWAYS[orientation])  # annotated on the stored pixels
     return _of_size(picture, name, size_hw)
 
 
@@ -204,7 +208,7 @@ def _of_size(picture: Image.Image, name: str, size_hw: tuple[int, int] | None) -
     if size_hw is not None and (picture.height, picture.width) != tuple(size_hw):
         raise ImageError(
             f"{name}: the image has height and width {(picture.height, picture.width)}, but the "
-            f"annotations say {tuple(size_hw)}."
+            f"annotations give {tuple(size_hw)}."
         )
     return picture
 
@@ -215,13 +219,13 @@ def find_max_value(
     """Finds the `max_value` of a data set whose images have more than 8 bits.
 
     Args:
-        images: Paths, or the bytes of encoded images, of the training data. Images of 8 bits are
-            not decoded.
-        on_problem: `"error"`, or `"skip"` to pass over images that cannot be read.
+        images: Paths, or the bytes of encoded images, of the training data. 8-bit images are not
+            decoded.
+        on_problem: `"error"` to raise on an unreadable image, or `"skip"` to skip it.
 
     Returns:
-        The largest value in them, up to the next of 255, 1023, 4095, 16383 and 65535 (8 to 16
-        bits), or 1.0 if none is larger; `None` if no image has more than 8 bits.
+        The largest value in any image, rounded up to 255, 1023, 4095, 16383 or 65535 (8 to 16
+        bits), or 1.0 if no value exceeds 1; `None` if no image has more than 8 bits.
 
     Raises:
         ImageError: If an image cannot be read, or has values that are negative or NaN, and
@@ -246,7 +250,7 @@ def find_max_value(
 
 
 def _largest_value(source: Path | bytes) -> float | None:
-    """Returns the largest value in an image of more than 8 bits, else `None`."""
+    """Returns the largest value in an image with more than 8 bits, else `None`."""
     name = "image" if isinstance(source, bytes) else str(source)
     with open_image(source, name) as image:
         if not image.mode.startswith(("I", "F")):
@@ -268,21 +272,22 @@ def read_image(
 
     Args:
         source: Path, or the bytes of an encoded image.
-        name, size_hw, max_value: As in `to_rgb`, which also tells what becomes of other modes.
+        name, size_hw, max_value: As in `to_rgb`, which also describes how other modes are
+            converted.
 
     Returns:
         uint8 array of shape `(height, width, 3)`.
 
     Raises:
-        ImageError: As `to_rgb`.
+        ImageError: As in `to_rgb`.
     """
     return to_array(to_rgb(source, name, size_hw=size_hw, max_value=max_value))
 
 
 def to_array(picture: Image.Image) -> Array:
-    """Returns the pixels of an RGB image of Pillow as a uint8 array `(height, width, 3)`.
+    """Returns the pixels of a Pillow RGB image as a uint8 array of shape `(height, width, 3)`.
 
-    `np.asarray` would make two copies more on its way.
+    `np.asarray` would make two further copies on the way.
     """
     pixels = np.empty((picture.height, picture.width, 3), "uint8")
     for rows, strip in depth.strips(picture):

@@ -1,4 +1,4 @@
-"""What `read.to_rgb` does to JPEG and PNG files, as TensorFlow operators: for SavedModels."""
+"""`read.to_rgb` for JPEG and PNG files as TensorFlow operators, for SavedModels."""
 
 from typing import Any
 
@@ -14,21 +14,21 @@ def read_in_graph(content: Tensor, max_value: float | None = None) -> Tensor:
     """Reads an encoded image in a TensorFlow graph.
 
     Args:
-        content: String tensor without dimensions, a JPEG or PNG file.
+        content: Scalar string tensor, the bytes of a JPEG or PNG file.
         max_value: As in `to_rgb`.
 
     Returns:
-        uint8 tensor `(height, width, 3)`, turned as EXIF data say.
+        uint8 tensor of shape `(height, width, 3)`, with the EXIF orientation applied.
 
     Raises:
-        tf.errors.InvalidArgumentError: When it runs, as `to_rgb`.
+        tf.errors.InvalidArgumentError: At run time, where `to_rgb` raises an `ImageError`.
     """
     import tensorflow as tf
 
     is_png = tf.strings.substr(content, 0, 8) == _PNG
     is_known = is_png | (tf.strings.substr(content, 0, 2) == _JPEG)
     tf.debugging.Assert(is_known, ["A file must be JPEG or PNG."])
-    # Bit depth and colour type of a PNG file: 16 bits of gray, or of each colour.
+    # Bit depth and colour type of a PNG file: 16-bit grayscale or 16 bits per colour.
     header = _numbers(content, 24, 2)
     is_16_bit = is_png & (tf.reduce_sum(header[:1]) == 16)
     is_gray = is_16_bit & (tf.reduce_sum(header[1:]) == 0)
@@ -37,7 +37,7 @@ def read_in_graph(content: Tensor, max_value: float | None = None) -> Tensor:
     pixels = tf.cond(
         is_gray,
         lambda: _gray_16(content, max_value),
-        # PNG files too. The fast transform, the default, is not what other decoders compute.
+        # Also decodes PNG files. The default, fast transform differs from other decoders.
         lambda: tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"),
     )
     return _turn(pixels, _orientation(content, is_png))
@@ -60,7 +60,7 @@ def _as_text(number: Tensor) -> Tensor:
 
 
 def _turn(pixels: Tensor, orientation: Tensor) -> Tensor:
-    """Turns pixels as an EXIF orientation, 1 to 8, says."""
+    """Applies an EXIF orientation, 1 to 8."""
     import tensorflow as tf
 
     def is_any_of(*values: int) -> Tensor:
@@ -72,14 +72,14 @@ def _turn(pixels: Tensor, orientation: Tensor) -> Tensor:
 
 
 def _orientation(content: Tensor, is_png: Tensor) -> Tensor:
-    """Returns the EXIF orientation; 1 where there is none."""
+    """Returns the EXIF orientation; 1 if there is none."""
     import tensorflow as tf
 
     start = _find_exif(content, is_png)
     is_little = tf.strings.substr(content, tf.minimum(start, _length(content)), 2) == b"II"
 
     def number(values: Tensor) -> Tensor:
-        """Of rows of bytes."""
+        """Converts each row of bytes to an integer."""
         powers = 256 ** tf.range(tf.shape(values, tf.int64)[-1], dtype=tf.int64)
         return tf.reduce_sum(values * tf.where(is_little, powers, powers[::-1]), axis=-1)
 
@@ -93,7 +93,7 @@ def _orientation(content: Tensor, is_png: Tensor) -> Tensor:
 
 
 def _find_exif(content: Tensor, is_png: Tensor) -> Tensor:
-    """Returns where EXIF data begin before the pixels, with their byte order; 0 if nowhere."""
+    """Returns the offset of the EXIF data (its byte-order mark) ahead of the pixels, or 0."""
     import tensorflow as tf
 
     end = tf.constant(-1, tf.int64)
@@ -106,12 +106,12 @@ def _find_exif(content: Tensor, is_png: Tensor) -> Tensor:
         return tf.strings.substr(content, tf.minimum(at, _length(content)), count)
 
     def in_png(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Chunks: length, name, content, checksum."""
+        """Steps over one chunk: length, name, content, checksum."""
         name = text(at + 4, 4)
         return at + 8, name == b"eXIf", name == b"IDAT", at + 12 + big_endian(at, 4)
 
     def in_jpeg(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Segments: 0xFF, marker, length of what follows with itself, content."""
+        """Steps over one segment: 0xFF, marker, length (of itself and the content), content."""
         is_exif = (text(at, 2) == b"\xff\xe1") & (text(at + 4, 6) == b"Exif\0\0")
         is_last = (text(at, 1) != b"\xff") | (text(at, 2) == b"\xff\xda")
         return at + 10, is_exif, is_last, at + 2 + big_endian(at + 2, 2)
@@ -134,7 +134,7 @@ def _length(content: Tensor) -> Tensor:
 
 
 def _numbers(content: Tensor, at: Any, count: Any) -> Tensor:
-    """Returns the bytes there, as far as the file goes, as int64."""
+    """Returns up to `count` bytes at an offset as int64; fewer at the end of the file."""
     import tensorflow as tf
 
     at = tf.minimum(tf.cast(at, tf.int64), _length(content))

@@ -1,4 +1,4 @@
-"""Videos and webcams, frame by frame, with PyAV: reading them, and writing an annotated one."""
+"""Reads videos and webcams frame by frame, and writes videos, with PyAV."""
 
 import contextlib
 import dataclasses
@@ -14,9 +14,9 @@ from keras_spd.files import whole_file
 from keras_spd.typing import Array, Path
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")
-# What FFmpeg opens for camera number N.
+# FFmpeg's input format and device name for camera N.
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
-_TICKS = 90_000  # of a second; the usual clock of MPEG
+_TICKS = 90_000  # per second; the usual MPEG clock
 
 
 class VideoError(ValueError):
@@ -25,10 +25,10 @@ class VideoError(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frame:
-    """One image of a video.
+    """One frame of a video.
 
     Args:
-        index: Integer, counted from 0.
+        index: Integer, starting at 0.
         time: Seconds since the first frame.
         pixels: uint8 array of shape `(height, width, 3)`, RGB, upright.
     """
@@ -39,7 +39,7 @@ class Frame:
 
 
 def is_video(path: Path) -> bool:
-    """Tells by the end of its name whether a file is a video."""
+    """Returns whether a file name has the suffix of a video."""
     return pathlib.Path(path).suffix.lower() in SUFFIXES
 
 
@@ -52,7 +52,7 @@ def _av() -> Any:
 
 
 def read_video(path: Path) -> Iterator[Frame]:
-    """Yields the frames of a video file, one at a time; memory does not grow with its length.
+    """Yields the frames of a video file one at a time, so memory does not grow with its length.
 
     Args:
         path: Path of the file.
@@ -62,8 +62,8 @@ def read_video(path: Path) -> Iterator[Frame]:
 
     Raises:
         ImportError: If PyAV is not installed.
-        VideoError: If there is no such file, or it is no video, or breaks off; frames before
-            that have been yielded.
+        VideoError: If the file does not exist, is not a video, or is damaged; frames before the
+            damage are yielded first.
 
     Example:
 
@@ -74,7 +74,7 @@ def read_video(path: Path) -> Iterator[Frame]:
 
 
 def read_webcam(number: int) -> Iterator[Frame]:
-    """Yields what a webcam shows, until the caller stops.
+    """Yields frames from a webcam until the caller stops.
 
     Args:
         number: Integer, 0 for the first camera.
@@ -84,10 +84,10 @@ def read_webcam(number: int) -> Iterator[Frame]:
 
     Raises:
         ImportError: If PyAV is not installed.
-        VideoError: If there is no such camera.
+        VideoError: If the camera does not exist.
     """
     if sys.platform not in _CAMERAS:
-        raise VideoError(f"Webcams are read on Linux and macOS, and not on {sys.platform}.")
+        raise VideoError(f"Webcams are supported on Linux and macOS, but not on {sys.platform}.")
     format, device = _CAMERAS[sys.platform]
     return _frames(device.format(number), f"webcam {number}", format)
 
@@ -100,29 +100,29 @@ def _frames(file: str, name: str, format: str | None) -> Iterator[Frame]:
         raise VideoError(f"{name}: cannot be opened as a video ({error.strerror}).") from error
     with container:
         if not container.streams.video:
-            raise VideoError(f"{name}: there is no video in it.")
+            raise VideoError(f"{name}: the file contains no video.")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         start, index = None, 0
         try:
             for index, frame in enumerate(container.decode(stream)):
                 time = frame.time
-                if time is None:  # some files have no clock
+                if time is None:  # some files have no timestamps
                     time = index / float(stream.average_rate or 25)
                 start = time if start is None else start
                 pixels = frame.to_ndarray(format="rgb24")
-                turns = round(frame.rotation / 90) % 4  # counterclockwise; phones store it
+                turns = round(frame.rotation / 90) % 4  # counterclockwise, as phones store it
                 yield Frame(index, time - start, np.ascontiguousarray(np.rot90(pixels, turns)))
         except av.FFmpegError as error:
-            raise VideoError(f"{name}: broken behind frame {index} ({error.strerror}).") from error
+            raise VideoError(f"{name}: broken after frame {index} ({error.strerror}).") from error
         if start is None:
-            raise VideoError(f"{name}: there are no frames in it.")
+            raise VideoError(f"{name}: the file contains no frames.")
 
 
 class VideoWriter(contextlib.AbstractContextManager):
-    """Writes an .mp4 file (H.264), frame by frame, each with its time.
+    """Writes an .mp4 file (H.264) frame by frame, each with its timestamp.
 
-    It appears when it is whole. After an error it holds the frames written so far.
+    The file appears once it is complete. After an error it holds the frames written so far.
 
     Args:
         path: Path of the file.
@@ -146,7 +146,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         """Adds a frame.
 
         Args:
-            pixels: uint8 array of shape `(height, width, 3)`, all frames of one shape.
+            pixels: uint8 RGB array of shape `(height, width, 3)`, the same shape for all frames.
             time: Seconds since the first frame.
         """
         height, width = pixels.shape[:2]
@@ -154,7 +154,7 @@ class VideoWriter(contextlib.AbstractContextManager):
             unfinished = self._file.enter_context(whole_file(self._path))
             self._container = self._av.open(str(unfinished), "w", format="mp4")
             self._stream = self._container.add_stream("libx264", rate=30)
-            # H.264 as players know it takes even sides only.
+            # H.264 as players support it needs even sides.
             self._stream.width, self._stream.height = width + width % 2, height + height % 2
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = fractions.Fraction(1, _TICKS)

@@ -52,9 +52,9 @@ def test_bad_input():
     for bad in (3, None, []):
         with pytest.raises(ValueError, match="RGB images"):
             preprocess_input(bad)
-    with pytest.raises(ValueError, match=r"`std` be positive. Received: mean=\(0.0, 0.0, 0.0\)"):
+    with pytest.raises(ValueError, match=r"must be positive. Received: mean=\(0.0, 0.0, 0.0\)"):
         Statistics((0, 0, 0), (1, 0, 1))
-    with pytest.raises(ValueError, match="three RGB channels"):
+    with pytest.raises(ValueError, match="one value for each RGB channel"):
         Statistics((0.5,), (0.5,))
     with pytest.raises(ValueError, match=r"RGB images.*x.shape=\(1, 2, 2, 1\)"):
         preprocess_input(np.zeros((1, 2, 2, 1)))

@@ -57,12 +57,12 @@ def test_turned_as_a_phone_says(tmp_path):
     np.testing.assert_array_equal(turned_frame, np.rot90(straight_frame, -1))
 
 
-def test_what_is_no_video(tmp_path):
+def test_files_that_are_not_videos(tmp_path):
     (tmp_path / "text.mp4").write_text("words " * 100)
     content = write_video(tmp_path / "square.mp4").read_bytes()
     (tmp_path / "half.mp4").write_bytes(content[: len(content) // 2])
     for name in ("text.mp4", "half.mp4", "missing.mp4"):
-        reason = "(cannot be opened as a video|there is no video in it)"
+        reason = "(cannot be opened as a video|the file contains no video)"
         with pytest.raises(video.VideoError, match=f"{name}: {reason}"):
             next(read_video(tmp_path / name))
     with pytest.raises(video.VideoError, match="webcam 63: cannot be opened"):
@@ -127,10 +127,10 @@ def test_a_video_that_breaks_off_keeps_its_frames(tmp_path, monkeypatch, caplog)
     def frames(path):
         for index in range(5):
             yield video.Frame(index, index / 10, np.zeros((32, 32, 3), "uint8"))
-        raise video.VideoError(f"{path}: broken behind frame 4.")
+        raise video.VideoError(f"{path}: broken after frame 4.")
 
     monkeypatch.setattr(video, "read_video", frames)
     predictor = keras_spd.Predictor(BrightBox(), 32, batch_size=4)
     assert predict_files(predictor, [tmp_path / "bad.mp4"], tmp_path / "out") == 1
-    assert "bad.mp4: broken behind frame 4" in caplog.text
+    assert "bad.mp4: broken after frame 4" in caplog.text
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 5
