@@ -1,4 +1,4 @@
-"""Raw predictions in, losses or boxes out; knows feature maps and no architecture."""
+"""Turns raw predictions into losses or boxes, independently of the network's architecture."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Anchors: the box shapes that predictions are relative to, and how well they fit a data set."""
+"""Anchors, the box sizes that predictions are relative to: checking and fitting them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ DEFAULT_ANCHORS: Anchors = {
     "P4": ((30, 61), (62, 45), (59, 119)),
     "P5": ((116, 90), (156, 198), (373, 326)),
 }
-RATIO_THRESHOLD = 4.0  # `anchor_t`: sides that differ by less match
+RATIO_THRESHOLD = 4.0  # `anchor_t`: sides match if they differ by a smaller factor
 
 
 def level_stride(level: str) -> int:
@@ -32,18 +32,21 @@ def standardize_anchors(
     """Checks anchors and returns them as `{level: ((width, height), ...)}`.
 
     Args:
-        anchors: `None` for the default ones, or a mapping of each level to the same number of
-            (width, height) pairs in pixels.
+        anchors: Mapping from each level to (width, height) pairs in pixels, the same number for
+            each level; `None` for the default anchors.
         levels: Names of the levels, such as `("P3", "P4", "P5")`.
 
+    Returns:
+        `{level: ((width, height), ...)}`, floats in pixels.
+
     Raises:
-        ValueError: If a level lacks its anchors or they are not as described.
+        ValueError: If a level has no anchors, or they are not as described.
     """
     if anchors is None:
         anchors = {level: DEFAULT_ANCHORS[level] for level in levels}
     problem = (
-        f"`anchors` must map each of {', '.join(levels)} to as many (width, height) pairs in "
-        f"pixels. Received: anchors={anchors!r}."
+        f"`anchors` must map each of {', '.join(levels)} to the same number of (width, height) "
+        f"pairs in pixels. Received: anchors={anchors!r}."
     )
     if not hasattr(anchors, "items") or set(anchors) != set(levels):
         raise ValueError(problem)
@@ -68,12 +71,27 @@ def standardize_anchors(
 def best_possible_recall(
     sides: Any, anchors: Any, ratio_threshold: float = RATIO_THRESHOLD
 ) -> float:
-    """Returns the share of boxes that match at least one anchor.
+    """Returns the fraction of boxes that match at least one anchor.
 
     Args:
         sides: Array of shape `(boxes, 2)`, widths and heights in network pixels.
-        anchors: As `standardize_anchors` returns them, or an array of shape `(anchors, 2)`.
-        ratio_threshold: Number: widths and heights match if both differ by a smaller factor.
+        anchors: `{level: ((width, height), ...)}` or array of shape `(anchors, 2)`, in network
+            pixels.
+        ratio_threshold: Number. A box matches an anchor if width and height both differ by a
+            smaller factor.
+
+    Returns:
+        Number between 0 and 1.
+
+    Raises:
+        ValueError: If no box has a positive width and height.
+
+    Example:
+
+    >>> best_possible_recall([(12, 12), (90, 12)], [(10, 10)])
+    0.5
+
+    Source: `metric` in `YOLOv5-SPD/utils/autoanchor.py` of LabSAINT/SPD-Conv.
     """
     return float((_fit(_sides(sides), _flat(anchors)) > 1 / ratio_threshold).mean())
 
@@ -88,22 +106,27 @@ def fit_anchors(
     generations: int = 1000,
     seed: int = 0,
 ) -> dict[str, tuple[tuple[float, float], ...]]:
-    """Computes anchors for a data set: k-means on the sides, then random improvements.
+    """Fits anchors to a data set: k-means on the box sides, then random mutations.
 
     Args:
         boxes: Array of shape `(boxes, 4)`, in pixels of the network's input.
-        bounding_box_format: Format of `boxes`, one that is not relative.
-        levels: The levels that share the anchors, the smallest ones go to the first.
+        bounding_box_format: Format of `boxes`; not a relative one.
+        levels: Names of the levels, finest first. The finest gets the smallest anchors.
         anchors_per_level: Integer.
-        ratio_threshold: As in the loss.
-        generations: Integer, how many mutations are tried.
+        ratio_threshold: As in `YOLOV5Loss`.
+        generations: Integer, the number of mutations to try.
         seed: Integer.
 
     Returns:
-        `{level: ((width, height), ...)}`, for the `anchors` argument of `YOLOV5SPD`.
+        `{level: ((width, height), ...)}` in pixels, for the `anchors` argument of `YOLOV5SPD`.
 
     Raises:
-        ValueError: If there are too few boxes.
+        ValueError: If the format is relative, or there are fewer distinct boxes than anchors.
+
+    Example:
+
+    >>> anchors = keras_spd.detection.fit_anchors(boxes, bounding_box_format="xywh")
+    >>> model = keras_spd.applications.YOLOV5SPD("n", classes=3, anchors=anchors)
 
     Source: fitness and mutation as in `YOLOv5-SPD/utils/autoanchor.py` of LabSAINT/SPD-Conv.
     """
@@ -120,8 +143,8 @@ def fit_anchors(
     count = len(levels) * anchors_per_level
     if len(np.unique(sides, axis=0)) < count:
         raise ValueError(
-            f"{count} anchors need at least as many boxes of different sizes. "
-            f"Received: {len(np.unique(sides, axis=0))}. Pass `anchors` yourself."
+            f"{count} anchors need at least {count} boxes of different sizes. "
+            f"Received: {len(np.unique(sides, axis=0))}. Pass `anchors` explicitly."
         )
     rng = np.random.default_rng(seed)
     anchors = _k_means(sides, count, rng)
@@ -143,7 +166,7 @@ def fit_anchors(
 
 
 def _k_means(sides: Array, count: int, rng: np.random.Generator) -> Array:
-    """Lloyd's algorithm on logarithms, as it is ratios that decide what matches."""
+    """Lloyd's algorithm on logarithms, because matching compares ratios."""
     points = np.log(sides)
     centres = np.unique(points, axis=0)
     centres = centres[rng.choice(len(centres), count, replace=False)]
@@ -158,7 +181,7 @@ def _sides(sides: Any) -> Array:
     sides = np.asarray(sides, "float64").reshape(-1, 2)
     sides = sides[np.isfinite(sides).all(axis=1) & (sides > 0).all(axis=1)]
     if not len(sides):
-        raise ValueError("There are no boxes with a width and a height to fit anchors to.")
+        raise ValueError("Anchors cannot be fitted: no box has a positive width and height.")
     return sides
 
 
@@ -169,6 +192,6 @@ def _flat(anchors: Any) -> Array:
 
 
 def _fit(sides: Array, anchors: Array) -> Array:
-    """For each box, by how much its worse side fits the best anchor; 1 is a perfect fit."""
+    """Returns, for each box, the side ratio (the worse side, the best anchor); 1 is perfect."""
     ratio = sides[:, None] / anchors
     return np.minimum(ratio, 1 / ratio).min(axis=2).max(axis=1)

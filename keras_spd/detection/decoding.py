@@ -1,4 +1,4 @@
-"""From raw predictions to boxes: one decoding, for predict, evaluate and export."""
+"""Decodes raw predictions into boxes and applies NMS, for `predict` and `evaluate`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from keras_spd.boxes import check_box_format, convert_boxes, intersection_over_u
 from keras_spd.detection.anchors import Anchors, level_stride
 from keras_spd.typing import Tensor
 
-MAX_CANDIDATES = 30_000  # as the authors' `max_nms`: boxes that go into suppression
-_CHUNK = 512  # candidates looked at together
+MAX_CANDIDATES = 30_000  # the authors' `max_nms`: the most boxes passed to NMS
+_CHUNK = 512  # candidates processed together
 
 
 def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool = False) -> Tensor:
@@ -21,13 +21,13 @@ def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool
     Args:
         raw: `{level: (images, rows, columns, anchors, 5 + classes)}`.
         anchors: `{level: ((width, height), ...)}` in pixels.
-        single_class_logit: Boolean, as in `Detector`: whether the logit of an only class is read.
-            If not, its probability is 1.
+        single_class_logit: Boolean, as in `Detector`: whether a detector with one class uses its
+            class logit. If not, the class probability is 1.
 
     Returns:
-        Tensor of shape `(images, predictions, 5 + classes)`, float32: centre x and y, width and
-        height in pixels, objectness, class probabilities. The finest level comes first, in it
-        cell by cell, in each cell anchor by anchor.
+        float32 tensor of shape `(images, predictions, 5 + classes)`: centre x and y, width and
+        height in pixels, objectness, class probabilities. Ordered by level (finest first), then
+        cell, then anchor.
 
     Source: `Detect.forward` in `YOLOv5-SPD/models/yolo.py` of LabSAINT/SPD-Conv.
     """
@@ -50,32 +50,37 @@ def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool
 
 
 def decode_boxes(x: Tensor, grid: Tensor, stride: Any, anchors: Tensor) -> tuple[Tensor, Tensor]:
-    """Decodes coordinates.
+    """Decodes box coordinates.
 
     Args:
-        x: Tensor of raw predictions after the sigmoid, coordinates first along the last axis.
-        grid: Column and row of each prediction's cell, along the last axis.
+        x: Tensor of shape `(..., 4 or more)`, raw predictions after the sigmoid, coordinates
+            first.
+        grid: Tensor of shape `(..., 2)`, column and row of each prediction's cell.
         stride: Side of a cell in pixels.
-        anchors: Width and height of each prediction's anchor in pixels, along the last axis.
+        anchors: Tensor of shape `(..., 2)`, width and height of each prediction's anchor in
+            pixels.
 
     Returns:
-        Centres (x, y) and sides (width, height) in pixels.
+        Two tensors of shape `(..., 2)`: centres (x, y) and sides (width, height), in pixels.
     """
     return (2 * x[..., :2] - 0.5 + grid) * stride, ops.square(2 * x[..., 2:4]) * anchors
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """How predictions become detections.
+    """How predictions become detections: thresholds and NMS.
 
     Args:
-        confidence_threshold: Number between 0 and 1: detections with objectness times class
-            probability above it are kept.
-        iou_threshold: Number between 0 and 1: of two detections of a class that overlap by more,
-            the less confident one is dropped.
-        max_detections: Integer, for each image.
-        multi_label: Boolean, whether a prediction may yield several classes, or its best only.
-        class_agnostic: Boolean, whether detections of different classes suppress each other.
+        confidence_threshold: Number between 0 and 1. Detections whose confidence (objectness
+            times class probability) is above it are kept.
+        iou_threshold: Number between 0 and 1. If two detections of a class have a larger IoU, the
+            less confident one is dropped.
+        max_detections: Integer, the maximum number per image.
+        multi_label: Boolean, whether a prediction may yield several classes or only its best.
+        class_agnostic: Boolean, whether NMS also drops overlapping boxes of different classes.
+
+    Raises:
+        ValueError: If a threshold is not between 0 and 1, or `max_detections` is below 1.
 
     Example:
 
@@ -112,12 +117,15 @@ class Decoder:
 
         Args:
             raw, anchors, single_class_logit: As in `decode`.
-            bounding_box_format: Format of the boxes returned.
+            bounding_box_format: Format of the returned boxes.
 
         Returns:
             Dictionary of `boxes` `(images, max_detections, 4)`, `confidence` and `classes`
             `(images, max_detections)` and `num_detections` `(images,)`. Detections are sorted by
-            confidence; places behind the last are -1.
+            confidence and padded with -1.
+
+        Raises:
+            ValueError: If `bounding_box_format` is unknown.
         """
         finest = min(raw, key=level_stride)
         rows, columns = ops.shape(raw[finest])[1:3]
@@ -130,21 +138,24 @@ class Decoder:
         return detections
 
     def suppress(self, decoded: Tensor) -> dict[str, Tensor]:
-        """Picks the best of decoded predictions, of shape `(images, predictions, 5 + classes)`.
+        """Applies NMS to decoded predictions.
 
-        The most confident candidate is kept and what overlaps it is dropped, until there are
-        `max_detections` or nothing is left; for all images at once. Candidates are looked at in
-        chunks of falling confidence, and most of them never.
+        The most confident candidate is kept and those that overlap it are dropped, until
+        `max_detections` are found or none are left, for all images at once. Candidates are
+        processed in chunks, most confident first; most chunks are never reached.
+
+        Args:
+            decoded: Tensor of shape `(images, predictions, 5 + classes)`, as from `decode`.
 
         Returns:
-            As `__call__`, boxes as xyxy.
+            As in `__call__`, with xyxy boxes in pixels.
         """
         candidates = self._candidates(decoded)  # (images, candidates, 6), best first
         images, count = ops.shape(candidates)[:2]
         places = ops.arange(self.max_detections, dtype="int32")[None]
 
         def chunks_left(chunk: Tensor, kept: Tensor, found: Tensor) -> Tensor:
-            # A chunk whose best score is 0 in all images has nothing to keep.
+            # If the best score of a chunk is 0 in all images, there is nothing left to keep.
             best = ops.take(candidates[..., 4], ops.minimum(chunk * _CHUNK, count - 1), axis=1)
             more = ops.any((best > 0) & (found < self.max_detections))
             return (chunk * _CHUNK < count) & more
@@ -186,14 +197,14 @@ class Decoder:
         }
 
     def _suppresses(self, kept: Tensor, rows: Tensor) -> Tensor:
-        """Whether kept detections drop others; rows of (x1, y1, x2, y2, score, class)."""
+        """Whether a kept detection suppresses a row; both are (x1, y1, x2, y2, score, class)."""
         overlaps = intersection_over_union(kept[..., :4], rows[..., :4]) > self.iou_threshold
         if self.class_agnostic:
             return overlaps
         return overlaps & (kept[..., 5] == rows[..., 5])
 
     def _candidates(self, decoded: Tensor) -> Tensor:
-        """Returns rows of x1, y1, x2, y2, score (0 for what does not count), class; best first."""
+        """Returns rows (x1, y1, x2, y2, score, class), best first; score 0 if below threshold."""
         images, predictions, outputs = ops.shape(decoded)
         boxes = convert_boxes(decoded[..., :4], "center_xywh", "xyxy", (None, None))
         scores = decoded[..., 5:] * decoded[..., 4:5]

@@ -1,4 +1,4 @@
-"""The class of the detectors: a functional network, and how its predictions become boxes."""
+"""The detector class: a functional network with anchors, NMS and the loss."""
 
 import collections.abc
 import dataclasses
@@ -21,9 +21,9 @@ _LOSSES = ("box_loss", "objectness_loss", "class_loss")
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class Detector(keras.Model):
-    """A detector with YOLOv5's head; `YOLOV5SPD` builds it.
+    """A detector with YOLOv5's head, as built by `YOLOV5SPD`.
 
-    Called, it returns raw predictions, `{level: (batch, rows, columns, anchors, 5 + classes)}`.
+    Calling it returns raw predictions, `{level: (batch, rows, columns, anchors, 5 + classes)}`.
     `predict` returns keras-cv's detection dictionary; see `Decoder`. Class names, box format,
     anchors and thresholds are part of its config and survive saving and cloning.
 
@@ -31,18 +31,33 @@ class Detector(keras.Model):
         network: Functional Keras model from images to raw predictions.
         anchors: `{level: ((width, height), ...)}` in pixels.
         bounding_box_format: Format of the ground truth and of the boxes that `predict` returns.
-        info: `ModelInfo`.
+        info: `ModelInfo`, class names and preprocessing.
         decoder: `Decoder`, how predictions become boxes.
-        single_class_logit: Boolean: whether a detector of one class multiplies objectness by the
-            probability of that class, as the authors' code does, or reports objectness alone, as
-            YOLOv7 does. The loss does not train the logit of an only class, so it is off for
-            networks that are built and trained here. Weights that bring a class logit (the
-            authors' files, one class of a detector of several) turn it on, and training turns it
-            off. Without effect on detectors of several classes.
+        single_class_logit: Boolean, whether a detector with one class multiplies objectness by
+            the class probability, as the authors' code does, or reports objectness alone, as
+            YOLOv7 does. The loss does not train the class logit of a single class, so this is off
+            for networks built and trained here. Loading weights with a trained class logit (the
+            authors' files, or one class of a larger detector) turns it on; training turns it off.
+            Ignored with several classes.
         name: Name of the model.
 
     Input shape:
         `(batch, height, width, 3)`, sides divisible by the largest stride.
+
+    Output shape:
+        `{level: (batch, rows, columns, anchors, 5 + classes)}`: the logits of box, objectness and
+        classes.
+
+    Raises:
+        ValueError: If `anchors` or `bounding_box_format` are not as described, or the class names
+            do not match the number of classes.
+
+    Example:
+
+    >>> model = keras_spd.applications.YOLOV5SPD("n", classes=3, input_shape=(320, 320, 3))
+    >>> model.compile()
+    >>> model.predict(np.zeros((1, 320, 320, 3)))["boxes"].shape
+    (1, 300, 4)
     """
 
     def __init__(
@@ -67,12 +82,12 @@ class Detector(keras.Model):
         self.build(network.input_shape)
 
     def build(self, input_shape: Shape) -> None:
-        del input_shape  # the network is built
+        del input_shape  # the network is already built
         self.built = True
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Names of the levels, the finest first."""
+        """Names of the levels, finest first."""
         return tuple(self.anchors)
 
     @property
@@ -82,7 +97,7 @@ class Detector(keras.Model):
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...] | None:
-        """Tuple of the one `(height, width)` that the network takes; `None` if it takes any."""
+        """The accepted size, `((height, width),)`; `None` if any size is accepted."""
         size = self.network.input_shape[1:3]
         return None if None in size else (size,)
 
@@ -95,7 +110,8 @@ class Detector(keras.Model):
     def info(self) -> ModelInfo:
         """The model's `ModelInfo`. Assign a new one, e.g. from `dataclasses.replace`.
 
-        Images are letterboxed, and the network takes pixels 0..255 where nothing else is said.
+        Images are always letterboxed. Unless the info says otherwise, the network takes pixels
+        0..255.
         """
         return self._info
 
@@ -123,7 +139,7 @@ class Detector(keras.Model):
 
     @property
     def single_class_logit(self) -> bool:
-        """Whether confidence reads the logit of an only class; `fit` sets it to `False`."""
+        """Whether the confidence uses the logit of a single class; `fit` sets it to `False`."""
         return self._single_class_logit
 
     @single_class_logit.setter
@@ -154,13 +170,14 @@ class Detector(keras.Model):
 
         Args:
             optimizer: As in `keras.Model.compile`. Defaults to the paper's: `CoupledSGD` with
-                Nesterov momentum 0.937, decay 5e-4 on kernels only, a rate of 0.01 and a warm-up
-                of 1000 steps, in which the rate of biases falls from 0.1.
+                Nesterov momentum 0.937, weight decay 5e-4 on kernels only, learning rate 0.01 and
+                a warm-up of 1000 steps, during which the rate of biases falls from 0.1.
             loss: `YOLOV5Loss`. Defaults to one for this model's classes, anchors and box format.
             **kwargs: Further arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: If the loss is another one, or not for this model.
+            ValueError: If the loss is not a `YOLOV5Loss`, or has other classes or anchors than
+                the model.
         """
         if loss is None:
             loss = YOLOV5Loss(self.num_classes, self.bounding_box_format, anchors=self.anchors)
@@ -168,7 +185,7 @@ class Detector(keras.Model):
         super().compile(optimizer=optimizer or paper_optimizer(), loss=loss, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
-        # From here on the features under an untrained logit change.
+        # Training changes the features but not the logit, so it must no longer be used.
         self.single_class_logit = False
         return super().make_train_function(force)
 
@@ -184,7 +201,7 @@ class Detector(keras.Model):
             )
         if loss.num_classes != self.num_classes:
             raise ValueError(
-                f"The model has {self.num_classes} classes, but the loss num_classes="
+                f"The model has {self.num_classes} classes, but the loss has num_classes="
                 f"{loss.num_classes}."
             )
         if standardize_anchors(loss.anchors, self.levels) != self.anchors:
@@ -202,7 +219,7 @@ class Detector(keras.Model):
     ) -> Tensor:
         del x, training
         if sample_weight is not None:
-            raise ValueError("`sample_weight` is not supported: leave boxes or images out instead.")
+            raise ValueError("`sample_weight` is not supported; remove boxes or images instead.")
         parts = self.loss.components(y, y_pred)
         images = keras.ops.cast(keras.ops.shape(y_pred[self.levels[0]])[0], "float32")
         for tracker in self._trackers:
@@ -224,9 +241,16 @@ class Detector(keras.Model):
     ) -> Any:
         """Computes the losses and COCO's `AP`, `AP50` and `AP_small`, in network pixels.
 
-        Arguments are those of `keras.Model.evaluate`. Data that ends after one epoch is needed. It
-        is read twice: the batches of a generator are held in memory for that.
-        `keras_spd.evaluate` computes the scores that papers report, in original pixels.
+        The data must be finite. It is read twice, so the batches of a generator are kept in
+        memory. `keras_spd.evaluate` computes the scores that papers report, in original pixels.
+
+        Args:
+            x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict: As in
+                `keras.Model.evaluate`.
+            **kwargs: Further arguments of `keras.Model.evaluate`.
+
+        Returns:
+            List of the values, or a dictionary with `return_dict=True`.
         """
         batches: Iterable[tuple[Any, Any]] | None = None
         if not kwargs and isinstance(x, collections.abc.Iterator):  # can be read once
@@ -235,7 +259,7 @@ class Detector(keras.Model):
         results = super().evaluate(
             x, y, batch_size, verbose, sample_weight, steps, callbacks, return_dict=True, **kwargs
         )
-        if not kwargs:  # `fit` has one, and its validation is to be quick
+        if not kwargs:  # `fit` passes one, and its validation must be quick
             if batches is None:
                 batches = _batches(x, y, batch_size or 32, steps)
             results |= self._average_precision(batches)
@@ -276,7 +300,7 @@ class Detector(keras.Model):
 
 
 def _batches(x: Any, y: Any, batch_size: int, steps: int | None) -> Iterator[tuple[Any, Any]]:
-    """Yields `(images, ground truth)` of what `evaluate` takes: arrays, or an iterable."""
+    """Yields `(images, ground truth)` batches from the data of `evaluate`: arrays or iterables."""
     if y is not None:
         for start in range(0, len(x), batch_size):
             rows = slice(start, start + batch_size)
@@ -292,8 +316,21 @@ def paper_optimizer(
 ) -> CoupledSGD:
     """The paper's optimizer: SGD with Nesterov momentum, decay on kernels only, bias warm-up.
 
+    Args:
+        learning_rate: Number, the rate after the warm-up.
+        weight_decay: Number, coupled as in PyTorch.
+        warmup_steps: Integer.
+
+    Returns:
+        `CoupledSGD`.
+
+    Example:
+
+    >>> model.compile(keras_spd.detection.paper_optimizer(0.001))
+
     Source: section 4.1 of the paper (0.937, 5e-4, rate 0.01), `YOLOv5-SPD/train.py` of
-    LabSAINT/SPD-Conv and YOLOv5 v6.0's `hyp.scratch.yaml`, which that code needs and lacks.
+    LabSAINT/SPD-Conv, and YOLOv5 v6.0's `hyp.scratch.yaml`, which that code needs but does not
+    include.
     """
     return CoupledSGD(
         MultiStepDecay(learning_rate, [], 1.0, warmup_steps),
@@ -318,7 +355,16 @@ def check_image_sides(shape: Shape, stride: int) -> None:
 
 
 def standardize_image_size(image_size: int | Sequence[int] | None, model: Any) -> tuple[int, int]:
-    """Returns `(height, width)`, or raises a `ValueError` unless the stride divides both."""
+    """Returns the image size for a detector as `(height, width)`, in pixels.
+
+    Args:
+        image_size: One integer, two integers, or `None` for the size the detector was trained at.
+        model: `Detector`, or another object that implements `DetectorProtocol`.
+
+    Raises:
+        ValueError: If the stride does not divide both sides, or the detector does not accept the
+            size.
+    """
     if image_size is None:
         image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
     size = check_multiples(image_size, model.stride)
@@ -336,6 +382,6 @@ def check_multiples(image_size: int | Sequence[int], stride: int = 32) -> tuple[
     if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
         raise ValueError(
             f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
-            f"detector, such as {10 * stride}. Received: image_size={image_size!r}."
+            f"detector, e.g. {10 * stride}. Received: image_size={image_size!r}."
         )
     return size

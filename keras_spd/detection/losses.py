@@ -1,4 +1,4 @@
-"""The loss of YOLOv5, and with it of YOLOv5-SPD."""
+"""The loss of YOLOv5 and YOLOv5-SPD."""
 
 from typing import Any
 
@@ -11,37 +11,39 @@ from keras_spd.detection.anchors import RATIO_THRESHOLD, Anchors, level_stride, 
 from keras_spd.detection.targets import Targets, match_level
 from keras_spd.typing import Tensor
 
-# Weights of the levels' objectness, by how many there are, the finest first.
+# Objectness weight of each level, finest first, by the number of levels.
 _BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class YOLOV5Loss(keras.losses.Loss):
-    """The loss of the authors' detector: boxes by CIoU, objectness and classes by cross-entropy.
+    """The authors' detection loss: CIoU for boxes, cross-entropy for objectness and classes.
 
-    `components` returns its three parts. Their sum, times the number of images in the batch as in
-    the authors' code (so that their learning rates mean the same), is what is minimised.
+    `components` returns the three parts. The loss is their sum times the number of images in the
+    batch, as in the authors' code, so their learning rates carry over.
 
-    Shapes are fixed by the padded ground truth, memory grows with the number of boxes. Everything
-    is computed in float32, whatever the model computes in. Boxes without an area, with a
-    coordinate that is not finite, with a class out of range or wholly outside the image are left
-    out.
+    Tensor shapes only depend on the padded ground truth, and memory grows with the number of
+    boxes. The loss is computed in float32, whatever the model's dtype. Boxes are ignored if they
+    have no area, non-finite coordinates, a class out of range, or lie outside the image.
 
     Args:
         num_classes: Integer.
-        bounding_box_format: Format of the ground truth, any of Keras and keras-cv.
-        anchors: `{level: ((width, height), ...)}` in pixels; `None` for the default ones.
-        label_smoothing: Number between 0 and 1: classes have the targets `1 - label_smoothing / 2`
-            and `label_smoothing / 2`.
-        box_gain: Number, weight of the box loss at 3 levels.
-        objectness_gain: Number, weight at 3 levels and 640 pixels; grows with the square of the
-            longest side.
-        class_gain: Number, weight at 3 levels and 80 classes; grows with the number of classes.
-        ratio_threshold: Number: boxes match anchors whose sides differ by a smaller factor.
+        bounding_box_format: Format of the ground truth, a name in `keras_spd.boxes.BOX_FORMATS`.
+        anchors: `{level: ((width, height), ...)}` in pixels; `None` for the default anchors.
+        label_smoothing: Number between 0 and 1. Class targets are `1 - label_smoothing / 2` and
+            `label_smoothing / 2`.
+        box_gain: Number, weight of the box loss for 3 levels.
+        objectness_gain: Number, weight of the objectness loss for 3 levels and images of 640
+            pixels. It is scaled with the square of the longest side.
+        class_gain: Number, weight of the class loss for 3 levels and 80 classes. It is scaled
+            with the number of classes.
+        ratio_threshold: Number. A box matches an anchor if width and height both differ by a
+            smaller factor.
         name: Name of the loss.
+        **kwargs: Arguments of `keras.losses.Loss`.
 
     Raises:
-        ValueError: If an argument, the ground truth or the predictions are not as described.
+        ValueError: If an argument, the ground truth or a prediction is not as described.
 
     Example:
 
@@ -90,7 +92,7 @@ class YOLOV5Loss(keras.losses.Loss):
         return images * (parts["box_loss"] + parts["objectness_loss"] + parts["class_loss"])
 
     def components(self, y_true: dict[str, Tensor], raw: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Computes the three parts of the loss, gains included, means over the batch.
+        """Computes the three parts of the loss, gains included, as means over the batch.
 
         Args:
             y_true: `{"boxes": (images, boxes, 4), "classes": (images, boxes)}`, padded with
@@ -98,7 +100,10 @@ class YOLOV5Loss(keras.losses.Loss):
             raw: Raw predictions, `{level: (images, rows, columns, anchors, 5 + num_classes)}`.
 
         Returns:
-            `{"box_loss", "objectness_loss", "class_loss"}`, scalars.
+            Dictionary of the scalars `box_loss`, `objectness_loss` and `class_loss`.
+
+        Raises:
+            ValueError: If a shape is not as described, or boxes are ragged.
         """
         levels = self._check_predictions(raw)
         anchors = standardize_anchors(self.anchors, levels)
@@ -156,7 +161,7 @@ class YOLOV5Loss(keras.losses.Loss):
         )
         box_loss = ops.sum(weight * (1 - overlap)) / count
 
-        # Of the boxes that claim one cell and anchor the last counts, as in the authors' scatter.
+        # If several boxes claim a cell and anchor, the last one wins, as in the authors' scatter.
         order = ops.where(mask, ops.arange(ops.size(index), dtype="int32"), -1)
         last = ops.segment_max(order, index, num_segments=images * cells)
         score = ops.take(ops.maximum(ops.stop_gradient(overlap), 0), ops.maximum(last, 0))
@@ -171,7 +176,7 @@ class YOLOV5Loss(keras.losses.Loss):
         return box_loss, objectness_loss, ops.sum(weight * class_loss) / count
 
     def _usable(self, boxes: Tensor, classes: Tensor, image_size: Any) -> tuple[Tensor, Tensor]:
-        """Returns center_xywh boxes in pixels, all finite, and which of them count."""
+        """Returns finite center_xywh boxes in pixels, and a mask of those that count."""
         finite = ops.all(ops.isfinite(boxes), axis=-1) & (classes >= 0)
         boxes = ops.where(finite[..., None], boxes, 0.0)
         corners = convert_boxes(boxes, self.bounding_box_format, "xyxy", image_size)
@@ -192,8 +197,8 @@ class YOLOV5Loss(keras.losses.Loss):
     def _check_predictions(self, raw: Any) -> list[str]:
         if not hasattr(raw, "items") or len(raw) not in _BALANCE:
             raise ValueError(
-                "`YOLOV5Loss` takes raw predictions as a dictionary of 3 or 4 levels, as "
-                f'`YOLOV5SPD(head="yolov5")` gives them. Received: {type(raw).__name__}'
+                "`YOLOV5Loss` takes raw predictions as a dictionary of 3 or 4 levels, as returned "
+                f'by `YOLOV5SPD(head="yolov5")`. Received: {type(raw).__name__}'
                 + (f" of {sorted(raw)}." if hasattr(raw, "items") else ".")
             )
         for level, predictions in raw.items():
@@ -241,11 +246,11 @@ def _check_ground_truth(y_true: Any) -> tuple[Tensor, Tensor]:
 
 
 def _per_replica(count: Tensor) -> Tensor:
-    """Returns how many of the whole batch's positives fall to one device; at least a share of one.
+    """Returns the global number of positives (at least 1) divided by the number of replicas.
 
-    Under a `tf.distribute` strategy each device sees its part of the batch alone. Divided by this,
-    the mean over the devices of what they sum is the mean over the whole batch. On JAX the batch is
-    one array, however many devices hold it.
+    Under a `tf.distribute` strategy each replica sees only its part of the batch. If each divides
+    its sum by this number, the mean over the replicas equals the mean over the global batch. On
+    JAX the batch is one array, however many devices hold it.
     """
     replicas = num_replicas()
     if replicas > 1:
@@ -256,7 +261,7 @@ def _per_replica(count: Tensor) -> Tensor:
 
 
 def num_replicas() -> int:
-    """Returns how many devices of a `tf.distribute` strategy share the batch."""
+    """Returns the number of replicas of a `tf.distribute` strategy that share the batch."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""What prediction and evaluation need of a detector, whether Keras runs it or LiteRT."""
+"""The interface that prediction and evaluation need from a detector, in Keras or LiteRT."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -13,14 +13,14 @@ from keras_spd.image_model import ModelInfo
 class DetectorProtocol(Protocol):
     """The interface that `Detector` and `keras_spd.export.TFLiteDetector` share.
 
-    `Predictor` and `keras_spd.evaluate` use nothing else of a detector, so any object that has all
-    this works with them.
+    `Predictor` and `keras_spd.evaluate` use nothing else, so they work with any object that
+    implements it.
     """
 
     info: ModelInfo
-    """Class names, and how images become what the detector takes."""
+    """Class names and preprocessing."""
     decoder: Decoder
-    """The thresholds. Assigning other ones changes the next predictions."""
+    """The NMS thresholds. Assign another `Decoder` to change later predictions."""
     bounding_box_format: str
     """Format of the boxes that `predict_on_batch` returns."""
 
@@ -34,30 +34,31 @@ class DetectorProtocol(Protocol):
 
     @property
     def stride(self) -> int:
-        """What height and width of its images must be multiples of."""
+        """The largest stride: height and width of images must be multiples of it."""
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...] | None:
-        """Each `(height, width)` that it takes; `None` if it takes any."""
+        """The accepted sizes, each `(height, width)` in pixels; `None` if any size is accepted."""
 
     def predict_on_batch(self, x: np.ndarray) -> Mapping[str, Any]:
-        """Finds objects in a batch of images, which are preprocessed as `info` says.
+        """Finds objects in a batch of images that are preprocessed as `info` describes.
 
         Args:
             x: Array of shape `(images, height, width, 3)`.
 
         Returns:
-            keras-cv's detection dictionary: `boxes` `(images, detections, 4)`, `confidence` and
-            `classes` `(images, detections)`, `num_detections` `(images,)`; best first.
+            keras-cv's detection dictionary, most confident first: `boxes`
+            `(images, detections, 4)`, `confidence` and `classes` `(images, detections)`, and
+            `num_detections` `(images,)`.
         """
 
 
 def check_detector(model: Any) -> DetectorProtocol:
-    """Returns `model`, or raises a `ValueError` unless it follows `DetectorProtocol`."""
+    """Returns `model` if it implements `DetectorProtocol`; otherwise raises a `ValueError`."""
     if not isinstance(model, DetectorProtocol):
         raise ValueError(
-            "A detector is needed: a `keras_spd.applications.Detector`, such as `YOLOV5SPD` "
-            "builds, or the path of a `.keras` or `.tflite` file of one. "
+            "A detector is needed: a `keras_spd.applications.Detector`, e.g. from `YOLOV5SPD`, or "
+            "the path of a detector's `.keras` or `.tflite` file. "
             f"Received: {getattr(model, 'name', model)!r}, a {type(model).__name__}."
         )
     return model

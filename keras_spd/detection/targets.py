@@ -1,7 +1,7 @@
-"""Which predictions are to find which boxes: matching by shape, in fixed shapes.
+"""Assigns ground-truth boxes to predictions, by the ratio of box to anchor.
 
-Every box asks for up to 5 cells at each anchor of a level. All candidates are computed, and a
-mask says which count: shapes depend on the padded number of boxes and on nothing else.
+Each box claims up to 5 cells for each anchor of a level. All candidates are computed and a mask
+selects the ones that count, so that tensor shapes only depend on the padded number of boxes.
 """
 
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ _OFFSETS = ((0, 0), (1, 0), (0, 1), (-1, 0), (0, -1))
 
 
 class Targets(NamedTuple):
-    """What one level is to predict; all of shape `(images, candidates)` or with one more axis."""
+    """The targets of one level. `boxes` and `anchors` have one more axis than the others."""
 
-    mask: Any  # whether the candidate counts
-    cell: Any  # index into (row, column, anchor), flattened
-    boxes: Any  # center_xywh in grid cells, relative to the cell; safe numbers where masked
-    anchors: Any  # (width, height) in grid cells
-    classes: Any  # class index; 0 where masked
+    mask: Any  # (images, candidates), boolean: whether the candidate counts
+    cell: Any  # (images, candidates), index into (row, column, anchor), flattened
+    boxes: Any  # (images, candidates, 4), center_xywh in grid cells, relative to the cell
+    anchors: Any  # (images, candidates, 2), (width, height) in grid cells
+    classes: Any  # (images, candidates), class index; 0 where masked
 
 
 def match_level(
@@ -35,21 +35,21 @@ def match_level(
 ) -> Targets:
     """Matches boxes to the cells and anchors of one level.
 
-    A box matches an anchor if width and height both differ by less than `ratio_threshold` times.
-    It is to be predicted by the cell its centre lies in and by the up to two neighbours the
-    centre is nearest to.
+    A box matches an anchor if width and height both differ by a factor below `ratio_threshold`.
+    It is assigned to the cell that contains its centre and to the up to two neighbouring cells
+    that are closest to the centre.
 
     Args:
         boxes: Tensor of shape `(images, boxes, 4)`, center_xywh in pixels, finite.
         classes: Integer tensor of shape `(images, boxes)`.
-        mask: Boolean tensor of shape `(images, boxes)`: which boxes are there.
-        anchors: Tensor of shape `(anchors, 2)`, in pixels.
+        mask: Boolean tensor of shape `(images, boxes)`, false for padding.
+        anchors: Tensor of shape `(anchors, 2)`, widths and heights in pixels.
         stride: Integer, pixels per cell.
         grid_hw: Rows and columns of the level.
-        ratio_threshold: Number.
+        ratio_threshold: Number above 1.
 
     Returns:
-        `Targets` with `5 * anchors * boxes` candidates an image.
+        `Targets` with `5 * anchors * boxes` candidates per image.
 
     Source: `ComputeLoss.build_targets` in `YOLOv5-SPD/utils/loss.py` of LabSAINT/SPD-Conv.
     """

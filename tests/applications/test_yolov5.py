@@ -248,7 +248,7 @@ def test_bad_images_and_losses():
         model(np.zeros((1, 60, 64, 3)))
     with pytest.raises(ValueError, match="must be a `keras_spd.detection.YOLOV5Loss`"):
         model.compile(loss="mse")
-    with pytest.raises(ValueError, match="3 classes, but the loss num_classes=4"):
+    with pytest.raises(ValueError, match="3 classes, but the loss has num_classes=4"):
         model.compile(loss=YOLOV5Loss(4))
     with pytest.raises(ValueError, match="other anchors"):
         anchors = {level: ((1, 1), (2, 2), (3, 3)) for level in model.levels}

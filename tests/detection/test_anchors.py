@@ -23,7 +23,7 @@ def test_recall_is_a_share_of_boxes():
 
 
 @pytest.mark.parametrize(
-    ("boxes", "message"), [(np.ones((5, 4)), "no boxes"), ([[0, 0, 3, 3]], "9 anchors need")]
+    ("boxes", "message"), [(np.ones((5, 4)), "no box has"), ([[0, 0, 3, 3]], "9 anchors need")]
 )
 def test_too_few_boxes(boxes, message):
     with pytest.raises(ValueError, match=message):
