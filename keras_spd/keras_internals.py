@@ -7,7 +7,31 @@ import keras
 
 from keras_spd.typing import Tensor
 
-TESTED = "3.15"  # as in pyproject.toml
+TESTED = {"Keras": "3.15", "TensorFlow": "2.21"}  # as in pyproject.toml
+
+
+def check_version(package: str, version: str) -> None:
+    """Raises an `ImportError` unless this version of a package was tested.
+
+    Args:
+        package: `"Keras"` or `"TensorFlow"`.
+        version: Its version, such as `"3.15.1"`.
+    """
+    tested, command = TESTED[package], package.lower()
+    if version.split(".")[:2] != tested.split("."):
+        raise ImportError(
+            f"keras_spd uses parts of {package} that change between versions, and was tested with "
+            f"{package} {tested}. Received: {package} {version}. "
+            f'Run `pip install "{command}=={tested}.*"`, or install a keras_spd for that {package}.'
+        )
+
+
+check_version("Keras", keras.__version__)
+if keras.backend.backend() == "tensorflow":
+    import tensorflow  # Keras has imported it
+
+    check_version("TensorFlow", tensorflow.__version__)
+
 
 # Operations of graphs, which have no public names. These change the form of numbers alone.
 RESHAPING_OPERATIONS = (
@@ -29,19 +53,6 @@ LINEAR_OPERATIONS = (
     keras.src.ops.numpy.Mean,
     keras.src.ops.numpy.Multiply,
 )
-
-
-def check_version(version: str = keras.__version__) -> None:
-    """Raises an `ImportError` unless this version of Keras was tested."""
-    if version.split(".")[:2] != TESTED.split("."):
-        raise ImportError(
-            "keras_spd uses parts of Keras that change between versions, and was tested with "
-            f"Keras {TESTED}. Received: Keras {version}. "
-            f'Run `pip install "keras=={TESTED}.*"`, or install a keras_spd for that Keras.'
-        )
-
-
-check_version()
 
 
 def is_functional(layer: Any) -> bool:

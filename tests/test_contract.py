@@ -288,12 +288,14 @@ def test_training_sees_the_same_picture(cameras, tmp_path):
             BoxedImage(1, file, path, pixels.shape[:2], np.zeros((0, 4)), none, none, (), max_value)
         )
     if name == "letterboxed":
-        data = DetectionData(tuple(boxed), ("a",), (1,))
-        [(images, _)] = data.batches(len(boxed), SIZE)
-    else:
-        data = from_folder(tmp_path / "images", image_size=SIZE, max_value=max_value)
-        images, _ = data.batches(len(boxed))[0]
-        expected = dict(sorted(expected.items()))
+        [(canvases, _)] = DetectionData(tuple(boxed), ("a",), (1,)).batches(len(boxed), SIZE)
+        for canvas, pixels in zip(canvases, expected.values(), strict=True):
+            row = model.info.preprocessing.normalize(np.asarray(canvas)).ravel()
+            np.testing.assert_allclose(row, looked_at(name, pixels), atol=1e-4)
+    resize = model.info.preprocessing.resize
+    data = from_folder(tmp_path / "images", image_size=SIZE, max_value=max_value, resize=resize)
+    images, _ = data.batches(len(boxed))[0]
+    expected = dict(sorted(expected.items()))
     model.save(tmp_path / "model.keras")
     output = tmp_path / "predictions"
     arguments = [*expected, "--weights", tmp_path / "model.keras", "--output", output]

@@ -2,8 +2,12 @@
 
 import ast
 import pathlib
+import re
+import subprocess
+import sys
 import tomllib
 
+import keras
 import pytest
 
 from keras_spd.keras_internals import TESTED, check_version
@@ -95,14 +99,38 @@ def test_keras_private_api_is_used_in_one_module():
     assert not found
 
 
-@pytest.mark.parametrize("version", ["3.14.9", "3.16.0", "4.0.0.dev1", "2.15.0"])
-def test_other_versions_of_keras_are_refused(version):
-    check_version("3.15.0")
-    with pytest.raises(ImportError, match=rf"tested with Keras 3.15. Received: Keras {version}"):
-        check_version(version)
+@pytest.mark.parametrize(
+    ("package", "version"),
+    [
+        *(("Keras", version) for version in ("3.14.9", "3.16.0", "4.0.0.dev1", "2.15.0")),
+        *(("TensorFlow", version) for version in ("2.20.0", "2.22.0-rc1", "3.0.0")),
+    ],
+)
+def test_other_versions_are_refused(package, version):
+    tested = TESTED[package]
+    check_version(package, f"{tested}.1")
+    words = (
+        f"tested with {package} {tested}. Received: {package} {version}. Run `pip install "
+        f'"{package.lower()}=={tested}.*"`'
+    )
+    with pytest.raises(ImportError, match=re.escape(words)):
+        check_version(package, version)
 
 
-def test_the_tested_version_is_the_one_that_is_installed():
+def test_another_version_stops_the_import():
+    """Of Keras on every backend, of TensorFlow where Keras runs on it."""
+    others = {"keras": "3.99.0"}
+    if keras.backend.backend() == "tensorflow":
+        others["tensorflow"] = "2.99.0"
+    for package, version in others.items():
+        code = f"import keras, {package}; {package}.__version__ = {version!r}; import keras_spd"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 1 and f"{version}. Run `pip install" in done.stderr
+
+
+def test_the_tested_versions_are_those_that_are_installed():
     requirements = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
-    major, minor = TESTED.split(".")
-    assert f"keras>={TESTED},<{major}.{int(minor) + 1}" in requirements["dependencies"]
+    for package, tested in TESTED.items():
+        major, minor = tested.split(".")
+        needed = f"{package.lower()}>={tested},<{major}.{int(minor) + 1}"
+        assert needed in requirements["dependencies"]

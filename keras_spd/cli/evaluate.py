@@ -73,6 +73,7 @@ def evaluate(
                 class_names=predictor.info.class_names,
                 on_problem=on_problem,
                 max_value=predictor.max_value,
+                resize=predictor.info.preprocessing.resize,
             )
         except NoClassFoldersError as error:
             raise ValueError(f"{weights} is a classifier. {error}") from None

@@ -107,8 +107,8 @@ def check_augmentation(augmentation: object, accepted: type) -> None:
         )
 
 
-def check_same_max_value(train: Any, test: Any) -> None:
-    """Raises a `ValueError` if training and test data scale images of more than 8 bits differently.
+def check_same_preprocessing(train: Any, test: Any) -> None:
+    """Raises a `ValueError` if training and test data scale or resize images differently.
 
     Args:
         train, test: `ClassificationData` or `DetectionData`.
@@ -118,4 +118,10 @@ def check_same_max_value(train: Any, test: Any) -> None:
             "Training and test data must have the same `max_value`, which is the model's then. "
             f"Received: {train.max_value} and {test.max_value}. Read the test data with "
             "`max_value=train.max_value`."
+        )
+    ways = [getattr(data, "resize", None) for data in (train, test)]
+    if None not in ways and ways[0] != ways[1]:
+        raise ValueError(
+            "Training and test data must be resized in the same way, which is the model's then. "
+            f"Received: resize={ways[0]!r} and {ways[1]!r}."
         )

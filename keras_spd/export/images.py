@@ -70,8 +70,8 @@ def read_classifier_images(
     Args:
         source: Folder of images, or with `name` a split of a data set.
         size, on_problem: As in `read_detector_images`.
-        preprocessing: The model's, whose `resize` and `max_value` are used for files.
-        name, data_dir: As in `keras_spd.data.load_classification`, which resizes a split.
+        preprocessing: The model's, whose `resize` and `max_value` are used.
+        name, data_dir: As in `keras_spd.data.load_classification`.
 
     Returns:
         Array `(images, height, width, 3)` of pixels from 0 to 255.
@@ -80,7 +80,9 @@ def read_classifier_images(
         ValueError: If there are no images, or one is broken and `on_problem` is `"error"`.
     """
     if name is not None:
-        data = load_classification(source, name=name, data_dir=data_dir, image_size=size)
+        data = load_classification(
+            source, name=name, data_dir=data_dir, image_size=size, resize=preprocessing.resize
+        )
         batch, _ = next(iter(data.batches(_MOST)))
         return np.asarray(batch)
     files = find_images(source) if pathlib.Path(source).is_dir() else []

@@ -9,7 +9,7 @@ import keras
 from keras_spd import applications, data
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import NoClassFoldersError
-from keras_spd.data.problems import check_same_max_value
+from keras_spd.data.problems import check_same_preprocessing
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.surgery.graph import check_graph
@@ -62,7 +62,7 @@ class ClassificationTask:
             )
         self.train_data = train_data or self._read(recipe.data.train)
         self.test_data = test_data or self._read(recipe.data.test, self.train_data)
-        check_same_max_value(self.train_data, self.test_data)
+        check_same_preprocessing(self.train_data, self.test_data)
         if recipe.model.weights is not None:
             shape, names = self.train_data.image_shape, self.train_data.class_names
             self._given = trained_classifier(recipe.model, shape, len(names))
@@ -99,7 +99,7 @@ class ClassificationTask:
         statistics = {"statistics": applications.get_statistics(self.recipe.data.statistics)}
         if self._given is None:
             return statistics
-        known = getattr(self._given, "info", ModelInfo()).preprocessing
+        known = self._known
         if known.is_known:
             return {"statistics": known.statistics, "input_range": known.input_range}
         _log.warning(
@@ -109,6 +109,11 @@ class ClassificationTask:
             self.recipe.data.statistics,
         )
         return statistics
+
+    @property
+    def _known(self) -> Preprocessing:
+        """What a given model says of its images."""
+        return getattr(self._given, "info", ModelInfo()).preprocessing
 
     def _read(self, split: Path, like: ClassificationData | None = None) -> ClassificationData:
         source = self.recipe.data
@@ -124,6 +129,7 @@ class ClassificationTask:
                 class_names=like.class_names if like else None,
                 on_problem=source.on_problem,
                 max_value=like.max_value if like else source.max_value or "auto",
+                resize=(like.resize if like else self._known.resize) or "stretch",
             )
         except NoClassFoldersError as error:
             raise ValueError(f"{self.recipe.model.name} is a classifier. {error}") from None
@@ -133,8 +139,7 @@ class ClassificationTask:
         if self._given is None:
             return None
         size = self._given.input_shape[1:3]
-        info = getattr(self._given, "info", ModelInfo())
-        return info.image_size if None in size else size
+        return self._known.size if None in size else size
 
     def _warn_of_few_steps(self) -> None:
         recipe, images = self.recipe, self.train_data.num_images
@@ -159,6 +164,7 @@ class ClassificationTask:
             self._check_image_size(self._given)
             model = with_classes(self._given, names, self.recipe.model.class_map)
         facts = {**self._normalization, "max_value": self.train_data.max_value}
+        facts["resize"] = self.train_data.resize or model.info.preprocessing.resize
         model.info = dataclasses.replace(model.info, class_names=names, **facts)
         return model
 

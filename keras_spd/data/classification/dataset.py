@@ -24,6 +24,8 @@ class ClassificationData:
         class_names: Tuple of strings, by label.
         make_batches: What `batches` calls.
         max_value: What became 255 in images of more than 8 bits, as in `from_folder`.
+        resize: How images of other sizes were resized, `"stretch"` or `"letterbox"`; `None` for
+            arrays, which are not resized.
     """
 
     num_images: int
@@ -31,6 +33,7 @@ class ClassificationData:
     class_names: tuple[str, ...]
     make_batches: Callable[..., Any]
     max_value: float | None = None
+    resize: str | None = None
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.image_shape))

@@ -1,5 +1,6 @@
 """Classification data from image files, a folder for each class."""
 
+import dataclasses
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.images import read as images
 from keras_spd.images.depth import check_data_max_value
-from keras_spd.images.geometry import stretch
+from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import ImageError, check_file, find_images, find_max_value, to_rgb
 from keras_spd.typing import Array, Path
 
@@ -33,6 +34,7 @@ def from_folder(
     class_names: Sequence[str] | None = None,
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
+    resize: str = "stretch",
 ) -> ClassificationData:
     """Reads images that lie in one folder for each class, `folder/CLASS/...`.
 
@@ -52,6 +54,7 @@ def from_folder(
             of the training data, `train.max_value`. `keras_spd.training.train` does both, and
             tells the model, which predicts the same way; with `fit`, tell it yourself:
             `model.info = dataclasses.replace(model.info, max_value=train.max_value)`.
+        resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:
         `ClassificationData`.
@@ -69,13 +72,15 @@ def from_folder(
     """
     if on_problem not in ("error", "skip"):
         raise ValueError(f'`on_problem` must be "error" or "skip". Received: {on_problem!r}.')
+    preprocessing = Preprocessing(resize)
     files, labels, class_names = _find(pathlib.Path(folder), class_names)
     size = image_size or _common_size(files)
     max_value = check_data_max_value(max_value)
     if max_value == "auto":
         regular = (file for file in files if file.is_file())
         max_value = find_max_value(regular, on_problem="skip")
-    pixels = _Images(files, size, max_value=max_value)
+    preprocessing = dataclasses.replace(preprocessing, max_value=max_value)
+    pixels = _Images(files, size, preprocessing)
     broken = pixels.read_all()
     for problem in broken.values():
         _log.warning("%s", problem)
@@ -96,7 +101,9 @@ def from_folder(
         del epochs  # a PyDataset counts its epochs itself
         return ArrayBatches(pixels, labels, batch_size, **options)
 
-    return ClassificationData(len(usable), pixels.shape[1:], class_names, make_batches, max_value)
+    return ClassificationData(
+        len(usable), pixels.shape[1:], class_names, make_batches, max_value, resize
+    )
 
 
 def _find(
@@ -160,11 +167,11 @@ class _Images:
         self,
         files: list[pathlib.Path],
         size: tuple[int, int],
+        preprocessing: Preprocessing,
         cache: Array | None = None,
-        max_value: float | None = None,
     ) -> None:
         self.files = files
-        self.max_value = max_value
+        self.preprocessing = preprocessing
         self.shape = (len(files), *size, 3)
         self.cache = cache
 
@@ -187,7 +194,7 @@ class _Images:
         """Returns some of the images."""
         cache = None if self.cache is None else self.cache[indices]
         files = [self.files[index] for index in indices]
-        return _Images(files, self.shape[1:3], cache, self.max_value)
+        return _Images(files, self.shape[1:3], self.preprocessing, cache)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -199,4 +206,5 @@ class _Images:
 
     def _read(self, file: pathlib.Path) -> Array:
         check_file(file)
-        return stretch(to_rgb(file, max_value=self.max_value), self.shape[1:3])
+        picture = to_rgb(file, max_value=self.preprocessing.max_value)
+        return self.preprocessing.resize_image(picture, self.shape[1:3])

@@ -19,6 +19,7 @@ def load_classification(
     class_names: Sequence[str] | None = None,
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
+    resize: str = "stretch",
 ) -> ClassificationData:
     """Reads a classification dataset from a folder, from the package or from TFDS.
 
@@ -36,6 +37,7 @@ def load_classification(
         class_names: The classes of a folder, in order. Defaults to the names of its folders.
         on_problem: `"error"`, or `"skip"` to leave out broken images of a folder.
         max_value: What becomes 255 in images of more than 8 bits of a folder, as in `from_folder`.
+        resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:
         `ClassificationData`.
@@ -56,8 +58,9 @@ def load_classification(
             class_names=class_names,
             on_problem=on_problem,
             max_value=max_value,
+            resize=resize,
         )
     if name == "blood_cells":
         return load_blood_cells(str(source))
     data_dir = None if data_dir is None else os.fspath(data_dir)
-    return from_tfds(name, str(source), data_dir=data_dir, image_size=image_size)
+    return from_tfds(name, str(source), data_dir=data_dir, image_size=image_size, resize=resize)

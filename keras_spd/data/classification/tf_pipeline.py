@@ -7,13 +7,13 @@ from typing import Any
 import tensorflow as tf
 
 from keras_spd.data.classification.augmentation import Augmentation
-from keras_spd.images.geometry import stretch_in_graph
+from keras_spd.images.preprocessing import Preprocessing
 
 _SHUFFLE_BUFFER = 50_000
 
 
 def standardize(
-    image_size: tuple[int, int] | None,
+    image_size: tuple[int, int] | None, preprocessing: Preprocessing
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Returns a function that makes an image RGB, uint8 and of `image_size`, if that is given."""
 
@@ -21,7 +21,7 @@ def standardize(
         if image.shape[-1] == 1:
             image = tf.image.grayscale_to_rgb(image)
         if image_size is not None:
-            image = tf.saturate_cast(stretch_in_graph(image, image_size), tf.uint8)
+            image = tf.saturate_cast(preprocessing.resize_in_graph(image, image_size), tf.uint8)
         return image, label
 
     return function

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.typing import Path
 
 _CACHE_BYTES = 2**30
@@ -18,6 +19,7 @@ def from_tfds(
     data_dir: Path | None = None,
     download: bool = True,
     image_size: tuple[int, int] | None = None,
+    resize: str = "stretch",
 ) -> ClassificationData:
     """Reads a classification data set of TensorFlow Datasets.
 
@@ -27,6 +29,7 @@ def from_tfds(
         data_dir: Folder with prepared data sets. Defaults to TFDS' own.
         download: Boolean, whether to fetch a data set that is not in `data_dir`.
         image_size: `(height, width)` to resize images to; needed where their sizes differ.
+        resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:
         `ClassificationData` of RGB images (grayscale ones become RGB). Its batches are a
@@ -42,6 +45,7 @@ def from_tfds(
     >>> train = keras_spd.data.from_tfds("cifar10", "train")
     >>> model.fit(train.batches(128, preprocess=preprocess_input, shuffle=True), epochs=10)
     """
+    preprocessing = Preprocessing(resize)
     builder, tfds = open_builder(name, data_dir, download)
     from keras_spd.data.classification import tf_pipeline as tf_batches
 
@@ -84,7 +88,7 @@ def from_tfds(
             "`image_size=(height, width)`, or set `data.image_size` in a recipe."
         )
     image_shape = (*(image_size or image_shape[:2]), 3)
-    dataset = dataset.map(tf_batches.standardize(image_size), num_parallel_calls=4)
+    dataset = dataset.map(tf_batches.standardize(image_size, preprocessing), num_parallel_calls=4)
     if num_images * math.prod(image_shape) < _CACHE_BYTES:
         dataset = dataset.cache()
 
@@ -92,7 +96,7 @@ def from_tfds(
         return tf_batches.batches(dataset, num_images, batch_size, **options)
 
     names = tuple(features[supervised[1]].names)
-    return ClassificationData(num_images, image_shape, names, make_batches)
+    return ClassificationData(num_images, image_shape, names, make_batches, resize=resize)
 
 
 def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any]:
