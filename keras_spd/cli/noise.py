@@ -12,7 +12,7 @@ _PLACE = rb"\d{4} \d\d:\d\d:[\d.]+ +(?:\d+ +)?[\w./+-]+:\d+\] "  # date, time, t
 _OLD_PLACE = rb"\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: "  # TensorFlow before 2.20
 _HARMLESS = (
     rb"(?:failed call to cuInit|Unable to register cu\w+ factory|NodeDef mentions attribute"
-    rb"|oneDNN supports DT_INT64)"
+    rb"|oneDNN supports DT_)"
 )
 _NOISE = re.compile(
     rb"(?:"

@@ -216,7 +216,8 @@ def train(
     if "test_accuracy" in results:
         score = f"Test accuracy {results['test_accuracy']:.4f}"
     else:
-        score = ", ".join(f"{name} {results[name]:.3f}" for name in ("AP", "AP50", "AP_small"))
+        names = [name for name in ("AP", "AP50", "AP_small") if results[name] >= 0]
+        score = ", ".join(f"{name} {results[name]:.3f}" for name in names)
     typer.echo(f"{score}. Everything is in {run}/")
 
 

@@ -52,14 +52,19 @@ class COCOScores:
         return dataclasses.asdict(self)
 
     def summary(self) -> str:
-        """Returns the scores as a table of several lines."""
-        lines = [f"{label:<58} {self.metrics[name]:6.3f}" for name, label in _METRICS]
+        """Returns the scores as a table of several lines, with `-` where there is no box."""
+        lines = [f"{label:<58} {_as_text(self.metrics[name]):>6}" for name, label in _METRICS]
         for title, rows in (("box side, px", self.by_side), ("class", self.per_class)):
             lines.append("")
             lines.append(f"{title:<24} {'boxes':>7} {'AP':>7} {'AP50':>7}")
             for name, row in rows.items():
-                lines.append(f"{name:<24} {row['boxes']:>7} {row['AP']:>7.3f} {row['AP50']:>7.3f}")
+                ap, ap50 = _as_text(row["AP"]), _as_text(row["AP50"])
+                lines.append(f"{name:<24} {row['boxes']:>7} {ap:>7} {ap50:>7}")
         return "\n".join(lines)
+
+
+def _as_text(score: float) -> str:
+    return "-" if score < 0 else f"{score:.3f}"
 
 
 def evaluate_coco(

@@ -230,7 +230,7 @@ class COCOScore(keras.callbacks.Callback):
     """Evaluates on test data every few epochs and adds AP and losses to the logs of `model.fit`.
 
     The logs get `val_AP`, `val_AP50`, `val_AP_small`, `val_loss` and the parts of the loss. Logs of
-    epochs without an evaluation lack them.
+    epochs without an evaluation lack them, and so do scores of sizes without a box (-1 in COCO's).
 
     Args:
         test_data: `DetectionData` to score.
@@ -271,13 +271,13 @@ class COCOScore(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self.every != 0 and epoch + 1 != self.params.get("epochs"):
             return
-        names = ("AP", "AP50", "AP_small", "loss", "box_loss", "objectness_loss", "class_loss")
         with on_one_device(self.model, self.twin) as model:
-            metrics = self._evaluate(model)
+            scores, losses = self._evaluate(model)
         if logs is not None:
-            logs |= {f"val_{name}": metrics[name] for name in names}
+            known = {name: scores[name] for name in ("AP", "AP50", "AP_small") if scores[name] >= 0}
+            logs |= {f"val_{name}": value for name, value in (known | losses).items()}
 
-    def _evaluate(self, model: Detector) -> dict[str, Any]:
+    def _evaluate(self, model: Detector) -> tuple[dict[str, float], dict[str, float]]:
         scores = evaluate(model, self.test_data, self.image_size, batch_size=self.batch_size)
         batches = self.test_data.batches(
             self.batch_size,
@@ -286,4 +286,4 @@ class COCOScore(keras.callbacks.Callback):
             preprocess=model.info.preprocessing.normalize,
         )
         losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
-        return scores.metrics | losses
+        return scores.metrics, losses

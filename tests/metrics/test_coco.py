@@ -1,6 +1,7 @@
 """COCO's scores against published ones, and against small cases with known answers."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -154,6 +155,7 @@ def test_summary_and_json(capsys):
     assert capsys.readouterr().out == ""
     text = scores.summary()
     assert "Average precision, IoU 0.50:0.95, small (area < 32x32)" in text and "cat" in text
+    assert re.search(r"^<8 +0 +- +-$", text, re.M) and "-1." not in text and "nan" not in text
     assert json.loads(json.dumps(scores.to_json()))["metrics"]["AP50"] == pytest.approx(1)
 
 
