@@ -1,4 +1,4 @@
-"""Files for devices, and the proof that they compute what the Keras model computes."""
+"""Exports models as TFLite, ONNX and SavedModel, and compares the files with the Keras model."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Typical images, from which the ranges of values in 8 bits are taken."""
+"""Calibration images, which set the value ranges of int8 quantization."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -13,10 +13,10 @@ def check_calibration(data: Iterable[Any] | None) -> list[Array]:
     """Returns calibration images as a list of float32 arrays `(height, width, channels)`.
 
     Args:
-        data: As `representative_data` of `export_tflite`.
+        data: As `representative_data` in `export_tflite`.
 
     Raises:
-        ValueError: If there are none, or they are not pixels from 0 to 255.
+        ValueError: If there are no images, or they are not pixels 0..255.
     """
     if data is None:
         raise ValueError(
@@ -36,9 +36,9 @@ def check_calibration(data: Iterable[Any] | None) -> list[Array]:
     if not 1 < highest <= 255 or min(float(image.min()) for image in images) < 0:
         raise ValueError(
             "`representative_data` must have pixels from 0 to 255. "
-            f"Received: values up to {highest:g}."
+            f"Received: values up to {highest:g}. Pass images before they are normalised."
         )
-    # With both ends among them, the input's scale is that of pixels.
+    # With 0 and 255 among the values, the input is quantised in steps of one.
     images[0] = images[0].copy()
     images[0][0, 0], images[0][-1, -1] = 0, 255
     return images
@@ -47,7 +47,7 @@ def check_calibration(data: Iterable[Any] | None) -> list[Array]:
 def resize_calibration(
     images: list[Array], image_size: tuple[int, int], preprocessing: Preprocessing
 ) -> list[Array]:
-    """Resizes RGB images of another size than `(height, width)`, as a model's `Preprocessing`."""
+    """Resizes RGB images to `(height, width)` as a model's `Preprocessing` does."""
     return [
         image
         if image.shape[:2] == image_size or image.shape[2] != 3
@@ -57,11 +57,14 @@ def resize_calibration(
 
 
 def calibration_batches(images: list[Array], shape: Shape) -> list[Array]:
-    """Returns batches of a file's input shape.
+    """Groups calibration images into batches of a file's input shape.
 
     Args:
-        images: What `check_calibration` returned.
+        images: List of arrays, as from `check_calibration`.
         shape: `(batch, height, width, channels)`.
+
+    Returns:
+        List of float32 arrays of that shape. The last image is repeated to fill the last batch.
 
     Raises:
         ValueError: If an image has another shape.

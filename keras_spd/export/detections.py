@@ -1,4 +1,4 @@
-"""Decoding and suppression as operators that TFLite has."""
+"""Decoding and NMS as builtin TFLite operators."""
 
 import dataclasses
 import itertools
@@ -19,18 +19,18 @@ _CANDIDATES = 1000
 
 
 class BuiltinDetections(keras.layers.Layer):
-    """Does what `Decoder` does, with TensorFlow's `NonMaxSuppressionV5`, a builtin of TFLite.
+    """`Decoder` with TensorFlow's `NonMaxSuppressionV5`, which is a TFLite builtin.
 
-    The 1,000 most confident candidates of an image go into suppression, where `Decoder` takes
-    30,000; with the thresholds of a prediction there are never as many.
+    NMS sees the 1,000 most confident candidates of an image, where `Decoder` uses up to 30,000. At
+    the thresholds used for prediction there are never that many.
 
     Args:
-        decoder: `Decoder`.
+        decoder: `Decoder`, the thresholds.
         anchors: As in `keras_spd.detection.decode`.
-        bounding_box_format: Format of the boxes.
+        bounding_box_format: Format of the returned boxes.
         single_class_logit: As in `Detector`.
 
-    Input: raw predictions, for a TFLite file of known shape. Output: the detection dictionary of
+    Input: raw predictions, of known shape for a TFLite file. Output: the detection dictionary of
     `Decoder`.
     """
 
@@ -80,11 +80,11 @@ class BuiltinDetections(keras.layers.Layer):
         return {key: tf.stack([image[key] for image in found]) for key in found[0]}
 
     def _suppress(self, predictions: list[Tensor], places: "_Places") -> dict[str, Tensor]:
-        """Detections of one image from raw predictions, `(predictions, 5 + classes)` a level."""
+        """Decodes one image from raw predictions, `(predictions, 5 + classes)` for each level."""
         import tensorflow as tf
 
         decoder = self.decoder
-        # The best predictions. Only they are decoded; looking for them is most of the work.
+        # Only the best predictions are decoded; finding them is most of the work.
         best = tf.concat([self._confidence(x) for x in predictions], axis=0)
         best = tf.reshape(best, (-1,))
         chosen = self._choose(best)
@@ -93,7 +93,7 @@ class BuiltinDetections(keras.layers.Layer):
         boxes = convert_boxes(boxes, "center_xywh", "xyxy", places.image_size)
         scores = x[:, 5:] * x[:, 4:5] if self._reads_classes(x) else x[:, 4:5]
         num_classes = scores.shape[1]
-        # Of these, the best pairs of prediction and class.
+        # Among these, the best pairs of prediction and class.
         if decoder.multi_label and num_classes > 1:
             pairs = tf.reshape(scores, (-1,))
             index = self._choose(pairs)
@@ -122,7 +122,7 @@ class BuiltinDetections(keras.layers.Layer):
         }
 
     def _confidence(self, x: Tensor) -> Tensor:
-        """Returns the confidence of each raw prediction in its best class, `(predictions, 1)`."""
+        """Returns the confidence of each prediction's best class, `(predictions, 1)`."""
         import tensorflow as tf
 
         objectness = tf.sigmoid(x[:, 4:5])
@@ -134,9 +134,9 @@ class BuiltinDetections(keras.layers.Layer):
         return x.shape[1] > 6 or self.single_class_logit
 
     def _choose(self, scores: Tensor) -> Tensor:
-        """Returns the numbers of the 1,000 best scores, or of fewer above the threshold first.
+        """Returns the indices of the 1,000 best scores, those above the threshold first.
 
-        Scores below it are all 0 here, which spares the runtime to sort them.
+        Scores below the threshold are set to 0, so the runtime need not sort them.
         """
         import tensorflow as tf
 
@@ -145,19 +145,19 @@ class BuiltinDetections(keras.layers.Layer):
 
 
 def move_apart(boxes: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """Moves boxes of different classes apart, so that NMS takes them for separate ones.
+    """Offsets boxes by class, so that class-agnostic NMS keeps classes apart.
 
-    Each class has a square of its own in a grid of squares around the origin. The squares are just
-    as large as the boxes need: 1,203 classes in a row would lie at millions of pixels, where
-    float32 counts in halves of a pixel.
+    Each class gets its own square in a grid of squares around the origin, just large enough for
+    the boxes. In a single row, 1,203 classes would extend to millions of pixels, where float32
+    resolves only half a pixel.
 
     Args:
-        boxes: Tensor of xyxy boxes in pixels, `(boxes, 4)`.
+        boxes: Tensor of shape `(boxes, 4)`, xyxy in pixels.
         classes: Integer tensor of shape `(boxes,)`.
         num_classes: Integer.
 
     Returns:
-        Tensor of shape `(boxes, 4)`; its errors are those of float32 at
+        Tensor of shape `(boxes, 4)`. Its rounding error is that of float32 at
         `sqrt(num_classes) / 2` times the extent of all boxes.
     """
     import tensorflow as tf
@@ -170,11 +170,11 @@ def move_apart(boxes: Tensor, classes: Tensor, num_classes: int) -> Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class _Places:
-    """Where predictions are that are numbered through all levels, the finest first.
+    """Cells and anchors of predictions that are numbered across all levels, finest first.
 
     Args:
-        sizes: Rows and columns of each level; integers, or tensors where they are not known.
-        strides: Integers.
+        sizes: Rows and columns of each level: integers, or tensors if unknown.
+        strides: Integers, one for each level, in pixels.
         anchors: Array of shape `(levels, anchors, 2)`, in pixels.
     """
 
@@ -189,7 +189,7 @@ class _Places:
 
     @property
     def starts(self) -> list[Any]:
-        """Number of each level's first prediction, and that of all predictions."""
+        """Index of each level's first prediction, followed by the total number of predictions."""
         num_anchors = self.anchors.shape[1]
         counts = [rows * columns * num_anchors for rows, columns in self.sizes]
         return [0, *itertools.accumulate(counts)]
@@ -211,7 +211,7 @@ class _Places:
         return tf.cast(grid, "float32"), tf.expand_dims(stride, 1), anchors
 
     def gather(self, predictions: list[Tensor], chosen: Tensor) -> Tensor:
-        """Returns the rows of several levels' predictions."""
+        """Gathers rows from the predictions of all levels."""
         import tensorflow as tf
 
         rows = None
@@ -223,7 +223,7 @@ class _Places:
 
 
 def _at_most(count: int, x: Tensor) -> Any:
-    """Returns `count`, or the length of `x` if that is less; an integer where it is known."""
+    """Returns the smaller of `count` and the length of `x`, an integer if it is known."""
     length = ops.shape(x)[0]
     return min(count, length) if isinstance(length, int) else ops.minimum(count, length)
 
@@ -234,14 +234,16 @@ LAYER = "detections"
 def with_detections(
     model: Detector, image_size: tuple[int, int], batch_size: int | None
 ) -> keras.Model:
-    """Returns a functional model from images to the detections of a `Detector`.
+    """Builds a functional model from pixels to the detections of a `Detector`.
 
     Args:
         model: `Detector`.
-        image_size: `(height, width)`.
-        batch_size: Integer.
+        image_size: `(height, width)` in pixels.
+        batch_size: Integer, or `None` for any.
 
-    The layer that decodes and suppresses is called `LAYER`.
+    Returns:
+        Functional model from pixels 0..255, `(batch, height, width, 3)`, to the detection
+        dictionary. Its layer for decoding and NMS is named `LAYER`.
     """
     inputs = keras.Input(batch_shape=(batch_size, *image_size, 3), name="images")
     batch = model.info.preprocessing.normalize_in_graph(inputs)

@@ -1,4 +1,4 @@
-"""Folding a network before it is exported."""
+"""Folds networks before export."""
 
 from typing import Literal
 
@@ -8,21 +8,24 @@ from keras_spd.detection.detector import Detector
 from keras_spd.surgery import fold as fold_model
 from keras_spd.surgery.graph import is_graph
 
-# Where folding makes a file faster: "Formats" in benchmarks/README.md.
+# Formats that folding makes faster: "Formats" in benchmarks/README.md.
 _PAYS = {"SavedModel": True, "ONNX": True, "TFLite": False}
 
 
 def folded(model: keras.Model, fold: bool | Literal["auto"], file_format: str) -> keras.Model:
-    """Returns the model, folded if that is asked for or makes the file faster.
+    """Folds a model if requested, or if it makes the file faster.
 
     Args:
         model: Keras model.
-        fold: `True`, `False`, or `"auto"`: fold if the format was measured to gain from it and the
-            model can be folded.
+        fold: `True`, `False`, or `"auto"` to fold where it was measured to help and the model can
+            be folded.
         file_format: `"SavedModel"`, `"ONNX"` or `"TFLite"`.
 
+    Returns:
+        The folded model, or `model`.
+
     Raises:
-        ValueError: If `fold` is something else, or is `True` and the model cannot be folded.
+        ValueError: If `fold` is another value, or it is `True` and the model cannot be folded.
     """
     if fold not in (True, False, "auto"):
         raise ValueError(f'`fold` must be True, False or "auto". Received: fold={fold!r}.')

@@ -1,4 +1,4 @@
-"""The images that an exported file is calibrated with and compared on, from files."""
+"""Reads the images that calibrate an exported file and verify it."""
 
 import logging
 import os
@@ -27,18 +27,18 @@ def read_detector_images(
     max_value: float | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """Reads at most 200 images, evenly spaced in a data set, as a detector gets them.
+    """Reads at most 200 images, evenly spaced in a data set, for a detector.
 
     Args:
         source: Path as in `keras_spd.data.load_detection`, or a folder of images without labels.
-        size: `(height, width)` of the network's input.
-        images: Folder of the images, where it does not follow from `source`.
-        on_problem: `"error"` or `"skip"`.
-        max_value: The model's, as in `ModelInfo`.
+        size: `(height, width)` of the network's input, in pixels.
+        images: Folder of the images, if it does not follow from `source`.
+        on_problem: `"error"` to raise on a broken image, or `"skip"` to skip it.
+        max_value: The model's `max_value`, as in `ModelInfo`.
         **options: `name` and `data_dir`, as in `load_detection`.
 
     Returns:
-        uint8 array `(images, height, width, 3)`, letterboxed.
+        uint8 array of shape `(images, height, width, 3)`, letterboxed.
 
     Raises:
         ValueError: If there are no images, or one is broken and `on_problem` is `"error"`.
@@ -65,16 +65,16 @@ def read_classifier_images(
     data_dir: str | os.PathLike | None = None,
     on_problem: str = "error",
 ) -> np.ndarray:
-    """Reads at most 200 images as a classifier gets them, before they are normalised.
+    """Reads at most 200 images for a classifier, without normalising them.
 
     Args:
-        source: Folder of images, or with `name` a split of a data set.
+        source: Folder of images, or, with `name`, a split of a data set.
         size, on_problem: As in `read_detector_images`.
-        preprocessing: The model's, whose `resize` and `max_value` are used.
+        preprocessing: The model's `Preprocessing`; its `resize` and `max_value` are used.
         name, data_dir: As in `keras_spd.data.load_classification`.
 
     Returns:
-        Array `(images, height, width, 3)` of pixels from 0 to 255.
+        Array of shape `(images, height, width, 3)`, pixels 0..255.
 
     Raises:
         ValueError: If there are no images, or one is broken and `on_problem` is `"error"`.
@@ -88,7 +88,7 @@ def read_classifier_images(
     files = find_images(source) if pathlib.Path(source).is_dir() else []
     if not files:
         raise ValueError(
-            "`--data` must be a folder of images, or with `--dataset NAME` a split of it. "
+            "`--data` must be a folder of images, or, with `--dataset NAME`, one of its splits. "
             f"Received: {source}."
         )
     pictures = _read(files, on_problem, preprocessing.max_value)
@@ -105,5 +105,5 @@ def _read(files: Sequence[Any], on_problem: str, max_value: float | None) -> Ite
             yield to_rgb(file, max_value=max_value)
         except ImageError as error:
             if on_problem == "error":
-                raise ValueError(f"{error} Leave it out with `--on-problem skip`.") from error
+                raise ValueError(f"{error} Skip such images with `--on-problem skip`.") from error
             _log.warning("%s", error)

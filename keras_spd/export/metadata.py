@@ -1,4 +1,4 @@
-"""What is in a TFLite file: its operators, its tensors, and what we note about the model."""
+"""Reads and writes TFLite files: operators, tensors and metadata about the model."""
 
 import io
 import json
@@ -10,7 +10,7 @@ _KEY = b"keras_spd"
 
 
 def schema() -> ModuleType:
-    """Returns the module that reads and writes TFLite's format."""
+    """Returns the module that parses and serialises the TFLite format."""
     try:
         from ai_edge_litert import schema_py_generated
     except ImportError as error:
@@ -19,13 +19,13 @@ def schema() -> ModuleType:
 
 
 def read_flatbuffer(content: bytes) -> Any:
-    """Parses the bytes of a file into a `ModelT` of TFLite's schema."""
+    """Parses the bytes of a TFLite file into a `ModelT` of its schema."""
     module = schema()
     return module.ModelT.InitFromObj(module.Model.GetRootAs(content, 0))
 
 
 def write_flatbuffer(model: Any) -> bytes:
-    """Serialises a `ModelT` into the bytes of a file."""
+    """Serialises a `ModelT` into the bytes of a TFLite file."""
     import flatbuffers
 
     builder = flatbuffers.Builder(4096)
@@ -34,7 +34,7 @@ def write_flatbuffer(model: Any) -> bytes:
 
 
 def foreign_operators(content: bytes) -> list[str]:
-    """Returns the names of custom operators, which the stock runtime does not have."""
+    """Returns the names of custom operators, which the stock runtime lacks."""
     custom = schema().BuiltinOperator.CUSTOM
     return [
         (code.customCode or b"?").decode()
@@ -50,17 +50,18 @@ def tensor_names(content: bytes) -> list[str]:
 
 
 def add_metadata(content: bytes, record: dict[str, Any]) -> bytes:
-    """Stores a record in a file, where `read_metadata` finds it.
+    """Adds a record to a TFLite file; `read_metadata` reads it back.
 
-    The result is also a ZIP archive, as with TFLite's associated files: a device without this
-    library can unzip `labels.txt` (one class name per line) and `keras_spd.json` (the record).
+    The result is also a ZIP archive, like TFLite files with associated files. A device without
+    this library can unzip `labels.txt` (one class name per line) and `keras_spd.json` (the
+    record).
 
     Args:
         content: Bytes of a TFLite file.
         record: Dictionary that JSON can hold.
 
     Returns:
-        Bytes of a TFLite file.
+        Bytes of the new TFLite file.
     """
     model = read_flatbuffer(content)
     buffer = schema().BufferT()
@@ -78,7 +79,7 @@ def add_metadata(content: bytes, record: dict[str, Any]) -> bytes:
 
 
 def read_metadata(content: bytes) -> dict[str, Any] | None:
-    """Returns the record that `export_tflite` wrote into a file, or `None`."""
+    """Returns the record that `export_tflite` wrote into a file, or `None` if there is none."""
     model = read_flatbuffer(content)
     for entry in model.metadata or []:
         if entry.name == _KEY:

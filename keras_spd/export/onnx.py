@@ -1,4 +1,4 @@
-"""Keras models as ONNX files."""
+"""Exports Keras models as ONNX files."""
 
 import os
 import pathlib
@@ -25,23 +25,23 @@ def export_onnx(
     batch_size: int = 1,
     fold: bool | Literal["auto"] = "auto",
 ) -> pathlib.Path:
-    """Writes an ONNX file that takes and returns what `export_tflite`'s does.
+    """Writes an ONNX file with the inputs and outputs of a float32 `export_tflite` file.
 
     Args:
         model: As in `export_tflite`.
-        path: Path of the file. It appears when it is complete.
-        image_size: `(height, width)` of the images; as in `export_tflite`.
+        path: Path of the `.onnx` file, which appears once it is complete.
+        image_size: `(height, width)` of the images in pixels; defaults as in `export_tflite`.
         batch_size: Integer.
-        fold: Whether the network is folded first (`keras_spd.fold`), which leaves what it computes
-            as it is; `"auto"` for where it makes the file faster, which it does.
+        fold: Whether to fold the network first (`keras_spd.fold`), which does not change its
+            outputs. `"auto"` folds only where it was measured to help; ONNX files are folded.
 
     Returns:
         The path.
 
     Raises:
         ImportError: If TensorFlow or `tf2onnx` is not installed.
-        ValueError: If an argument is not as described, the model does not say how its images are
-            normalised, or Keras does not run on TensorFlow.
+        ValueError: If an argument is not as described, `model.info` does not define how images
+            are normalised, or Keras does not run on TensorFlow.
 
     Example:
 
@@ -75,7 +75,24 @@ def verify_onnx(
     tolerance: float | None = None,
     agreement: float | None = None,
 ) -> Comparison:
-    """Runs an ONNX file and its Keras model on the same images; as `verify_tflite`."""
+    """Runs an ONNX file and its Keras model on the same images, and compares the outputs.
+
+    Args:
+        path: Path of the ONNX file.
+        model: The Keras model it was exported from.
+        images, tolerance, agreement: As in `verify_tflite`.
+
+    Returns:
+        `Comparison`.
+
+    Raises:
+        ImportError: If ONNX Runtime is not installed.
+        ValueError: If the outputs differ by more than accepted.
+
+    Example:
+
+    >>> keras_spd.export.verify_onnx("model.onnx", model, images).max_difference
+    """
     try:
         import onnxruntime
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Changes to 8-bit TFLite files that the converter cannot make itself."""
+"""Optimises int8 TFLite files in ways that the converter cannot."""
 
 import copy
 from typing import Any
@@ -11,9 +11,9 @@ from keras_spd.export.metadata import read_flatbuffer, schema, write_flatbuffer
 def shorten_float_kernels(content: bytes) -> bytes:
     """Quantises the kernels of convolutions that stayed in float32.
 
-    Each output channel gets its own scale, as in dynamic-range quantisation. Inputs in an 8-bit
-    network already have 8 bits, which the runtime's kernels take as they are; outputs stay
-    float32. Accuracy hardly changes, and the convolution takes a fraction of the time.
+    Each output channel gets its own scale, as in dynamic-range quantization. Inputs in an int8
+    network are already int8, which the runtime's kernels accept; outputs stay float32. Accuracy
+    hardly changes, and the convolution takes a fraction of the time.
 
     Args:
         content: Bytes of a TFLite file.
@@ -31,7 +31,7 @@ def shorten_float_kernels(content: bytes) -> bytes:
             kernel = graph.tensors[operator.inputs[1]]
             if kernel.type != types.FLOAT32:
                 continue
-            if kernel.buffer not in scales:  # equal kernels may share one
+            if kernel.buffer not in scales:  # identical kernels may share a buffer
                 buffer = model.buffers[kernel.buffer]
                 values = buffer.data.view("float32").reshape(kernel.shape)
                 scale = np.maximum(np.abs(values).max(axis=(1, 2, 3)), 1e-12) / 127
@@ -46,7 +46,7 @@ def shorten_float_kernels(content: bytes) -> bytes:
 def take_pixels(content: bytes) -> bytes:
     """Changes the input of a file from float32 images to uint8 pixels.
 
-    Pixels are dequantised, then quantised for the network. The runtime is fast at both, and slow
+    Pixels are dequantised, then quantised for the network. The runtime is fast at both, but slow
     at the single uint8-to-int8 operator that the converter would write.
 
     Args:

@@ -1,4 +1,4 @@
-"""Keras models as TensorFlow SavedModels that take pixels, or JPEG and PNG files."""
+"""Exports Keras models as TensorFlow SavedModels that take pixels, or JPEG and PNG files."""
 
 import os
 import pathlib
@@ -30,34 +30,34 @@ def export_saved_model(
     image_size: int | tuple[int, int] | None = None,
     fold: bool | Literal["auto"] = "auto",
 ) -> pathlib.Path:
-    """Writes a SavedModel with two signatures, preprocessing and decoding inside.
+    """Writes a SavedModel with two signatures, including preprocessing, decoding and NMS.
 
-    - `serving_default` takes float32 `images` of shape `(batch, height, width, 3)`, pixels from 0
-      to 255.
-    - `encoded` takes `contents`, strings that hold JPEG or PNG
-      files of any size, reads and resizes each as prediction does (`Preprocessing`): turned as EXIF
-      data say, 16 bits scaled by the model's `max_value`, letterboxed for a detector. Boxes are
-      in pixels of the images as they are shown.
+    - `serving_default` takes float32 `images` of shape `(batch, height, width, 3)`, pixels 0..255.
+    - `encoded` takes `contents`, a string tensor of JPEG or PNG files of any size. Each is read
+      and resized as in prediction (`Preprocessing`): the EXIF orientation is applied, 16-bit
+      images are scaled by the model's `max_value`, and images are letterboxed for a detector.
+      Boxes are in pixels of the original, upright images.
 
     A detector returns `boxes`, `confidence`, `classes` and `num_detections`, with the model's
-    thresholds; a classifier `predictions`.
+    thresholds; a classifier returns `predictions`.
 
     Args:
-        model: `Detector`, `ImageModel` or another model that says how its images are normalised
-            (`model.info`).
-        path: Folder to write. It appears when it is complete; a SavedModel there is replaced.
-        image_size: `(height, width)` that files are resized to; defaults to the size the model
-            was built for or trained at.
-        fold: Whether the network is folded first (`keras_spd.fold`), which leaves what it computes
-            as it is; `"auto"` for where it makes the file faster, which it does.
+        model: `Detector`, `ImageModel` or another model whose `info` defines how images are
+            normalised.
+        path: Folder to write, which appears once it is complete. An existing SavedModel is
+            replaced.
+        image_size: `(height, width)` in pixels that files are resized to; defaults to the size
+            the model was built for or trained at.
+        fold: Whether to fold the network first (`keras_spd.fold`), which does not change its
+            outputs. `"auto"` folds only where it was measured to help; SavedModels are folded.
 
     Returns:
         The path.
 
     Raises:
         ImportError: If TensorFlow is not installed.
-        ValueError: If an argument is not as described, the model does not say how its images are
-            normalised, or Keras does not run on TensorFlow.
+        ValueError: If an argument is not as described, `model.info` does not define how images
+            are normalised, or Keras does not run on TensorFlow.
 
     Example:
 
@@ -70,7 +70,7 @@ def export_saved_model(
     tf = tensorflow("SavedModels")
     path = pathlib.Path(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
-        raise ValueError(f"{path} exists and is no SavedModel. Choose another folder.")
+        raise ValueError(f"{path} exists and is not a SavedModel. Choose another folder.")
     known_preprocessing(model)  # or an error
     model = folded(model, fold, "SavedModel")
     size, channels, network = _serving(model, image_size)
@@ -96,7 +96,23 @@ def verify_saved_model(
     tolerance: float | None = None,
     agreement: float | None = None,
 ) -> Comparison:
-    """Runs a SavedModel and its Keras model on the same images; as `verify_tflite`."""
+    """Runs a SavedModel and its Keras model on the same images, and compares the outputs.
+
+    Args:
+        path: Folder of the SavedModel.
+        model: The Keras model it was exported from.
+        images, tolerance, agreement: As in `verify_tflite`.
+
+    Returns:
+        `Comparison`.
+
+    Raises:
+        ValueError: If the outputs differ by more than accepted.
+
+    Example:
+
+    >>> keras_spd.export.verify_saved_model("served", model, images).max_difference
+    """
     import tensorflow as tf
 
     serve = tf.saved_model.load(str(path)).signatures["serving_default"]
@@ -115,14 +131,14 @@ def verify_saved_model(
 
 
 def _sides(model: keras.Model) -> tuple[int | None, int | None]:
-    """Sides that `serving_default` takes: any, where the model takes any."""
+    """Returns the height and width that `serving_default` takes; `None` for any."""
     if isinstance(model, Detector):
         return model.image_sizes[0] if model.image_sizes else (None, None)
     return model.input_shape[1:3]
 
 
 def _serving(model: keras.Model, image_size: int | tuple[int, int] | None) -> Any:
-    """Returns the size for files, the channels, and a function from images to outputs."""
+    """Returns the size that files are resized to, the channels, and the serving function."""
     if not isinstance(model, Detector):
         return (
             serving.image_sides(model, image_size),
@@ -144,7 +160,7 @@ def _serving(model: keras.Model, image_size: int | tuple[int, int] | None) -> An
 
 
 def _from_files(tf: Any, model: keras.Model, network: Any, size: tuple[int, int]) -> Any:
-    """Returns a function from encoded images to what `network` gives for them."""
+    """Returns a function from encoded images to the outputs of `network`."""
     preprocessing = model.info.preprocessing
 
     def read(content: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a device runs: from pixels to detections or class probabilities, as one model."""
+"""Builds one model from pixels to detections or class probabilities, for export."""
 
 from typing import Any
 
@@ -13,16 +13,19 @@ from keras_spd.surgery.outputs import to_probabilities
 def serving_model(
     model: keras.Model, image_size: int | tuple[int, int] | None, batch_size: int
 ) -> keras.Model:
-    """Returns a functional model of known input shape that takes pixels.
+    """Builds a functional model with a fixed input shape that takes pixels.
 
     Args:
         model: `Detector`, `ImageModel` or another Keras model with one image input.
-        image_size: `(height, width)`, or `None` for the model's own.
+        image_size: `(height, width)` in pixels, or `None` for the model's own size.
         batch_size: Integer.
 
+    Returns:
+        Functional model from pixels 0..255 to detections or probabilities.
+
     Raises:
-        ValueError: If the size is not known, the model takes no images, or it does not say how
-            they are normalised.
+        ValueError: If the size is unknown, the model does not take images, or `model.info` does
+            not define how they are normalised.
     """
     if isinstance(model, Detector):
         return with_detections(model, standardize_image_size(image_size, model), batch_size)
@@ -33,7 +36,7 @@ def serving_model(
 
 
 def image_sides(model: keras.Model, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Returns the `(height, width)` a classifier's file is made for."""
+    """Returns the `(height, width)` in pixels that a classifier is exported for."""
     shape = tuple(model.input_shape)
     if len(shape) != 4:
         raise ValueError(f"The model must take images. Received: a model of input shape {shape}.")
@@ -44,37 +47,37 @@ def image_sides(model: keras.Model, image_size: int | tuple[int, int] | None) ->
     sides = image_size or (shape[1:3] if None not in shape[1:3] else trained)
     if sides is None:
         raise ValueError(
-            "An exported file is made for images of one size: pass `image_size=(height, width)`, "
-            f"or build the model with an `input_shape` without `None`. Received: {shape}."
+            "An exported file takes images of one size. Pass `image_size=(height, width)`, or "
+            f"build the model with an `input_shape` without `None`. Received: {shape}."
         )
     return tuple(sides)
 
 
 def classify(model: keras.Model, pixels: Any) -> Any:
-    """Calls a classifier in a graph: from pixels to probabilities."""
+    """Calls a classifier in a graph, from pixels to probabilities."""
     batch = known_preprocessing(model).normalize_in_graph(pixels)
     return from_network(model, model(batch, training=False))
 
 
 def to_network(model: keras.Model, pixels: Any) -> Any:
-    """Returns what the Keras model itself takes, of an exported file's input."""
+    """Converts the input of an exported file to the input of the Keras model."""
     return known_preprocessing(model).normalize(pixels)
 
 
 def from_network(model: keras.Model, outputs: Any) -> Any:
-    """Returns what an exported file of a classifier gives, of the Keras model's own outputs."""
+    """Converts the outputs of a Keras classifier to those of its exported file."""
     return to_probabilities(model, outputs) if len(outputs.shape) == 2 else outputs
 
 
 def describe(
     model: keras.Model, image_size: tuple[int, int], quantization: str | None = None
 ) -> dict[str, Any]:
-    """Returns what a program that runs an exported file must know, for its metadata."""
+    """Returns the metadata of an exported file: all that a program needs to run it."""
     record = {
         "name": model.name,
         "quantization": quantization,
         "image_size": list(image_size),
-        "takes_pixels": True,  # not in files of earlier versions that took what the model takes
+        "takes_pixels": True,  # absent in files of earlier versions, which took network inputs
         "class_names": model.info.class_names,
         "resize": model.info.preprocessing.resize,
         "max_value": model.info.max_value,

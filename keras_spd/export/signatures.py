@@ -1,4 +1,4 @@
-"""Several TFLite models as signatures of one file."""
+"""Merges several TFLite models into one file with several signatures."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -7,16 +7,16 @@ from keras_spd.export.metadata import read_flatbuffer, write_flatbuffer
 
 
 def merge_signatures(contents: dict[str, bytes]) -> bytes:
-    """Merges several TFLite files into one that stores their weights once.
+    """Merges several TFLite files into one that stores their shared weights once.
 
-    TensorFlow's converter can also write several signatures of one SavedModel, but stores the
+    TensorFlow's converter can also write several signatures of one SavedModel, but it stores the
     weights again for each.
 
     Args:
-        contents: Dictionary from the name of a signature to the bytes of a file with one.
+        contents: Dictionary from signature names to the bytes of files with one signature each.
 
     Returns:
-        Bytes of a file with all the signatures.
+        Bytes of a TFLite file with all signatures.
     """
     models = {name: read_flatbuffer(content) for name, content in contents.items()}
     merged = next(iter(models.values()))
@@ -42,7 +42,7 @@ def merge_signatures(contents: dict[str, bytes]) -> bytes:
         signatures.append(signature)
     merged.operatorCodes, merged.buffers = codes.values, buffers.values
     merged.subgraphs, merged.signatureDefs = subgraphs, signatures
-    merged.metadata = merged.metadataBuffer = None  # the converter's notes on one of them
+    merged.metadata = merged.metadataBuffer = None  # the converter's, about one file only
     return write_flatbuffer(merged)
 
 
@@ -54,7 +54,7 @@ class _Unique:
         self.positions: dict[Hashable, int] = {}
 
     def add(self, key: Hashable, value: Any) -> int:
-        """Returns the position of the value with this key, which is appended if it is new."""
+        """Appends the value if its key is new, and returns its position."""
         if key not in self.positions:
             self.positions[key] = len(self.values)
             self.values.append(value)
@@ -62,7 +62,7 @@ class _Unique:
 
 
 def _move_calls(options: Any, first: int) -> None:
-    """Shifts the subgraph numbers that `WHILE`, `IF` and the like refer to."""
+    """Shifts the subgraph indices that control-flow operators such as `WHILE` refer to."""
     for name, value in list(vars(options).items()) if options else ():
         if name == "subgraph" or name.endswith("SubgraphIndex"):
             setattr(options, name, value + first)

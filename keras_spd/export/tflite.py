@@ -1,4 +1,4 @@
-"""Keras models as TFLite files of TFLite's builtin operators alone."""
+"""Exports Keras models as TFLite files that only use builtin operators."""
 
 import pathlib
 import re
@@ -26,8 +26,8 @@ from keras_spd.image_model import known_preprocessing
 from keras_spd.typing import Array, Path
 
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
-# Layers of a detector that stay in float: coordinates and scores that share a tensor, and with it
-# the step of 8 bits, are too coarse for small boxes.
+# Layers of a detector that stay in float32: coordinates and scores share a tensor and therefore
+# an 8-bit step size, which is too coarse for small boxes.
 _IN_FLOAT = (f"/{LAYER}", "/head_p", "StatefulPartitionedCall")
 
 
@@ -43,26 +43,26 @@ def export_tflite(
 ) -> pathlib.Path:
     """Writes a TFLite file that the stock LiteRT runtime runs.
 
-    A `Detector`'s file takes pixels from 0 to 255 and returns its detection dictionary: decoding
-    and suppression are inside, with the model's thresholds. The file of a classifier takes pixels
-    too, normalises them as `model.info` says, and returns probabilities.
+    The file takes pixels 0..255, float32 or uint8, and normalises them as `model.info` describes.
+    A detector's file includes decoding and NMS with the model's thresholds, and returns its
+    detection dictionary. A classifier's file returns probabilities.
 
     Args:
-        model: `Detector`, `ImageModel` or another model that says how its images are normalised
-            (`model.info`).
-        path: Path of the file. It appears when it is complete.
-        quantization: `None` for float32; `"float16"` or `"dynamic"` (8-bit kernels), which make
-            the file smaller; `"int8"`, which makes it fast too. With `"int8"`, pixels are uint8
-            and outputs float32. A detector's decoding and suppression stay in float32: 8 bits
-            for coordinates and scores would lose small boxes.
-        representative_data: For `"int8"`: iterable of 100 to 300 typical images, arrays of shape
-            `(height, width, 3)` with pixels from 0 to 255, or batches of them, which the ranges of
-            values are taken from.
-        image_size: `(height, width)` of the images; defaults to the size the model was built for,
-            or a detector was trained at. A TFLite file is made for fixed sizes: a list of pairs
-            makes as many signatures, which share the weights.
-        batch_size: Integer, or a list of several, for as many signatures.
-        fold: Whether the network is folded first (`keras_spd.fold`), which does not change its
+        model: `Detector`, `ImageModel` or another model whose `info` defines how images are
+            normalised.
+        path: Path of the `.tflite` file, which appears once it is complete.
+        quantization: `None` for float32; `"float16"` or `"dynamic"` (8-bit kernels) for a smaller
+            file; `"int8"` for a smaller and faster one. With `"int8"`, pixels are uint8 and
+            outputs float32. A detector's decoding and NMS stay in float32, because 8-bit
+            coordinates and scores would lose small boxes.
+        representative_data: Required for `"int8"`: iterable of 100 to 300 typical images that set
+            the value ranges, arrays of shape `(height, width, 3)` with pixels 0..255, or batches
+            of them.
+        image_size: `(height, width)` of the images in pixels; defaults to the size the model was
+            built for or trained at. A list of pairs writes one signature for each size; they
+            share the weights.
+        batch_size: Integer, or a list of integers to write one signature for each.
+        fold: Whether to fold the network first (`keras_spd.fold`), which does not change its
             outputs. `"auto"` folds only where it was measured to help; TFLite files are not
             folded.
 
@@ -71,8 +71,8 @@ def export_tflite(
 
     Raises:
         ImportError: If TensorFlow is not installed.
-        ValueError: If an argument is not as described, the model does not say how its images are
-            normalised, Keras does not run on TensorFlow, or TFLite lacks one of the model's
+        ValueError: If an argument is not as described, `model.info` does not define how images
+            are normalised, Keras does not run on TensorFlow, or TFLite lacks one of the model's
             operators.
 
     Example:
@@ -116,12 +116,12 @@ def export_tflite(
 
 
 def tensorflow(what: str) -> Any:
-    """Returns the module, or raises an error that says what needs it."""
+    """Imports TensorFlow, or raises an error that names `what` needs it, e.g. "TFLite files"."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"{what} are written with TensorFlow, but Keras runs on "
-            f'"{keras.backend.backend()}". Save the model, and export it in a process started '
-            "with KERAS_BACKEND=tensorflow."
+            f'"{keras.backend.backend()}". Save the model and export it in a process started with '
+            "KERAS_BACKEND=tensorflow."
         )
     try:
         import tensorflow as tf
@@ -167,14 +167,15 @@ def _convert(
         foreign = re.findall(r"(?:Select|Custom) ops: (.+)", str(error)) or [str(error)[-500:]]
     if foreign:
         raise ValueError(
-            f"`{model.name}` cannot be a TFLite file: the stock runtime has no operator "
+            f"`{model.name}` cannot be exported to TFLite: the stock runtime has no operator "
             f"{', '.join(foreign)}."
         )
     return content
 
 
 def _convert_detector_to_int8(tf: Any, folder: str, samples: list[Array] | None) -> bytes:
-    # The operators behind the network's outputs are named in a float32 file, and left as they are.
+    # A float32 file gives the names of the operators after the network's outputs, which stay
+    # float32.
     from keras_spd.export.metadata import tensor_names
 
     names = tensor_names(_converter(tf, folder, None, None).convert())
@@ -191,15 +192,15 @@ def _debugger(tf: Any, converter: Any, names: Iterable[str]) -> Any:
         debug_dataset=converter.representative_dataset,
         debug_options=tf.lite.experimental.QuantizationDebugOptions(
             denylisted_nodes=_left_in_float(names),
-            denylisted_ops=["SPLIT", "TOPK_V2"],  # several outputs, and names of their own making
+            denylisted_ops=["SPLIT", "TOPK_V2"],  # their outputs have generated names
         ),
     )
 
 
 def _left_in_float(names: Iterable[str]) -> list[str]:
-    """Names of the operators that are not quantised, from those of tensors.
+    """Returns the names of the operators that are not quantised, given the names of tensors.
 
-    A tensor is called as its operator, but for a number behind the name where it is taken.
+    A tensor has the name of its operator, with a digit or two appended if the name is taken.
     """
     chosen = [name for name in names if any(part in name for part in _IN_FLOAT)]
     return sorted({name[: len(name) - end] for name in chosen for end in range(3)})

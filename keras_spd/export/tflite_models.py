@@ -1,4 +1,4 @@
-"""TFLite files of `keras-spd export`, with the interface of models that prediction needs."""
+"""Wraps TFLite files from `keras-spd export` so that prediction can use them like models."""
 
 import logging
 import os
@@ -16,14 +16,18 @@ _log = logging.getLogger(__name__)
 
 
 class TFLiteDetector:
-    """A detector's file of `keras_spd.export.export_tflite`.
+    """A detector exported with `keras_spd.export.export_tflite`.
 
     Args:
         file: `TFLiteFile`, or its path.
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If the file is not a TFLite file of a detector of this library.
+        ValueError: If the file is not a detector exported by this library.
+
+    Example:
+
+    >>> found = keras_spd.Predictor(TFLiteDetector("detector.tflite"))("street.jpg")
     """
 
     def __init__(self, file: TFLiteFile | str | os.PathLike) -> None:
@@ -47,7 +51,7 @@ class TFLiteDetector:
 
     @property
     def decoder(self) -> Decoder:
-        """The thresholds. Those in the file are fixed: one can only ask for fewer detections."""
+        """The NMS thresholds. Those in the file are fixed and can only be made stricter."""
         return self._decoder
 
     @decoder.setter
@@ -58,8 +62,8 @@ class TFLiteDetector:
             or decoder.confidence_threshold < inside.confidence_threshold
         ):
             _log.warning(
-                "The TFLite file finds boxes with the thresholds it was exported with, confidence "
-                "%g and IoU %g, and not with %g and %g, which change its scores (AP). For these, "
+                "The TFLite file uses the thresholds it was exported with, confidence %g and IoU "
+                "%g, not %g and %g. This changes its scores (AP). To use the new thresholds, "
                 "export it with `--confidence %g --iou %g`.",
                 inside.confidence_threshold,
                 inside.iou_threshold,
@@ -71,7 +75,11 @@ class TFLiteDetector:
         self._decoder = decoder
 
     def predict_on_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the detection dictionary of `Detector.predict`, as arrays."""
+        """Returns the detection dictionary of `Detector.predict`, as arrays.
+
+        Args:
+            images: Array of shape `(images, height, width, 3)`, pixels 0..255.
+        """
         detections = self.file(images)
         confident = detections["confidence"] > self._decoder.confidence_threshold
         count = np.minimum(confident.sum(axis=1), self._decoder.max_detections)
@@ -79,21 +87,25 @@ class TFLiteDetector:
 
 
 class TFLiteClassifier:
-    """A classifier's file of `keras_spd.export.export_tflite`.
+    """A classifier exported with `keras_spd.export.export_tflite`.
 
     Args:
         file: `TFLiteFile`, or its path.
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If the file is not a TFLite file of a classifier that takes pixels.
+        ValueError: If the file is not a classifier exported by this library that takes pixels.
+
+    Example:
+
+    >>> found = keras_spd.predict.Classifier(TFLiteClassifier("classifier.tflite"))("cell.png")
     """
 
     def __init__(self, file: TFLiteFile | str | os.PathLike) -> None:
         self.file, record = _open(file)
         if not record.get("takes_pixels") or "confidence_threshold" in record:
             raise ValueError(
-                f"{self.file.path} is not a classifier that keras_spd exported, or does not know "
+                f"{self.file.path} is not a classifier that keras_spd exported, or does not record "
                 "how its inputs are normalised."
             )
         self.name = record["name"]
@@ -103,7 +115,7 @@ class TFLiteClassifier:
         runner = next(iter(self.file.runners.values()))
         ((self._output, details),) = runner.get_output_details().items()
         self.output_shape = (None, *map(int, details["shape"][1:]))
-        # It normalises pixels, and makes probabilities of logits, inside.
+        # The file itself normalises pixels and turns logits into probabilities.
         self.info = ModelInfo(
             class_names=_class_names(record),
             preprocessing=Preprocessing(
@@ -116,19 +128,26 @@ class TFLiteClassifier:
         )
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
-        """Returns an array of shape `(batch, classes)`."""
+        """Returns probabilities of shape `(images, classes)`.
+
+        Args:
+            images: Array of shape `(images, height, width, 3)`, pixels 0..255.
+        """
         return self.file(images)[self._output]
 
 
 def load_tflite(path: str | os.PathLike) -> "TFLiteDetector | TFLiteYOLO | TFLiteClassifier":
-    """Loads a TFLite file by what `keras-spd export` noted in it, else as one of a YOLO detector.
+    """Loads a TFLite file exported by this library, or by another tool from a YOLO detector.
 
     Args:
         path: Path of the file.
 
+    Returns:
+        `TFLiteDetector`, `TFLiteClassifier` or `TFLiteYOLO`.
+
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If the file is damaged, or neither of this library nor of a YOLO detector.
+        ValueError: If the file is damaged, or is neither from this library nor a YOLO detector.
     """
     file = TFLiteFile(path)
     if not file.record:

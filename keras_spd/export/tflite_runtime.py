@@ -1,4 +1,4 @@
-"""TFLite files in the LiteRT interpreter: those of `keras-spd export`, and others."""
+"""Runs TFLite files with the LiteRT interpreter."""
 
 import os
 import pathlib
@@ -11,9 +11,9 @@ from keras_spd.images.batching import run_in_batches
 
 
 class TFLiteFile:
-    """Runs a file that takes images with the LiteRT interpreter, with or without signatures.
+    """A TFLite file that takes images, with or without signatures.
 
-    Numbers go in and come out as floating point; what is quantised is converted here.
+    Inputs and outputs are floats; quantised tensors are converted here.
 
     Args:
         path: Path of the file.
@@ -21,13 +21,12 @@ class TFLiteFile:
 
     Attributes:
         path: Path of the file.
-        record: Dictionary, what `export_tflite` noted in the file; empty for another one's file.
-        runners: Dictionary from the shape of a signature's images to its runner, in the order of
-            the file.
+        record: Dictionary, the metadata that `export_tflite` wrote; empty for other files.
+        runners: Dictionary from input shapes to signature runners, in the order of the file.
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If it is not a TFLite file with one input, a batch of images.
+        ValueError: If it is not a TFLite file, or its input is not a single batch of images.
     """
 
     def __init__(self, path: str | os.PathLike, threads: int = 2) -> None:
@@ -50,31 +49,37 @@ class TFLiteFile:
             self.runners = {
                 _input(runner)[1]: runner for runner in runners or [_WithoutSignature(interpreter)]
             }
-        except Exception as error:  # flatbuffers raise what struct and numpy raise
+        except Exception as error:  # FlatBuffers passes on errors of struct and NumPy
             raise ValueError(f"Cannot load a TFLite model from {path}: {error}") from error
         for shape in self.runners:
             if len(shape) != 4:
                 raise ValueError(
                     f"Cannot load a TFLite model from {path}: its input must be images, (batch, "
-                    f"height, width, channels). It is of shape {shape}."
+                    f"height, width, channels), but has the shape {shape}."
                 )
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes of the first signature's outputs."""
+        """Output shapes of the first signature."""
         details = next(iter(self.runners.values())).get_output_details()
         return [tuple(map(int, entry["shape"])) for entry in details.values()]
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...]:
-        """Tuple of `(height, width)`, the sizes of images that the file takes."""
+        """The image sizes that the file takes, each `(height, width)` in pixels."""
         return tuple(dict.fromkeys((shape[1], shape[2]) for shape in self.runners))
 
     def batch_sizes(self, image_size: tuple[int, int]) -> list[int]:
-        """Returns how many images of a size the file takes at once: a list of integers.
+        """Returns the batch sizes that the file takes for an image size.
+
+        Args:
+            image_size: `(height, width)` in pixels.
+
+        Returns:
+            List of integers.
 
         Raises:
-            ValueError: If it takes no images of this size.
+            ValueError: If the file does not take images of this size.
         """
         sizes = [shape[0] for shape in self.runners if shape[1:3] == tuple(image_size)]
         if not sizes:
@@ -87,17 +92,18 @@ class TFLiteFile:
     def __call__(
         self, images: np.ndarray, batch_sizes: list[int] | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs images of one size, as many as there are.
+        """Runs any number of images of one size.
 
         Args:
-            images: Array of shape `(images, height, width, channels)`, as the file takes them.
-            batch_sizes: List of integers, those of `batch_sizes` to use; by default all of them.
+            images: Array of shape `(images, height, width, channels)`, in the file's input range.
+            batch_sizes: List of integers, the batch sizes to use; defaults to all that the file
+                takes.
 
         Returns:
-            Dictionary of arrays, the file's outputs.
+            Dictionary of arrays, the file's outputs for all images.
 
         Raises:
-            ValueError: If the file takes no images of this size.
+            ValueError: If the file does not take images of this size.
         """
         images = np.asarray(images)
         sizes = self.batch_sizes(images.shape[1:3])
@@ -112,7 +118,7 @@ class TFLiteFile:
 
 
 class _WithoutSignature:
-    """An interpreter's first subgraph, by the interface of a signature's runner."""
+    """An interpreter's first subgraph, with the interface of a signature runner."""
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
@@ -140,7 +146,7 @@ class _WithoutSignature:
 
 
 def _input(runner: Any) -> tuple[str, tuple[int, ...], dict[str, Any]]:
-    """Returns name, shape and details of the only input of a signature."""
+    """Returns the name, shape and details of a signature's only input."""
     found = runner.get_input_details()
     if len(found) != 1:
         raise ValueError("it takes several inputs")

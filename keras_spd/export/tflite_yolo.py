@@ -1,4 +1,4 @@
-"""TFLite files of YOLO detectors that others exported, such as Ultralytics'."""
+"""Runs TFLite files of YOLO detectors exported by other tools, such as Ultralytics."""
 
 import pathlib
 
@@ -10,28 +10,29 @@ from keras_spd.export.tflite_runtime import TFLiteFile
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 
-# Strides of the pyramid levels: YOLOv5 and its successors, with P6, with P2, and the tiny ones.
+# Strides of the pyramid levels: YOLOv5 and later, with P6, with P2, and tiny variants.
 _LEVELS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
-_ANCHORS = 3  # of a cell in YOLOv5 and YOLOv7; YOLOv8 and later have no anchors
+_ANCHORS = 3  # per cell in YOLOv5 and YOLOv7; YOLOv8 and later have no anchors
 
 
 class TFLiteYOLO:
-    """A detector's file with one output of raw predictions; it follows `DetectorProtocol`.
+    """A YOLO file with one output of raw predictions; it implements `DetectorProtocol`.
 
-    What the output holds follows from its shape and the image size:
+    The meaning of the output follows from its shape and the image size:
 
-    - `(1, predictions, 5 + classes)`: YOLOv5 and YOLOv7, three predictions a cell, each centre
-      (x, y), width, height, objectness and class probabilities.
-    - `(1, 4 + classes, predictions)`: YOLOv8 and later, one prediction a cell, without objectness.
+    - `(1, predictions, 5 + classes)`: YOLOv5 and YOLOv7, three predictions per cell, each with
+      centre (x, y), width, height, objectness and class probabilities.
+    - `(1, 4 + classes, predictions)`: YOLOv8 and later, one prediction per cell, without
+      objectness.
 
-    Images are letterboxed and scaled to 0..1. Boxes may be in pixels or in shares of the image:
-    the centres of all cells tell.
+    Images are letterboxed and scaled to 0..1. Boxes may be in pixels or relative to the image
+    size; the values of the centres show which.
 
     Args:
         file: `TFLiteFile`.
 
     Raises:
-        ValueError: If the file is of another kind; it says which shapes it has.
+        ValueError: If the outputs have other shapes; the message lists them.
     """
 
     bounding_box_format = "xyxy"
@@ -58,14 +59,17 @@ class TFLiteYOLO:
         """Returns the detection dictionary of `Detector.predict`, as arrays.
 
         Args:
-            images: Array of shape `(batch, height, width, 3)`, pixels scaled to 0..1.
+            images: Array of shape `(images, height, width, 3)`, pixels scaled to 0..1.
+
+        Returns:
+            Dictionary of arrays, as in `DetectorProtocol`.
         """
         [raw] = self.file(images).values()
         if not self.has_objectness:
             raw = np.swapaxes(raw, 1, 2)
             raw = np.insert(raw, 4, 1, axis=2)
         boxes = raw[..., :4]
-        if boxes[..., :2].max() <= 2:  # shares: in pixels, the last cell is far from the first
+        if boxes[..., :2].max() <= 2:  # relative: in pixels, some centres would be far from 0
             height, width = np.shape(images)[1:3]
             boxes = boxes * np.array([width, height, width, height], "float32")
         decoded = np.concatenate([boxes, raw[..., 4:]], axis=2).astype("float32")
@@ -74,7 +78,7 @@ class TFLiteYOLO:
 
 
 def _layout(shape: tuple[int, ...], image_size: tuple[int, int]) -> tuple[bool, int] | None:
-    """Returns whether there is an objectness, and the number of classes; `None` if unknown."""
+    """Returns whether there is an objectness score, and the number of classes, or `None`."""
     if len(shape) != 3:
         return None
     for strides in _LEVELS:

@@ -1,4 +1,4 @@
-"""Runs an exported file beside the Keras model it was made from."""
+"""Compares an exported file with the Keras model it was exported from."""
 
 import dataclasses
 import functools
@@ -15,12 +15,12 @@ from keras_spd.detection.detector import Detector
 from keras_spd.export.serving import from_network, to_network
 from keras_spd.export.tflite_runtime import TFLiteFile
 
-# Files look at 1,000 candidates of an image and `Decoder` at 30,000: with thresholds as low as
-# scores need them, they differ in boxes that nobody would look at. These are not compared.
+# NMS sees 1,000 candidates of an image in exported files and 30,000 in `Decoder`. At the low
+# thresholds used for AP they differ in boxes of no practical interest, which are not compared.
 _DOUBTFUL = 0.1
 
 
-# Largest difference (pixels of a box; a probability) and smallest agreement, by quantization.
+# Largest accepted difference (box pixels; probability) and smallest agreement, by quantization.
 _DETECTOR = {
     None: (0.5, 0.99),
     "float16": (2.0, 0.97),
@@ -36,22 +36,22 @@ _CLASSIFIER = {
 
 
 def accepted(quantization: str | None, is_detector: bool) -> tuple[float, float]:
-    """Returns `tolerance` and `agreement` of files of this quantization, for `verify_tflite`."""
+    """Returns the `tolerance` and `agreement` for `verify_tflite`, by quantization."""
     return (_DETECTOR if is_detector else _CLASSIFIER)[quantization]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How far an exported file is from its Keras model.
+    """The difference between an exported file and its Keras model.
 
     Args:
-        images: Number of images both were run on.
-        max_difference: Largest absolute difference of an output; of a detector, of a coordinate
-            of a box that both found, in pixels.
-        agreement: Share of images, 0 to 1, for which both put the same class first; of a detector,
-            of boxes of confidence 0.1 and more that both found: of the same class, with an IoU
-            of 0.5 or more.
-        compared: Number of images, or of boxes. With 0 boxes nothing has been shown.
+        images: Number of images that both were run on.
+        max_difference: Classifiers: largest absolute difference of a probability. Detectors:
+            largest difference of a coordinate between matched boxes, in pixels.
+        agreement: Classifiers: fraction of images, 0..1, with the same top class. Detectors:
+            fraction of boxes of confidence 0.1 or more that both found, i.e. of the same class
+            and with an IoU of 0.5 or more.
+        compared: Number of images, or of boxes. 0 boxes prove nothing.
     """
 
     images: int
@@ -61,7 +61,7 @@ class Comparison:
 
     @classmethod
     def of_classes(cls, expected: np.ndarray, received: np.ndarray) -> Self:
-        """Compares the class scores of two classifiers, `(images, classes)`."""
+        """Compares the class scores of two classifiers, arrays of shape `(images, classes)`."""
         return cls(
             images=len(expected),
             max_difference=float(np.abs(received - expected).max()),
@@ -72,11 +72,21 @@ class Comparison:
     def check(
         self, path: str | os.PathLike, model: keras.Model, tolerance: float, agreement: float
     ) -> Self:
-        """Returns itself, or raises a `ValueError` if the two differ by more."""
-        # NaN is beyond any tolerance.
+        """Returns itself.
+
+        Args:
+            path: Path of the file, for the message.
+            model: The Keras model, for the message.
+            tolerance: Largest accepted `max_difference`.
+            agreement: Smallest accepted `agreement`.
+
+        Raises:
+            ValueError: If the two differ by more.
+        """
+        # Written so that NaN fails.
         if not (self.max_difference <= tolerance and self.agreement >= agreement):
             raise ValueError(
-                f"{path} differs from `{model.name}` by more than {tolerance:g}, or agrees with "
+                f"{path} differs from `{model.name}` by more than {tolerance:g}, or agrees on "
                 f"less than {agreement:g}: {self}."
             )
         return self
@@ -90,24 +100,28 @@ def verify_tflite(
     tolerance: float | None = None,
     agreement: float | None = None,
 ) -> Comparison:
-    """Runs a TFLite file and its Keras model on the same images.
+    """Runs a TFLite file and its Keras model on the same images, and compares the outputs.
+
+    Every signature of the file that takes images of this size is run.
 
     Args:
         path: Path of the TFLite file.
-        model: The model it was made from.
-        images: Array `(images, height, width, channels)` of what the file takes: pixels from 0 to
-            255 for a detector and a classifier that knows its statistics. All signatures of the
-            file that take images of this size are run.
-        tolerance: Largest absolute difference of an output that is accepted; by default 1e-4, or
-            0.5 pixels for a detector.
-        agreement: Smallest agreement that is accepted; by default 0, or 0.99 for a detector.
+        model: The Keras model it was exported from.
+        images: Array of shape `(images, height, width, channels)`, pixels 0..255.
+        tolerance: Largest accepted difference of an output; defaults to 1e-4, or 0.5 pixels for a
+            detector.
+        agreement: Smallest accepted agreement, 0..1; defaults to 0, or 0.99 for a detector.
 
     Returns:
         `Comparison`.
 
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
-        ValueError: If the two differ by more.
+        ValueError: If the outputs differ by more than accepted.
+
+    Example:
+
+    >>> keras_spd.export.verify_tflite("model.tflite", model, images).max_difference
     """
     file = TFLiteFile(path)
     found = []
@@ -134,7 +148,7 @@ def verify_detector(
     tolerance: float | None,
     agreement: float | None,
 ) -> Comparison:
-    """Compares a `Detector` with a function from a batch of pixels to detections."""
+    """Compares a `Detector` with `run`, a function from a batch of pixels to detections."""
     tolerance = 0.5 if tolerance is None else tolerance
     agreement = 0.99 if agreement is None else agreement
     return _compare_detections(run, model, images).check(path, model, tolerance, agreement)
@@ -148,7 +162,7 @@ def verify_classifier(
     tolerance: float | None,
     agreement: float | None,
 ) -> Comparison:
-    """Compares a classifier with the scores that a file gave the same images."""
+    """Compares a classifier with `received`, the scores of its exported file."""
     outputs = model.predict(to_network(model, images), verbose=0)
     expected = np.asarray(from_network(model, outputs))
     tolerance = 1e-4 if tolerance is None else tolerance
@@ -159,7 +173,7 @@ def verify_classifier(
 def _compare_detections(
     run: Callable[[np.ndarray], Mapping[str, Any]], model: Detector, images: np.ndarray
 ) -> Comparison:
-    """Compares what a function from a batch of pixels to detections finds with a `Detector`."""
+    """Matches the detections of `run` and of a `Detector`, best IoU first."""
     images = np.asarray(images, "float32")
     found = matched = 0
     difference = 0.0
@@ -191,7 +205,7 @@ def _compare_detections(
 def _rows(
     outputs: Mapping[str, Any], row: int, bounding_box_format: str, image_size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns xyxy boxes in pixels and classes of one image, and which boxes count."""
+    """Returns the xyxy boxes in pixels and classes of one image, and a mask of those compared."""
     count = int(outputs["num_detections"][row])
     boxes, confidence, classes = (
         np.array(outputs[name][row][:count]) for name in ("boxes", "confidence", "classes")
@@ -201,5 +215,17 @@ def _rows(
 
 
 def run_tflite(path: str | os.PathLike, images: np.ndarray) -> np.ndarray:
-    """Returns the first output of a TFLite file for all images, batch by batch."""
+    """Runs a TFLite file on any number of images and returns its first output.
+
+    Args:
+        path: Path of the file.
+        images: Array of shape `(images, height, width, channels)`.
+
+    Returns:
+        Array with one entry for each image.
+
+    Raises:
+        ImportError: If the LiteRT interpreter is not installed.
+        ValueError: If the file cannot be read or does not take images of this size.
+    """
     return next(iter(TFLiteFile(path)(images).values()))

@@ -84,6 +84,6 @@ def test_detector(tmp_path):
 
 def test_another_folder_is_not_replaced(classifier, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="exists and is no SavedModel"):
+    with pytest.raises(ValueError, match="exists and is not a SavedModel"):
         export_saved_model(classifier, tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
