@@ -1,12 +1,15 @@
 """Reads and writes TFLite files: operators, tensors and metadata about the model."""
 
+import ast
 import io
 import json
 import zipfile
+import zlib
 from types import ModuleType
 from typing import Any
 
 _KEY = b"keras_spd"
+_MOST = 2**20  # bytes of a foreign record
 
 
 def schema() -> ModuleType:
@@ -85,3 +88,34 @@ def read_metadata(content: bytes) -> dict[str, Any] | None:
         if entry.name == _KEY:
             return json.loads(bytes(model.buffers[entry.buffer].data))
     return None
+
+
+def read_foreign_metadata(content: bytes) -> dict[str, Any]:
+    """Returns the record that Ultralytics' exporters append to a TFLite file.
+
+    The file is a ZIP archive too, and its first member holds a dictionary with `names`, `task`,
+    `stride` and more: as JSON (`metadata.json`), before 2025 and in YOLOv5 as a Python literal
+    (`temp_meta.txt`, `meta.txt`). Nothing in it is executed.
+
+    Args:
+        content: Bytes of a TFLite file.
+
+    Returns:
+        Dictionary, empty if there is no such record or it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            first = archive.infolist()[0]
+            if first.file_size > _MOST:
+                return {}
+            text = archive.read(first).decode()
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError:
+            record = ast.literal_eval(text)
+    # What a damaged archive and any text raise.
+    except (zipfile.BadZipFile, zlib.error, OSError, IndexError, ValueError, SyntaxError):
+        return {}
+    except (NotImplementedError, RuntimeError, RecursionError, MemoryError):
+        return {}
+    return record if isinstance(record, dict) else {}

@@ -22,6 +22,7 @@ class TFLiteFile:
     Attributes:
         path: Path of the file.
         record: Dictionary, the metadata that `export_tflite` wrote; empty for other files.
+        foreign_record: Dictionary, the metadata that Ultralytics' exporters write.
         runners: Dictionary from input shapes to signature runners, in the order of the file.
 
     Raises:
@@ -30,7 +31,7 @@ class TFLiteFile:
     """
 
     def __init__(self, path: str | os.PathLike, threads: int = 2) -> None:
-        from keras_spd.export.metadata import read_metadata
+        from keras_spd.export.metadata import read_foreign_metadata, read_metadata
 
         self.path = pathlib.Path(path)
         try:
@@ -42,6 +43,7 @@ class TFLiteFile:
         try:
             content = self.path.read_bytes()
             self.record = read_metadata(content) or {}
+            self.foreign_record = {} if self.record else read_foreign_metadata(content)
             interpreter = Interpreter(model_content=content, num_threads=threads)
             interpreter.allocate_tensors()
             names = interpreter.get_signature_list()

@@ -1,5 +1,6 @@
 """Runs TFLite files of YOLO detectors exported by other tools, such as Ultralytics."""
 
+import logging
 import pathlib
 
 import numpy as np
@@ -9,6 +10,8 @@ from keras_spd.detection import Decoder
 from keras_spd.export.tflite_runtime import TFLiteFile
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
+
+_log = logging.getLogger(__name__)
 
 # Strides of the pyramid levels: YOLOv5 and later, with P6, with P2, and tiny variants.
 _LEVELS = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32), (16, 32))
@@ -26,13 +29,15 @@ class TFLiteYOLO:
       objectness.
 
     Images are letterboxed and scaled to 0..1. Boxes may be in pixels or relative to the image
-    size; the values of the centres show which.
+    size; the values of the centres show which. Class names are read from the metadata that
+    Ultralytics' exporters append to the file.
 
     Args:
         file: `TFLiteFile`.
 
     Raises:
-        ValueError: If the outputs have other shapes; the message lists them.
+        ValueError: If the outputs have other shapes, or the metadata name another task than
+            detection; the message says which.
     """
 
     bounding_box_format = "xyxy"
@@ -42,6 +47,11 @@ class TFLiteYOLO:
         self.file = file
         self.name = pathlib.Path(file.path).stem
         self.image_sizes = file.image_sizes
+        task = file.foreign_record.get("task", "detect")
+        if task != "detect":
+            raise ValueError(
+                f"{file.path} is a YOLO file for the task {task!r}. Only detectors can be used."
+            )
         shapes = file.output_shapes
         layout = _layout(shapes[0], self.image_sizes[0]) if len(shapes) == 1 else None
         if layout is None:
@@ -52,7 +62,10 @@ class TFLiteYOLO:
                 f"{', '.join(map(str, shapes))}."
             )
         self.has_objectness, self.num_classes = layout
-        self.info = ModelInfo(preprocessing=Preprocessing("letterbox", self.image_sizes[0], (0, 1)))
+        self.info = ModelInfo(
+            class_names=_class_names(file, self.num_classes),
+            preprocessing=Preprocessing("letterbox", self.image_sizes[0], (0, 1)),
+        )
         self.decoder = Decoder()
 
     def predict_on_batch(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,6 +88,28 @@ class TFLiteYOLO:
         decoded = np.concatenate([boxes, raw[..., 4:]], axis=2).astype("float32")
         found = self.decoder.suppress(ops.convert_to_tensor(decoded))
         return {name: ops.convert_to_numpy(value) for name, value in found.items()}
+
+
+def _class_names(file: TFLiteFile, num_classes: int) -> tuple[str, ...] | None:
+    """Returns the names in the file's own record, a list or a dictionary by number."""
+    names = file.foreign_record.get("names")
+    if isinstance(names, dict):
+        by_number = {str(number): name for number, name in names.items()}
+        names = [by_number.get(str(number)) for number in range(len(names))]
+    if names is None:
+        return None
+    if (
+        not isinstance(names, (list, tuple))
+        or len(names) != num_classes
+        or not all(isinstance(name, str) for name in names)
+    ):
+        _log.warning(
+            "%s names its classes in a way that does not fit its %d outputs. They get numbers.",
+            file.path,
+            num_classes,
+        )
+        return None
+    return tuple(names)
 
 
 def _layout(shape: tuple[int, ...], image_size: tuple[int, int]) -> tuple[bool, int] | None:

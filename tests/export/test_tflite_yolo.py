@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import keras
 import numpy as np
@@ -98,6 +99,51 @@ def test_predict(tmp_path, white, layout, options, atol):
     [black] = predictor([np.zeros((HEIGHT, WIDTH, 3), "uint8")])
     assert len(black) == 0  # it looks at the image
     assert len(load_predictor(file, confidence_threshold=0.85)([white])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "text"),
+    [
+        ("metadata.json", json.dumps({"task": "detect", "names": {"0": "cat", "1": "dog"}})),
+        ("temp_meta.txt", str({"task": "detect", "names": {1: "dog", 0: "cat"}})),
+        ("meta.txt", str({"stride": 32, "names": ["cat", "dog"]})),
+    ],
+)
+def test_class_names_of_ultralytics_are_read(tmp_path, white, member, text):
+    file = write_foreign(tmp_path / "yolo.tflite", "v8")
+    assert load_predictor(file).model.info.class_names is None
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(member, text)
+    [found] = load_predictor(file)([white])
+    assert [found.name(label) for label in found.classes] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"names": ["cat"]}),
+        json.dumps({"names": {"0": "cat", "2": "dog"}}),
+        json.dumps({"names": 7}),
+        json.dumps([1, 2]),
+        "[" * 100_000,
+        "__import__('os').abort()",
+        "{'names': ",
+        "x" * 2**21,
+    ],
+)
+def test_other_records_give_no_names(tmp_path, text):
+    file = write_foreign(tmp_path / "yolo.tflite", "v8")
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", text)
+    assert load_predictor(file).model.info.class_names is None
+
+
+def test_other_tasks_are_refused(tmp_path):
+    file = write_foreign(tmp_path / "yolo.tflite", "v8")
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("metadata.json", json.dumps({"task": "pose", "names": {"0": "person"}}))
+    with pytest.raises(ValueError, match="yolo.tflite is a YOLO file for the task 'pose'"):
+        load_predictor(file)
 
 
 def test_evaluate_and_device(tmp_path, white):
