@@ -1,4 +1,4 @@
-"""Networks with the signatures of Keras Applications."""
+"""Constructors of networks, with the arguments of Keras Applications."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Checks of the arguments that all constructors share."""
+"""Checks the arguments that all constructors share."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 
 
 def check_positive_integer(name: str, value: Any) -> int:
-    """Returns `value` as an `int`, also a NumPy integer, or raises a `ValueError`."""
+    """Returns an integer (also a NumPy integer) as an `int`, or raises a `ValueError`."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
         raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
     return int(value)
@@ -28,8 +28,8 @@ def check_image_data_format() -> None:
     """Raises a `ValueError` if Keras is configured for channels_first images."""
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
-            'The networks take images in the "channels_last" format only, but Keras is configured '
-            f'with image_data_format="{keras.config.image_data_format()}". Call '
+            'The networks only support "channels_last" images, but Keras is configured with '
+            f'image_data_format="{keras.config.image_data_format()}". Call '
             '`keras.config.set_image_data_format("channels_last")` before building one.'
         )
 
@@ -57,7 +57,7 @@ def check_input_shape(input_shape: Any) -> None:
 def image_input(
     input_tensor: keras.KerasTensor | None, input_shape: Shape | None
 ) -> tuple[Tensor, Tensor]:
-    """Returns the inputs of the model and the tensor to build on, as Keras Applications do."""
+    """Returns the inputs of the model and the tensor to build on, as in Keras Applications."""
     if input_tensor is None:
         x = keras.Input(shape=input_shape or (None, None, 3), name="images")
         return x, x
@@ -70,10 +70,14 @@ def image_input(
 
 
 def check_class_names(class_names: Sequence[str] | None, classes: int) -> tuple[str, ...] | None:
-    """Returns names of classes as a tuple.
+    """Checks class names and returns them as a tuple, or `None`.
+
+    Args:
+        class_names: List of strings, or `None`.
+        classes: Integer, the number of classes.
 
     Raises:
-        ValueError: If their number is not `classes`, or two are the same.
+        ValueError: If there are not `classes` names, or a name occurs twice.
     """
     if class_names is None:
         return None
@@ -86,7 +90,7 @@ def check_class_names(class_names: Sequence[str] | None, classes: int) -> tuple[
     twice = sorted(name for name, count in Counter(class_names).items() if count > 1)
     if twice:
         raise ValueError(
-            f"`class_names` must differ from each other. Received several times: "
+            f"`class_names` must be unique. Received more than once: "
             f"{', '.join(map(repr, twice))}. Rename one, or merge the classes in the data."
         )
     return tuple(class_names)

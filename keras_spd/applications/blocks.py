@@ -1,6 +1,6 @@
-"""The blocks the networks are made of: functions from tensor to tensor.
+"""The building blocks of ResNet: functions from tensor to tensor.
 
-Layer names are paths (`stage2_block1_conv2`); weights, surgery and users find layers by them.
+Layer names are paths (`stage2_block1_conv2`); weights, surgery and users find layers by name.
 """
 
 import keras
@@ -20,7 +20,7 @@ def conv(x: Tensor, filters: int, kernel_size: int, name: str, *, strides: int =
     """A convolution without bias, every side padded by `(kernel_size - 1) // 2` as in PyTorch."""
     padding = "same"
     if strides > 1 and kernel_size > 1:
-        # Keras pads an even side only at the bottom and right when the convolution is strided.
+        # For a strided convolution, Keras pads an even side only at the bottom and right.
         x = layers.ZeroPadding2D((kernel_size - 1) // 2, name=f"{name}_pad")(x)
         padding = "valid"
     return Conv2D(
@@ -47,7 +47,7 @@ def spd_conv(x: Tensor, filters: int, kernel_size: int, name: str) -> Tensor:
 
 
 def batch_norm(x: Tensor, name: str) -> Tensor:
-    """Batch norm with PyTorch's defaults: epsilon 1e-5, momentum 0.1 (0.9 as Keras counts it)."""
+    """Batch norm with PyTorch's defaults: epsilon 1e-5, momentum 0.1 (0.9 in Keras)."""
     return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
@@ -71,9 +71,9 @@ def residual_block(
         filters: Integer, the width of the block.
         name: String, the prefix of its layer names.
         bottleneck: Boolean: 1x1, 3x3, 1x1 with `4 * filters` outputs, or 3x3, 3x3 with `filters`.
-        stride: 1 or 2, the factor by which height and width shrink.
-        downsampling: `"spd"` or `"strided"`, how the residual branch shrinks.
-        shortcut: `"spd"` or `"strided"`, how the shortcut shrinks.
+        stride: 1 or 2, the factor by which height and width are reduced.
+        downsampling: `"spd"` or `"strided"`, how the residual branch is downsampled.
+        shortcut: `"spd"` or `"strided"`, how the shortcut is downsampled.
 
     Returns:
         Tensor of shape `(batch, height / stride, width / stride, outputs)`, height and width
@@ -84,7 +84,7 @@ def residual_block(
     """
     outputs = 4 * filters if bottleneck else filters
     kernels = [(1, filters), (3, filters), (1, outputs)] if bottleneck else [(3, filters)] * 2
-    shrinking = 2 if bottleneck else 1  # which convolution
+    shrinking = 2 if bottleneck else 1  # index of the downsampling convolution
 
     y = x
     for index, (kernel_size, channels) in enumerate(kernels, start=1):

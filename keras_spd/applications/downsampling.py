@@ -1,4 +1,4 @@
-"""A YOLOv5 detector in a file, with the other kind of downsampling and the same outputs."""
+"""Loads a YOLOv5 detector and converts it between SPD and strides, with the same outputs."""
 
 import dataclasses
 import os
@@ -12,18 +12,18 @@ from keras_spd.weights.keras_file import load_keras_file
 
 
 def load_with_downsampling(source: str | os.PathLike, downsampling: str) -> Detector:
-    """Loads a YOLOv5 detector as an SPD or a strided network of the same outputs.
+    """Loads a YOLOv5 detector as an SPD or a strided network with the same outputs.
 
     Args:
         source: Path of a `.keras`, `.pt`, `.pth` or `.safetensors` file.
-        downsampling: `"spd"` or `"strided"`.
+        downsampling: `"spd"` or `"strided"`, of the result.
 
     Returns:
         `Detector`.
 
     Raises:
-        ValueError: If the file holds another model, or an SPD network that reads what a stride
-            skips is to be strided.
+        ValueError: If the file holds another model, or `"strided"` is requested for an SPD
+            network that uses pixels a stride would skip.
 
     Example:
 
@@ -36,9 +36,9 @@ def load_with_downsampling(source: str | os.PathLike, downsampling: str) -> Dete
     former = load_keras_file(source, compile=False)
     if trained is None or trained.size is None:
         raise ValueError(
-            f"`downsampling` changes YOLOv5 detectors of the sizes n, s, m, l and x. {source} "
-            f"holds `{former.name}`, of other widths or on another backbone; `keras_spd.to_spd` "
-            "converts it."
+            f"`downsampling` converts YOLOv5 detectors of sizes n, s, m, l and x. {source} holds "
+            f"`{former.name}`, which has other widths or another backbone. Convert it with "
+            "`keras_spd.to_spd`."
         )
     model = YOLOV5SPD(
         trained.size,

@@ -1,4 +1,4 @@
-"""Builds the network for a file of the authors' code."""
+"""Builds the network that fits a checkpoint of the authors' code."""
 
 import importlib
 import os
@@ -16,22 +16,22 @@ from keras_spd.weights.yolov5 import is_old_yolov5
 def load_reference_model(
     source: Path | Mapping[str, Array], downsampling: str | None = None
 ) -> ImageModel | Detector:
-    """Builds the network for weights of the authors' PyTorch code and loads them.
+    """Builds the network for a checkpoint of the authors' PyTorch code, and loads its weights.
 
-    Architecture, size, downsampling, number of classes, anchors and class names come from the
-    source.
+    Architecture, size, downsampling, number of classes, anchors and class names are read from the
+    checkpoint.
 
     Args:
-        source: Path of a `.pt`, `.pth` or `.safetensors` file, or a mapping of PyTorch names to
-            arrays, as in `load_reference_weights`. Nothing in it is executed.
-        downsampling: `"spd"` or `"strided"` for a detector of another kind than the file's, with
-            the same outputs, as `YOLOV5SPD(weights=source)` starts it; `None` for the file's kind.
+        source: Path of a `.pt`, `.pth` or `.safetensors` file, or a mapping from PyTorch names to
+            arrays, as in `load_reference_weights`. No code in the file is executed.
+        downsampling: `"spd"` or `"strided"` to convert a detector, with the same outputs, as
+            `YOLOV5SPD(weights=source)` does; `None` to keep the downsampling of the file.
 
     Returns:
         `ImageModel` or `Detector`.
 
     Raises:
-        ValueError: If the source cannot be read or fits no network of this library.
+        ValueError: If the source cannot be read or does not match a network of this library.
 
     Example:
 
@@ -43,20 +43,20 @@ def load_reference_model(
     identity = identify(checkpoint.arrays)
     if identity is None and is_old_yolov5(checkpoint.arrays):
         raise ValueError(
-            f"{_name(source)} is of YOLOv5 v5.0 or older, whose networks (Focus, SPP) are others. "
-            "Take a checkpoint of YOLOv5 v6.0 to v7.0."
+            f"{_name(source)} is from YOLOv5 v5.0 or older, whose networks (Focus, SPP) differ. "
+            "Use a checkpoint from YOLOv5 v6.0 to v7.0."
         )
     if identity is None:
         raise ValueError(
             f"{_name(source)} holds {len(checkpoint.arrays)} arrays, such as "
-            f"{', '.join(list(checkpoint.arrays)[:3])}. They are not those of the authors' "
-            "ResNet-SPD or YOLOv5-SPD, nor of their strided twins."
+            f"{', '.join(list(checkpoint.arrays)[:3])}. They do not belong to the authors' "
+            "ResNet-SPD or YOLOv5-SPD, nor to their strided twins."
         )
     constructors = importlib.import_module("keras_spd.applications")
     if downsampling not in (None, identity.options.get("downsampling", "spd")):
         if identity.constructor != "YOLOV5SPD" or not isinstance(source, (str, os.PathLike)):
             raise ValueError(
-                "`downsampling` changes the files of YOLOv5 detectors alone. "
+                "`downsampling` only converts files of YOLOv5 detectors. "
                 f"Received: downsampling={downsampling!r}, and {_name(source)} holds {identity}."
             )
         return constructors.YOLOV5SPD(

@@ -1,4 +1,4 @@
-"""Attaches a user's backbone, any network from images to features, to YOLOv5's neck."""
+"""Attaches any backbone, a network from images to features, to YOLOv5's neck."""
 
 import itertools
 from typing import Any
@@ -17,21 +17,21 @@ from keras_spd.typing import Tensor
 def attach(
     backbone: keras.Model, levels: tuple[str, ...], normalize: bool = True
 ) -> tuple[keras.KerasTensor, Features, Preprocessing]:
-    """Returns the input of a backbone, its features and its preprocessing.
+    """Returns the input, features and preprocessing of a backbone.
 
     Args:
         backbone: Functional model from images to features that knows its `Preprocessing`.
         levels: The levels whose features are needed.
-        normalize: Whether the input is pixels from 0 to 255, which are normalised in the graph as
-            the backbone's images were. If not, the input is the backbone's own.
+        normalize: Whether to take pixels 0..255 and normalise them in the graph as the backbone
+            expects. If not, the input is the backbone's own.
 
     Returns:
-        The input, `{level: features}`, and the `Preprocessing` of images for this input. A
-        backbone that takes pixels is used as it is; another is copied, with its weights.
+        The input tensor, `{level: features}`, and the `Preprocessing` for this input. A backbone
+        that takes pixels is used directly; any other is copied with its weights.
 
     Raises:
-        ValueError: If the backbone has no features of a level, or does not say how its images are
-            normalised.
+        ValueError: If the backbone has no features for a level, or does not define how its images
+            are normalised.
     """
     if isinstance(backbone, Detector):
         raise ValueError(
@@ -43,12 +43,12 @@ def attach(
     if missing:
         raise ValueError(
             f"`backbone` has no layer at {', '.join(f'1/{level_stride(m)}' for m in missing)} of "
-            f"its input's resolution. It has {pyramid}. Put layers of stride 2 behind its last, or "
-            "take a backbone that ends there: for ResNet-SPD, `keras_spd.applications."
-            "ResNetSPDBackbone(18, weights=...)` takes the weights of a classifier."
+            f"its input's resolution. It has {pyramid}. Append layers of stride 2, or use a "
+            "backbone with these levels: for ResNet-SPD, `keras_spd.applications."
+            "ResNetSPDBackbone(18, weights=...)`, which takes the weights of a classifier."
         )
     known = known_preprocessing(backbone)
-    # Size and depth are those of the detector's own images.
+    # Image size and `max_value` come from the detector's data, not from the backbone's.
     preprocessing = Preprocessing(input_range=known.input_range, statistics=known.statistics)
     features = [backbone.get_layer(pyramid[level]).output for level in levels]
     [inputs] = backbone.inputs
@@ -61,7 +61,7 @@ def attach(
 def _behind_normalization(
     backbone: keras.Model, preprocessing: Preprocessing, features: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Returns pixels as input, and the features that a copy of the backbone makes of them."""
+    """Returns an input for pixels, and the features of a copy of the backbone."""
     [old] = backbone.inputs
     pixels = keras.Input(batch_shape=old.shape, name="images")
     scale, offset = preprocessing.scale_and_offset()
@@ -81,9 +81,9 @@ def _behind_normalization(
 
 
 def free_prefix(backbone: keras.Model) -> str:
-    """Returns text to put before the names of neck and head, so that `backbone` has none of them.
+    """Returns a prefix for the layers of neck and head that avoids name clashes with `backbone`.
 
-    It is empty unless the backbone is the network of a detector.
+    It is empty unless the backbone is itself the network of a detector.
     """
     names = [layer.name for layer in backbone.operations]
     parts = ("lateral_", "top_down_", "bottom_up_", "head_")

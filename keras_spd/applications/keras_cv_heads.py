@@ -1,4 +1,4 @@
-"""keras-cv's detectors on our backbones: the one file that imports keras-cv."""
+"""Builds keras-cv's detectors on our backbones; the only module that imports keras-cv."""
 
 import keras
 
@@ -8,8 +8,20 @@ def keras_cv_detector(
 ) -> keras.Model:
     """Builds keras-cv's `YOLOV8Detector` (`"yolov8"`) or `RetinaNet` (`"retinanet"`).
 
-    They are compiled, fitted and saved as keras-cv documents; importing keras-cv imports
-    TensorFlow.
+    Compile, fit and save them as keras-cv documents. Importing keras-cv imports TensorFlow.
+
+    Args:
+        head: `"yolov8"` or `"retinanet"`.
+        backbone: `ImageModel` with `pyramid_level_inputs`.
+        classes: Integer.
+        bounding_box_format: Format of ground truth and predictions.
+        name: Name of the model.
+
+    Returns:
+        keras-cv's detector.
+
+    Raises:
+        ImportError: If keras-cv or TensorFlow is not installed.
     """
     try:
         import keras_cv

@@ -1,4 +1,4 @@
-"""ResNet-SPD and its plain strided twins.
+"""ResNet-SPD and its strided twins.
 
 References:
     Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD 2022, section 4.2,
@@ -30,37 +30,38 @@ from keras_spd.variants import RESNETS
 from keras_spd.weights import Preset, find_preset, load_preset, load_weights
 
 _ARGUMENTS = """
-    Inputs are RGB images normalised with `keras_spd.applications.preprocess_input`: nothing is
-    normalised inside. Only `"channels_last"` is supported.
+    Inputs are RGB images normalised with `keras_spd.applications.preprocess_input`; the network
+    does not normalise them itself. Only `"channels_last"` is supported.
 
-    Three networks come from this constructor:
+    This constructor builds three networks:
 
-    - the default is the network of the authors' code, which their checkpoints fit: every 3x3
-      convolution keeps stride 1 and is followed by space-to-depth, but the shortcuts still have a
-      strided 1x1 convolution, which reads one pixel in four;
-    - `shortcut="spd"` is what the paper says ("eliminates them altogether"): no strided
-      convolution and no pooling window is left;
-    - `downsampling="strided"` is the plain network the authors compare with. Its stem keeps the
-      full resolution, so it costs twice as much as the SPD network; with `stem_stride=2` it works
-      at the resolutions of the SPD network, which is the fair comparison.
+    - The default is the network of the authors' code, which their checkpoints fit. Every
+      strided 3x3 convolution becomes one of stride 1 followed by space-to-depth, but the shortcuts
+      still have a strided 1x1 convolution, which reads one pixel in four.
+    - `shortcut="spd"` is the network that the paper describes ("eliminates them altogether"), with
+      no strided convolution and no pooling window.
+    - `downsampling="strided"` is the strided twin that the authors compare with. Its stem keeps
+      the full resolution, so it costs twice as much as the SPD network. With `stem_stride=2` it
+      has the same resolutions as the SPD network, for a fair comparison.
 
     Args:
         include_top: Boolean, whether to end in global average pooling and a dense classifier.
-        weights: `None` for random weights; the name of weights that come with the package, such
-            as `"cifar10"` (see `keras_spd.list_models`); or the path of a file: `.weights.h5` or
-            `.keras` of this network, or a `.pt`, `.pth` or `.safetensors` file of the authors'
-            PyTorch network. With `include_top=False`, the classifier of a file is ignored.
+        weights: `None` for random weights; the name of shipped weights, such as `"cifar10"` (see
+            `keras_spd.list_models`); or the path of a file: `.weights.h5` or `.keras` of this
+            network, or `.pt`, `.pth` or `.safetensors` of the authors' PyTorch network. With
+            `include_top=False`, the classifier in the file is ignored.
         input_tensor: Optional Keras tensor to build on.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Defaults to
             `(None, None, 3)`.
-        pooling: `None`, `"avg"` or `"max"`, over the last feature map if `include_top=False`.
+        pooling: `None`, `"avg"` or `"max"`: global pooling of the last feature map if
+            `include_top=False`.
         classes: Integer, the number of classes; defaults to that of the weights, or to 1000.
         classifier_activation: Activation of the classifier; `None` for logits.
         name: Name of the model.
         downsampling: `"spd"` or `"strided"`.
         stem_stride: 1 or 2, the stride of the stem if `downsampling="strided"`; defaults to 1.
             (The stem of the SPD network is a space-to-depth, so its stride is 2.)
-        shortcut: `"strided"` or `"spd"`, how shortcuts shrink.
+        shortcut: `"strided"` or `"spd"`, how shortcuts are downsampled.
 
     Input shape:
         `(batch, height, width, 3)`.
@@ -70,12 +71,11 @@ _ARGUMENTS = """
         or `(batch, channels)` with `pooling`.
 
     Returns:
-        An `ImageModel`: a functional Keras model whose `info` says how it is to be used, and whose
-        `pyramid_level_inputs` names the last layer of each resolution by its true stride (`"P3"`
-        is 8 times smaller than the input).
+        An `ImageModel`: a functional Keras model whose `info` holds class names and preprocessing,
+        and whose `pyramid_level_inputs` names the last layer at each stride (`"P3"`: stride 8).
 
     Raises:
-        ValueError: If an argument is not as described, or a file does not fit the network.
+        ValueError: If an argument is not as described, or a file does not match the network.
 """
 
 
@@ -175,8 +175,8 @@ def _check_classes(classes: int | None, preset: Preset | None) -> int:
     if classes not in (None, len(preset.class_names)):
         raise ValueError(
             f"If using `weights={preset.name!r}` with `include_top=True`, `classes` must be "
-            f"{len(preset.class_names)}. Received: classes={classes!r}. For other classes, take "
-            "`include_top=False` and put a classifier of your own on top."
+            f"{len(preset.class_names)}. Received: classes={classes!r}. For your own classes, pass "
+            "`include_top=False` and add a head."
         )
     return len(preset.class_names)
 
@@ -185,7 +185,7 @@ def _stem(x: Tensor, downsampling: str, stem_stride: int) -> Tensor:
     if downsampling == "spd":
         x = blocks.spd_conv(x, 64, 1, "stem_conv")
         x = blocks.batch_norm(x, "stem_bn")
-        # The authors' ResNets take their stem from YOLOv5, and SiLU with it.
+        # The authors' ResNets take their stem, with its SiLU, from YOLOv5.
         return layers.Activation("silu", name="stem_silu")(x)
     x = blocks.conv(x, 64, 3, "stem_conv", strides=stem_stride)
     x = blocks.batch_norm(x, "stem_bn")
@@ -229,7 +229,7 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
 
     constructor.__name__ = constructor.__qualname__ = f"ResNet{depth}SPD"
     constructor.__doc__ = (
-        f"Builds ResNet{depth}-SPD, or its plain strided twin.\n{_ARGUMENTS}\n"
+        f"Builds ResNet{depth}-SPD, or its strided twin.\n{_ARGUMENTS}\n"
         "    Example:\n\n"
         f"    >>> model = keras_spd.applications.ResNet{depth}SPD("
         "weights=None, classes=10, input_shape=(32, 32, 3))\n"
@@ -237,7 +237,7 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
     return constructor
 
 
-# By the names that recipes and the command line use.
+# Constructors by the names used in recipes and on the command line.
 CLASSIFIERS = {f"resnet{depth}_spd": _constructor(depth) for depth in RESNETS}
 ResNet18SPD = CLASSIFIERS["resnet18_spd"]
 ResNet34SPD = CLASSIFIERS["resnet34_spd"]
@@ -258,14 +258,13 @@ def ResNetSPDBackbone(
 ) -> ImageModel:
     """Builds a ResNet-SPD without a classifier, with pyramid levels up to P5 for detectors.
 
-    A ResNet-SPD ends at P4. Stages of one block with 512 filters follow until the last feature
-    map is 32 times smaller than the input, which is what `keras_cv.models.RetinaNet` and
-    `keras_cv.models.YOLOV8Detector` expect of their `backbone`.
+    A ResNet-SPD ends at P4. Stages of one block with 512 filters are added up to stride 32, which
+    `keras_cv.models.RetinaNet` and `keras_cv.models.YOLOV8Detector` expect from their `backbone`.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
-        weights: As in `ResNet18SPD`, of a classifier of this depth or of this backbone. The stages
-            that a classifier lacks start anew.
+        weights: As in `ResNet18SPD`: of a classifier of this depth, or of this backbone. Stages
+            that a classifier lacks keep their random weights.
         input_shape, name, downsampling, stem_stride, shortcut: As in `ResNet18SPD`.
 
     Output shape:

@@ -1,4 +1,4 @@
-"""Reads the trained detector that the `weights` argument names."""
+"""Reads the trained detector given by the `weights` argument."""
 
 import os
 
@@ -17,19 +17,19 @@ from keras_spd.weights.transfer import TrainedDetector
 def find_trained(
     weights: str | os.PathLike | None, preset: Preset | None = None, backbone: bool = False
 ) -> TrainedDetector | None:
-    """Reads the detector that `weights` names.
+    """Reads the detector given by `weights`.
 
     Args:
-        weights: `weights` of `YOLOV5SPD`.
-        preset: The `Preset` of that name, if it is one.
-        backbone: Whether `YOLOV5SPDBackbone` alone will do, too; it has no classes and anchors.
+        weights: The `weights` argument of `YOLOV5SPD`.
+        preset: The `Preset` with that name, if there is one.
+        backbone: Whether a file of `YOLOV5SPDBackbone`, without classes and anchors, is accepted.
 
     Returns:
         `TrainedDetector`; `None` without weights, and for a `.weights.h5` file, which does not
-        name its network.
+        describe its network.
 
     Raises:
-        ValueError: If there is no such file, or it holds no detector.
+        ValueError: If the file does not exist, or does not hold a detector.
     """
     if weights is None:
         return None
@@ -48,7 +48,7 @@ def find_trained(
         return TrainedDetector(str(path), _arrays(model), 0, {})
     if not isinstance(model, Detector):
         raise ValueError(
-            f"A detector starts from the weights of a detector. Received: {path}, which holds "
+            f"A detector needs the weights of a detector. Received: {path}, which holds "
             f"{model.name!r}, a {type(model).__name__}."
         )
     return TrainedDetector(

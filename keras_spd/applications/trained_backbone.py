@@ -25,19 +25,19 @@ def start_from_classifier(
 ) -> None:
     """Loads weights into a ResNet without classifier and sets the normalisation in its `info`.
 
-    Stages that the classifier lacks, which `ResNetSPDBackbone` adds, keep their random weights;
-    layers after the last stage of the classifier are ignored. Strided stages are converted to SPD
-    exactly; a strided stem has no counterpart, so the SPD stem keeps its random weights.
+    Stages added by `ResNetSPDBackbone` keep their random weights, and layers after the last stage
+    of the classifier are ignored. Strided stages are converted to SPD exactly. A strided stem has
+    no SPD counterpart, so the SPD stem keeps its random weights.
 
     Args:
-        model: `ImageModel` of layers `stem_...` and `stage...`.
-        weights: `weights` of its constructor: a preset's name, a trained classifier as `.keras`,
-            `.pt`, `.pth` or `.safetensors`, a `.keras` file of such a network without classifier,
-            or `.weights.h5` of this very network.
-        preset: The `Preset` of that name, if it is one.
+        model: `ImageModel` with layers `stem_...` and `stage...`.
+        weights: The `weights` argument of its constructor: the name of a preset, a trained
+            classifier as `.keras`, `.pt`, `.pth` or `.safetensors`, the same network without
+            classifier as `.keras`, or `.weights.h5` of exactly this network.
+        preset: The `Preset` with that name, if there is one.
 
     Raises:
-        ValueError: If the file cannot be read or does not fit. The model is left unchanged.
+        ValueError: If the file cannot be read or does not match. The model is left unchanged.
     """
     if weights is None:
         return
@@ -91,7 +91,7 @@ def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None
         variable.assign(arrays[path])
     if fresh := sorted({stage for path in variables if (stage := _stage(path))} - known):
         _log.info(
-            "Weights %s into %s: all but %s, which starts anew.",
+            "Weights %s loaded into %s, except %s, which keeps random weights.",
             source,
             model.name,
             " and ".join(fresh),
@@ -99,6 +99,6 @@ def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None
 
 
 def _stage(path: str) -> str | None:
-    """Returns `"stem"`, `"stage1"` ... of a variable's path; `None` for what is behind them."""
+    """Returns the `"stem"`, `"stage1"` ... of a variable's path; `None` for later layers."""
     found = re.match(r"(stem|stage\d+)_", path)
     return found[1] if found else None

@@ -1,7 +1,6 @@
-"""The blocks of YOLOv5 and YOLOv5-SPD: functions from tensor to tensor.
+"""The building blocks of YOLOv5 and YOLOv5-SPD: functions from tensor to tensor.
 
-Source: `YOLOv5-SPD/models/common.py` of LabSAINT/SPD-Conv (what is computed, not how it is
-written).
+Source: `YOLOv5-SPD/models/common.py` of LabSAINT/SPD-Conv (the computation, not the code).
 """
 
 import math
@@ -22,13 +21,13 @@ def conv(x: Tensor, filters: int, kernel_size: int, name: str, *, strides: int =
 
 
 def norm_silu(x: Tensor, name: str) -> Tensor:
-    """Batch norm with YOLOv5's epsilon 1e-3 and momentum 0.03 (0.97 as Keras counts it), SiLU."""
+    """Batch norm with YOLOv5's epsilon 1e-3 and momentum 0.03 (0.97 in Keras), then SiLU."""
     x = BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_bn")(x)
     return layers.Activation("silu", name=f"{name}_silu")(x)
 
 
 def stem(x: Tensor, filters: int, name: str, downsampling: str) -> Tensor:
-    """Halves height and width: SPD-Conv (YOLOv5's former Focus), or a strided 6x6 convolution."""
+    """Halves height and width: SPD-Conv (like YOLOv5's old Focus), or a strided 6x6 convolution."""
     if downsampling == "strided":
         return conv(x, filters, 6, name, strides=2)
     x = SPDConv(
@@ -45,8 +44,8 @@ def stem(x: Tensor, filters: int, name: str, downsampling: str) -> Tensor:
 def downsample(x: Tensor, filters: int, name: str, downsampling: str) -> Tensor:
     """Halves height and width: 3x3 convolution, then space-to-depth; or a strided convolution.
 
-    Convolution first, as in the authors' code: the C3 block that follows mixes the phases, and
-    reads 4 times `filters` channels.
+    As in the authors' code, the convolution comes first. The C3 block that follows mixes the
+    phases; it has `4 * filters` input channels.
     """
     if downsampling == "strided":
         return conv(x, filters, 3, name, strides=2)
@@ -66,7 +65,7 @@ def c3(x: Tensor, filters: int, num_blocks: int, name: str, *, shortcut: bool) -
 
 
 def sppf(x: Tensor, filters: int, name: str) -> Tensor:
-    """Spatial pyramid pooling: three maxima over 5x5 windows on top of each other, stride 1."""
+    """Spatial pyramid pooling: three successive 5x5 max poolings of stride 1, concatenated."""
     y = [conv(x, x.shape[-1] // 2, 1, f"{name}_cv1")]
     for index in range(1, 4):
         y.append(layers.MaxPooling2D(5, 1, padding="same", name=f"{name}_pool{index}")(y[-1]))
@@ -91,10 +90,15 @@ def raw_predictions(
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class DetectionBias(keras.initializers.Initializer):
-    """First biases of a detection head, so that it expects 8 objects in a 640x640 image.
+    """Initial biases of a detection head, so that it expects 8 objects in a 640x640 image.
 
-    Uniform in +-1 / sqrt(fan_in), as PyTorch starts a convolution's bias, plus
+    Uniform in +-1 / sqrt(fan_in), PyTorch's default for the bias of a convolution, plus
     `log(8 / (640 / stride)**2)` for objectness and `log(0.6 / (num_classes - 0.99))` for classes.
+
+    Args:
+        num_classes: Integer.
+        stride: Integer, the stride of the level in pixels.
+        fan_in: Integer, the number of input channels.
 
     Source: `Model._initialize_biases` in `YOLOv5-SPD/models/yolo.py` of LabSAINT/SPD-Conv, after
     Lin et al., "Focal Loss for Dense Object Detection", section 3.3.
@@ -117,7 +121,12 @@ class DetectionBias(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class SplitAnchors(layers.Layer):
-    """Splits the channels: `(batch, rows, columns, anchors * n)` to `(..., anchors, n)`."""
+    """Splits channels by anchor: `(batch, rows, columns, anchors * n)` to `(..., anchors, n)`.
+
+    Args:
+        num_anchors: Integer.
+        **kwargs: Arguments of `keras.layers.Layer`.
+    """
 
     def __init__(self, num_anchors: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -41,55 +41,56 @@ def YOLOV5SPD(
     backbone: keras.Model | None = None,
     name: str | None = None,
 ) -> Any:
-    """Builds YOLOv5-SPD, a detector for small objects, or its plain strided twin.
+    """Builds YOLOv5-SPD, a detector for small objects, or its strided twin.
 
     `model(images)` returns raw predictions, `{"P3": (batch, height / 8, width / 8, 3,
-    5 + classes), "P4": ..., "P5": ...}`; `model.predict(images)` returns keras-cv's detection
-    dictionary of `boxes`, `confidence`, `classes` and `num_detections`, after suppression.
-    `model.compile()` without arguments takes the paper's optimizer and loss; `model.fit` takes
+    5 + classes), "P4": ..., "P5": ...}`. `model.predict(images)` returns keras-cv's detection
+    dictionary of `boxes`, `confidence`, `classes` and `num_detections`, after NMS.
+    `model.compile()` without arguments uses the paper's optimizer and loss. `model.fit` takes
     batches of `(images, {"boxes": (batch, boxes, 4), "classes": (batch, boxes)})`, padded with
-    boxes of class -1, as `keras_spd.data` makes them.
+    boxes of class -1, as from `keras_spd.data`.
 
     Args:
         size: `"n"`, `"s"`, `"m"`, `"l"`, `"x"`, or a pair of a depth and a width multiple.
-        weights: `None` for random weights; the name of weights that come with the package, such
-            as `"bccd"` (see `keras_spd.list_models`); or the path of a trained detector of this
-            size: `.keras`, YOLOv5 (v6.0 to v7.0) or the authors' YOLOv5-SPD as `.pt`, `.pth` or
-            `.safetensors`, or `.weights.h5` of this very network. Trained strided networks start
-            SPD networks exactly; the other way only where nothing reads what a stride skips.
-            Anchors and class names come with the file.
+        weights: `None` for random weights; the name of shipped weights, such as `"bccd"` (see
+            `keras_spd.list_models`); or the path of a trained detector of this size: `.keras`,
+            YOLOv5 (v6.0 to v7.0) or the authors' YOLOv5-SPD as `.pt`, `.pth` or `.safetensors`,
+            or `.weights.h5` of exactly this network. Weights of strided networks are converted to
+            SPD exactly; SPD weights only fit a strided network if they ignore the pixels that a
+            stride skips. Anchors and class names come from the file.
         classes: Integer, the number of classes; defaults to that of the weights, or to 80.
-        class_names: One name for each class. Class outputs are loaded for classes of the same
-            name and initialised for the others; boxes and objectness are loaded. If the model or
-            the weights have no names, all class outputs are loaded if their number is the same.
-        class_map: `{class: class of the weights}` where the names differ, such as
+        class_names: One name for each class. Boxes and objectness are always loaded; class
+            outputs are loaded for classes with the same name and initialised for the others. If
+            the model or the weights have no names, all class outputs are loaded if their number
+            matches.
+        class_map: `{class: class of the weights}` for names that differ, such as
             `{"vessel": "boat"}`.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of
             32, the largest stride.
-        include_rescaling: Boolean: images have pixel values 0..255, as in keras-cv; else 0..1, or
-            with `backbone` whatever that takes.
+        include_rescaling: Boolean, whether images are pixels 0..255, as in keras-cv. If not, they
+            are 0..1 or, with `backbone`, in the range that the backbone takes.
         head: `"yolov5"` for the paper's detector. `"yolov8"` and `"retinanet"` return keras-cv's
-            own `YOLOV8Detector` and `RetinaNet` on `YOLOV5SPDBackbone`, with keras-cv's losses
-            and label encoders; their necks keep strided convolutions.
-        levels: `("P3", "P4", "P5")`, or with `"P2"` in front: another head at a quarter of the
-            resolution, for objects of a few pixels.
+            `YOLOV8Detector` and `RetinaNet` on `YOLOV5SPDBackbone`, with keras-cv's losses and
+            label encoders; their necks keep strided convolutions.
+        levels: `("P3", "P4", "P5")`, or `("P2", "P3", "P4", "P5")` to add a head at a quarter of
+            the resolution for objects of a few pixels.
         anchors: `{level: ((width, height), ...)}` in pixels, for example from
             `keras_spd.detection.fit_anchors`; `None` for the authors'.
         downsampling: `"spd"`, or `"strided"` for YOLOv5 v6.0.
-        bounding_box_format: Format of ground truth and predictions, any of Keras and keras-cv.
-        backbone: Functional model from images to features, with its weights, in place of
-            YOLOv5's: `ResNetSPDBackbone(18, weights=...)`, or a network converted by
-            `keras_spd.to_spd` and without its top. Its last layers at 1/8, 1/16 and 1/32 of the
+        bounding_box_format: Format of ground truth and predictions, a name in
+            `keras_spd.boxes.BOX_FORMATS`.
+        backbone: Functional model from images to features, with its weights, to use instead of
+            YOLOv5's: `ResNetSPDBackbone(18, weights=...)`, or a network without its top that was
+            converted by `keras_spd.to_spd`. Its last layers at 1/8, 1/16 and 1/32 of the
             resolution feed the neck; see `find_pyramid`. It must know its `Preprocessing`, as an
-            `ImageModel(..., info=ModelInfo(...))` does: pixels are normalised in the detector's
-            network as the backbone's images were.
+            `ImageModel(..., info=ModelInfo(...))` does; the detector normalises pixels with it.
         name: Name of the model.
 
     Returns:
-        `Detector`; for the other heads, keras-cv's class.
+        `Detector`, or keras-cv's class for the other heads.
 
     Raises:
-        ValueError: If an argument is not as described, or a file does not fit the network.
+        ValueError: If an argument is not as described, or a file does not match the network.
 
     Example:
 
@@ -98,7 +99,7 @@ def YOLOV5SPD(
     >>> model.fit(batches, epochs=100)
     >>> detections = model.predict(images)
 
-    A detector that starts from a trained classifier:
+    A detector on the backbone of a trained classifier:
 
     >>> backbone = keras_spd.applications.ResNetSPDBackbone(18, weights="cifar10")
     >>> model = keras_spd.applications.YOLOV5SPD("n", backbone=backbone, classes=6)
@@ -179,12 +180,11 @@ def YOLOV5SPDBackbone(
     downsampling: str = "spd",
     name: str | None = None,
 ) -> ImageModel:
-    """Builds the backbone of YOLOv5-SPD alone, for any detector of keras-cv.
+    """Builds the backbone of YOLOv5-SPD, for any keras-cv detector.
 
     Args:
         size, input_shape, include_rescaling, downsampling, name: As in `YOLOV5SPD`.
-        weights: As in `YOLOV5SPD`: of a trained detector of this size, of which the backbone is
-            taken, or of such a backbone.
+        weights: As in `YOLOV5SPD`, of this backbone or of a trained detector of this size.
 
     Output shape:
         `(batch, height / 32, width / 32, channels)`.
@@ -193,7 +193,7 @@ def YOLOV5SPDBackbone(
         An `ImageModel`. Its `pyramid_level_inputs` maps `"P1"` to `"P5"` to layer names.
 
     Raises:
-        ValueError: If an argument is not as described, or a file does not fit the network.
+        ValueError: If an argument is not as described, or a file does not match the network.
 
     Example:
 
@@ -255,9 +255,10 @@ def _refuse_with_keras_cv(
         if value is not None:
             raise ValueError(
                 f'`{argument}` needs head="yolov5": keras-cv\'s detectors have their own levels '
-                f"and anchors, and keep no names. Received: {argument}={value!r}, head={head!r}."
+                "and anchors and do not store class names. "
+                f"Received: {argument}={value!r}, head={head!r}."
             )
 
 
-# By the names that recipes and the command line use.
+# Sizes by the names used in recipes and on the command line.
 DETECTORS = {f"yolov5_spd_{size}": size for size in YOLOV5S}

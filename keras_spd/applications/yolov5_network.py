@@ -1,4 +1,4 @@
-"""The graph of YOLOv5-SPD and of its strided twin, YOLOv5 v6.0: backbone, neck and head.
+"""Backbone, neck and head of YOLOv5-SPD and of its strided twin, YOLOv5 v6.0.
 
 References:
     Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD 2022, section 4.1,
@@ -22,7 +22,7 @@ from keras_spd.detection.detector import check_image_sides
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
 
 LEVELS = (("P3", "P4", "P5"), ("P2", "P3", "P4", "P5"))
-# Channels of the large model at each level, and bottlenecks of its backbone's C3 blocks.
+# Large model: channels at each level, and bottlenecks in each C3 block of the backbone.
 _CHANNELS = {"P1": 64, "P2": 128, "P3": 256, "P4": 512, "P5": 1024}
 _BLOCKS = {"P2": 3, "P3": 6, "P4": 9, "P5": 3}
 _NECK_BLOCKS = 3
@@ -31,10 +31,10 @@ Features = dict[str, keras.KerasTensor]
 
 
 def find_variant(size: str | Sequence[float]) -> tuple[YOLOV5Variant, str]:
-    """Returns the `YOLOV5Variant` of a `size` argument, and a name for it.
+    """Returns the `YOLOV5Variant` for a `size` argument, and a name for it.
 
     Raises:
-        ValueError: If it is neither a size's name nor a pair of multiples.
+        ValueError: If it is neither the name of a size nor a pair of multiples.
     """
     if isinstance(size, str) and size in YOLOV5S:
         return YOLOV5S[size], size
@@ -91,17 +91,17 @@ def neck(
     downsampling: str,
     prefix: str = "",
 ) -> Features:
-    """Mixes resolutions down to the finest level and up again (a path aggregation network).
+    """Combines features top-down, then bottom-up (a path aggregation network).
 
     Args:
         features: Feature map of each level, from a backbone.
-        variant: Depth and width.
-        levels: Names of the levels, the finest first.
+        variant: Depth and width multiples.
+        levels: Names of the levels, finest first.
         downsampling: `"spd"` or `"strided"`.
-        prefix: Text before the layers' names, where a backbone has layers of these names.
+        prefix: Prefix of layer names, to avoid clashes with those of a backbone.
 
     Returns:
-        The feature map of each level that its head reads.
+        `{level: feature map}`, the inputs of the heads.
     """
     num_blocks = variant.blocks(_NECK_BLOCKS)
     laterals = {}

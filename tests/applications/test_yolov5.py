@@ -225,7 +225,7 @@ def test_keras_cv_heads(head, tmp_path):
         ({"size": (0, 1)}, "pair of a depth"),
         ({"classes": 0}, "`classes` must be an integer"),
         ({"class_names": ["a"]}, "one name for each of classes=80"),
-        ({"classes": 3, "class_names": ["a", "b", "a"]}, "several times: 'a'"),
+        ({"classes": 3, "class_names": ["a", "b", "a"]}, "more than once: 'a'"),
         ({"classes": 2, "class_names": [1, 2]}, "one name for each of classes=2"),
         ({"input_shape": (100, 64, 3)}, "multiples of 32"),
         ({"head": "ssd"}, "`head` must be one of"),

@@ -259,7 +259,7 @@ def test_the_network_is_recognised(tmp_path):
             "yolov5_spd_s": "yolov5_spd_s",
         }
         assert model.name == expected[name]
-    with pytest.raises(ValueError, match="holds 1 arrays, such as a. They are not those"):
+    with pytest.raises(ValueError, match="holds 1 arrays, such as a. They do not belong"):
         load_reference_model({"a": np.zeros(3)})
     keras.backend.clear_session()
 

@@ -190,7 +190,7 @@ def test_what_is_refused(strided, tmp_path, options, message):
 def test_a_classifier_is_no_detector(tmp_path):
     inputs = keras.Input((32, 32, 3))
     keras.Model(inputs, keras.layers.Flatten()(inputs)).save(tmp_path / "other.keras")
-    with pytest.raises(ValueError, match="starts from the weights of a detector.*other.keras"):
+    with pytest.raises(ValueError, match="needs the weights of a detector.*other.keras"):
         YOLOV5SPD("n", weights=tmp_path / "other.keras")
 
 
@@ -203,7 +203,7 @@ def test_pytorch_files_are_models(images, tmp_path):
     assert model.name == "yolov5_spd_n"
     with pytest.raises(ValueError, match="no strided twin: stage2_c3 reads pixels"):
         load_reference_model(tmp_path / "nano.safetensors", "strided")
-    with pytest.raises(ValueError, match="changes the files of YOLOv5 detectors alone"):
+    with pytest.raises(ValueError, match="only converts files of YOLOv5 detectors"):
         load_reference_model(state_dict, "strided")
 
     file = find_shared("reference/checkpoints/yolov5n.pt")
