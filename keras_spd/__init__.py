@@ -50,5 +50,5 @@ __getattr__, __dir__ = attach(
     },
 )
 
-if not is_command_line():  # `keras.saving.load_model` finds our classes after this import alone
+if not is_command_line():  # registers our classes for `keras.saving.load_model`
     from keras_spd import registered as registered

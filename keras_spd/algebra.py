@@ -1,23 +1,23 @@
-"""The order in which space-to-depth stacks the pixels of a patch, and what follows; NumPy only.
+"""The phase order of space-to-depth, and exact conversions of kernels; NumPy only.
 
-A convolution behind a space-to-depth is a strided convolution whose kernel is `scale` times as
-large, and the other way round. Both are the same numbers in another order.
+A convolution after a space-to-depth equals a strided convolution with a kernel `scale` times as
+large, and vice versa. Both kernels hold the same numbers in a different order.
 
-Our one convention is that of `tf.nn.space_to_depth`: phases row by row, each with all its
-channels, so that channel `(row * scale + column) * channels + c` is channel `c` of pixel
-`(row, column)`. The authors' PyTorch code stacks them column by column. Whatever reads the output
-of a space-to-depth has its input channels reordered when authors' weights are loaded.
+We follow `tf.nn.space_to_depth`: phases are ordered row by row, each with all its channels, so
+channel `(row * scale + column) * channels + c` is channel `c` of pixel `(row, column)`. The
+authors' PyTorch code orders phases column by column. When the authors' weights are loaded, the
+input channels of every layer after a space-to-depth are reordered.
 
-Two identities carry the weights of a trained strided network into SPD-Conv, and both are exact:
+Two exact identities transfer the weights of a trained strided network to SPD-Conv:
 
-- A strided convolution is a convolution behind a space-to-depth (`strided_to_spd`). YOLOv5's
+- A strided convolution equals a convolution after a space-to-depth (`strided_to_spd`). YOLOv5's
   stem, 6x6 with stride 2, is a 3x3 SPD-Conv:
   `kernel[i, j, phase(r, c) * 3 + ch] = k6[2i + r, 2j + c, ch]`.
-- A strided convolution is phase (0, 0) of the same convolution without a stride, followed by a
-  space-to-depth. Whatever reads it ignores the other phases: its kernel has zeros there
-  (`strided_inputs_to_spd`). What is done to each channel and pixel alone, such as batch norm and
-  activation, may stand before the space-to-depth, or behind it with the same values for each
-  phase (`repeat_for_phases`).
+- A strided convolution equals phase (0, 0) of the same convolution with stride 1 followed by a
+  space-to-depth. The next layer ignores the other phases: its kernel has zeros for them
+  (`strided_inputs_to_spd`). Pointwise operations, such as batch norm and activations, may come
+  before the space-to-depth, or after it with the same values for each phase
+  (`repeat_for_phases`).
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def columns_to_rows(array: Array, *, axis: int, scale: int = 2) -> Array:
         scale: The scale of the space-to-depth.
 
     Returns:
-        The array of the same shape, with `axis` reordered. The function is its own inverse.
+        Array of the same shape, with `axis` reordered. The function is its own inverse.
 
     Raises:
         ValueError: If the length of `axis` is not a multiple of `scale**2`.
@@ -68,22 +68,23 @@ def strided_to_spd(
     offset: Sequence[int] = (0, 0),
     blocks: Sequence[int] | None = None,
 ) -> Array:
-    """Turns the kernel of a strided convolution into that of a convolution behind space-to-depth.
+    """Converts the kernel of a strided convolution for a convolution after space-to-depth.
 
     Args:
-        kernel: NumPy array of shape `(height, width, inputs, outputs)`, of a convolution with
-            stride `scale`. `inputs` may be those of a group, and a depthwise kernel is
-            `(height, width, channels, multiplier)`.
+        kernel: NumPy array of shape `(height, width, inputs, outputs)`, the kernel of a
+            convolution with stride `scale`. `inputs` may be the inputs of one group; a depthwise
+            kernel has the shape `(height, width, channels, multiplier)`.
         scale: The stride, and the scale of the space-to-depth.
-        offset: Row and column of the large kernel at which the given one starts.
-        blocks: `(height, width)` of the result; the smallest that hold the kernel by default.
+        offset: Row and column at which `kernel` starts in the zero-padded kernel of size
+            `scale * blocks`.
+        blocks: `(height, width)` of the result; defaults to the smallest that hold the kernel.
 
     Returns:
-        Array of shape `(*blocks, scale**2 * inputs, outputs)`: the given taps, phase by phase, and
-        zeros.
+        Array of shape `(*blocks, scale**2 * inputs, outputs)`: the given weights, phase by phase,
+        and zeros.
 
     Raises:
-        ValueError: If the kernel at its offset is larger than `blocks`.
+        ValueError: If the kernel at its offset does not fit into `blocks`.
 
     Example:
 
@@ -109,18 +110,19 @@ def strided_to_spd(
 
 
 def spd_to_strided(kernel: Array, scale: int) -> Array:
-    """Turns the kernel of a convolution behind space-to-depth into that of a strided one.
+    """Converts the kernel of a convolution after space-to-depth for a strided convolution.
+
+    This is the inverse of `strided_to_spd`, except for the zeros that it added.
 
     Args:
         kernel: NumPy array of shape `(height, width, scale**2 * inputs, outputs)`.
         scale: The scale of the space-to-depth, and the stride.
 
     Returns:
-        Array of shape `(scale * height, scale * width, inputs, outputs)`. The inverse of
-        `strided_to_spd`, but for the zeros that it has added.
+        Array of shape `(scale * height, scale * width, inputs, outputs)`.
 
     Raises:
-        ValueError: If the inputs are not `scale**2` phases.
+        ValueError: If the number of inputs is not a multiple of `scale**2`.
 
     Example:
 
@@ -141,15 +143,15 @@ def spd_to_strided(kernel: Array, scale: int) -> Array:
 def strided_inputs_to_spd(
     kernel: np.ndarray, channels: int | None = None, scale: int = 2
 ) -> np.ndarray:
-    """Lets a kernel that reads a strided convolution read one followed by a space-to-depth.
+    """Converts a kernel that follows a strided convolution so that it follows a space-to-depth.
 
     `conv(strided_conv(x))` equals `conv(space_to_depth(unstrided_conv(x)))` if the second kernel
     reads phase (0, 0) as before and has zeros for the phases that the stride skipped.
 
     Args:
         kernel: Array of shape `(height, width, inputs, outputs)`.
-        channels: How many of the inputs, from the first on, come from the strided convolution; all
-            by default. What was concatenated behind them moves behind all phases.
+        channels: Number of inputs, starting from the first, that come from the strided
+            convolution; defaults to all. Inputs concatenated after them move after all phases.
         scale: The stride, and the scale of the space-to-depth.
 
     Returns:
@@ -180,12 +182,12 @@ def strided_inputs_to_spd(
 
 
 def repeat_for_phases(values: np.ndarray, scale: int = 2) -> np.ndarray:
-    """Lets a batch norm that stood behind a strided convolution stand behind a space-to-depth.
+    """Repeats the values of a batch norm for each phase, to move it after a space-to-depth.
 
-    Each phase has all channels of the convolution, so each gets the same values; phase (0, 0) is
-    normalised as before. With `strided_inputs_to_spd` for the next kernel, a residual branch of
-    ResNet-SPD (convolution, space-to-depth, batch norm, ReLU, convolution) computes what the
-    strided branch computes.
+    Each phase has all channels of the convolution and gets the same values, so phase (0, 0) is
+    normalised as before. Together with `strided_inputs_to_spd` for the next kernel, a residual
+    branch of ResNet-SPD (convolution, space-to-depth, batch norm, ReLU, convolution) computes the
+    same outputs as the strided branch.
 
     Args:
         values: Array of shape `(channels,)`: gain, offset, mean or variance.
@@ -205,21 +207,22 @@ def repeat_for_phases(values: np.ndarray, scale: int = 2) -> np.ndarray:
 def spd_inputs_to_strided(
     kernel: np.ndarray, channels: int | None = None, scale: int = 2
 ) -> np.ndarray:
-    """Lets a kernel that reads a space-to-depth read a strided convolution: keeps phase (0, 0).
+    """Converts a kernel that follows a space-to-depth so that it follows a strided convolution.
+
+    This is the inverse of `strided_inputs_to_spd`; only phase (0, 0) is kept.
 
     Args:
         kernel: Array of shape `(height, width, inputs, outputs)`.
-        channels: Channels of one phase; `inputs / scale**2` by default. Inputs behind all phases
+        channels: Channels of one phase; defaults to `inputs / scale**2`. Inputs after all phases
             are kept.
         scale: The scale of the space-to-depth, and the stride.
 
     Returns:
-        Array of shape `(height, width, inputs - (scale**2 - 1) * channels, outputs)`, the inverse
-        of `strided_inputs_to_spd`.
+        Array of shape `(height, width, inputs - (scale**2 - 1) * channels, outputs)`.
 
     Raises:
-        ValueError: If the kernel reads another phase, which a stride skips: there is no strided
-            network that computes the same. Or if it has fewer inputs than the phases.
+        ValueError: If the kernel uses another phase, so no strided network computes the same
+            outputs, or if it has fewer than `scale**2 * channels` inputs.
 
     Example:
 
@@ -236,22 +239,22 @@ def spd_inputs_to_strided(
     first, skipped, rest = np.split(kernel, [channels, scale**2 * channels], axis=2)
     if np.any(skipped):
         raise ValueError(
-            "The kernel reads pixels that a stride skips: it has weights other than 0 for a phase "
-            "other than (0, 0)."
+            "The kernel reads pixels that a stride skips: it has nonzero weights for a phase other "
+            "than (0, 0)."
         )
     return np.concatenate([first, rest], axis=2)
 
 
 def same_padding(size: int, kernel_size: int, strides: int) -> int:
-    """Zeros that `padding="same"` puts before the first pixel of an axis.
+    """Returns the number of zeros that `padding="same"` adds before the first pixel of an axis.
 
     Args:
-        size: Length of the axis.
+        size: Length of the axis, in pixels.
         kernel_size: Length of the window.
-        strides: Its stride.
+        strides: Stride of the window.
 
     Returns:
-        Integer >= 0. It depends on the remainder of `size` by `strides` alone: 0 for a 3x3 window
-        of stride 2 on an even axis, 1 on an odd one.
+        Integer >= 0. It only depends on `size % strides`: 0 for a 3x3 window of stride 2 on an
+        even axis, 1 on an odd one.
     """
     return max(kernel_size - strides + -size % strides, 0) // 2

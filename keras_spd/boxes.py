@@ -1,7 +1,7 @@
-"""Boxes: formats and overlaps. Knows no image and no model.
+"""Box formats and overlaps, independent of images and models.
 
 Coordinates are continuous: the pixel in column 0 covers x from 0 to 1. Format names are those of
-Keras and keras-cv (`keras.utils.bounding_boxes.convert_format` converts them).
+Keras and keras-cv.
 """
 
 import math
@@ -27,7 +27,7 @@ _EPSILON = 1e-7
 
 
 def check_box_format(bounding_box_format: str) -> str:
-    """Returns the name of a box format, or raises a `ValueError` that lists them."""
+    """Returns the name of a box format if it is valid; otherwise raises a `ValueError`."""
     if bounding_box_format not in BOX_FORMATS:
         raise ValueError(
             f"`bounding_box_format` must be one of {', '.join(BOX_FORMATS)}. "
@@ -39,15 +39,19 @@ def check_box_format(bounding_box_format: str) -> str:
 def convert_boxes(
     boxes: Tensor, source: str, target: str, image_size_hw: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Converts tensors of boxes, of shape `(..., boxes, 4)`.
+    """Converts boxes from one format to another.
 
     Args:
-        boxes: Tensor; computed in float32.
+        boxes: Tensor of shape `(..., boxes, 4)`.
         source, target: Names in `BOX_FORMATS`.
-        image_size_hw: Height and width of the image in pixels, for the relative formats.
+        image_size_hw: Height and width of the image in pixels; only used by relative formats.
 
     Returns:
-        Tensor of the same shape.
+        float32 tensor of the same shape.
+
+    Example:
+
+    >>> convert_boxes([[10, 20, 30, 40]], "xyxy", "xywh", (None, None))  # [[10, 20, 20, 20]]
     """
     height, width = image_size_hw
     return keras.utils.bounding_boxes.convert_format(
@@ -56,11 +60,14 @@ def convert_boxes(
 
 
 def intersection_over_union(boxes_1: Tensor, boxes_2: Tensor, numpy: Any = ops) -> Tensor:
-    """Overlap of xyxy boxes, elementwise with broadcasting: shapes `(..., 4)` to `(...)`.
+    """Computes the IoU of xyxy boxes, elementwise with broadcasting.
 
     Args:
-        boxes_1, boxes_2: Tensors, or arrays with `numpy=np`.
+        boxes_1, boxes_2: Tensors of shape `(..., 4)`, or arrays with `numpy=np`.
         numpy: Module to compute with, `keras.ops` or `numpy`.
+
+    Returns:
+        Tensor or array of shape `(...)`, values 0..1.
     """
     shared = intersection(boxes_1, boxes_2, numpy)
     union = area(boxes_1, numpy) + area(boxes_2, numpy) - shared
@@ -68,25 +75,33 @@ def intersection_over_union(boxes_1: Tensor, boxes_2: Tensor, numpy: Any = ops) 
 
 
 def intersection(boxes_1: Tensor, boxes_2: Tensor, numpy: Any = ops) -> Tensor:
-    """Area that xyxy boxes share; as `intersection_over_union`."""
+    """Computes the shared area of xyxy boxes; arguments as in `intersection_over_union`."""
     left_top = numpy.maximum(boxes_1[..., :2], boxes_2[..., :2])
     right_bottom = numpy.minimum(boxes_1[..., 2:], boxes_2[..., 2:])
     return numpy.prod(numpy.maximum(right_bottom - left_top, 0), axis=-1)
 
 
 def area(boxes: Tensor, numpy: Any = ops) -> Tensor:
-    """Area of xyxy boxes: shape `(..., 4)` to `(...)`."""
+    """Computes the area of xyxy boxes, from shape `(..., 4)` to `(...)`."""
     return numpy.prod(boxes[..., 2:] - boxes[..., :2], axis=-1)
 
 
 def complete_iou(predicted: Tensor, target: Tensor) -> Tensor:
-    """Complete IoU of center_xywh boxes, elementwise: shapes `(..., 4)` to `(...)`.
+    """Computes the complete IoU (CIoU) of center_xywh boxes, elementwise.
 
-    IoU, less the squared distance of the centres over that of the corners of the enclosing box,
-    less a term for different aspect ratios, whose weight has no gradient.
+    CIoU is the IoU minus two penalties: the squared distance between the centres, divided by the
+    squared diagonal of the enclosing box, and a term for different aspect ratios. No gradient is
+    propagated through the weight of that term.
+
+    Args:
+        predicted, target: Tensors of shape `(..., 4)`.
+
+    Returns:
+        Tensor of shape `(...)`, at most 1; negative for distant boxes.
 
     Source: Zheng et al., "Distance-IoU Loss", AAAI 2020, https://arxiv.org/abs/1911.08287, with
-    the small constants where the authors' `bbox_iou` has them (`YOLOv5-SPD/utils/metrics.py`).
+    small constants in the same places as the authors' `bbox_iou`
+    (`YOLOv5-SPD/utils/metrics.py`).
     """
     (px, py, pw, ph), (tx, ty, tw, th) = (
         [boxes[..., i] for i in range(4)] for boxes in (predicted, target)

@@ -1,6 +1,6 @@
-"""Keras' layers, faster in training on TensorFlow: they compute the same, by other operators.
+"""Keras layers that train faster on TensorFlow: the same results from other operators.
 
-`benchmarks/training_time.py` measures what they gain.
+`benchmarks/training_time.py` measures the gain.
 """
 
 from collections.abc import Callable
@@ -13,16 +13,17 @@ from keras_spd.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch norm, which in training on TensorFlow runs as one fused operator.
+    """Keras' batch norm, as a single fused operator when training on TensorFlow.
 
-    Keras computes moments, normalisation and their gradients from elementary operators. One
-    operator makes a training step on a CPU faster; what is computed is the same. The operator
-    returns the unbiased variance; the moving variance is kept as Keras keeps it, biased.
+    Keras computes moments, normalisation and their gradients with elementary operators. The fused
+    operator computes the same and makes a training step on a CPU faster. It returns the unbiased
+    variance; the moving variance stays biased, as in Keras.
 
-    The fused operator is used for channels-last images, without mask, renormalisation and
-    synchronisation. In all other cases, at inference and on other backends this is Keras' layer.
+    The fused operator is used for channels-last images without mask, renormalisation or
+    synchronisation. In all other cases, including inference and other backends, this is Keras'
+    layer.
 
-    Args, input and output are those of `keras.layers.BatchNormalization`.
+    Arguments, inputs and outputs are those of `keras.layers.BatchNormalization`.
 
     Example:
 
@@ -64,8 +65,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
 
 
-# The largest maps, in pixels, for which matrix products beat the operator of the kernel's gradient
-# (128 images, TensorFlow 2.21 on a CPU with AVX-512).
+# The largest feature maps, in pixels, for which matrix products beat TensorFlow's operator for the
+# kernel gradient (128 images, TensorFlow 2.21 on a CPU with AVX-512).
 _LARGEST = {"bfloat16": 64, "float32": 4}
 
 
@@ -73,12 +74,13 @@ _LARGEST = {"bfloat16": 64, "float32": 4}
 class Conv2D(keras.layers.Conv2D):
     """Keras' convolution, with a faster gradient for small feature maps on TensorFlow and a CPU.
 
-    The gradient of a kernel is a matrix product for each of its taps. TensorFlow's operator for it
-    is up to ten times slower than these where the map is small and has many channels, as in the
-    last stages of networks for low-resolution images. They are used in training, for maps of known
-    size up to 8x8 pixels in bfloat16 and 2x2 in float32. In all other cases this is Keras' layer.
+    The gradient of a kernel is one matrix product for each kernel position. TensorFlow's operator
+    is up to ten times slower than these products if the feature map is small and has many
+    channels, as in the last stages of networks for low-resolution images. The products are used in
+    training for feature maps of known size, up to 8x8 pixels in bfloat16 and 2x2 in float32. In
+    all other cases this is Keras' layer.
 
-    Args, input and output are those of `keras.layers.Conv2D`.
+    Arguments, inputs and outputs are those of `keras.layers.Conv2D`.
 
     Example:
 
@@ -112,7 +114,7 @@ class Conv2D(keras.layers.Conv2D):
 
 
 def _convolve(images: Tensor, kernel: Tensor) -> Tensor:
-    """A "same" convolution, whose kernel's gradient is a matrix product for each tap."""
+    """A "same" convolution whose kernel gradient is one matrix product per kernel position."""
     import tensorflow as tf
 
     @tf.custom_gradient
@@ -147,5 +149,5 @@ def _convolve(images: Tensor, kernel: Tensor) -> Tensor:
 
         return tf.nn.conv2d(images, kernel, 1, "SAME"), gradient
 
-    # Not the variable, of which `custom_gradient` would ask how it is used.
+    # Pass a tensor: `custom_gradient` handles variables differently.
     return convolution(images, tf.identity(kernel))

@@ -1,4 +1,4 @@
-"""Files appear when they are whole, and damaged ones are named as such."""
+"""Writes files atomically, and detects damaged ones."""
 
 import contextlib
 import functools
@@ -18,13 +18,16 @@ DAMAGED = "it is cut off or damaged. Download or copy it again."
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a path beside `path` to write to; the file takes its place when the block ends.
+    """Yields a temporary path to write to, and renames it to `path` when the block ends.
 
-    If the block raises, what stood at `path` stays and what was written is removed. The path given
-    has the same suffixes, by which writers choose a format.
+    If the block raises, an existing file at `path` is kept and the temporary one is removed. The
+    temporary path has the same suffixes, because writers choose the format by suffix.
 
     Args:
         path: Path of the file to write. Its folder must exist.
+
+    Yields:
+        `pathlib.Path` of the temporary file.
 
     Example:
 
@@ -44,10 +47,13 @@ def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a folder beside `path` to write to, which takes its place when the block ends.
+    """Yields a temporary folder to write to, and renames it to `path` when the block ends.
 
     Args:
         path: Path of the folder to write. Its parent must exist.
+
+    Yields:
+        `pathlib.Path` of the temporary folder.
     """
     path = pathlib.Path(path)
     unfinished, old = (
@@ -65,25 +71,25 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
-    """Writes a JSON file, which appears when it is whole.
+    """Writes a JSON file atomically.
 
     Args:
         path: Path of the file.
-        content: What `json.dumps` takes.
-        indent: Integer, or `None` for one line.
+        content: Any object that `json.dumps` accepts.
+        indent: Integer, or `None` for a single line.
     """
     with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
 def check_zip(path: str | os.PathLike) -> None:
-    """Checks a zip file, such as a `.keras` file, before it is given to other readers.
+    """Checks a zip file, such as a `.keras` file, before another reader opens it.
 
     Args:
         path: Path of the file.
 
     Raises:
-        ValueError: If it is cut off or damaged, or would unpack to more than it holds.
+        ValueError: If the file is truncated or damaged, or would unpack to more than its size.
     """
     path = pathlib.Path(path)
     try:
@@ -93,8 +99,8 @@ def check_zip(path: str | os.PathLike) -> None:
             total = sum(member.file_size for member in members)
             if not stored:
                 raise ValueError(
-                    f"{path} was not read: its entries are compressed, so it is damaged, or was "
-                    "packed anew. Download or copy it again, or save it with `model.save`."
+                    f"{path} was not read: its entries are compressed, so it is damaged or was "
+                    "repacked. Download or copy it again, or save it with `model.save`."
                 )
             broken = total > path.stat().st_size or archive.testzip()
     except ValueError:
@@ -106,16 +112,16 @@ def check_zip(path: str | os.PathLike) -> None:
 
 
 def check_h5(path: str | os.PathLike) -> None:
-    """Checks an HDF5 file, such as a `.weights.h5` file, before it is given to other readers.
+    """Checks an HDF5 file, such as a `.weights.h5` file, before another reader opens it.
 
-    HDF5 as Keras writes it has no checksums: a bit flipped inside an array leaves a readable file
-    of other weights. `.keras` files have them.
+    HDF5 files written by Keras have no checksums, so a flipped bit inside an array cannot be
+    detected. `.keras` files have checksums.
 
     Args:
         path: Path of the file.
 
     Raises:
-        ValueError: If it is cut off, longer than it says, or its groups or arrays are damaged.
+        ValueError: If the size differs from the size on record, or a group or array is damaged.
     """
     import h5py
 
@@ -131,11 +137,11 @@ def check_h5(path: str | os.PathLike) -> None:
 
 
 def _h5_size(path: Path) -> int:
-    """Returns the size that the first block of an HDF5 file tells (format specification, II.A)."""
+    """Returns the size recorded in the first block of an HDF5 file (format specification, II.A)."""
     with open(path, "rb") as file:
         block = file.read(64)
     if block[:8] != b"\x89HDF\r\n\x1a\n":
-        raise ValueError("no signature of HDF5")
+        raise ValueError("no HDF5 signature")
     [size] = struct.unpack_from("<Q", block, {0: 40, 1: 44, 2: 28, 3: 28}[block[8]])
     return size
 
@@ -150,6 +156,6 @@ def _check_h5_item(size: int, name: str, item: Any) -> None:
 
 
 def shorten(error: BaseException, limit: int = 500) -> str:
-    """Returns the beginning of an error's message: Keras' can hold a whole configuration."""
+    """Returns the start of an error message; Keras' messages can hold a whole configuration."""
     text = str(error)
     return text if len(text) <= limit else f"{text[:limit]} [...]"

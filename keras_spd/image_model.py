@@ -1,4 +1,4 @@
-"""The class of every network here: a functional model that remembers how it is to be used."""
+"""`ImageModel`, a functional model that stores class names and preprocessing."""
 
 import dataclasses
 from typing import Any, Protocol, Self, runtime_checkable
@@ -12,15 +12,14 @@ from keras_spd.images.preprocessing import Preprocessing, Statistics
 
 @dataclasses.dataclass(frozen=True, init=False)
 class ModelInfo:
-    """What must be known of a trained model before it can be used, beside its weights.
+    """The information needed to use a trained model, apart from its weights.
 
     Args:
         architecture: Name of the constructor, such as `"ResNet18SPD"`.
         class_names: One name for each output, in order; `None` if unknown.
-        preprocessing: `Preprocessing`, how images become what the model takes.
-        **facts: The fields of `Preprocessing` one by one (`statistics`, `input_range`,
-            `image_size` for its `size`, `resize`, `outputs`, `max_value`); `dataclasses.replace`
-            takes them too.
+        preprocessing: `Preprocessing`, how images become the model's inputs.
+        **facts: Single fields of `Preprocessing` (`statistics`, `input_range`, `image_size` for
+            its `size`, `resize`, `outputs`, `max_value`). `dataclasses.replace` accepts them too.
 
     Example:
 
@@ -55,7 +54,7 @@ class ModelInfo:
 
     @property
     def input_range(self) -> tuple[float, float] | None:
-        """What 0 and 255 become, if there are no statistics; `None` if unknown."""
+        """The values that 0 and 255 map to, if there are no statistics; `None` if unknown."""
         return self.preprocessing.input_range
 
     @property
@@ -65,7 +64,7 @@ class ModelInfo:
 
     @property
     def max_value(self) -> float | None:
-        """Value of white in images of more than 8 bits; `None` for that of the file."""
+        """The value that maps to 255 in images with more than 8 bits; `None` for the largest."""
         return self.preprocessing.max_value
 
     @classmethod
@@ -83,8 +82,8 @@ class ModelInfo:
 class ClassifierProtocol(Protocol):
     """The interface that Keras classifiers and `keras_spd.export.TFLiteClassifier` share.
 
-    `keras_spd.predict.Classifier` and `keras_spd.evaluate` use this and the model's `info`, which
-    `find_info` looks for: a model of another origin may have none.
+    `keras_spd.predict.Classifier` and `keras_spd.evaluate` use this interface and, through
+    `find_info`, the model's `info`, which other models may lack.
     """
 
     @property
@@ -100,7 +99,7 @@ class ClassifierProtocol(Protocol):
         """`(None, classes)`."""
 
     def predict_on_batch(self, x: np.ndarray) -> Any:
-        """Returns a row of probabilities or logits for each image, `(images, classes)`."""
+        """Returns probabilities or logits, an array of shape `(images, classes)`."""
 
 
 def find_info(model: Any) -> ModelInfo | None:
@@ -113,7 +112,7 @@ def known_preprocessing(model: Any) -> Preprocessing:
     """Returns the `Preprocessing` of a model.
 
     Raises:
-        ValueError: If the model does not say how its images are normalised.
+        ValueError: If the model does not define how its images are normalised.
     """
     info = find_info(model)
     if info is None or not info.preprocessing.is_known:
@@ -134,16 +133,21 @@ class ImageModel(keras.Model):
     """A functional Keras model with a `ModelInfo` and named pyramid levels.
 
     Both are part of the model's config, so they survive `save` and `load_model` in a process that
-    has imported `keras_spd`; attributes hung on a plain functional model do not.
+    has imported `keras_spd`. Attributes set on a plain functional model do not.
 
     Args:
-        inputs: As in `keras.Model`; a list of one tensor, such as `model.inputs`, is that tensor.
-        outputs: The same.
+        inputs: As in `keras.Model`. A list with a single tensor, such as `model.inputs`, is
+            treated as that tensor.
+        outputs: As `inputs`.
         name: Name of the model.
         info: `ModelInfo`, or its config.
-        pyramid_level_inputs: Maps `"P3"` and the like to the name of the last layer whose output
-            is `2**3` times smaller than the input. Detectors of keras-cv read this attribute.
+        pyramid_level_inputs: Dictionary from `"P3"` etc. to the name of the last layer whose
+            output is `2**3` etc. times smaller than the input. keras-cv's detectors read it.
         **kwargs: As in `keras.Model`.
+
+    Raises:
+        ValueError: If `info` is not a `ModelInfo`, or the number of class names differs from the
+            number of outputs.
 
     Example:
 
@@ -212,7 +216,7 @@ def find_pyramid(model: keras.Model) -> dict[str, str]:
         `ImageModel(inputs, outputs, pyramid_level_inputs=...)` to make a backbone for keras-cv.
 
     Raises:
-        ValueError: If the model takes anything else than one batch of images.
+        ValueError: If the model's input is not a single batch of images.
 
     Example:
 

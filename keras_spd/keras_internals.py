@@ -1,4 +1,4 @@
-"""Every use of Keras' private API, and the versions it was tested with."""
+"""All uses of Keras' private API, and the version they were tested with."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,19 +33,19 @@ if keras.backend.backend() == "tensorflow":
     check_version("TensorFlow", tensorflow.__version__)
 
 
-# Operations of graphs, which have no public names. These change the form of numbers alone.
+# Graph operations have no public names. These only change shape or dtype.
 RESHAPING_OPERATIONS = (
     keras.src.ops.core.Cast,
     keras.src.ops.numpy.Reshape,
     keras.src.ops.numpy.Squeeze,
 )
-# Their results are probabilities.
+# These return probabilities.
 PROBABILITY_OPERATIONS = (
     keras.src.ops.nn.Softmax,
     keras.src.ops.nn.Sigmoid,
     keras.src.ops.nn.HardSigmoid,
 )
-# Their results are logits where they are a classifier's outputs.
+# As the last operation of a classifier, these return logits.
 LINEAR_OPERATIONS = (
     keras.src.ops.numpy.Add,
     keras.src.ops.numpy.Divide,  # by a temperature
@@ -56,12 +56,12 @@ LINEAR_OPERATIONS = (
 
 
 def is_functional(layer: Any) -> bool:
-    """Tells whether a layer is a functional model, of Keras or of a class derived from it."""
+    """Returns whether a layer is a functional model, or a subclass of one."""
     return isinstance(layer, keras.src.models.functional.Functional)
 
 
 def is_activation_layer(layer: Any) -> bool:
-    """Tells whether a layer is one of Keras' activation layers, such as `ReLU`."""
+    """Returns whether a layer is one of Keras' activation layers, such as `ReLU`."""
     return type(layer).__module__.startswith("keras.src.layers.activations")
 
 
@@ -71,14 +71,14 @@ def calls(operation: Any) -> list[Any]:
 
 
 def graph_calls(model: keras.Model) -> list[Any]:
-    """Returns the nodes of all calls in a functional or Sequential model, its inputs excepted."""
+    """Returns the nodes of all calls in a functional or Sequential model, except its inputs."""
     functional = model._functional if isinstance(model, keras.Sequential) else model
     nodes = (node for level in functional._nodes_by_depth.values() for node in level)
     return [node for node in nodes if not node.is_input]
 
 
 def origin(tensor: Tensor) -> tuple[Any, int]:
-    """Returns the operation whose result a symbolic tensor is, and the number of the call."""
+    """Returns the operation that produced a symbolic tensor, and the index of the call."""
     return tensor._keras_history[:2]
 
 
@@ -88,7 +88,7 @@ def nested_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
 
 
 def build_metrics(model: keras.Model, batch: Any) -> None:
-    """Makes the variables of a compiled model's loss, metrics and optimizer.
+    """Creates the variables of a compiled model's loss, metrics and optimizer.
 
     Args:
         model: Compiled Keras model.
@@ -98,7 +98,7 @@ def build_metrics(model: keras.Model, batch: Any) -> None:
 
 
 def build_no_metrics_in_fit(model: keras.Model) -> None:
-    """Keeps `fit` from what `build_metrics` has done."""
+    """Stops `fit` from repeating what `build_metrics` has done."""
     model._maybe_symbolic_build = lambda *args, **kwargs: None
 
 
@@ -108,10 +108,10 @@ def averaged_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Vari
 
 
 def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> int:
-    """Returns the place of a trainable variable in an optimizer's lists of slots."""
+    """Returns the index of a trainable variable in an optimizer's slot lists."""
     return optimizer._get_variable_index(variable)
 
 
 def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
-    """Tells whether a variable decays: `exclude_from_weight_decay` did not name it."""
+    """Returns whether weight decay applies: `exclude_from_weight_decay` did not name it."""
     return optimizer._use_weight_decay(variable)

@@ -1,4 +1,4 @@
-"""The SPD block: space-to-depth, and space-to-depth followed by a non-strided convolution.
+"""SPD-Conv: space-to-depth, and space-to-depth followed by a non-strided convolution.
 
 Reference: Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD 2022, section 3,
 https://arxiv.org/abs/2208.03641.
@@ -16,20 +16,20 @@ from keras_spd.typing import Shape, Tensor
 class SpaceToDepth(keras.layers.Layer):
     """Moves each `scale x scale` patch of pixels into channels.
 
-    Nothing is discarded: this is the downsampling half of SPD-Conv. On TensorFlow it lowers to
-    `tf.nn.space_to_depth`, in a TFLite file to one builtin `SPACE_TO_DEPTH` operator.
+    Nothing is discarded: this is the downsampling half of SPD-Conv. On TensorFlow it becomes
+    `tf.nn.space_to_depth`, and in a TFLite file a single builtin `SPACE_TO_DEPTH` operator.
 
     Args:
-        scale: Integer >= 2, the factor by which height and width shrink.
+        scale: Integer >= 2, the factor by which height and width are reduced.
         data_format: `"channels_last"` or `"channels_first"`. Defaults to
-            `keras.config.image_data_format()`. The channel order is the same in both, so a model
-            does not change with its data format (`keras.ops.space_to_depth` orders them
+            `keras.config.image_data_format()`. The channel order is the same in both, so weights
+            do not depend on the data format (`keras.ops.space_to_depth` orders channels
             differently in `"channels_first"`).
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
-        `(batch, height, width, channels)`, any height and width, also unknown ones. Sides that
-        `scale` does not divide are padded with zeros at the bottom and at the right.
+        `(batch, height, width, channels)`, of any height and width, which may be unknown. If
+        `scale` does not divide a side, it is padded with zeros at the bottom or right.
 
     Output shape:
         `(batch, ceil(height / scale), ceil(width / scale), scale**2 * channels)`. Channel
@@ -77,7 +77,7 @@ class SpaceToDepth(keras.layers.Layer):
         return (batch, height, width, channels)
 
     def compute_output_spec(self, inputs: Tensor) -> keras.KerasTensor:
-        # Keras would announce the compute dtype, but integer images stay integers.
+        # Keras would report the compute dtype, but integer images stay integers.
         shape = self.compute_output_shape(getattr(inputs, "shape", ()))
         return keras.KerasTensor(shape, dtype=inputs.dtype)
 
@@ -90,20 +90,20 @@ class SpaceToDepth(keras.layers.Layer):
 class SPDConv(keras.layers.Layer):
     """SPD-Conv: space-to-depth followed by a non-strided convolution.
 
-    Takes the place of a strided `keras.layers.Conv2D` or of a pooling layer, and takes the same
-    arguments with the same defaults, except for `strides`, whose place `scale` takes:
+    It replaces a strided `keras.layers.Conv2D` or a pooling layer. It has the arguments and
+    defaults of `Conv2D`, with `scale` instead of `strides`:
     `Conv2D(64, 3, strides=2, padding="same")` becomes `SPDConv(64, 3, scale=2, padding="same")`.
 
     Args:
         filters: Integer, the number of output channels.
-        kernel_size: Integer or pair of integers, the kernel of the convolution after
-            space-to-depth. In pixels of the input it covers `scale * kernel_size`.
-        scale: Integer >= 2, the factor by which height and width shrink.
-        padding: `"valid"` or `"same"`, of the convolution.
+        kernel_size: Integer or pair of integers, the kernel size of the convolution after
+            space-to-depth. It covers `scale * kernel_size` input pixels.
+        scale: Integer >= 2, the factor by which height and width are reduced.
+        padding: `"valid"` or `"same"`, the padding of the convolution.
         data_format: `"channels_last"` or `"channels_first"`.
         dilation_rate: As in `keras.layers.Conv2D`.
-        groups: As in `keras.layers.Conv2D`: a group sees all `scale**2` phases of its own input
-            channels, and of no others.
+        groups: As in `keras.layers.Conv2D`. A group sees all `scale**2` phases of its own input
+            channels only.
         activation, use_bias: As in `keras.layers.Conv2D`.
         kernel_initializer, bias_initializer: As in `keras.layers.Conv2D`.
         kernel_regularizer, bias_regularizer: As in `keras.layers.Conv2D`.
@@ -115,7 +115,7 @@ class SPDConv(keras.layers.Layer):
 
     Output shape:
         `(batch, ceil(height / scale), ceil(width / scale), filters)` with `padding="same"`; with
-        `"valid"` the two sides are `kernel_size - 1` smaller.
+        `"valid"` both sides are `kernel_size - 1` smaller.
 
     Attributes:
         space_to_depth: The `SpaceToDepth` layer.
@@ -155,8 +155,8 @@ class SPDConv(keras.layers.Layer):
     ) -> None:
         if "strides" in kwargs:
             raise ValueError(
-                "`SPDConv` takes no `strides`: it shrinks its input by `scale` without skipping "
-                f"a pixel. Received: strides={kwargs['strides']}. Pass `scale={kwargs['strides']}` "
+                "`SPDConv` takes no `strides`: it downsamples by `scale` without skipping "
+                f"pixels. Received: strides={kwargs['strides']}. Pass `scale={kwargs['strides']}` "
                 "instead."
             )
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used (PEP 562)."""
+"""Imports public names when they are first used (PEP 562)."""
 
 import importlib
 import sys
@@ -9,14 +9,17 @@ from typing import Any
 def attach(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Returns the functions `__getattr__` and `__dir__` of a package.
+    """Returns the `__getattr__` and `__dir__` functions of a lazy package.
+
+    A package with functions named like their modules (`surgery.fold`) cannot be lazy, because the
+    import system would replace the function by the module.
 
     Args:
         package: `__name__` of the package.
-        homes: Module of each public name; `""` for a name that is a module of the package.
+        homes: The module of each public name; `""` if the name is itself a module.
 
-    A package whose modules share names with their functions (`surgery.fold`) cannot be lazy: the
-    import system would put the module in the function's place.
+    Returns:
+        `(__getattr__, __dir__)`.
     """
 
     def get(name: str) -> Any:
@@ -33,7 +36,7 @@ def attach(
 
 
 def is_command_line() -> bool:
-    """Whether this process is `keras-spd`, which imports Keras where a command needs it."""
+    """Whether this process is `keras-spd`, which only imports Keras if a command needs it."""
     arguments = getattr(sys, "argv", None) or [""]
     if arguments[0] == "-m":
         given = sys.orig_argv

@@ -12,7 +12,7 @@ from keras_spd.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class CoupledSGD(keras.optimizers.SGD):
-    """SGD as PyTorch computes it, with weight decay inside the gradient.
+    """SGD as in PyTorch, with weight decay added to the gradient.
 
     ```
     gradient += weight_decay * variable
@@ -21,25 +21,29 @@ class CoupledSGD(keras.optimizers.SGD):
     ```
 
     `keras.optimizers.SGD(weight_decay=...)` subtracts `learning_rate * weight_decay * variable`
-    beside the momentum ("decoupled"), which is weaker by `1 / (1 - momentum)`: 10 times at
-    momentum 0.9. It also keeps the learning rate in the momentum buffer, so a change of the rate
-    takes effect slowly; here, as in PyTorch, at once.
+    outside the momentum ("decoupled"), which is weaker by a factor of `1 / (1 - momentum)`: 10 at
+    momentum 0.9. It also multiplies the learning rate into the momentum buffer, so a change of
+    the rate takes effect slowly. Here, as in PyTorch, it takes effect at once.
 
     Args:
         learning_rate: Number or schedule.
         momentum: Number between 0 and 1.
-        nesterov: Boolean: step along `gradient + momentum * momentum_buffer`.
-        weight_decay: Number, the coupled decay, of every trainable variable: batch norms and
-            biases included, as in the authors' ResNets. `exclude_from_weight_decay` of Keras'
-            optimizers names exceptions.
-        decay_kernels_only: Boolean, whether batch norms and biases are left out of the decay, as
+        nesterov: Boolean, whether to step along `gradient + momentum * momentum_buffer`.
+        weight_decay: Number, the coupled decay of every trainable variable, including batch norms
+            and biases, as in the authors' ResNets. Exclude variables with Keras'
+            `exclude_from_weight_decay`.
+        decay_kernels_only: Boolean, whether to exclude batch norms and biases from the decay, as
             in the authors' detectors.
-        warmup_steps: Integer, for the two below; the rate of all other variables follows
-            `learning_rate`, usually a schedule that starts at 0.
-        warmup_bias_rate: Number: biases start at this rate, and end the warm-up at the rate of
-            the others.
-        warmup_momentum: Number, the momentum at the first step; `None` for `momentum`.
+        warmup_steps: Integer, the number of steps for the next two arguments. The rate of all
+            other variables follows `learning_rate`, usually a schedule that starts at 0.
+        warmup_bias_rate: Number, the initial rate of biases. At the end of the warm-up they have
+            the same rate as other variables.
+        warmup_momentum: Number, the momentum of the first step; `None` for `momentum`.
         **kwargs: Arguments of `keras.optimizers.SGD`.
+
+    Example:
+
+    >>> optimizer = keras_spd.optimizers.CoupledSGD(0.1, momentum=0.9, weight_decay=5e-4)
 
     Source: `torch.optim.SGD`; `ResNet50-SPD/train.py` and `YOLOv5-SPD/train.py` of
     LabSAINT/SPD-Conv.
@@ -109,10 +113,15 @@ class MultiStepDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         learning_rate: Number, the rate after the warm-up.
-        milestones: Steps at which the rate is multiplied by `factor`.
+        milestones: List of integers, the steps at which the rate is multiplied by `factor`.
         factor: Number.
-        warmup_steps: Integer: step `t` of the warm-up has the rate
-            `learning_rate * t / warmup_steps`, so the very first has 0, as in the authors' code.
+        warmup_steps: Integer. Step `t` of the warm-up has the rate
+            `learning_rate * t / warmup_steps`, so the first step has the rate 0, as in the
+            authors' code.
+
+    Example:
+
+    >>> schedule = keras_spd.optimizers.MultiStepDecay(0.1, [6000, 8000], 0.2, warmup_steps=100)
 
     Source: `WarmUpLR` in `ResNet50-SPD/utils.py` of LabSAINT/SPD-Conv, and PyTorch's `MultiStepLR`.
     """

@@ -1,13 +1,13 @@
-"""Names for types in annotations; docstrings add shapes and units."""
+"""Type aliases for annotations; docstrings add shapes and units."""
 
 import os
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 Tensor: TypeAlias = Any
-"""A tensor of Keras' backend, a `KerasTensor`, or an array: Keras ships no types."""
+"""A tensor of the Keras backend, a `KerasTensor`, or an array. Keras ships no type hints."""
 Path: TypeAlias = str | os.PathLike[str]
 Shape: TypeAlias = tuple[Any, ...]
-"""Integers, and `None` where a size is not known."""
+"""Integers, or `None` for unknown sizes."""
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        # Late: the command line answers help and completion without NumPy.
+        # Late, so that the command line can show help and completion without NumPy.
         if name != "Array":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         import numpy as np
