@@ -1,4 +1,4 @@
-"""Conversion of existing Keras networks to SPD-Conv, and back for speed."""
+"""Converts existing Keras networks to SPD-Conv, and folds them for fast inference."""
 
 from keras_spd.surgery.cost import count_multiply_adds as count_multiply_adds
 from keras_spd.surgery.cost import multiply_adds_at as multiply_adds_at

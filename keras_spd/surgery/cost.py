@@ -1,4 +1,4 @@
-"""What a network costs."""
+"""Counts the multiply-adds of a network."""
 
 import math
 
@@ -11,14 +11,13 @@ def count_multiply_adds(model: keras.Model) -> int:
     """Counts the multiply-adds of one image in the convolutions and dense layers of a model.
 
     Args:
-        model: Functional Keras model of known input size. (FLOPs, as papers often count them, are
-            twice as many.)
+        model: Functional Keras model with a known input size.
 
     Returns:
-        Integer.
+        Integer. FLOPs, as often reported in papers, are twice as many.
 
     Raises:
-        ValueError: If the input size is not known.
+        ValueError: If the input size is unknown.
 
     Example:
 
@@ -37,7 +36,7 @@ def count_multiply_adds(model: keras.Model) -> int:
                 positions = shape[2:] if first else shape[1:-1]
                 if None in positions:
                     raise ValueError(
-                        f"The output size of `{layer.name}` is not known: build the model with an "
+                        f"The output size of `{layer.name}` is unknown. Build the model with an "
                         "`input_shape` without `None`."
                     )
                 total += math.prod(positions) * kernel

@@ -1,4 +1,4 @@
-"""Folding a trained network for inference: fewer and cheaper layers, the same outputs."""
+"""Folds a trained network for inference: fewer and cheaper layers, the same outputs."""
 
 import dataclasses
 from collections.abc import Callable
@@ -23,27 +23,27 @@ _BATCH_NORMS = (keras.layers.BatchNormalization, fast_layers.BatchNormalization)
 
 
 def fold(model: keras.Model) -> keras.Model:
-    """Rewrites a trained network for inference; its outputs stay what they are.
+    """Rewrites a trained network for inference without changing its outputs.
 
-    - SPD-Conv becomes the strided convolution that it is equal to, without the border of its
-      kernel that is zero. Of a network from `to_spd` that has not been trained further, this
-      gives back the original convolutions.
-    - 1x1 and other convolutions behind a space-to-depth become strided ones; several 1x1
-      convolutions behind the same one become one.
-    - Batch norms directly behind a convolution become part of it; others stay, and so do
-      subclasses of Keras' layers, which may compute something else.
-    - `PhasePooling`, which `to_spd` makes of pooling layers, becomes strided pooling.
+    - SPD-Conv becomes the equivalent strided convolution, and zero borders of its kernel are
+      removed. A network from `to_spd` that was not trained further gets its original convolutions
+      back.
+    - Convolutions after a space-to-depth become strided ones. Several of the same kind after one
+      space-to-depth become a single convolution.
+    - Batch norms directly after a convolution are merged into it. Other batch norms are kept, as
+      are subclasses of Keras' layers, which may compute something else.
+    - `PhasePooling` becomes strided pooling.
 
-    A space-to-depth behind a convolution, as in the ResNets, stays: it moves data, but computes
+    A space-to-depth after a convolution, as in the ResNets, is kept: it moves data but computes
     nothing.
 
     Args:
-        model: Functional or Sequential Keras model, with nested ones; or a
-            `keras_spd.applications.Detector`. It is left as it is.
+        model: Functional or Sequential Keras model, which may contain nested models, or a
+            `keras_spd.applications.Detector`. It is not changed.
 
     Returns:
-        An uncompiled model of the same class, for inference: with batch norms gone, it is not
-        meant to be trained.
+        An uncompiled model of the same class, for inference only, because it has no batch norms
+        to train.
 
     Raises:
         ValueError: If the model is not as described.
@@ -53,7 +53,7 @@ def fold(model: keras.Model) -> keras.Model:
     >>> model = keras_spd.applications.YOLOV5SPD("n", weights="bccd")
     >>> fast = keras_spd.fold(model)
 
-    Source: both identities of `keras_spd.algebra`; ordinary folding of batch norms.
+    Source: the two identities in `keras_spd.algebra`, and standard batch norm folding.
     """
     if isinstance(model, Detector):
         return with_network(model, fold(model.network))
@@ -66,15 +66,15 @@ def fold(model: keras.Model) -> keras.Model:
 
 @dataclasses.dataclass
 class _Convolution:
-    """A convolution on its way to its folded form.
+    """A convolution while it is being folded.
 
     Args:
-        layer: The layer it comes from, which gives its name, activation and data format.
-        kernel: Array `(height, width, inputs, outputs)`, in float64.
+        layer: The original layer, which provides name, activation and data format.
+        kernel: float64 array of shape `(height, width, inputs, outputs)`.
         bias: Array, or `None`.
-        strides: Integer, or a pair.
+        strides: Integer or pair of integers.
         padding: `"same"`, `"valid"`, or pixels `((top, bottom), (left, right))`.
-        depthwise: Whether it keeps channels apart.
+        depthwise: Whether it is a depthwise convolution.
     """
 
     layer: keras.layers.Layer
@@ -86,11 +86,11 @@ class _Convolution:
 
     @property
     def source(self) -> keras.layers.Layer:
-        """The Keras convolution, inside of an SPD-Conv."""
+        """The Keras convolution: the layer itself, or the one inside an SPD-Conv."""
         return getattr(self.layer, "conv", self.layer)
 
     def build(self, name: str | None = None) -> tuple[list[keras.layers.Layer], Callable[[], None]]:
-        """Returns the layers and the function that fills them."""
+        """Returns the new layers, and a function that assigns their weights."""
         layers, padding = [], self.padding
         shared = {
             "data_format": self.source.data_format,
@@ -125,7 +125,7 @@ class _Convolution:
 
 
 class _Folding:
-    """Convolutions, and layers that others make superfluous, of a model and its nested ones."""
+    """The convolutions and replaced layers of a model and its nested models."""
 
     def __init__(self) -> None:
         self.convolutions: dict[int, _Convolution] = {}
@@ -133,7 +133,7 @@ class _Folding:
         self.assigns: list[Callable[[], None]] = []
 
     def add(self, model: keras.Model) -> None:
-        """Folds one graph, without those nested in it."""
+        """Folds one graph, but not its nested models."""
         connections = graph.Connections(model)
         layers = [layer for layer in graph.operations(model) if connections.calls(layer)]
         self.convolutions |= {id(layer): found for layer in layers if (found := _read(layer))}
@@ -220,7 +220,7 @@ class _Folding:
         self.sequences[id(layer)] = []
 
     def _merge(self, layer: keras.layers.Layer, connections: graph.Connections) -> None:
-        """Makes one convolution of several that were behind the same space-to-depth."""
+        """Merges several convolutions that follow the same space-to-depth."""
         convolutions = [self.convolutions[id(other)] for other in connections.consumers(layer)]
         alike = {
             (c.kernel.shape[:3], c.padding, c.source.data_format, _activation(c.layer))
@@ -251,7 +251,7 @@ class _Folding:
 
 
 def _read(layer: keras.layers.Layer) -> _Convolution | None:
-    """Returns the `_Convolution` that a layer is; `None` for others."""
+    """Returns a layer as a `_Convolution`, or `None` if it is not one."""
     if type(layer) in (*_CONVOLUTIONS, keras.layers.DepthwiseConv2D):
         depthwise, conv = isinstance(layer, keras.layers.DepthwiseConv2D), layer
     elif type(layer) in (SPDConv, SPDDepthwiseConv):
@@ -286,7 +286,7 @@ def _strided_pooling(layer: PhasePooling) -> keras.layers.Layer:
 
 
 def _can_absorb(layer: keras.layers.Layer) -> bool:
-    """Tells whether a space-to-depth in front of a layer can become its stride."""
+    """Returns whether a space-to-depth before a layer can become its stride."""
     return (
         type(layer) in _CONVOLUTIONS
         and layer.groups == 1

@@ -1,4 +1,4 @@
-"""Walking through functional models, and building them anew with other layers."""
+"""Traverses functional models, and rebuilds them with other layers."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ def check_graph(model: Any, function: str) -> None:
     if not is_graph(model):
         raise ValueError(
             f"`{function}` takes a functional or Sequential Keras model, whose layers and "
-            f"connections are known. Received: model={model!r}. Of a subclassed model, convert the "
-            "functional models it is made of."
+            f"connections are known. Received: model={model!r}. For a subclassed model, convert "
+            "the functional models inside it."
         )
     if not model.built:
         raise ValueError(
@@ -27,12 +27,12 @@ def check_graph(model: Any, function: str) -> None:
 
 
 def is_graph(layer: Any) -> bool:
-    """Tells whether a layer is a functional or Sequential model."""
+    """Returns whether a layer is a functional or Sequential model."""
     return isinstance(layer, keras.Sequential) or keras_internals.is_functional(layer)
 
 
 def operations(model: keras.Model) -> list[Any]:
-    """Layers and plain operations of a model, in the order in which they are called."""
+    """Returns the layers and plain operations of a model, in call order."""
     return model.layers if isinstance(model, keras.Sequential) else model.operations
 
 
@@ -46,9 +46,9 @@ def graphs(model: keras.Model) -> list[keras.Model]:
 
 
 def walk(model: keras.Model) -> Iterator[tuple[str, Any]]:
-    """Yields `(path, layer)` of each layer and operation, those of nested models included.
+    """Yields `(path, layer)` for each layer and operation, including those of nested models.
 
-    One that is called several times comes once. A path is made of names: `"encoder/conv1"`.
+    A layer that is called several times is yielded once. A path joins names: `"encoder/conv1"`.
     """
     yield from _walk(model, "", set())
 
@@ -65,17 +65,17 @@ def _walk(model: keras.Model, prefix: str, seen: set[int]) -> Iterator[tuple[str
 
 
 def input_shapes(layer: Any) -> list[Shape]:
-    """Shapes of the first tensor of each call of a layer."""
+    """Returns the shape of the first input tensor of each call of a layer."""
     return [tuple(node.input_tensors[0].shape) for node in keras_internals.calls(layer)]
 
 
 def output_shapes(layer: Any) -> list[Shape]:
-    """Shapes of the first result of each call of a layer."""
+    """Returns the shape of the first output tensor of each call of a layer."""
     return [tuple(node.outputs[0].shape) for node in keras_internals.calls(layer)]
 
 
 class Connections:
-    """Who calls whom in a model, nested models not opened.
+    """The connections between the layers of a model, without looking into nested models.
 
     Args:
         model: Functional or Sequential model.
@@ -86,11 +86,14 @@ class Connections:
         self._outputs = {id(tensor) for tensor in model.outputs}
 
     def calls(self, layer: Any) -> list[Any]:
-        """The nodes at which a layer is called."""
+        """Returns the nodes at which a layer is called."""
         return [node for node in self._nodes if node.operation is layer]
 
     def producer(self, layer: Any) -> Any:
-        """The layer whose only result is the only input of the only call of `layer`, or `None`."""
+        """Returns the layer before `layer`, or `None`.
+
+        `None` if `layer` is called several times or has several inputs.
+        """
         calls = self.calls(layer)
         if len(calls) != 1 or len(calls[0].input_tensors) != 1:
             return None
@@ -98,10 +101,10 @@ class Connections:
         return operation
 
     def consumers(self, layer: Any) -> list[Any]:
-        """The layers that take the result of the only call of `layer`.
+        """Returns the layers after `layer`.
 
-        Empty if it is called several times, or is an output of the model, or a consumer is called
-        several times or takes more than this.
+        Empty if `layer` is called several times or is an output of the model, or if one of the
+        layers after it is called several times or has several inputs.
         """
         calls = self.calls(layer)
         if len(calls) != 1 or any(id(tensor) in self._outputs for tensor in calls[0].outputs):
@@ -115,7 +118,7 @@ class Connections:
         return takers if all(self.producer(taker) is layer for taker in takers) else []
 
     def only_consumer(self, layer: Any) -> Any:
-        """The one layer that takes the result of the only call of `layer`, or `None`."""
+        """Returns the layer after `layer` if there is exactly one, as in `consumers`, or `None`."""
         consumers = self.consumers(layer)
         return consumers[0] if len(consumers) == 1 else None
 
@@ -125,18 +128,18 @@ def rebuild(
     sequences: Mapping[int, Sequence[keras.layers.Layer]] | None = None,
     inputs: Tensor = None,
 ) -> keras.Model:
-    """Builds a model anew, with sequences of new layers in the place of some.
+    """Rebuilds a model and replaces some of its layers.
 
     Args:
         model: Functional or Sequential model; nested models are rebuilt too.
-        sequences: `{id(layer): new layers}`, called one after another in its place; none at all
-            passes its input on.
-        inputs: `keras.Input` tensors in the structure of `model.input`, of another size.
+        sequences: `{id(layer): new layers}`, to be called one after another instead of the layer.
+            An empty sequence removes the layer.
+        inputs: `keras.Input` tensors of another size, in the structure of `model.input`.
 
     Returns:
         An uncompiled model of new layers with the weights, names and trainable flags of the old
-        ones. What is in `sequences` gets the trainable flags, but no weights; a layer in it whose
-        name another layer of its graph has gets a number behind it.
+        ones. Layers in `sequences` get the trainable flag but no weights; if the name of one is
+        taken, a number is appended.
 
     Raises:
         ValueError: If the weights of a layer do not fit the new input size.
@@ -153,7 +156,7 @@ def rebuild(
 def _make_names_unique(
     model: keras.Model, sequences: Mapping[int, Sequence[keras.layers.Layer]]
 ) -> None:
-    """Renames new layers, not yet called, whose names other layers of one graph have."""
+    """Renames new layers, not yet called, if another layer of the graph has their name."""
     taken = {layer.name for layer in operations(model)}
     for layer in operations(model):
         for new in sequences.get(id(layer), ()):
@@ -163,22 +166,26 @@ def _make_names_unique(
 
 
 def unique_name(name: str, taken: set[str]) -> str:
-    """Returns a name, with a number behind it if it is among those taken."""
+    """Returns `name`, with a number appended if it is taken."""
     candidates = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def resize(model: keras.Model, input_shape: Sequence[int | None]) -> keras.Model:
-    """Builds a model anew for inputs of another size, `(height, width, channels)`."""
+    """Rebuilds a model for inputs of another size, `(height, width, channels)`.
+
+    Raises:
+        ValueError: If the model has several inputs, or the size does not fit it.
+    """
     input_shape = tuple(input_shape)
     if len(model.inputs) > 1:
         raise ValueError(
-            f"`input_shape` is for models of one input. `{model.name}` has {len(model.inputs)}."
+            f"`input_shape` is for models with one input. `{model.name}` has {len(model.inputs)}."
         )
     [tensor] = model.inputs
     if len(input_shape) != len(tensor.shape) - 1:
         raise ValueError(
-            f"`input_shape` must have the form of the model's, {tuple(tensor.shape[1:])}. "
+            f"`input_shape` must have the rank of the model's, {tuple(tensor.shape[1:])}. "
             f"Received: input_shape={input_shape}."
         )
     inputs = keras.Input(input_shape, dtype=tensor.dtype, name=tensor.name)
@@ -188,7 +195,7 @@ def resize(model: keras.Model, input_shape: Sequence[int | None]) -> keras.Model
 
 
 class _Sequence:
-    """Layers, to be called one after another."""
+    """Layers that are called one after another."""
 
     def __init__(self, layers: Sequence[keras.layers.Layer]) -> None:
         self.layers = tuple(layers)
@@ -207,7 +214,7 @@ class _Rebuilding:
         if isinstance(model, keras.Sequential):
             return self._sequential(model, inputs)
         copy = keras.models.clone_model(
-            keras.Model(model.input, model.output),  # uncompiled: compiling may need what is gone
+            keras.Model(model.input, model.output),  # uncompiled: a custom loss may be missing
             input_tensors=inputs,
             clone_function=self.copy,
             call_function=lambda layer, *args, **kwargs: layer(*args, **kwargs),
@@ -232,7 +239,7 @@ class _Rebuilding:
         return keras.Sequential([inputs, *layers], name=model.name)
 
     def copy(self, layer: Any) -> Any:
-        """Returns the new layer, or sequence of layers, in the place of an old one."""
+        """Returns the new layer, or sequence of layers, that replaces an old layer."""
         if id(layer) not in self.copies:
             self.copies[id(layer)] = (
                 self.model(layer)
@@ -242,7 +249,7 @@ class _Rebuilding:
         return self.copies[id(layer)]
 
     def copy_state(self, model: keras.Model, copy: keras.Model) -> None:
-        copy.trainable = model.trainable  # also sets that of its layers, which come next
+        copy.trainable = model.trainable  # also sets its layers, which are set individually below
         for layer in operations(model):
             new = self.copies.get(id(layer))
             if new is None or not isinstance(layer, keras.layers.Layer):
@@ -262,8 +269,8 @@ def _copy_weights(layer: keras.layers.Layer, new: keras.layers.Layer) -> None:
     new_shapes = [weight.shape for weight in new.weights]
     if old_shapes != new_shapes:
         raise ValueError(
-            f"`{layer.name}` has weights of shape {old_shapes}, which do not fit this input size: "
-            f"it would need {new_shapes}. Cut the model before it, e.g. with `include_top=False`."
+            f"`{layer.name}` has weights of shape {old_shapes}, but this input size needs "
+            f"{new_shapes}. Cut the model before this layer, e.g. with `include_top=False`."
         )
     new.set_weights(layer.get_weights())
     if hasattr(new, "finalize_state"):  # preprocessing layers derive constants from weights

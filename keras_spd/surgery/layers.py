@@ -1,4 +1,4 @@
-"""What a converted network needs beside `SPDConv`."""
+"""Layers of converted networks, in addition to `SPDConv`."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from keras_spd.typing import Shape, Tensor
 
 
 class _Spatial(keras.layers.Layer):
-    """A layer that works on rows and columns, whichever axes they are."""
+    """A layer that works on rows and columns in either data format."""
 
     def __init__(self, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -32,19 +32,25 @@ class _Spatial(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class PhaseAlignment(_Spatial):
-    """Makes every window of a strided layer start at the same phase, whatever the image's size.
+    """Aligns the windows of a converted strided layer to one phase, for images of any size.
 
-    With `padding="same"`, a strided window starts at a pixel that depends on the remainder of the
-    size by the stride: a 3x3 window of stride 2 starts at pixel 0 of an even side, and one before
-    it on an odd side. The zeros that make the difference are added here, so that one kernel
-    behind one space-to-depth serves all sizes. With `padding="valid"`, pixels that no window
-    reaches and that would make a row too many are cut off.
+    With `padding="same"`, the position of the first strided window depends on the image size: a
+    3x3 window of stride 2 starts at pixel 0 of an even side, and one pixel before it on an odd
+    side. This layer adds the missing zeros, so that one kernel after a space-to-depth fits all
+    sizes. With `padding="valid"`, it removes trailing pixels that no window reaches, which would
+    add a row or column to the output.
 
     Args:
         kernel_size: `(height, width)` of the strided layer's window.
         scale: Integer, its stride.
         padding: `"same"` or `"valid"`, its padding.
         data_format: As in `keras.layers.Conv2D`.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        The same, with up to `scale` rows and columns more ("same") or fewer ("valid").
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class PhaseAlignment(_Spatial):
         return x
 
     def _change(self, size: Any, kernel_size: int) -> Any:
-        """Zeros before the first pixel (same), or pixels less at the end (valid)."""
+        """Returns the zeros to add at the start (same), or pixels to cut at the end (valid)."""
         if isinstance(size, int):
             return alignment(size, kernel_size, self.scale, self.padding)
         by_remainder = [
@@ -96,7 +102,7 @@ class PhaseAlignment(_Spatial):
 
 
 def alignment(size: Any, kernel_size: int, strides: int, padding: str) -> Any:
-    """Returns by how many pixels an axis must change: see `PhaseAlignment`."""
+    """Returns the number of pixels to add to or cut from an axis; see `PhaseAlignment`."""
     if padding == "same":
         aligned = same_padding(0, kernel_size, strides)
         return same_padding(size, kernel_size, strides) - aligned
@@ -107,17 +113,19 @@ def alignment(size: Any, kernel_size: int, strides: int, padding: str) -> Any:
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class PhasePooling(_Spatial):
-    """What a strided pooling layer computes, without a strided window and without parameters.
+    """Computes strided pooling without a strided window, and without parameters.
 
-    Pools at every pixel, then takes one phase of the space-to-depth of that. Costs `scale**2`
-    times as many windows as the strided layer.
+    It pools at every pixel, then keeps one phase of a space-to-depth. This needs `scale**2` times
+    as many windows as the strided layer.
 
     Args:
         mode: `"max"` or `"average"`.
         pool_size: `(height, width)` of the window.
-        scale: Integer, the factor by which height and width shrink.
+        scale: Integer, the factor by which height and width are reduced.
         padding: `"same"` or `"valid"`.
         data_format: As in `keras.layers.MaxPooling2D`.
+
+    Input and output shapes are those of `keras.layers.MaxPooling2D` with `strides=scale`.
     """
 
     def __init__(
@@ -153,7 +161,7 @@ class PhasePooling(_Spatial):
         return self._slice(x, channel_axis, 0, inputs.shape[channel_axis])
 
     def _first(self, size: Any, side: int) -> Any:
-        """Row of the stride-1 result that is the first of the strided one."""
+        """Returns the row of the stride-1 result that is the first strided row."""
         centre = (side - 1) // 2
         if isinstance(size, int):
             return centre - same_padding(size, side, self.scale)
@@ -177,10 +185,17 @@ class PhasePooling(_Spatial):
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class SPDDepthwiseConv(keras.layers.Layer):
-    """SPD-Conv that keeps channels apart: every output sees all phases of one input channel.
+    """Depthwise SPD-Conv: every output channel sees all phases of one input channel.
 
-    Space-to-depth, a depthwise convolution of the `scale**2` phases, and their sum. Takes the
-    arguments of `keras.layers.DepthwiseConv2D`, and `scale` in place of `strides`.
+    It is a space-to-depth, a depthwise convolution, and the sum over the `scale**2` phases. It has
+    the arguments of `keras.layers.DepthwiseConv2D`, with `scale` instead of `strides`.
+
+    Input shape:
+        `(batch, height, width, channels)`.
+
+    Output shape:
+        `(batch, ceil(height / scale), ceil(width / scale), channels * depth_multiplier)` with
+        `padding="same"`.
 
     Attributes:
         space_to_depth: The `SpaceToDepth` layer.
@@ -288,11 +303,11 @@ class SPDDepthwiseConv(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class Channels(keras.layers.Layer):
-    """Some of the channels: `start` to `stop`, the end not included.
+    """Selects channels `start` to `stop`.
 
     Args:
-        start: Integer.
-        stop: Integer.
+        start: Integer, the first channel.
+        stop: Integer, one after the last channel.
         data_format: As in `keras.layers.Conv2D`.
     """
 

@@ -1,4 +1,4 @@
-"""What a classifier's outputs are: probabilities or logits."""
+"""Finds out whether a classifier returns probabilities or logits."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from keras_spd.image_model import find_info
 from keras_spd.surgery.graph import is_graph
 from keras_spd.typing import Tensor
 
-# They change the form of numbers, or nothing in inference.
+# These only change shape or dtype, or do nothing at inference.
 _PASS = (
     keras.layers.ActivityRegularization,
     keras.layers.Dropout,
@@ -32,17 +32,18 @@ _LOGITS = (
 
 
 def output_kind(model: keras.Model) -> str:
-    """Tells what a classifier returns.
+    """Returns whether a classifier returns probabilities or logits.
+
+    `info.preprocessing.outputs` decides; if it is `None`, the last operation of the network.
 
     Args:
-        model: Keras model, or another one with `info`. What `info.preprocessing.outputs` says
-            counts; if it says nothing, the operation that the outputs come from.
+        model: Keras model, or another model with `info`.
 
     Returns:
         `"probabilities"` (softmax or sigmoid) or `"logits"`.
 
     Raises:
-        ValueError: If neither says it.
+        ValueError: If neither determines it.
     """
     info = find_info(model)
     if info is not None and info.preprocessing.outputs is not None:
@@ -57,17 +58,17 @@ def output_kind(model: keras.Model) -> str:
         return "logits"
     last = "unknown" if operation is None else f"`{operation.name}` ({type(operation).__name__})"
     raise ValueError(
-        f"It cannot be seen whether `{model.name}` returns probabilities or logits; its last "
-        f"operation is {last}. Say it: `model.info = dataclasses.replace(model.info, "
+        f"Cannot tell whether `{model.name}` returns probabilities or logits; its last operation "
+        f"is {last}. Set it with `model.info = dataclasses.replace(model.info, "
         'outputs="probabilities")`, or `"logits"`.'
     )
 
 
 def final_operation(network: keras.Model) -> Any:
-    """Returns the operation that decides what the values of a network's first output are.
+    """Returns the last operation that changes the values of a network's first output.
 
-    Behind it they are only reshaped, cast or passed on. Nested models are opened. `None` if
-    nothing is done to the inputs.
+    Later operations only reshape, cast or pass on values. Nested models are searched too. `None`
+    if there is no such operation.
     """
     tensor = network.outputs[0]
     while True:
@@ -88,15 +89,18 @@ def final_operation(network: keras.Model) -> Any:
 
 
 def to_probabilities(model: keras.Model, outputs: Tensor) -> Tensor:
-    """Returns a classifier's outputs as probabilities.
+    """Converts a classifier's outputs to probabilities.
 
     Args:
         model: As in `output_kind`.
-        outputs: Array or tensor of shape `(batch, classes)`, what the model returned.
+        outputs: Array or tensor of shape `(batch, classes)`, returned by the model.
 
     Returns:
-        Tensor of the same shape: the outputs as they are, or the softmax of logits, the sigmoid of
-        a single one.
+        Tensor of the same shape: probabilities unchanged, otherwise the softmax of several logits
+        or the sigmoid of one.
+
+    Raises:
+        ValueError: As in `output_kind`.
     """
     if output_kind(model) == "probabilities":
         return outputs

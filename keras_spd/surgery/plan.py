@@ -22,12 +22,12 @@ class Site:
     """A layer that strides or pools.
 
     Args:
-        path: Its name after those of the nested models that contain it: `"encoder/conv1"`.
+        path: Names of the nested models that contain it, and its own: `"encoder/conv1"`.
         layer: Name of its class.
         becomes: The layers that replace it, or `None` if it is kept.
         note: Why it is kept, or a remark on the new layers.
         exact: Whether its outputs stay the same.
-        parameters: Its parameters before and after.
+        parameters: Number of its parameters, before and after.
         multiply_adds: Multiply-adds for one image, before and after; `None` if sizes are unknown.
     """
 
@@ -42,12 +42,12 @@ class Site:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What `to_spd` does to a model. Prints as a table.
+    """The changes that `to_spd` makes to a model. Printed as a table.
 
     Args:
         model: Name of the model.
         sites: A `Site` for every layer that strides or pools, in network order.
-        parameters: Parameters of the whole model before and after.
+        parameters: Number of parameters of the whole model, before and after.
     """
 
     model: str
@@ -111,7 +111,7 @@ def plan(
         `Plan`. Print it.
 
     Raises:
-        ValueError: As `keras_spd.to_spd`.
+        ValueError: As in `keras_spd.to_spd`.
 
     Example:
 
@@ -168,7 +168,7 @@ def make_plan(
 
 
 def _stays_anyway(layer: Any) -> str | None:
-    """Returns why a layer that downsamples without a stride of its own is kept, else `None`."""
+    """Returns why a layer that downsamples without its own stride is kept, else `None`."""
     kind = type(layer).__name__
     if kind == "GetItem" and (steps := _steps(layer)):
         return f"a slice with steps {steps}, which skips pixels"
@@ -178,7 +178,7 @@ def _stays_anyway(layer: Any) -> str | None:
         return "global, no window" if "Global" in kind else "no stride"
     inside = [part.name for part in keras_internals.nested_layers(layer) if rules.is_strided(part)]
     if inside:
-        return f"{', '.join(inside)} is inside a {kind}, whose call is no graph of layers"
+        return f"{', '.join(inside)} is inside a {kind}, which is not a graph of layers"
     return None
 
 
@@ -200,7 +200,7 @@ def _steps(operation: Any) -> list[int]:
 def _chooser(
     model: keras.Model, layers: Layers, first_n: int | None
 ) -> Callable[[str, Any], str | None]:
-    """Returns a function that says why a layer is not chosen, or `None` if it is."""
+    """Returns a function that returns why a layer is not selected, or `None` if it is."""
     if first_n is not None and (isinstance(first_n, bool) or not isinstance(first_n, int)):
         raise ValueError(f"`first_n` must be an integer. Received: first_n={first_n!r}.")
     predicate: Callable[[Any], bool] | None = None
@@ -213,8 +213,8 @@ def _chooser(
         known = set().union(*called.values())
         if unknown := sorted(names - known):
             raise ValueError(
-                f"`layers` names {unknown}, which are no strided layers of `{model.name}`. These "
-                f"are: {[path for path, _ in strided]}."
+                f"`layers` names {unknown}, which are not strided layers of `{model.name}`. Its "
+                f"strided layers are: {[path for path, _ in strided]}."
             )
 
         def is_named(layer: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What takes the place of a strided layer: one function for each type of layer."""
+"""Replaces strided layers: one function for each type of layer."""
 
 import dataclasses
 import inspect
@@ -17,7 +17,7 @@ from keras_spd.typing import Shape
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to convert; arguments of `to_spd`."""
+    """Arguments of `to_spd` that control how layers are converted."""
 
     pooling: str = "keep"
     depthwise: str = "spd"
@@ -36,15 +36,15 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Replacement:
-    """Layers that take the place of one, in the order in which they are called.
+    """The layers that replace a layer, in call order.
 
     Args:
-        layers: New layers. The last one has the old one's name.
-        assign: Function without arguments that fills them with what the old layer has learned.
-        parameters: Integer, their parameters.
-        kernel: Integer, multiply-adds at each position of the output.
-        note: What a user should know about it, or `""`.
-        exact: Whether they compute what the old layer computes.
+        layers: New layers. The last one has the name of the old layer.
+        assign: Function without arguments that assigns the old layer's weights to them.
+        parameters: Integer, the number of their parameters.
+        kernel: Integer, multiply-adds at each output position.
+        note: A remark for the user, or `""`.
+        exact: Whether they compute the same as the old layer.
     """
 
     layers: tuple
@@ -56,16 +56,16 @@ class Replacement:
 
     @property
     def name(self) -> str:
-        """What it is, for people."""
+        """The class names of the new layers, joined for display."""
         return " + ".join(type(layer).__name__ for layer in self.layers)
 
 
 class Unconvertible(Exception):
-    """A strided layer that stays as it is; the message says why."""
+    """A strided layer cannot or should not be converted; the message says why."""
 
 
 def is_strided(layer: Any) -> bool:
-    """Tells whether a layer or operation skips pixels, or sums up windows, by a stride."""
+    """Returns whether a layer or operation has a stride above 1 that downsamples."""
     strides = getattr(layer, "strides", None) or 1
     return bool(np.max(strides) > 1) and "Transpose" not in type(layer).__name__
 
@@ -74,12 +74,12 @@ def replace(layer: Any, input_shapes: list[Shape], options: Options) -> Replacem
     """Returns the `Replacement` of a strided layer.
 
     Args:
-        layer: A layer of which `is_strided` is true, built.
+        layer: A layer for which `is_strided` is true.
         input_shapes: Shapes of the tensors it is called on.
         options: `Options`.
 
     Raises:
-        Unconvertible: If it must or should stay.
+        Unconvertible: If it cannot or should not be converted.
     """
     rule = _RULES.get(type(layer))
     if rule is None:
@@ -268,7 +268,7 @@ _RULES = {
 
 
 def _config(layer: Any, replacement: type, blocks: tuple[int, int]) -> dict[str, Any]:
-    """Arguments of the old layer that the new one takes too, with the new kernel size."""
+    """Returns the old layer's arguments that the new one accepts, with the new kernel size."""
     accepted = {*inspect.signature(replacement).parameters, "name", "dtype"}
     config = {key: value for key, value in layer.get_config().items() if key in accepted}
     return {**config, "kernel_size": blocks}
@@ -277,7 +277,7 @@ def _config(layer: Any, replacement: type, blocks: tuple[int, int]) -> dict[str,
 def _blocks(
     kernel_size: tuple[int, int], scale: int, padding: str
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns the kernel behind the space-to-depth, and where in it the old kernel starts."""
+    """Returns the kernel size after the space-to-depth, and the offset of the old kernel in it."""
     (rows, top), (columns, left) = (_blocks_of_axis(side, scale, padding) for side in kernel_size)
     return (rows, columns), (top, left)
 
@@ -286,8 +286,8 @@ def _blocks_of_axis(side: int, scale: int, padding: str) -> tuple[int, int]:
     blocks = -(-side // scale)
     if padding == "valid":
         return blocks, 0
-    # `padding="same"` of the new convolution puts (blocks - 1) // 2 blocks of zeros in front, and
-    # that of the old one, on a side that the scale divides, so many pixels:
+    # `padding="same"` of the new convolution adds (blocks - 1) // 2 blocks of zeros at the start.
+    # For the old convolution, on a side divisible by the scale, it adds this many pixels:
     in_front = same_padding(0, side, scale)
     while (offset := scale * ((blocks - 1) // 2) - in_front) < 0 or scale * blocks < side + offset:
         blocks += 1
@@ -297,7 +297,7 @@ def _blocks_of_axis(side: int, scale: int, padding: str) -> tuple[int, int]:
 def _align(
     layer: Any, kernel_size: Any, input_shapes: list[Shape], notes: list[str]
 ) -> tuple[PhaseAlignment, ...]:
-    """Returns the `PhaseAlignment` that goes in front, if any, and notes one that decides late."""
+    """Returns the `PhaseAlignment` before the new layer, if needed; notes run-time padding."""
     scale, padding = layer.strides[0], layer.padding
     axes = (2, 3) if layer.data_format == "channels_first" else (1, 2)
     changes = False

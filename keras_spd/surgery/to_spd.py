@@ -1,4 +1,4 @@
-"""Converts a trained network: SPD-Conv in place of strides, with the same outputs."""
+"""Replaces the strides of a trained network by SPD-Conv, with the same outputs."""
 
 import keras
 
@@ -25,17 +25,18 @@ def to_spd(
     divide are padded at run time (`PhaseAlignment`).
 
     Args:
-        model: Functional or Sequential Keras model, with nested ones; or a
+        model: Functional or Sequential Keras model, which may contain nested models, or a
             `keras_spd.applications.Detector`. It is not changed.
-        layers: Names of the layers to convert, their paths (`"encoder/conv1"`), or names of nested
-            models, for all layers in them; or a function from layer to boolean. Defaults to all.
-        first_n: Integer, convert only the first `first_n` of them.
-        pooling: What strided pooling becomes. `"keep"`: it is kept. `"learned"`: an `SPDConv`
-            that is initialised as an average; replacing a maximum changes the outputs. `"exact"`:
-            `PhasePooling`, which pools at every pixel and keeps one phase: no window is strided,
-            but it costs 4 times as much and drops as much as a stride of 2.
-        depthwise: `"spd"` converts depthwise and separable convolutions, which slows down TFLite
-            files; `"keep"` keeps them.
+        layers: Layers to convert: names, paths (`"encoder/conv1"`), names of nested models (all
+            their layers), or a function from layer to boolean. Defaults to all.
+        first_n: Integer, to convert only the first `first_n` of them.
+        pooling: What to do with strided pooling. `"keep"` keeps it. `"learned"` replaces it by an
+            `SPDConv` initialised as an average, which changes the outputs of max pooling.
+            `"exact"` replaces it by `PhasePooling`, which pools at every pixel and keeps one
+            phase: no window is strided, but it costs 4 times as much and still drops three of
+            four phases at a stride of 2.
+        depthwise: `"spd"` converts depthwise and separable convolutions, which makes TFLite files
+            slower; `"keep"` keeps them.
         input_shape: `(height, width, channels)` of the new model; defaults to the old one's.
 
     Returns:
@@ -83,7 +84,7 @@ def to_spd(
 
 
 def with_network(detector: Detector, network: keras.Model, name: str | None = None) -> Detector:
-    """Returns a detector with another network, and with another name if one is given."""
+    """Copies a detector with another network and, if given, another name."""
     config = {**detector.get_config(), "network": keras.saving.serialize_keras_object(network)}
     config["name"] = name or detector.name
     copy = type(detector).from_config(config)
@@ -97,8 +98,8 @@ def _converted_name(name: str) -> str:
 
 
 def _check(converted: keras.Model, plan: Plan) -> None:
-    """Raises a `RuntimeError` if a strided layer is left that the plan does not list."""
+    """Raises a `RuntimeError` if a strided layer remains that the plan does not list."""
     kept = {site.path for site in plan.kept}
     left = [path for path, layer in graph.walk(converted) if rules.is_strided(layer)]
     if missed := sorted(set(left) - kept):
-        raise RuntimeError(f"Strided layers were left without notice: {missed}.")
+        raise RuntimeError(f"Strided layers remain that the plan does not list: {missed}.")

@@ -1,4 +1,4 @@
-"""Strided kernels without their borders of zeros, and the padding they then need; NumPy only."""
+"""Removes zero borders from strided kernels and computes the padding they need; NumPy only."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from keras_spd.typing import Array
 def original_offset(
     kernel: Array, align: Any, blocks: Sequence[int], scale: int
 ) -> list[int] | None:
-    """Returns where in a kernel lies the one that `to_spd` embedded, if all else is still zero."""
+    """Returns the offset of the kernel that `to_spd` embedded, or `None` if the rest is not 0."""
     offset = []
     for side, count in zip(align.kernel_size, blocks, strict=True):
         if align.padding == "valid":
@@ -24,7 +24,7 @@ def original_offset(
 
 
 def cut(kernel: Array, offset: Sequence[int], size: Sequence[int]) -> Array:
-    """Returns the part of a kernel of some size, from an offset on."""
+    """Returns the part of a kernel with a given offset and size."""
     rows, columns = (slice(start, start + side) for start, side in zip(offset, size, strict=True))
     return kernel[rows, columns]
 
@@ -32,14 +32,17 @@ def cut(kernel: Array, offset: Sequence[int], size: Sequence[int]) -> Array:
 def trim(
     kernel: Array, scale: int, blocks: Sequence[int], padding: str, sides: Sequence[set[int | None]]
 ) -> tuple[Array, str | tuple[tuple[int, int], ...]]:
-    """Returns a strided kernel without borders of zeros, and its padding.
+    """Removes the zero borders of a strided kernel.
 
     Args:
-        kernel: Strided kernel, `scale` times the size of that behind the space-to-depth.
-        scale: Its stride.
-        blocks: Size of that behind the space-to-depth.
-        padding: `"same"` or `"valid"`, its padding.
-        sides: Known heights, known widths; either may hold `None`.
+        kernel: Strided kernel, `scale` times as large as the kernel after the space-to-depth.
+        scale: Stride of the kernel.
+        blocks: `(height, width)` of the kernel after the space-to-depth.
+        padding: `"same"` or `"valid"`, the padding of the convolution after the space-to-depth.
+        sides: The known heights and the known widths of its inputs; either may contain `None`.
+
+    Returns:
+        The kernel, and its padding: `"same"`, `"valid"` or `((top, bottom), (left, right))`.
     """
     slices, paddings = [], []
     for axis in (0, 1):
@@ -48,7 +51,7 @@ def trim(
         start = min(used[0], front) if used.size else 0
         size = max(used[-1] + 1 - start, 1) if used.size else 1
         lost = 0 if padding == "same" else blocks[axis] - 1
-        # A tap of zeros less at the end must not make an output more.
+        # Removing a trailing row of zeros must not add an output.
         while (found := _pixels(front - start, size, scale, lost, sides[axis])) is None:
             size += 1
         slices.append(slice(start, start + size))
@@ -63,17 +66,17 @@ def trim(
 def _pixels(
     front: int, size: int, scale: int, lost: int, sides: Iterable[Any]
 ) -> tuple[set[str], tuple[int, int]] | None:
-    """Returns which of "valid" and "same" do as padding, and the pixels that do always.
+    """Returns which of "valid" and "same" are correct padding, and the padding in pixels.
 
     Args:
-        front: Zeros before the first pixel.
+        front: Number of zeros before the first pixel.
         size: Length of the kernel.
-        scale: Its stride.
-        lost: Outputs less than `ceil(side / scale)`.
-        sides: Known lengths of the axis, or with `None` any length.
+        scale: Stride of the kernel.
+        lost: How many outputs fewer than `ceil(side / scale)` there are.
+        sides: Known lengths of the axis; with `None`, any length.
 
     Returns:
-        Pair of a set and of the pixels in front and behind; `None` if `size` is too small.
+        A set of strings, and the pixels `(before, after)`; `None` if `size` is too small.
     """
     if None in sides:
         sides = range(size + scale * lost, size + scale * (lost + 1))  # each remainder once

@@ -270,7 +270,7 @@ def test_costs_of_a_network_of_any_size():
         ({"pooling": "max"}, "`pooling` must be one of 'exact', 'learned', 'keep'"),
         ({"depthwise": True}, "`depthwise` must be one of 'spd', 'keep'"),
         ({"first_n": 1.5}, "`first_n` must be an integer"),
-        ({"input_shape": (32, 32)}, "must have the form of the model's"),
+        ({"input_shape": (32, 32)}, "must have the rank of the model's"),
     ],
 )
 def test_bad_arguments(arguments, message):
