@@ -19,7 +19,7 @@ def benchmark(
     ],
     image_size: options.ImageSize = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images in a call, if the model does not fix it.")
+        int, typer.Option(min=1, help="Images per call, if the model does not fix it.")
     ] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="Timed calls of each model.")] = 30,
     threads: Annotated[
@@ -27,11 +27,11 @@ def benchmark(
     ] = os.cpu_count() or 1,
     output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
-    """Time model files on this machine, in turns, each in a process of its own.
+    """Time model files on this machine, alternating, each in its own process.
 
-    Ratios are to the first file. One that cannot be run is named, the others are timed, and the
-    exit code is 1. Memory is the most that its process had resident, beyond
-    Python and the imported libraries.
+    Ratios are relative to the first file. If a file cannot be run, it is named, the others are
+    timed, and the exit code is 1. Memory is the peak resident memory of the process, minus Python
+    and the imported libraries.
 
     Example: keras-spd benchmark model.keras model.tflite model_int8.tflite served/
     """
@@ -65,7 +65,9 @@ def benchmark(
     for row in rows:
         if row.parameters is not None:
             count = f"{row.multiply_adds / 1e9:.3f} G" if row.multiply_adds else "unknown"
-            typer.echo(f"{row.file}: {row.parameters:,} parameters, {count} multiply-adds an image")
+            typer.echo(
+                f"{row.file}: {row.parameters:,} parameters, {count} multiply-adds per image"
+            )
     if output is not None:
         record = {
             "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": threads},

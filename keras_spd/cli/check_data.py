@@ -24,19 +24,19 @@ def check_data(
         pathlib.Path | None, typer.Option(help="Also write the report as JSON.")
     ] = None,
 ) -> None:
-    """Show what is in a detection data set: counts, box sizes, advice, problems.
+    """Report on a detection data set: counts, box sizes, advice and problems.
 
-    Every image is decoded. The exit code is 1 if there are problems, or no box at all.
+    Every image is decoded. The exit code is 1 if there are problems or no boxes.
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
-    sides = options.parse_image_size(image_size) or (320, 320)  # what `train` takes by default
+    sides = options.parse_image_size(image_size) or (320, 320)  # as `train` by default
     from keras_spd.data.detection.check import describe_detection, format_description
     from keras_spd.data.detection.dataset import require_boxes
     from keras_spd.detection.detector import check_multiples
 
     size = check_multiples(sides)
-    with _quiet():  # the report has it all
+    with _quiet():  # the report lists the problems
         found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
     report = describe_detection(found, size)
     if output is not None:

@@ -20,17 +20,17 @@ def convert(
     downsampling: Annotated[
         str | None,
         typer.Option(
-            help="spd or strided: the kind of detector to write, with the outputs of the source's. "
-            "By default the source's kind."
+            help="spd or strided: downsampling of the detector to write, which has the same "
+            "outputs as the source. Default: the source's."
         ),
     ] = None,
 ) -> None:
-    """Convert weights of YOLOv5 and of the authors' PyTorch code, or a strided detector into SPD.
+    """Convert weights of YOLOv5 or the authors' PyTorch code, or a strided detector to SPD.
 
-    Nothing in a PyTorch file is executed.
+    No code in a PyTorch file is executed.
 
-    Needs neither PyTorch nor the authors' code. Weights of their YOLOv5 part are GPL-3.0, before
-    and after.
+    Needs neither PyTorch nor the authors' code. Weights from their YOLOv5 code are GPL-3.0, also
+    after conversion.
 
     Example: keras-spd convert yolov5n.pt yolov5_spd_n.keras --downsampling spd
 
@@ -44,7 +44,9 @@ def convert(
         raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
     options.require_files([source])
     if source.suffix == ".keras" and downsampling is None:
-        raise ValueError(f"{source} is a .keras file already. Say `--downsampling` spd or strided.")
+        raise ValueError(
+            f"{source} is already a .keras file. Pass `--downsampling spd` or `strided`."
+        )
     from keras_spd.applications import load_reference_model
     from keras_spd.applications.downsampling import load_with_downsampling
     from keras_spd.weights.keras_file import save_weights_file

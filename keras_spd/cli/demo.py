@@ -15,36 +15,36 @@ def demo(
         bool, typer.Option("--classifier", help="Train a ResNet18-SPD on 32x32 cells instead.")
     ] = False,
     web: Annotated[
-        bool, typer.Option("--web", help="Serve a page to try models on, and train nothing.")
+        bool, typer.Option("--web", help="Serve a web page to try models; trains nothing.")
     ] = False,
     weights: Annotated[
         list[pathlib.Path] | None,
         typer.Option(
-            help="With --web: a .keras file or a name of `keras-spd list`; give several to see "
-            "them side by side. Default: those of the package, and FOLDER's model.keras."
+            help="With --web: a .keras file or a name from `keras-spd list`; repeat it to compare "
+            "several side by side. Default: the shipped weights, and FOLDER's model.keras."
         ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=1, max=65535, help="With --web; default: the first free one from 7860."),
+        typer.Option(min=1, max=65535, help="With --web; default: the first free port from 7860."),
     ] = None,
     host: Annotated[
         str | None,
         typer.Option(
-            help="With --web: address to serve at. Others than the default, 127.0.0.1, let "
-            "everyone who reaches it use the page."
+            help="With --web: address to serve at. Any address other than the default, 127.0.0.1, "
+            "lets everyone who can reach it use the page."
         ),
     ] = None,
 ) -> None:
-    """Find small objects: fine-tune a detector on images that come with the package.
+    """Find small objects: fine-tune a detector on shipped images.
 
     Example: keras-spd demo
 
     Shows its average precision before and after, exports it to TFLite, compares and times both, and
-    leaves a picture to look at. Needs no download; about two minutes on two CPU cores.
+    writes a picture to look at. Needs no download; takes about two minutes on two CPU cores.
 
-    With `--web`, a page for images of your own, at 127.0.0.1: boxes or classes of several models
-    side by side.
+    `--web` serves a page for your own images at 127.0.0.1, with the boxes or classes of several
+    models side by side.
 
     Example: keras-spd demo --web --weights spd.keras --weights strided.keras
     """

@@ -13,13 +13,13 @@ def evaluate(
         str,
         typer.Argument(
             help="COCO .json, YOLO data.yaml[:split] or folder, VOC folder; for a classifier a "
-            "folder with a folder of images for each class."
+            "folder with a subfolder of images for each class."
         ),
     ],
     weights: Annotated[
         pathlib.Path,
         typer.Option(
-            help="Trained model: .keras, .tflite, or a name of `keras-spd list`.",
+            help="Trained model: .keras, .tflite, or a name from `keras-spd list`.",
             autocompletion=completion.weights,
         ),
     ],
@@ -43,8 +43,8 @@ def evaluate(
 ) -> None:
     """Score a detector with COCO's metrics (pycocotools), or a classifier by its accuracy.
 
-    The output folder gets scores.json and confusion_matrix.png, for a detector detections.json
-    (COCO results) and precision_recall.png too.
+    Writes scores.json and confusion_matrix.png to the output folder; for a detector also
+    detections.json (COCO results) and precision_recall.png.
 
     Example: keras-spd evaluate boards/test.json --weights runs/boards/model.keras
     """

@@ -12,18 +12,18 @@ from keras_spd.files import whole_file
 def explain(
     images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
     weights: Annotated[
-        pathlib.Path, typer.Option(help="Trained model: .keras, or a name of `keras-spd list`.")
+        pathlib.Path, typer.Option(help="Trained model: .keras, or a name from `keras-spd list`.")
     ],
     beside: Annotated[
-        pathlib.Path | None, typer.Option(help="A second model, drawn beside it.")
+        pathlib.Path | None, typer.Option(help="A second model, drawn beside the first.")
     ] = None,
     output: Annotated[pathlib.Path, typer.Option(help="Folder for the pictures.")] = pathlib.Path(
         "explanations"
     ),
 ) -> None:
-    """Draw what a network sees: its feature maps, and for a classifier Grad-CAM.
+    """Draw the feature maps of a network, and Grad-CAM for a classifier.
 
-    Grad-CAM is for the class that each model takes the image for; red is what speaks most for it.
+    Grad-CAM explains the class that each model predicts; red regions support it most.
 
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """

@@ -31,7 +31,7 @@ def export(
     weights: Annotated[
         pathlib.Path,
         typer.Argument(
-            help="Trained model: a .keras file, or a name of `keras-spd list`.",
+            help="Trained model: a .keras file, or a name from `keras-spd list`.",
             autocompletion=completion.weights,
         ),
     ],
@@ -44,7 +44,7 @@ def export(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Training images for int8, and to compare on: as `train --train` takes; for a "
+            help="Images to calibrate int8 and to compare on: data as in `train --train`; for a "
             "classifier a folder of images, or a split of `--dataset`."
         ),
     ] = None,
@@ -56,16 +56,16 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="SIZE",
-            help="Input of the network, such as 640 or 480x640 (HxW). Several times, for tflite: "
-            "a signature of the file for each.",
+            help="Input of the network, such as 640 or 480x640 (HxW). For tflite, repeat it to "
+            "write a signature for each size.",
         ),
     ] = None,
     batch_size: Annotated[
         list[int] | None,
         typer.Option(
             min=1,
-            help="tflite, onnx: batch size; default 1. Several times, for "
-            "tflite: a signature of the file for each.",
+            help="tflite, onnx: batch size; default 1. For tflite, repeat it to write a signature "
+            "for each size.",
         ),
     ] = None,
     fold: Annotated[
@@ -86,14 +86,14 @@ def export(
 ) -> None:
     """Write a TFLite or ONNX file or a SavedModel, and compare it with the Keras model.
 
-    It takes pixels from 0 to 255 and returns class probabilities, or a detector's boxes,
-    confidence, classes and num_detections. The exit code is 1 if it computes something else
-    than the model.
+    The file takes pixels from 0 to 255 and returns class probabilities, or a detector's boxes,
+    confidence, classes and num_detections. The exit code is 1 if its outputs differ from the
+    model's.
 
     Example: keras-spd export runs/boards/model.keras --quantize int8 --data boards/train.json
     """
     if quantize == "int8" and data is None:
-        raise ValueError("`--quantize int8` needs `--data`: images like those it will see.")
+        raise ValueError("`--quantize int8` needs `--data`, typical images to calibrate with.")
     if quantize and format is not Format.TFLITE:
         raise ValueError("`--quantize` is for `--format tflite`.")
     sides = [options.parse_image_size(size) for size in image_size or ()] or [None]
@@ -122,14 +122,16 @@ def export(
         model.decoder = dataclasses.replace(model.decoder, **given)
         sizes = [standardize_image_size(size, model) for size in sides]
     elif confidence is not None or iou is not None:
-        raise ValueError(f"`--confidence` and `--iou` are for detectors. {weights} is none.")
+        raise ValueError(
+            f"`--confidence` and `--iou` are for detectors. {weights} is not a detector."
+        )
     else:
         sizes = [image_sides(model, size) for size in sides]
 
     if data is None:
         rng = np.random.default_rng(0)
         pixels = {size: rng.uniform(0, 255, (_VERIFICATION, *size, 3)) for size in sizes}
-        source = "images of noise; give real ones with `--data`"
+        source = "noise images; pass real ones with `--data`"
     else:
         read: Any = read_detector_images if is_detector else read_classifier_images
         settings: dict[str, Any] = {"name": dataset, "on_problem": on_problem}
@@ -182,8 +184,10 @@ def export(
             shown += f", {size[0]}x{size[1]}"
         if found.compared:
             typer.echo(
-                f"Beside the Keras model, on {shown}: {found.agreement:.1%} of the {same}, and "
-                f"{differ.format(found.max_difference)}."
+                f"Compared with the Keras model on {shown}: {found.agreement:.1%} of the {same}, "
+                f"and {differ.format(found.max_difference)}."
             )
         else:
-            typer.echo(f"Not compared with the Keras model, as neither finds anything in {shown}.")
+            typer.echo(
+                f"Not compared with the Keras model, because neither finds anything in {shown}."
+            )

@@ -6,14 +6,14 @@ from keras_spd.cli import completion
 
 
 def list_models() -> None:
-    """Show the networks, and the recipes and trained weights that come with the package.
+    """List the networks, recipes and trained weights in the package.
 
     Example: keras-spd list
     """
     from keras_spd import training
     from keras_spd.weights.presets import list_models as list_presets
 
-    typer.echo("Networks that `keras-spd train` takes:")
+    typer.echo("Networks, for `keras-spd train NAME`:")
     typer.echo(f"  classifiers  {', '.join(completion.networks('resnet'))}")
     typer.echo(f"  detectors    {', '.join(completion.networks('yolov5'))}")
     typer.echo("\nRecipes, for `keras-spd train --recipe NAME`:")

@@ -1,4 +1,4 @@
-"""The `keras-spd` command: its sub-commands, and one line for an error."""
+"""The `keras-spd` command and its subcommands; errors are shown as one line."""
 
 import logging
 import sys
@@ -26,7 +26,7 @@ _OUT_OF_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's 
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",  # fills the lines of paragraphs
+    rich_markup_mode="markdown",  # reflows paragraphs
     pretty_exceptions_enable=False,
 )
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -60,17 +60,17 @@ def _options(
         False, "--version", help="Show the version.", callback=_print_version, is_eager=True
     ),
 ) -> None:
-    del verbose, version  # `main` reads the first, at any place of the command line
+    del verbose, version  # `main` finds `--verbose` anywhere on the command line
 
 
 def main() -> None:
     """Runs the command line.
 
-    Exit codes: 0, 1 for errors of use, which end with one line, 2 for options that do not exist
-    or cannot be read, 130 for Ctrl-C.
+    Exit codes: 0; 1 for errors, which are shown as one line; 2 for unknown or invalid options; 130
+    for Ctrl-C.
     """
     quiet.log_to_stderr()
-    for told in ("weights.transfer", "training"):  # exact, or all but; why it takes a while
+    for told in ("weights.transfer", "training"):  # what was transferred; what takes a while
         logging.getLogger(f"keras_spd.{told}").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:
@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def _reason(error: Exception) -> str | None:
-    """Returns the line for a user's error, and `None` for a bug."""
+    """Returns the message for a user error, or `None` for a bug."""
     if isinstance(error, MemoryError) or type(error).__name__ in _OUT_OF_MEMORY:
-        return "the memory is not enough. Lower `--batch-size` or `--image-size`."
+        return "out of memory. Lower `--batch-size` or `--image-size`."
     return str(error) if isinstance(error, (ValueError, ImportError, OSError)) else None

@@ -1,7 +1,7 @@
-"""What native libraries log that is no news to a user; as a script, a filter from stdin to stdout.
+"""Removes log lines of native libraries; as a script, filters stdin to stdout.
 
-Lines of levels I and W are left out, and errors that are known to be none. The script passes on
-everything else at once, the unfinished line of a progress bar included.
+Lines of levels I and W are removed, and error lines known to be harmless. The script passes on
+everything else immediately, including the unfinished line of a progress bar.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ _NOISE = re.compile(
     rb")[^\n]*\n?",
     re.MULTILINE,
 )
-# The beginning of a line that may become noise, and is passed on when it is known to be none.
+# The start of a line that may turn out to be noise. It is held back until this is known.
 _SUSPECT = re.compile(rb"\[?[IWE]\d|\x1b|\d{4}-|(?:INFO|WARNING|VERBOSE): |To enable the ")
 
 
 def remove_noise(text: bytes) -> tuple[bytes, bytes]:
-    """Splits text into what may be shown, and an unfinished line that may become noise."""
+    """Splits text into the part to show, and an unfinished line that may turn out to be noise."""
     start = text.rfind(b"\n") + 1
     lines, last = _NOISE.sub(b"", text[:start]), text[start:]
     return (lines, last) if _SUSPECT.match(last) else (lines + last, b"")

@@ -9,11 +9,11 @@ import typer
 from keras_spd.cli import completion
 
 Dataset = Annotated[
-    str | None, typer.Option(help="TFDS data set, such as voc/2012; DATA is then its split.")
+    str | None, typer.Option(help="TFDS data set, such as voc/2012; DATA is then a split of it.")
 ]
 Images = Annotated[
     pathlib.Path | None,
-    typer.Option(help="Folder of the images, if the annotations do not lead to it."),
+    typer.Option(help="Folder of the images, if it cannot be found from the annotations."),
 ]
 DataDir = Annotated[pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")]
 
@@ -49,25 +49,25 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
         raise ValueError(f"A size is 640 or 480x640. Received: {text!r}.")
     if max(sides) > LONGEST_SIDE:
         raise ValueError(
-            f"A size has sides of at most {LONGEST_SIDE} pixels. Received: {text!r}. Larger "
-            "images are cut with `keras-spd predict --tile 640`."
+            f"A size has sides of at most {LONGEST_SIDE} pixels. Received: {text!r}. For larger "
+            "images, use tiles: `keras-spd predict --tile 640`."
         )
     return (sides[0], sides[-1])
 
 
 def require_files(paths: list[pathlib.Path]) -> None:
-    """Raises `ValueError` for a path that does not exist: before Keras is imported."""
+    """Raises a `ValueError` for a path that does not exist, before Keras is imported."""
     for path in paths:
         if not path.exists():
             raise ValueError(f"There is no file {path}.")
 
 
 def require_weights(weights: pathlib.Path) -> None:
-    """Raises `ValueError` for what is neither a file nor a name of `keras-spd list`."""
+    """Raises a `ValueError` unless `weights` is a file or a name from `keras-spd list`."""
     names = completion.weights("")
     if not weights.exists() and str(weights) not in names:
         raise ValueError(
-            f"There is no file {weights}, nor weights of that name. "
+            f"There is no file {weights}, and there are no weights of that name. "
             f"`keras-spd list` has: {', '.join(names)}."
         )
 
@@ -80,7 +80,7 @@ def read_detection(
     on_problem: str,
     info: Any = None,
 ) -> Any:
-    """Reads a detection data set with these options and the `ModelInfo` of the model."""
+    """Reads a detection data set with these options, for the model with this `ModelInfo`."""
     from keras_spd.data import load_detection
 
     return load_detection(

@@ -29,7 +29,7 @@ def predict(
     weights: Annotated[
         pathlib.Path,
         typer.Option(
-            help="Trained model: .keras, .tflite, or a name of `keras-spd list`.",
+            help="Trained model: .keras, .tflite, or a name from `keras-spd list`.",
             autocompletion=completion.weights,
         ),
     ],
@@ -49,24 +49,24 @@ def predict(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Cut larger images into overlapping tiles of 640 or 480x640 (HxW), which the "
-            "network sees at that size, or at `--image-size`.",
+            help="Cut larger images into overlapping tiles of 640 or 480x640 (HxW). The network "
+            "sees tiles at that size, or at `--image-size`.",
         ),
     ] = None,
     overlap: Annotated[
         float | None,
         typer.Option(
-            min=0, max=0.5, help="Share of a tile that the next one overlaps; default 0.2."
+            min=0, max=0.5, help="Fraction of a tile that the next tile overlaps; default 0.2."
         ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images, frames or tiles that the network sees at once.")
+        int, typer.Option(min=1, help="Images, frames or tiles in a batch.")
     ] = 16,
     output: Annotated[
         pathlib.Path, typer.Option(help="Folder for pictures, videos, JSON and CSV.")
     ] = pathlib.Path("predictions"),
     engine: Annotated[
-        Engine, typer.Option(help="ray: images on many processes, and results as Parquet.")
+        Engine, typer.Option(help="ray: images in many processes, results as Parquet.")
     ] = Engine.LOCAL,
     address: Annotated[
         str | None, typer.Option(help="ray: the cluster's address; default: this machine.")
@@ -78,24 +78,24 @@ def predict(
 ) -> None:
     """Find objects in images and videos, or classify them.
 
-    Writes a picture of each image and an .mp4 of each video with what was found, and
-    detections.json and detections.csv; for a classifier, the five most probable classes in
-    classes.json and classes.csv. Boxes are x1, y1, x2, y2 in pixels of the original image. An
-    object comes once, with its most confident class; `keras-spd evaluate` counts the others too.
+    Writes an annotated picture of each image, an annotated .mp4 of each video, detections.json and
+    detections.csv; for a classifier, the five most probable classes in classes.json and
+    classes.csv. Boxes are x1, y1, x2, y2 in pixels of the original image. Each object is reported
+    once, with its most confident class; `keras-spd evaluate` counts every confident class.
 
-    Small objects in large images are found with `--tile`. A file that cannot be read is named, the
+    Use `--tile` to find small objects in large images. If a file cannot be read, it is named, the
     others are predicted, and the exit code is 1.
 
-    `--engine ray` predicts images with Ray Data, on a cluster with `--address`. Results are Parquet
-    files in a folder of the output, without pictures; images that are in them are not predicted
-    again.
+    `--engine ray` predicts images with Ray Data, on a cluster with `--address`. It writes Parquet
+    files to a subfolder of the output, and no pictures. Images that already have results are
+    skipped.
 
     Example: keras-spd predict photos/ street.mp4 --weights runs/boards/model.keras
     """
     if not sources and webcam is None:
         raise ValueError("Give images, videos or folders to predict, or `--webcam 0`.")
     if overlap is not None and tile is None:
-        raise ValueError("`--overlap` is that of tiles: it needs `--tile`.")
+        raise ValueError("`--overlap` is the overlap of tiles and needs `--tile`.")
     if engine is not Engine.RAY and (address or workers):
         raise ValueError("`--address` and `--workers` are for `--engine ray`.")
     sides, tile_sides = options.parse_image_size(image_size), options.parse_image_size(tile)
@@ -143,12 +143,14 @@ def _predict_with_ray(
     from keras_spd.images.video import is_video
 
     if webcam is not None or any(map(is_video, files)):
-        raise ValueError("`--engine ray` predicts images, and neither videos nor webcams.")
+        raise ValueError("`--engine ray` predicts images, not videos or webcams.")
     results = predict_with_ray(weights, files, output, address=address, workers=workers, **settings)
     typer.echo(
-        f"{results.predicted} images predicted, {results.known} were there before. "
+        f"{results.predicted} images predicted, {results.known} skipped (already done). "
         f"The Parquet files are in {results.folder}/"
     )
     if results.problems:
-        typer.echo(f"{results.problems} images could not be read: see their `error`.", err=True)
+        typer.echo(
+            f"{results.problems} images could not be read: see the column `error`.", err=True
+        )
         raise typer.Exit(1)

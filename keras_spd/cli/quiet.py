@@ -1,10 +1,10 @@
 """Keeps log lines of TensorFlow and other native libraries out of the command line's output.
 
-Native code writes to file descriptor 2, before and beside anything that Python can configure, and
-`TF_CPP_MIN_LOG_LEVEL` does not reach all of it. So the descriptor becomes a pipe while a command
-runs, and a small process at its other end, `noise.py` as a script, passes on what is not known
-noise. A process and not a thread: native code that logs while it holds Python's lock would wait for
-the thread for ever, and a crash would take the thread's last lines with it.
+Native code writes directly to file descriptor 2, bypassing Python, and `TF_CPP_MIN_LOG_LEVEL` does
+not silence all of it. While a command runs, the descriptor is a pipe to a small process, `noise.py`
+run as a script, which passes on everything that is not known noise. A thread would not do: native
+code that logs while it holds the GIL would wait for the thread forever, and a crash would lose the
+thread's last lines.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 
 from keras_spd.cli import noise
 
-_SECONDS_TO_FINISH = 2  # of the filter; it needs longer only where other processes still write
+_SECONDS_TO_FINISH = 2  # for the filter; it only needs longer if other processes still write
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,7 +47,7 @@ def without_native_logs() -> Iterator[None]:
             stderr = os.dup(2)
             stack.callback(os.close, stderr)
             reading, writing = os.pipe()
-            # In a session of its own, so that Ctrl-C does not end it before the command.
+            # In its own session, so that Ctrl-C does not end it before the command.
             command = [sys.executable, "-I", "-S", noise.__file__]
             process = subprocess.Popen(
                 command, stdin=reading, stdout=stderr, stderr=stderr, start_new_session=True

@@ -26,25 +26,26 @@ def train(
         typer.Option(
             "--train",
             help="Detectors: COCO .json, YOLO data.yaml[:split] or folder, VOC folder. "
-            "Classifiers: folder with a folder of images for each class. With --dataset, a split.",
+            "Classifiers: folder with a subfolder of images for each class. With --dataset, a "
+            "split.",
         ),
     ] = None,
-    test: Annotated[str | None, typer.Option(help="The same, for the scores.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test data, as --train.")] = None,
     images: options.Images = None,
     image_size: options.ImageSize = None,
     weights: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Weights to start from: a name of `keras-spd list`, or a file: .keras, "
-            ".weights.h5, .pt, .pth, .safetensors. Default: random ones.",
+            help="Weights to start from: a name from `keras-spd list`, or a .keras, .weights.h5, "
+            ".pt, .pth or .safetensors file. Default: random weights.",
             autocompletion=completion.weights,
         ),
     ] = None,
     backbone: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Trained classifier that a detector takes as its backbone: model.keras in the run "
-            "folder of a classifier, or a name of `keras-spd list`, such as cifar10.",
+            help="Trained classifier to use as the backbone of a detector: model.keras in the run "
+            "folder of a classifier, or a name from `keras-spd list`, such as cifar10.",
             autocompletion=completion.weights,
         ),
     ] = None,
@@ -52,23 +53,23 @@ def train(
         pathlib.Path | None,
         typer.Option(
             "--model",
-            help="Model to train in place of a network by name: a detector or classifier in a "
-            ".keras, .pt, .pth or .safetensors file.",
+            help="Model to train instead of a named network: a detector or classifier in a .keras, "
+            ".pt, .pth or .safetensors file.",
         ),
     ] = None,
     class_map: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CLASS=OTHER",
-            help="A class of your data that the weights or the model know by another name, "
-            "e.g. vessel=boat.",
+            help="A class of your data that has another name in the weights or the model, e.g. "
+            "vessel=boat. Repeatable.",
         ),
     ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Recipe of the package (paper, short, ...) or a .toml file. Default: short; with "
-            "--weights finetune for detectors and few_images for classifiers.",
+            help="Shipped recipe (paper, short, ...) or a .toml file. Default: short; with "
+            "--weights, finetune for detectors and few_images for classifiers.",
             autocompletion=completion.recipes,
         ),
     ] = None,
@@ -126,22 +127,22 @@ def train(
     networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
     if model is not None and model not in networks:
         raise ValueError(
-            f"There is no network {model!r}. Those that can be trained are: {', '.join(networks)}."
+            f"There is no network {model!r}. Available networks: {', '.join(networks)}."
         )
     if model and model_file:
         raise ValueError(
-            f"A network by name, or `--model`: one of them. Received: {model} and {model_file}."
+            "Give either the name of a network or `--model`, not both. "
+            f"Received: {model} and {model_file}."
         )
     if backbone and (weights or model_file):
         raise ValueError(
-            "`--backbone` gives a detector the backbone of a classifier, and `--weights` and "
-            "`--model` give it a backbone of their own: give one of them. "
-            f"Received: --backbone {backbone} and {weights or model_file}."
+            "`--backbone` cannot be combined with `--weights` or `--model`, which bring their own "
+            f"backbone. Received: --backbone {backbone} and {weights or model_file}."
         )
     if backbone and model in applications.CLASSIFIERS:
         raise ValueError(
-            f"`--backbone` is what a detector starts from, and {model} is a classifier. It starts "
-            f"from a classifier with `--weights {backbone}`."
+            f"`--backbone` is for detectors, and {model} is a classifier. To start it from another "
+            f"classifier, use `--weights {backbone}`."
         )
     given = load_model(model_file) if model_file else None
     detects = model in applications.DETECTORS or isinstance(given, applications.Detector)
@@ -175,8 +176,9 @@ def train(
     if not (has_data or "data.train" in overrides or recipe):
         raise ValueError(
             "There is nothing to train on. Give a network and your data, `keras-spd train "
-            "resnet18_spd --train FOLDER --test FOLDER` (`keras-spd train --help` says which), a "
-            "data set of TFDS, `--dataset cifar10`, or a recipe that has one, `--recipe demo`."
+            "resnet18_spd --train FOLDER --test FOLDER` (see `keras-spd train --help` for "
+            "formats), a TFDS data set, `--dataset cifar10`, or a recipe with data, "
+            "`--recipe demo`."
         )
     if resume:
         if run is None:
@@ -184,8 +186,8 @@ def train(
         others = [f"{field}={value}" for field, value in overrides.items()]
         if others or recipe:
             raise ValueError(
-                f"`--resume` uses the recipe in {run}, and takes no other options than "
-                f"`--run` and `--devices`. Received: {', '.join(others) or recipe}."
+                f"`--resume` uses the recipe in {run}, and can only be combined with `--run` and "
+                f"`--devices`. Received: {', '.join(others) or recipe}."
             )
         resolved = None
     else:
@@ -201,7 +203,7 @@ def train(
         network = pathlib.Path(resolved.model.name).stem
         run = run or pathlib.Path("runs", f"{network}_{source}_{resolved.seed}")
     try:
-        # A progress bar on a terminal, a line an epoch in a log file.
+        # A progress bar on a terminal, one line per epoch in a log file.
         verbose = "auto" if sys.stdout.isatty() else 2
         trained = training.train(
             resolved, run, model=given, resume=resume, devices=devices, verbose=verbose
@@ -229,8 +231,8 @@ def _collect(named: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
             differs = field == other and value != before
             if differs or field.startswith(f"{other}.") or other.startswith(f"{field}."):
                 raise ValueError(
-                    f"The options contradict each other: `{other}` is {before!r}, and "
-                    f"`--set {field}=...` says {value!r}. Give one of them."
+                    f"The options contradict each other: `{other}` is {before!r}, but "
+                    f"`--set {field}=...` sets {value!r}. Give one of them."
                 )
         fields[field] = value
     return fields

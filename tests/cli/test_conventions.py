@@ -107,7 +107,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("keras_spd.predict.find_sources", fail)
     assert run(monkeypatch, "predict", "a.jpg", "--weights", "bccd") == 1
     assert capsys.readouterr().err == (
-        "keras-spd: the memory is not enough. Lower `--batch-size` or `--image-size`.\n"
+        "keras-spd: out of memory. Lower `--batch-size` or `--image-size`.\n"
     )
 
 
@@ -162,7 +162,7 @@ def test_training_is_told_what_to_do_about_problems(monkeypatch, tmp_path, model
         ),
         (
             ["yolov5_spd_n", "--backbone", "cifar10", "--weights", "bccd"],
-            "give one of them. Received: --backbone cifar10 and bccd",
+            "backbone. Received: --backbone cifar10 and bccd",
         ),
         (["--backbone", "a.keras", "--model", "b.keras"], "a.keras and b.keras"),
         (

@@ -55,7 +55,7 @@ def test_help_shows_an_example(command):
         (["train", "--resume", "--run", "none"], "no run to resume in none"),
         (
             ["train", "--resume", "--run", "none", "--epochs", "9"],
-            "takes no other options than `--run` and `--devices`. Received: epochs=9.",
+            "can only be combined with `--run` and `--devices`. Received: epochs=9.",
         ),
     ],
 )
