@@ -195,7 +195,7 @@ def test_every_way_refuses_with_the_same_words(files, tmp_path):
     ]
     refused += [
         (Image.fromarray(np.full((4, 5), value, "float32")), words)
-        for value, words in ((-1, "negative values"), (np.nan, "not numbers"))
+        for value, words in ((-1, "negative values"), (np.nan, "NaN or infinite"))
     ]
     for image, words in refused:
         for way in ways:

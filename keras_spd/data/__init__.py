@@ -1,4 +1,4 @@
-"""Files, arrays and TFDS in, batches out; knows no model."""
+"""Reads data sets from files, arrays and TFDS, and batches them, independently of models."""
 
 import contextlib
 
@@ -19,7 +19,7 @@ from keras_spd.data.detection.dataset import DetectionData as DetectionData
 from keras_spd.data.detection.load import load_detection as load_detection
 from keras_spd.images.geometry import letterbox as letterbox
 
-with contextlib.suppress(ImportError):  # where TFDS is not installed
+with contextlib.suppress(ImportError):  # if TFDS is not installed
     from keras_spd.data.classification import (
-        tiny_imagenet as tiny_imagenet,  # makes it known to `tfds.load`
+        tiny_imagenet as tiny_imagenet,  # registers it for `tfds.load`
     )

@@ -1,4 +1,4 @@
-"""What is wrong with a data set: collected while it is read, and said at the end."""
+"""Collects the problems of a data set while it is read, and reports them at the end."""
 
 import logging
 import reprlib
@@ -12,11 +12,14 @@ _NAMED = 5  # as examples
 
 
 class Problems:
-    """Collects what is wrong with a data set, and ends in an error or a warning.
+    """Collects the problems of a data set and reports them as one error or warning.
 
     Args:
-        source: What is read, for messages.
+        source: Name of the data set, for messages.
         on_problem: `"error"` or `"skip"`.
+
+    Raises:
+        ValueError: If `on_problem` is another value.
     """
 
     def __init__(self, source: object, on_problem: str) -> None:
@@ -29,17 +32,17 @@ class Problems:
         self.clipped: list[tuple[str, float]] = []
 
     def add(self, name: object, what: str) -> None:
-        """Notes a problem with the file `name`."""
+        """Adds a problem with the file `name`."""
         self.lines.append(f"{name}: {what}")
 
     def add_clipped(self, name: str, share: float) -> None:
-        """Notes a box that is clipped, and by which share of the image's side."""
+        """Adds a box that was clipped, by a fraction `share` of the image's side."""
         self.clipped.append((name, share))
 
     def drop_broken(self, images: Sequence[Any]) -> list[Any]:
-        """Returns the images that can be decoded, if broken ones are to be skipped."""
+        """Returns the images that can be decoded if `on_problem` is `"skip"`, else all images."""
         if self.on_problem == "error":
-            return list(images)  # a broken one is an error when it is read
+            return list(images)  # broken images raise when they are read
         kept = []
         for image in images:
             try:
@@ -50,7 +53,7 @@ class Problems:
         return kept
 
     def notes(self) -> tuple[str, ...]:
-        """Returns what is no problem, but not as it should be, one line each."""
+        """Returns remarks that are not problems, one line each."""
         if not self.clipped:
             return ()
         first = sorted(self.clipped, key=lambda box: -box[1])[:_NAMED]
@@ -59,7 +62,7 @@ class Problems:
         reach = "box reaches" if len(self.clipped) == 1 else "boxes reach"
         return (
             f"{len(self.clipped)} {reach} beyond the edge of the image, by up to "
-            f"{first[0][1]:.1%} of its side, and what is outside was cut off: {names}{more}",
+            f"{first[0][1]:.1%} of its side; clipped: {names}{more}",
         )
 
     def settle(self) -> dict[str, Any]:
@@ -71,7 +74,7 @@ class Problems:
             message = f"{plural(len(self.lines), 'problem')} in {self.source}{such_as}:\n{shown}"
             if self.on_problem == "error":
                 raise ValueError(
-                    f"{message}\nRepair them, or leave out what they concern with "
+                    f"{message}\nRepair them, or skip the images and boxes concerned with "
                     '`on_problem="skip"` (`--on-problem skip`).'
                 )
             _log.warning("%s", message)
@@ -81,7 +84,7 @@ class Problems:
 
 
 def shorten(value: object) -> str:
-    """Returns how a value is written, cut where it is long or deeply nested."""
+    """Returns the `repr` of a value, shortened if it is long or deeply nested."""
     return reprlib.repr(value)
 
 
@@ -92,7 +95,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def name_classes(names: Sequence[str]) -> str:
-    """Returns `3 classes (cat, dog, cow)`, of many the first."""
+    """Returns `3 classes (cat, dog, cow)`, with at most the first 5 names."""
     more = ", ..." if len(names) > _NAMED else ""
     return f"{plural(len(names), 'class')} ({', '.join(names[:_NAMED])}{more})"
 
@@ -102,8 +105,8 @@ def check_augmentation(augmentation: object, accepted: type) -> None:
     if augmentation is not None and not isinstance(augmentation, accepted):
         raise TypeError(
             f"`augmentation` must be a `keras_spd.data.{accepted.__name__}` or `None`. Received: "
-            f"{shorten(augmentation)}. A function of your own goes behind the batches, e.g. "
-            "`data.batches(...).map(function)` where they are a `tf.data.Dataset`."
+            f"{shorten(augmentation)}. Apply your own function to the batches, e.g. "
+            "`data.batches(...).map(function)` if they are a `tf.data.Dataset`."
         )
 
 
@@ -115,13 +118,13 @@ def check_same_preprocessing(train: Any, test: Any) -> None:
     """
     if train.max_value != test.max_value:
         raise ValueError(
-            "Training and test data must have the same `max_value`, which is the model's then. "
+            "Training and test data must have the same `max_value`, which the model stores. "
             f"Received: {train.max_value} and {test.max_value}. Read the test data with "
             "`max_value=train.max_value`."
         )
     ways = [getattr(data, "resize", None) for data in (train, test)]
     if None not in ways and ways[0] != ways[1]:
         raise ValueError(
-            "Training and test data must be resized in the same way, which is the model's then. "
+            "Training and test data must be resized in the same way, which the model stores. "
             f"Received: resize={ways[0]!r} and {ways[1]!r}."
         )

@@ -50,7 +50,7 @@ def check_file(path: str | os.PathLike) -> None:
     except ValueError as error:
         raise ImageError(f"{str(path)!r}: cannot be the name of a file ({error}).") from None
     if not stat.S_ISREG(mode):
-        raise ImageError(f"{path}: this is a folder, a pipe or a device, not a file.")
+        raise ImageError(f"{path}: is a folder, a pipe or a device, not a file.")
 
 
 def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:

@@ -281,7 +281,7 @@ def test_data_with_boxes_are_not_for_classifiers(rng, monkeypatch, capsys, tmp_p
     assert run(monkeypatch, "evaluate", given, "--weights", "cifar10") == 1
     said = capsys.readouterr().err
     assert said.startswith("keras-spd: cifar10 is a classifier. ") and "for detectors" in said
-    assert "a sub-folder of images for each class, FOLDER/CLASS/image.png" in said
+    assert "a subfolder of images for each class, FOLDER/CLASS/image.png" in said
     assert run(monkeypatch, "train", "resnet18_spd", "--train", given, "--test", given) == 1
     assert said.replace("cifar10 is", "resnet18_spd is") in capsys.readouterr().err
 

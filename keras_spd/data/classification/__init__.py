@@ -1,1 +1,1 @@
-"""Images with one class each."""
+"""Data sets of images with one class each."""

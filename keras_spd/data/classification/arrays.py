@@ -15,7 +15,7 @@ class ArrayBatches(keras.utils.PyDataset):
     """Batches of images and labels for `model.fit`, `evaluate` and `predict`.
 
     Order and augmentation are pure functions of (seed, epoch, batch). Pass `shuffle=False` to
-    `fit`, or Keras shuffles the batches once more, by a state of its own.
+    `fit`; otherwise Keras shuffles the batches again, using its own random state.
 
     Args:
         images: Array of shape `(images, height, width, channels)`.
@@ -25,8 +25,9 @@ class ArrayBatches(keras.utils.PyDataset):
         shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
         augmentation: `Augmentation` or `None`.
         seed: Integer.
-        first_epoch: Integer, the number of the first epoch, for resumed training.
-        num_classes: Integer for labels as shares of so many classes; `None` for class indices.
+        first_epoch: Integer, the index of the first epoch, for resumed training.
+        num_classes: Integer to return soft labels for that many classes; `None` for class
+            indices.
     """
 
     def __init__(
@@ -84,5 +85,5 @@ class ArrayBatches(keras.utils.PyDataset):
         return self._order[1]
 
     def on_epoch_end(self) -> None:
-        # Keras also calls this once before the first epoch of each `fit`, so that one counts as 1.
+        # Keras also calls this before the first epoch of each `fit`, which is therefore epoch 1.
         self.epoch += 1

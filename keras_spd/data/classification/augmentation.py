@@ -1,7 +1,7 @@
-"""Random changes to training images, as pure functions of a key.
+"""Augments training images, as pure functions of a key.
 
-The layers are Keras' own. Here their random numbers are drawn from a key (seed, epoch, batch)
-instead of from a state, so that a resumed training run sees the images an unbroken one would see.
+The layers are Keras' own, but their random numbers come from a key (seed, epoch, batch) instead of
+a state, so a resumed run sees the same images as an uninterrupted one.
 """
 
 import contextlib
@@ -16,16 +16,16 @@ from keras_spd.typing import Tensor
 
 
 class KeySeed(keras.random.SeedGenerator):
-    """A seed generator without a state: a fixed sequence of seeds for each key.
+    """A stateless seed generator: a fixed sequence of seeds for each key.
 
-    Keras' random layers ask it for one seed after another.
+    Keras' random layers draw one seed after another from it.
 
     Args:
         key: Pair of integers below 2**30, or a TensorFlow tensor of two, also inside `tf.data`.
     """
 
     def __init__(self, key: Tensor) -> None:
-        # Without `super().__init__`, which makes a variable: `tf.data` cannot have one.
+        # No `super().__init__`: it creates a variable, which `tf.data` does not allow.
         self._key = key
         self._draws = 0
 
@@ -40,21 +40,21 @@ class KeySeed(keras.random.SeedGenerator):
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Random changes to batches of images: what the recipes of small-image networks use.
+    """Random augmentation of batches of small images.
 
     Args:
-        crop_padding: Integer, in pixels: pads every side with zeros by as much and crops at
-            random, which shifts the image by up to as much in each direction.
+        crop_padding: Integer, pixels of zero padding on every side before a random crop to the
+            original size, which shifts the image by up to that many pixels.
         horizontal_flip: Boolean.
         vertical_flip: Boolean.
-        rotation_degrees: Number: turns by up to as many degrees, either way. Corners become
-            black; pixels are not interpolated (torchvision's default).
-        rand_augment: Strength of `keras.layers.RandAugment`, 0 to 1: two operations a batch, out
-            of colours, contrast, sharpness, shear, rotation and the like.
-        mixup: Number, alpha of the beta distribution of the weights with which an image and its
-            label are mixed with another's; see `keras.layers.MixUp`.
-        cutmix: Number up to 1: a part of another image is pasted; see `keras.layers.CutMix`. With
-            both, each batch gets one of the two.
+        rotation_degrees: Number, the largest rotation in either direction. Corners become black
+            and pixels are not interpolated (torchvision's default).
+        rand_augment: Strength of `keras.layers.RandAugment`, 0..1: two operations per batch, such
+            as colour, contrast, sharpness, shear or rotation.
+        mixup: Number, alpha of the beta distribution of the weights with which images and labels
+            are mixed; see `keras.layers.MixUp`.
+        cutmix: Number up to 1, alpha for pasting a part of another image; see
+            `keras.layers.CutMix`. With both `mixup` and `cutmix`, each batch gets one of them.
 
     Example:
 
@@ -72,17 +72,23 @@ class Augmentation:
 
     @property
     def mixes(self) -> bool:
-        """Whether images of several classes are mixed, so that labels are shares of classes."""
+        """Whether images of several classes are mixed, which requires soft labels."""
         return bool(self.mixup or self.cutmix)
 
     def build(
         self, height: int | None, width: int | None
     ) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Returns a function that augments batches of images of one size, or `None` if none would.
+        """Returns a function that augments batches of images of one size, or `None`.
 
         The function takes float images `(batch, height, width, channels)` and a key, a pair of
-        integers below 2**30 (also as a tensor, inside `tf.data`), and returns images of the same
-        shape. The same key gives the same changes.
+        integers below 2**30 (or a tensor, inside `tf.data`), and returns images of the same shape.
+        The same key gives the same result. `None` if nothing is to be done.
+
+        Args:
+            height, width: Size of the images in pixels, or `None` if unknown.
+
+        Raises:
+            ValueError: If `crop_padding` is set and the size is unknown.
         """
         layers = self._layers(height, width)
         if not layers:
@@ -97,7 +103,7 @@ class Augmentation:
         return augment
 
     def build_mixing(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-        """Returns a function that mixes images of a batch, or `None` if none are to be.
+        """Returns a function for MixUp and CutMix, or `None` if neither is set.
 
         The function takes images `(batch, height, width, channels)`, labels `(batch, classes)`
         and a key, and returns images and labels.
@@ -127,7 +133,7 @@ class Augmentation:
         if self.crop_padding:
             if height is None or width is None:
                 raise ValueError("`crop_padding` needs images of one size, in pixels.")
-            # A shift by u, uniform in +-(padding + 0.5), rounded: every whole shift is as likely.
+            # Uniform in +-(padding + 0.5) and rounded, so all integer shifts are equally likely.
             shift = self.crop_padding + 0.5
             layers.append(keras.layers.RandomTranslation(shift / height, shift / width, **fill))
         for mode in ("horizontal", "vertical"):
@@ -141,7 +147,7 @@ class Augmentation:
 
 
 class _RandAugment(keras.layers.RandAugment):
-    """Keras' layer, with the seed that it is given; Keras' own draws from its state instead."""
+    """Keras' layer, using the given seed; Keras' version ignores it and uses its own state."""
 
     def get_random_transformation(
         self, data: Tensor, training: bool = True, seed: Any = None
@@ -167,7 +173,7 @@ def _mix(layer: Any, images: Tensor, labels: Tensor, seed: KeySeed) -> tuple[Ten
 
 @contextlib.contextmanager
 def _backend_of(layer: Any, images: Tensor) -> Iterator[Any]:
-    """Lets a layer compute with TensorFlow inside `tf.data`, whatever Keras' backend is."""
+    """Makes a layer compute with TensorFlow inside `tf.data`, whatever the Keras backend."""
     in_tf_data = _is_tensorflow(images)
     if in_tf_data:
         layer.backend.set_backend("tensorflow")

@@ -1,4 +1,4 @@
-"""Classification data sets, from TFDS or from arrays, with one interface."""
+"""`ClassificationData`, the interface of all classification data sets."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,14 +16,15 @@ from keras_spd.typing import Array
 class ClassificationData:
     """Images with labels, ready to be batched.
 
-    Made by `from_tfds` and `from_arrays`.
+    Create it with `load_classification`, `from_folder`, `from_tfds` or `from_arrays`.
 
     Args:
         num_images: Integer.
         image_shape: `(height, width, channels)`.
         class_names: Tuple of strings, by label.
-        make_batches: What `batches` calls.
-        max_value: What became 255 in images of more than 8 bits, as in `from_folder`.
+        make_batches: Function that `batches` calls.
+        max_value: The value that maps to 255 in images with more than 8 bits, as in
+            `from_folder`.
         resize: How images of other sizes were resized, `"stretch"` or `"letterbox"`; `None` for
             arrays, which are not resized.
     """
@@ -62,16 +63,22 @@ class ClassificationData:
             shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
             augmentation: `Augmentation` or `None`.
             seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
-            first_epoch: Integer, the number of the first epoch, for resumed training.
-            epochs: `None` for data that is iterated once an epoch, and is another epoch each
-                time. A number for one stream of as many epochs, for `fit(steps_per_epoch=...)`.
-            soft_labels: Boolean, whether labels are shares of classes, as `mixup` and `cutmix` of
-                the augmentation need them.
+            first_epoch: Integer, the index of the first epoch, for resumed training.
+            epochs: `None` for data that is iterated once per epoch, each time as the next epoch.
+                An integer for a single stream of that many epochs, for
+                `fit(steps_per_epoch=...)`.
+            soft_labels: Boolean, whether labels are class probabilities, which `mixup` and
+                `cutmix` need.
 
         Returns:
-            `tf.data.Dataset` for TFDS data, `ArrayBatches` for arrays, of
-            `(images, labels)` with shapes `(batch, height, width, channels)` and `(batch,)`, or
-            `(batch, classes)` with `soft_labels`.
+            `tf.data.Dataset` for TFDS data, otherwise `ArrayBatches`, of `(images, labels)` with
+            shapes `(batch, height, width, channels)` and `(batch,)`, or `(batch, classes)` with
+            `soft_labels`.
+
+        Raises:
+            ValueError: If `batch_size` is not a positive integer, or images are mixed without
+                `soft_labels`.
+            TypeError: If `augmentation` is not an `Augmentation`.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
@@ -98,7 +105,7 @@ class ClassificationData:
 def from_arrays(
     images: Array, labels: Array, class_names: Sequence[str] | None = None
 ) -> ClassificationData:
-    """Wraps NumPy arrays; works without TensorFlow.
+    """Makes `ClassificationData` from NumPy arrays; works without TensorFlow.
 
     Args:
         images: Array of shape `(images, height, width, channels)` with pixel values 0..255.
@@ -109,8 +116,8 @@ def from_arrays(
         `ClassificationData`.
 
     Raises:
-        ValueError: If the arrays do not belong together, the values are not pixels from 0 to 255,
-            or a label has no name.
+        ValueError: If the shapes do not match, the values are not pixels 0..255, or a label has no
+            name.
 
     Example:
 
@@ -153,6 +160,6 @@ def _check_pixels(images: np.ndarray) -> None:
     if not (low >= 0 and high <= 255) or is_scaled:  # NaN too
         raise ValueError(
             f"`images` must have pixel values from 0 to 255. Received: {images.dtype} from {low:g} "
-            f"to {high:g}. Scale all images by the same number, training and test data alike: 255 "
-            "for values of 0 to 1, 255 / 4095 for a camera of 12 bits."
+            f"to {high:g}. Scale all images, training and test, by the same number: 255 for values "
+            "from 0 to 1, 255 / 4095 for a 12-bit camera."
         )

@@ -1,4 +1,4 @@
-"""Classification data from image files, a folder for each class."""
+"""Reads classification data from image files, a folder for each class."""
 
 import dataclasses
 import logging
@@ -19,12 +19,12 @@ from keras_spd.typing import Array, Path
 _log = logging.getLogger(__name__)
 _CACHE_BYTES = 2 * 2**30
 _TAKES = (
-    "A classifier takes a folder with a sub-folder of images for each class, FOLDER/CLASS/image.png"
+    "A classifier takes a folder with a subfolder of images for each class, FOLDER/CLASS/image.png"
 )
 
 
 class NoClassFoldersError(ValueError):
-    """Something else than a folder with a folder of images for each class."""
+    """The path is not a folder with a subfolder of images for each class."""
 
 
 def from_folder(
@@ -36,24 +36,25 @@ def from_folder(
     max_value: float | Literal["auto"] | None = None,
     resize: str = "stretch",
 ) -> ClassificationData:
-    """Reads images that lie in one folder for each class, `folder/CLASS/...`.
+    """Reads images from a folder with a subfolder for each class, `folder/CLASS/...`.
 
-    Works without TensorFlow. Every image is decoded once before training starts, so that broken
-    ones are known then; the pixels are kept in memory where they take less than 2 GiB.
+    Works without TensorFlow. Every image is decoded once before training starts, so broken images
+    are found early. Pixels are kept in memory if they take less than 2 GiB.
 
     Args:
         folder: Path.
-        image_size: `(height, width)` to resize images to; needed where their sizes differ.
-        class_names: The classes, in order, for data that is to go with other data. Defaults to the
-            names of the folders, sorted.
-        on_problem: `"error"`, or `"skip"` to leave out broken images. Either way each is reported
-            with its file name.
-        max_value: The value that becomes 255 in images of more than 8 bits, as in
-            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits; `"auto"` for what these
-            images need, as `keras_spd.images.find_max_value` finds it. Read test data with that
-            of the training data, `train.max_value`. `keras_spd.training.train` does both, and
-            tells the model, which predicts the same way; with `fit`, tell it yourself:
-            `model.info = dataclasses.replace(model.info, max_value=train.max_value)`.
+        image_size: `(height, width)` in pixels to resize images to; required if their sizes
+            differ.
+        class_names: The classes, in order; pass those of the training data for test data.
+            Defaults to the names of the subfolders, sorted.
+        on_problem: `"error"`, or `"skip"` to skip broken images. Either way each is reported with
+            its file name.
+        max_value: The value that maps to 255 in images with more than 8 bits, as in
+            `keras_spd.images.to_rgb`, e.g. 4095 for a 12-bit camera; `"auto"` to find it with
+            `keras_spd.images.find_max_value`. Read test data with `train.max_value`.
+            `keras_spd.training.train` does this and stores the value in the model. With `fit`,
+            store it yourself: `model.info = dataclasses.replace(model.info,
+            max_value=train.max_value)`.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:
@@ -87,7 +88,7 @@ def from_folder(
     if broken and on_problem == "error":
         raise ValueError(
             f"{len(broken)} of {len(files)} images in {folder} are broken; the first: "
-            f"{next(iter(broken.values()))} Repair them, or leave them out with "
+            f"{next(iter(broken.values()))} Repair them, or skip them with "
             '`on_problem="skip"` (`--on-problem skip`).'
         )
     usable = np.array([index for index in range(len(files)) if index not in broken], int)
@@ -118,14 +119,14 @@ def _find(
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and find_images(path))
     if not folders:
         raise NoClassFoldersError(
-            f"There are no images in subfolders of {folder}. Put those of each class into a folder "
-            f"of its own: {folder}/CLASS/image.png."
+            f"There are no images in subfolders of {folder}. Put the images of each class in their "
+            f"own folder: {folder}/CLASS/image.png."
         )
     boxes = [name for name in ("labels", "Annotations") if (folder / name).is_dir()]
     if boxes and len(folders) == 1:
         raise NoClassFoldersError(
-            f"{folder} has the folders {folders[0].name} and {boxes[0]}: images with boxes, which "
-            f"are for detectors. {_TAKES}."
+            f"{folder} has the folders {folders[0].name} and {boxes[0]}: these are images with "
+            f"boxes, for detectors. {_TAKES}."
         )
     class_names = tuple(class_names or (path.name for path in folders))
     unknown = [path.name for path in folders if path.name not in class_names]
@@ -140,14 +141,14 @@ def _find(
 
 
 def _common_size(files: list[pathlib.Path]) -> tuple[int, int]:
-    """Returns the size that all readable images have."""
+    """Returns the common size of all readable images."""
     sizes: dict[tuple[int, int], pathlib.Path] = {}
     for file in files:
         try:
             check_file(file)
             sizes.setdefault(images.image_size(file), file)
         except ImageError:
-            continue  # it is reported with all others when pixels are read
+            continue  # reported with all others when pixels are read
         if len(sizes) > 1:
             (first, one), (second, other) = sizes.items()
             raise ValueError(
@@ -161,7 +162,7 @@ def _common_size(files: list[pathlib.Path]) -> tuple[int, int]:
 
 
 class _Images:
-    """Image files as an array of shape `(images, height, width, 3)` that is indexed by rows."""
+    """Image files that can be indexed like an array of shape `(images, height, width, 3)`."""
 
     def __init__(
         self,
@@ -176,7 +177,7 @@ class _Images:
         self.cache = cache
 
     def read_all(self) -> dict[int, ImageError]:
-        """Reads every image, keeps them if they are few, and returns the errors by index."""
+        """Reads every image, caches them if they fit, and returns the errors by index."""
         if np.prod(self.shape, dtype="int64") < _CACHE_BYTES:
             self.cache = np.zeros(self.shape, "uint8")
         broken = {}
@@ -191,7 +192,7 @@ class _Images:
         return broken
 
     def select(self, indices: Any) -> "_Images":
-        """Returns some of the images."""
+        """Returns the images with these indices."""
         cache = None if self.cache is None else self.cache[indices]
         files = [self.files[index] for index in indices]
         return _Images(files, self.shape[1:3], self.preprocessing, cache)

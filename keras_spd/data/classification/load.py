@@ -1,4 +1,4 @@
-"""One call for every source of classification data."""
+"""Loads classification data from any source."""
 
 import os
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ def load_classification(
     max_value: float | Literal["auto"] | None = None,
     resize: str = "stretch",
 ) -> ClassificationData:
-    """Reads a classification dataset from a folder, from the package or from TFDS.
+    """Reads a classification data set from a folder, from the package or from TFDS.
 
     | `source` | `name` | read by |
     | --- | --- | --- |
-    | folder with a folder of images for each class | `None` | `from_folder` |
+    | folder with a subfolder of images for each class | `None` | `from_folder` |
     | `train` or `test` | `"blood_cells"` | `load_blood_cells` |
     | split | TFDS dataset, such as `"cifar10"` | `from_tfds` |
 
@@ -35,8 +35,8 @@ def load_classification(
         data_dir: Folder with prepared TFDS datasets; TFDS' own by default.
         image_size: `(height, width)` to resize images to. The packaged images stay 32x32.
         class_names: The classes of a folder, in order. Defaults to the names of its folders.
-        on_problem: `"error"`, or `"skip"` to leave out broken images of a folder.
-        max_value: What becomes 255 in images of more than 8 bits of a folder, as in `from_folder`.
+        on_problem: `"error"`, or `"skip"` to skip broken images of a folder.
+        max_value: The value that maps to 255 in images with more than 8 bits, as in `from_folder`.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:

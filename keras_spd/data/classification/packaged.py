@@ -1,4 +1,4 @@
-"""The real images that come with the package."""
+"""Loads the blood cell images in the package."""
 
 import pathlib
 
@@ -12,8 +12,8 @@ _BLOOD_CELLS = pathlib.Path(__file__).parent / "blood_cells"
 def load_blood_cells(split: str = "train") -> ClassificationData:
     """Reads 32x32 images of red blood cells, white blood cells and platelets.
 
-    Cut out of the BCCD images (MIT licence): 817 training and 614 test cells from different
-    images. Needs no download and no TensorFlow.
+    They are crops of the BCCD images (MIT licence): 817 training and 614 test cells, from
+    different images. Needs no download and no TensorFlow.
 
     Args:
         split: `"train"` or `"test"`.

@@ -1,4 +1,4 @@
-"""Batches as `tf.data`, in an order that only seed and epoch decide. Imports TensorFlow."""
+"""Batches as `tf.data`, in an order that only depends on seed and epoch. Imports TensorFlow."""
 
 import itertools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _SHUFFLE_BUFFER = 50_000
 def standardize(
     image_size: tuple[int, int] | None, preprocessing: Preprocessing
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns a function that makes an image RGB, uint8 and of `image_size`, if that is given."""
+    """Returns a function that converts an image to RGB and resizes it to `image_size`, if given."""
 
     def function(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if image.shape[-1] == 1:
@@ -47,7 +47,8 @@ def batches(
         num_images: Integer, its length.
         batch_size, preprocess, shuffle, augmentation, seed, first_epoch, epochs: As in
             `ClassificationData.batches`.
-        num_classes: Integer for labels as shares of so many classes; `None` for class indices.
+        num_classes: Integer to return soft labels for that many classes; `None` for class
+            indices.
 
     Returns:
         `tf.data.Dataset` of `(images, labels)`.
@@ -58,8 +59,8 @@ def batches(
     def one_epoch(epoch: Any) -> tf.data.Dataset:
         images = dataset
         if shuffle:
-            # In the graph of `flat_map`, and only there: the order is not to depend on TensorFlow's
-            # global seed, which `shuffle` would mix in.
+            # Only affects the graph of `flat_map`. Otherwise `shuffle` would mix in TensorFlow's
+            # global seed, and the order would depend on it.
             tf.random.set_seed(1)
             buffer_size = min(num_images, _SHUFFLE_BUFFER)
             images = images.shuffle(buffer_size, seed=seed * 1_000_003 + epoch)
@@ -83,7 +84,7 @@ def batches(
     if not shuffle and augment is None and mix is None and epochs is None:
         stream = one_epoch(tf.constant(first_epoch, "int64"))  # every epoch is the same
     else:
-        if epochs is None:  # each iteration is one epoch, and the next one
+        if epochs is None:  # each iteration is the next epoch
             counter = itertools.count(first_epoch)
             numbers = tf.data.Dataset.from_generator(
                 lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")

@@ -1,4 +1,4 @@
-"""TFDS classification data. TensorFlow and TFDS are imported when it is read."""
+"""Reads TFDS classification data. TensorFlow and TFDS are only imported when needed."""
 
 import math
 from typing import Any
@@ -28,12 +28,13 @@ def from_tfds(
         split: Split, such as `"train"`, `"test"` or `"train[:10%]"`.
         data_dir: Folder with prepared data sets. Defaults to TFDS' own.
         download: Boolean, whether to fetch a data set that is not in `data_dir`.
-        image_size: `(height, width)` to resize images to; needed where their sizes differ.
+        image_size: `(height, width)` in pixels to resize images to; required if their sizes
+            differ.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:
-        `ClassificationData` of RGB images (grayscale ones become RGB). Its batches are a
-        `tf.data.Dataset`; images are kept in memory where the split takes less than 1 GiB.
+        `ClassificationData` of RGB images; grayscale images are converted. Its batches are a
+        `tf.data.Dataset`. Images are kept in memory if the split takes less than 1 GiB.
 
     Raises:
         ImportError: If TensorFlow or TFDS is not installed.
@@ -62,15 +63,15 @@ def from_tfds(
         )
     if (pixels := np.dtype(features[supervised[0]].np_dtype)) != np.uint8:
         raise ValueError(
-            f"The images of the TFDS data set {name!r} are {pixels}. Only those of 8 bits are read "
-            "from TFDS; write others as PNG or TIFF files, and read them with "
+            f"The images of the TFDS data set {name!r} are {pixels}. Only 8-bit images are read "
+            "from TFDS. Save others as PNG or TIFF files and read them with "
             "`keras_spd.data.from_folder`, which scales them by `max_value`."
         )
     try:
         dataset = builder.as_dataset(
             split=split,
             as_supervised=True,
-            # In the order of the files: the shuffle below must find the same order every time.
+            # In file order, so that the shuffle below starts from the same order every time.
             read_config=tfds.ReadConfig(interleave_cycle_length=1),
         )
         num_images = builder.info.splits[split].num_examples
@@ -114,8 +115,8 @@ def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any,
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
-            f"TFDS has no data set {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` names "
-            "those it has."
+            f"TFDS has no data set {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` lists "
+            "all data sets."
         ) from error
     if download:
         try:

@@ -13,9 +13,9 @@ _FOLDER = "tiny-imagenet-200"
 class TinyImagenet(tfds.core.GeneratorBasedBuilder):
     """200 classes of ImageNet at 64x64: 100,000 images to train on and 10,000 to validate.
 
-    Classes are numbered as `torchvision.datasets.ImageFolder` numbers them, by their WordNet ids.
-    Images are the original JPEG files; the grayscale ones among them (1,821 and 168) are decoded
-    to three equal channels. The test images have no labels and are left out.
+    Classes are sorted by WordNet id, as in `torchvision.datasets.ImageFolder`. Images are the
+    original JPEG files; grayscale images (1,821 and 168) are decoded to three equal channels. The
+    test images have no labels and are skipped.
     """
 
     VERSION = tfds.core.Version("1.0.0")

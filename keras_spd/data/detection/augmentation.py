@@ -1,8 +1,8 @@
-"""Random changes to images with boxes, as pure functions of a random generator.
+"""Augments images with boxes, as pure functions of a random generator.
 
-One operation moves pixels and boxes alike: an image is scaled and put at a place of a canvas.
-Letterboxing, scaling, translation and mosaic are that operation with different numbers, so an
-image is resampled once, antialiased, and boxes cannot drift from pixels.
+A single operation transforms pixels and boxes: an image is scaled and placed on a canvas.
+Letterboxing, scaling, translation and mosaic are all this operation, so an image is resampled only
+once, with antialiasing, and boxes stay aligned with pixels.
 """
 
 import dataclasses
@@ -20,18 +20,29 @@ Sample: TypeAlias = tuple[Array, Array, Array]  # pixels, boxes, classes
 
 @dataclasses.dataclass(frozen=True)
 class DetectionAugmentation:
-    """Random changes to training images and their boxes, those of the authors' recipe.
+    """Random augmentation of training images and their boxes, as in the authors' recipe.
+
+    All arguments are numbers from 0 to 1.
 
     Args:
-        mosaic: Probability that four images are put together around a random centre.
-        mixup: Probability that the result is blended with another one.
-        scale: Number: zooms by a factor between `1 - scale` and `1 + scale`.
-        translate: Number: moves by up to as much of the image's sides.
+        mosaic: Probability of combining four images around a random centre.
+        mixup: Probability of blending the result with another one.
+        scale: Zooms by a factor between `1 - scale` and `1 + scale`.
+        translate: Shifts by up to this fraction of the image's sides.
         horizontal_flip: Probability.
         vertical_flip: Probability.
-        hue: Number: turns the hue by up to as much of the circle.
-        saturation: Number: changes saturation by a factor of up to `1 + saturation`.
-        value: Number: changes brightness by a factor of up to `1 + value`.
+        hue: Rotates the hue by up to this fraction of the colour circle.
+        saturation: Changes the saturation by a factor between `1 - saturation` and
+            `1 + saturation`.
+        value: Changes the brightness by a factor between `1 - value` and `1 + value`.
+
+    Raises:
+        ValueError: If an argument is not between 0 and 1.
+
+    Example:
+
+    >>> augmentation = keras_spd.data.DetectionAugmentation(mosaic=1.0, horizontal_flip=0.5)
+    >>> batches = train.batches(16, (320, 320), shuffle=True, augmentation=augmentation)
 
     Source: `LoadImagesAndLabels` in `YOLOv5-SPD/utils/datasets.py` of LabSAINT/SPD-Conv.
     """
@@ -65,14 +76,15 @@ class DetectionAugmentation:
         """Makes one training image.
 
         Args:
-            index: Integer, the image it is made from.
-            load: Function from an index to pixels (uint8), xyxy boxes and classes.
-            num_images: Integer; the partners of a mosaic are drawn from as many.
-            image_size: `(height, width)` of the result.
-            rng: `numpy.random.Generator`; the same state gives the same image.
+            index: Integer, index of the image.
+            load: Function from an index to pixels (uint8), xyxy boxes in pixels, and classes.
+            num_images: Integer, number of images to draw the other images of a mosaic from.
+            image_size: `(height, width)` of the result, in pixels.
+            rng: `numpy.random.Generator`. The same state gives the same image.
 
         Returns:
-            Pixels (uint8 array), xyxy boxes in their pixels, classes.
+            Pixels, a uint8 array of shape `(height, width, 3)`; xyxy boxes in its pixels,
+            `(boxes, 4)`; and classes, `(boxes,)`.
         """
         image, boxes, classes = self._compose(index, load, num_images, image_size, rng)
         if rng.random() < self.mixup:
@@ -101,7 +113,7 @@ class DetectionAugmentation:
         image_size: tuple[int, int],
         rng: np.random.Generator,
     ) -> Sample:
-        """One image, or a mosaic of four, zoomed and moved."""
+        """Returns one image, or a mosaic of four, scaled and shifted."""
         height, width = image_size
         zoom = rng.uniform(1 - self.scale, 1 + self.scale)
         shift = rng.uniform(-self.translate, self.translate, 2) * (width, height)
@@ -114,13 +126,13 @@ class DetectionAugmentation:
             boxes = place(canvas, pixels, boxes, fit.scale * zoom, corner)
             return (canvas, *_visible(boxes, classes, image_size))
 
-        # Four images meet at a corner near the middle of a canvas of twice the size, of which the
-        # middle half is seen if there is no zoom.
+        # Four images meet near the middle of a canvas of twice the size. Without zoom, its middle
+        # half is visible.
         others = rng.integers(num_images, size=3)
         meeting = rng.uniform(0.5, 1.5, 2) * (width, height)
         meeting = ((meeting - (width, height)) * zoom + middle + shift).round()  # on the canvas
         all_boxes, all_classes = [], []
-        corners = ((1, 1), (0, 1), (1, 0), (0, 0))  # of an image that lies where the four meet
+        corners = ((1, 1), (0, 1), (1, 0), (0, 0))  # the corner of each image at the meeting point
         for which, share in zip((index, *others), corners, strict=True):
             pixels, boxes, classes = load(int(which))
             scale = Letterbox.fit(pixels.shape[:2], image_size).scale * zoom
@@ -140,10 +152,10 @@ def _mirror(boxes: Array, side: int, axis: int) -> Array:
 
 
 def _visible(boxes: Array, classes: Array, image_size: tuple[int, int]) -> tuple[Array, Array]:
-    """Clips boxes to the canvas and drops those of which too little is left to be seen.
+    """Clips boxes to the canvas and drops those that are hardly visible.
 
-    Kept are boxes with sides above 2 pixels, a tenth of their area, and an aspect ratio below 20
-    (`box_candidates` in the authors' `utils/augmentations.py`).
+    A box is kept if its sides are above 2 pixels, more than a tenth of its area is visible, and
+    its aspect ratio is below 20 (`box_candidates` in the authors' `utils/augmentations.py`).
     """
     height, width = image_size
     clipped = np.clip(boxes, 0, [width, height, width, height])
@@ -155,7 +167,7 @@ def _visible(boxes: Array, classes: Array, image_size: tuple[int, int]) -> tuple
 
 
 def jitter_hsv(pixels: Array, hue: float, saturation: float, value: float) -> Array:
-    """Multiplies hue (around the circle), saturation and value of an RGB image by factors."""
+    """Multiplies hue (modulo the circle), saturation and value of an RGB image by factors."""
     levels = np.arange(256)
     tables = [
         (levels * hue) % 256,

@@ -17,10 +17,10 @@ _CACHE_BYTES = 2 * 2**30
 
 
 class DetectionBatches(keras.utils.PyDataset):
-    """Batches of a `DetectionData`, whose `batches` method documents the arguments.
+    """Batches of a `DetectionData`; for the arguments see `DetectionData.batches`.
 
     Order and augmentation are pure functions of (seed, epoch, batch). Pass `shuffle=False` to
-    `fit`, or Keras shuffles the batches once more, by a state of its own.
+    `fit`; otherwise Keras shuffles the batches again, using its own random state.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class DetectionBatches(keras.utils.PyDataset):
         return images, {"boxes": boxes, "classes": classes}
 
     def on_epoch_end(self) -> None:
-        # Keras also calls this once before the first epoch of each `fit`, so that one counts as 1.
+        # Keras also calls this before the first epoch of each `fit`, which is therefore epoch 1.
         self.epoch += 1
 
     def load(self, epoch: int, batch: int) -> tuple[Array, Array, Array]:
@@ -130,7 +130,7 @@ class DetectionBatches(keras.utils.PyDataset):
             numbers = tf.data.Dataset.range(len(self))
             return numbers.map(lambda batch: load(epoch, batch), num_parallel_calls=2)
 
-        if epochs is None:  # each iteration is one epoch, and the next one
+        if epochs is None:  # each iteration is the next epoch
             counter = itertools.count(self.epoch)
             numbers = tf.data.Dataset.from_generator(
                 lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")
@@ -144,14 +144,15 @@ class DetectionBatches(keras.utils.PyDataset):
 
 
 def pad_boxes(boxes: Sequence[Array], classes: Sequence[Array]) -> tuple[Array, Array]:
-    """Pads boxes to the same number an image: a power of two, for few different shapes.
+    """Pads boxes to the same number per image, a power of two to limit the number of shapes.
 
     Args:
         boxes: List of arrays of shape `(boxes, 4)`.
         classes: List of arrays of shape `(boxes,)`.
 
     Returns:
-        float32 array `(images, padded, 4)` and int32 array `(images, padded)`, padded with -1.
+        float32 array of shape `(images, padded, 4)` and int32 array of shape `(images, padded)`,
+        padded with -1.
     """
     most = max(map(len, classes), default=0)
     places = max(8, 1 << (most - 1).bit_length() if most else 8)
@@ -164,7 +165,7 @@ def pad_boxes(boxes: Sequence[Array], classes: Sequence[Array]) -> tuple[Array, 
 
 
 def to_dense(y: Mapping[str, Any]) -> dict[str, Any]:
-    """Pads ragged ground truth with -1, as training needs it.
+    """Pads ragged ground truth with -1, as required for training.
 
     Args:
         y: `{"boxes": ..., "classes": ...}` of ragged TensorFlow tensors, or of lists with one
@@ -172,6 +173,9 @@ def to_dense(y: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         The same keys with arrays of shape `(images, boxes, 4)` and `(images, boxes)`.
+
+    Raises:
+        ValueError: If a key is missing, or an image has different numbers of boxes and classes.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""What is in a detection data set, and what follows from it for training."""
+"""Describes a detection data set and suggests input size and anchors."""
 
 from typing import Any
 
@@ -23,15 +23,15 @@ def describe_detection(
 
     Args:
         data: `DetectionData`.
-        image_size: `(height, width)` of the network's input that sizes are given for.
+        image_size: `(height, width)` of the network's input, in pixels.
 
     Returns:
         Dictionary with `images`, `boxes`, `boxes_by_class`, `images_without_boxes`,
         `examples_without_boxes` (names of up to 5 of them), `crowd_regions`, `boxes_by_side`
         (square root of width times height, in network pixels), `side_percentiles` (10, 50 and
         90 %), `best_possible_recall` of the default anchors, `suggested_anchors`,
-        `suggested_image_size`, `max_value` (of images of more than 8 bits, else `None`), `problems`
-        and `notes`.
+        `suggested_image_size`, `max_value` (of images with more than 8 bits, else `None`),
+        `problems` and `notes`.
     """
     without = [image.name for image in data.images if not len(image.boxes)]
     labels = np.concatenate([image.classes[~image.crowd] for image in data.images] or [[]])
@@ -82,7 +82,7 @@ def format_description(report: dict[str, Any]) -> str:
         lines.append(f"Box side: 10 % below {low}, half below {middle}, 90 % below {high} pixels.")
         lines.append(
             f"The default anchors match {report['best_possible_recall']:.1%} of the boxes at "
-            f"{size}" + (", too few." if report["best_possible_recall"] < 0.98 else ".")
+            f"{size}" + (", which is too few." if report["best_possible_recall"] < 0.98 else ".")
         )
         if report["suggested_anchors"]:
             anchors = "; ".join(
@@ -99,14 +99,14 @@ def format_description(report: dict[str, Any]) -> str:
         )
         if middle < 16:
             lines.append(
-                "Half of the boxes are below 16 pixels: consider the head P2 too, "
+                "Half of the boxes are below 16 pixels: consider adding a P2 head, "
                 """`--set 'model.options={"levels": ["P2", "P3", "P4", "P5"]}'`."""
             )
     if report["max_value"] is not None:
         lines.append(
-            "There are images of more than 8 bits. `keras-spd train` finds their depth, or takes "
-            "`--set data.max_value=...`; in Python, pass "
-            f"`max_value={report['max_value']:g}`, the common depth that holds all of their values."
+            "Some images have more than 8 bits. `keras-spd train` finds their depth, or set it "
+            "with `--set data.max_value=...`; in Python, pass "
+            f"`max_value={report['max_value']:g}`, the smallest common depth that fits all values."
         )
     lines += [f"Note: {note}" for note in report["notes"]]
     count = plural(len(report["problems"]), "problem")

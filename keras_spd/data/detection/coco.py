@@ -1,4 +1,4 @@
-"""COCO annotations: a JSON file and a folder of images."""
+"""Reads COCO annotations: a JSON file and a folder of images."""
 
 import json
 import os
@@ -28,14 +28,14 @@ def read_coco(
         annotations: Path of the JSON file.
         images: Folder of the images. Defaults to the first of the JSON file's folder, the folder
             above, and their `images` folders that has the first image.
-        on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
     Returns:
-        `DetectionData`; its classes are the categories in the order of their ids.
+        `DetectionData`. Its classes are the categories in the order of their ids.
 
     Raises:
-        ValueError: If the file is not COCO's, or has problems and `on_problem` is `"error"`.
+        ValueError: If the file is not a COCO file, or has problems and `on_problem` is `"error"`.
     """
     path = pathlib.Path(annotations)
     problems = Problems(path, on_problem)
@@ -92,8 +92,8 @@ def _by_id(
 ) -> dict[Any, dict[str, Any]]:
     """Returns the entries by id.
 
-    Entries with the same id and another `key`, a name, are all left out: nobody knows which of
-    them an annotation means.
+    If entries with the same id have different names (`key`), all of them are dropped, because it
+    is unclear which of them an annotation refers to.
     """
     found: dict = {}
     disputed = set()
@@ -111,7 +111,7 @@ def _by_id(
             problems.add(
                 place,
                 f"has the id {shorten(id_)}, the first has {shorten(first)}; ids must be all "
-                "integers or all strings, which scores need",
+                "integers or all strings",
             )
         elif id_ not in found:
             found[id_] = entry
@@ -121,7 +121,7 @@ def _by_id(
             problems.add(
                 place,
                 f"{shorten(name)} has the id {id_!r}, which {shorten(found[id_][key])} has too; "
-                "each needs an id of its own",
+                "each needs its own id",
             )
             disputed.add(id_)
     return {id_: entry for id_, entry in found.items() if id_ not in disputed}
@@ -132,7 +132,7 @@ def _without_unused_twins(
 ) -> dict[Any, dict[str, Any]]:
     """Drops categories without annotations that have the name of another category.
 
-    Roboflow writes the project as a category, whose name may be that of a class too.
+    Roboflow writes the project as a category, which may have the name of a class.
     """
     used = {
         _standardize_id(annotation.get("category_id"))
@@ -163,7 +163,7 @@ def _standardize_id(value: Any) -> int | str | None:
 def _checked_size(
     file: pathlib.Path, record: dict[str, Any], problems: Problems
 ) -> tuple[int, int] | None:
-    """Returns height and width in the record of an image, or `None` after noting a problem."""
+    """Returns the height and width in an image's record, or adds a problem and returns `None`."""
     try:
         shown, stored = image_sizes(file)
     except ImageError as error:
@@ -216,7 +216,7 @@ def _boxes_by_image(
 
 
 def _crowd(annotation: dict[str, Any]) -> bool | None:
-    """Returns whether an annotation is a crowd region, `None` if what it says is neither."""
+    """Returns whether an annotation is a crowd region; `None` if `iscrowd` is not valid."""
     value = annotation.get("iscrowd")
     if value is None:
         return False
@@ -226,7 +226,7 @@ def _crowd(annotation: dict[str, Any]) -> bool | None:
 
 
 def _to_record(annotation: dict[str, Any], crowd: bool) -> dict[str, Any]:
-    """Returns an annotation as COCO's scores read it: `iscrowd` 0 or 1, `area` a number or none."""
+    """Returns an annotation for scoring: `iscrowd` is 0 or 1, an invalid `area` is dropped."""
     record = annotation | {"iscrowd": int(crowd)} if "iscrowd" in annotation else annotation
     if "area" in record and not (_is_coordinate(record["area"]) and record["area"] >= 0):
         return {key: value for key, value in record.items() if key != "area"}
@@ -234,7 +234,7 @@ def _to_record(annotation: dict[str, Any], crowd: bool) -> dict[str, Any]:
 
 
 def _is_coordinate(value: Any) -> bool:
-    """Whether a value is a number that pixels can be counted in, or NaN, which is told apart."""
+    """Returns whether a value is a plausible number of pixels, or NaN, which is reported later."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return value != value or abs(value) <= _LARGEST

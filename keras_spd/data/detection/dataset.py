@@ -1,4 +1,4 @@
-"""Detection data sets: images with boxes, from files or TFDS, with one interface."""
+"""`DetectionData`, the interface of all detection data sets."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from keras_spd.data.problems import Problems, name_classes, plural
 from keras_spd.images.read import find_max_value, read_image
 from keras_spd.typing import Array
 
-_ROUNDING = 0.5  # pixels that a box may reach beyond the image without a word
+_ROUNDING = 0.5  # pixels that a box may extend beyond the image without being reported
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,10 +27,11 @@ class BoxedImage:
         size_hw: Height and width in pixels.
         boxes: float32 array of shape `(boxes, 4)`, xyxy in pixels, inside the image.
         classes: Integer array of shape `(boxes,)`.
-        crowd: Boolean array of shape `(boxes,)`: regions of many objects, which training leaves
-            out and COCO's scores ignore.
-        records: For each box its entry in COCO's annotations, where it was read from one.
-        max_value: What becomes 255 in an image of more than 8 bits, as in `load_detection`.
+        crowd: Boolean array of shape `(boxes,)`, true for regions of many objects, which training
+            skips and COCO's scores ignore.
+        records: The entry of each box in COCO annotations, if it was read from them.
+        max_value: The value that maps to 255 in an image with more than 8 bits, as in
+            `load_detection`.
     """
 
     image_id: Any
@@ -54,18 +55,16 @@ class BoxedImage:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class DetectionData:
-    """Images with boxes, ready to be batched.
-
-    Made by `load_detection`.
+    """Images with boxes, ready to be batched. Create it with `load_detection`.
 
     Args:
         images: Tuple of `BoxedImage`.
         class_names: Tuple of strings, by class.
-        category_ids: The classes' ids in the annotations.
-        coco: COCO's dictionary, where the data set was read from one; its annotations are the
+        category_ids: The ids of the classes in the annotations.
+        coco: The COCO dictionary that the data set was read from, if any. Its annotations are the
             `records` of the images.
-        problems: What was wrong with files and annotations, one line each.
-        notes: What is not as it should be, but was used: boxes that were clipped to the image.
+        problems: Problems with files and annotations, one line each.
+        notes: Remarks that are not problems, such as clipped boxes.
     """
 
     images: tuple[BoxedImage, ...]
@@ -82,11 +81,11 @@ class DetectionData:
 
     @property
     def max_value(self) -> float | None:
-        """What becomes 255 in images of more than 8 bits; `None` for the largest of their kind."""
+        """The value that maps to 255 in images with more than 8 bits; `None` for the largest."""
         return self.images[0].max_value if self.images else None
 
     def with_max_value(self, max_value: float | None) -> "DetectionData":
-        """Returns the data with images of more than 8 bits scaled by another `max_value`."""
+        """Returns the data with another `max_value` for images with more than 8 bits."""
         return dataclasses.replace(self, images=with_max_value(self.images, max_value))
 
     def __repr__(self) -> str:
@@ -115,21 +114,25 @@ class DetectionData:
         Args:
             batch_size: Integer.
             image_size: `(height, width)` of the network's input, in pixels.
-            bounding_box_format: Format of the boxes, any of Keras and keras-cv.
-            preprocess: Function from float32 images 0..255, NumPy arrays, to network inputs, such
-                as `model.info.preprocessing.normalize`; `None` for pixels as they are.
+            bounding_box_format: Format of the boxes, a name in `keras_spd.boxes.BOX_FORMATS`.
+            preprocess: Function from images, float32 arrays 0..255, to network inputs, such as
+                `model.info.preprocessing.normalize`; `None` for unchanged pixels.
             shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
             augmentation: `DetectionAugmentation` or `None`.
             seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
-            first_epoch: Integer, the number of the first epoch, for resumed training.
-            epochs: `None` for data that is iterated once an epoch, and is another epoch each
-                time. A number for one stream of as many epochs, for `fit(steps_per_epoch=...)`.
+            first_epoch: Integer, the index of the first epoch, for resumed training.
+            epochs: `None` for data that is iterated once per epoch, each time as the next epoch.
+                An integer for a single stream of that many epochs, for
+                `fit(steps_per_epoch=...)`.
 
         Returns:
-            `tf.data.Dataset` where Keras runs on TensorFlow, else `keras.utils.PyDataset`, of
-            `(images, {"boxes": ..., "classes": ...})` with the shapes
-            `(batch, height, width, 3)`, float32 from 0 to 255, `(batch, boxes, 4)` and
-            `(batch, boxes)`; places without a box are -1.
+            `tf.data.Dataset` if Keras runs on TensorFlow, otherwise `keras.utils.PyDataset`, of
+            `(images, {"boxes": ..., "classes": ...})` with the shapes `(batch, height, width, 3)`,
+            float32 0..255, `(batch, boxes, 4)` and `(batch, boxes)`, padded with -1.
+
+        Raises:
+            ValueError: If an argument is not as described, or there are no images.
+            TypeError: If `augmentation` is not a `DetectionAugmentation`.
         """
         import keras
 
@@ -158,10 +161,10 @@ class DetectionData:
         """Returns widths and heights of all boxes in pixels of the letterboxed image.
 
         Args:
-            image_size: `(height, width)` of the network's input.
+            image_size: `(height, width)` of the network's input, in pixels.
 
         Returns:
-            Array of shape `(boxes, 2)`.
+            Array of shape `(boxes, 2)`, without crowd regions.
         """
         from keras_spd.images.geometry import Letterbox
 
@@ -173,9 +176,9 @@ class DetectionData:
         return np.concatenate(sides)
 
     def to_coco(self) -> dict[str, Any]:
-        """Returns the annotations as COCO's dictionary.
+        """Returns the annotations as a COCO dictionary.
 
-        It is the original one if there is one, less the images and the boxes that were skipped.
+        It is the original dictionary, if there is one, without the skipped images and boxes.
         """
         if self.coco is not None:
             kept = {image.image_id for image in self.images}
@@ -212,9 +215,9 @@ class DetectionData:
 def with_max_value(
     images: Iterable[BoxedImage], max_value: float | Literal["auto"] | None
 ) -> tuple[BoxedImage, ...]:
-    """Returns `BoxedImage`s that are read with a `max_value`; `"auto"` for what they need.
+    """Returns `BoxedImage`s with a `max_value`; `"auto"` finds it over all of them.
 
-    Broken images are passed over here: they are reported where they are read.
+    Broken images are skipped here; they are reported when they are read.
     """
     if max_value == "auto":
         max_value = find_max_value((image.encoded() for image in images), on_problem="skip")
@@ -222,18 +225,18 @@ def with_max_value(
 
 
 def require_boxes(data: DetectionData, what: str) -> None:
-    """Raises a `ValueError` if data have no box to learn from or to be compared with.
+    """Raises a `ValueError` if data have no boxes.
 
     Args:
         data: `DetectionData`. Crowd regions do not count.
-        what: What the error calls the data, such as `"test data"`.
+        what: Name of the data for the message, such as `"test data"`.
     """
     if any((~image.crowd).any() for image in data.images):
         return
     such_as = f", such as {data.images[0].name}" if data.images else ""
     raise ValueError(
         f"There is not a single box in the {what} ({plural(data.num_images, 'image')}{such_as}). "
-        "Look whether the right annotations are read: `keras-spd check-data`."
+        "Run `keras-spd check-data` to see whether the right annotations are read."
     )
 
 
@@ -241,11 +244,11 @@ def clean_boxes(boxes: Array, size_hw: tuple[int, int]) -> tuple[Array, list[str
     """Clips boxes to the image.
 
     Args:
-        boxes: List of xyxy boxes in pixels, any numbers.
-        size_hw: Height and width of the image.
+        boxes: List of xyxy boxes in pixels, which may be invalid.
+        size_hw: Height and width of the image, in pixels.
 
     Returns:
-        float32 array of shape `(boxes, 4)`, and for each box `None` or what is wrong with it.
+        float32 array of shape `(boxes, 4)`, and for each box `None` or the problem with it.
     """
     height, width = size_hw
     boxes = np.array(boxes, "float64").reshape(-1, 4)
@@ -276,14 +279,14 @@ def boxed_image(
     places: Any = None,
     records: Iterable[dict[str, Any]] = (),
 ) -> BoxedImage:
-    """Makes a `BoxedImage`, noting and leaving out bad boxes.
+    """Makes a `BoxedImage`, and reports and skips bad boxes.
 
     Args:
-        problems: `Problems` to note them in.
+        problems: `Problems` to add them to.
         image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
-        boxes: List of xyxy boxes in pixels, any numbers.
-        places: For each box where it is written, for messages; `name` by default.
-        records: For each box its entry in COCO's annotations, or nothing.
+        boxes: List of xyxy boxes in pixels, which may be invalid.
+        places: Location of each box in a file, for messages; defaults to `name`.
+        records: The entry of each box in COCO annotations, or nothing.
 
     Returns:
         `BoxedImage`.

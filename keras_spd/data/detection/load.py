@@ -1,4 +1,4 @@
-"""One call for every format of detection data."""
+"""Loads detection data in any format."""
 
 import dataclasses
 import pathlib
@@ -26,7 +26,7 @@ def load_detection(
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
 ) -> DetectionData:
-    """Reads a detection data set, in the format its source shows.
+    """Reads a detection data set; the source determines the format.
 
     | `source` | format |
     | --- | --- |
@@ -39,25 +39,25 @@ def load_detection(
     Args:
         source: Path, or a split of a TFDS data set.
         name: TFDS data set, such as `"voc/2012"` or `"coco/2017"`.
-        images: Folder of the images, where it does not follow from the annotations.
-        data_dir: Folder with prepared TFDS data sets; TFDS' own by default.
-        class_names: The classes, in order, for data that is to go with other data: classes are
-            matched by name. Defaults to those of the data set.
-        on_problem: `"error"`, or `"skip"` to leave out broken images and annotations. Either way
-            each is reported with its file name.
-        max_value: The value that becomes 255 in images of more than 8 bits, as in
-            `keras_spd.images.to_rgb`, e.g. 4095 for a camera of 12 bits; `"auto"` for what these
-            images need, as `keras_spd.images.find_max_value` finds it. Read test data with that
-            of the training data, `train.max_value`. `keras_spd.training.train` does both, and
-            tells the model, which predicts the same way; with `fit`, tell it yourself:
-            `model.info = dataclasses.replace(model.info, max_value=train.max_value)`.
+        images: Folder of the images, if it cannot be found from the annotations.
+        data_dir: Folder with prepared TFDS data sets; defaults to that of TFDS.
+        class_names: The classes, in order; pass those of the training data for test data. Classes
+            are matched by name. Defaults to those of the data set.
+        on_problem: `"error"`, or `"skip"` to skip broken images and annotations. Either way each
+            is reported with its file name.
+        max_value: The value that maps to 255 in images with more than 8 bits, as in
+            `keras_spd.images.to_rgb`, e.g. 4095 for a 12-bit camera; `"auto"` to find it with
+            `keras_spd.images.find_max_value`. Read test data with `train.max_value`.
+            `keras_spd.training.train` does this and stores the value in the model. With `fit`,
+            store it yourself: `model.info = dataclasses.replace(model.info,
+            max_value=train.max_value)`.
 
     Returns:
         `DetectionData`.
 
     Raises:
-        ValueError: If there is no such data set, it has problems and `on_problem` is `"error"`,
-            or it has classes that are not in `class_names`.
+        ValueError: If the data set does not exist, it has problems and `on_problem` is
+            `"error"`, or it has classes that are not in `class_names`.
 
     Example:
 
@@ -117,7 +117,7 @@ def _with_classes(data: DetectionData, class_names: Sequence[str] | None) -> Det
     )
     known = dict(zip(data.class_names, data.category_ids, strict=True))
     if not set(class_names) <= set(known):
-        # The annotations lack a category: scores are those of annotations made anew.
+        # The annotations lack a category, so scores use annotations built from the boxes.
         ids = tuple(range(len(class_names)))
         return dataclasses.replace(
             data, images=images, class_names=class_names, category_ids=ids, coco=None

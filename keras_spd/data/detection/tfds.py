@@ -1,4 +1,4 @@
-"""TFDS detection data. TensorFlow and TFDS are imported when it is read."""
+"""Reads TFDS detection data. TensorFlow and TFDS are only imported when needed."""
 
 import dataclasses
 import pathlib
@@ -30,11 +30,11 @@ def read_tfds_detection(
         split: Split, such as `"train"`, `"validation"` or `"train[:10%]"`.
         data_dir: Folder with prepared data sets. Defaults to TFDS' own.
         download: Boolean, whether to fetch a data set that is not in `data_dir`.
-        on_problem: `"error"`, or `"skip"` to leave out what cannot be used.
+        on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
     Returns:
-        `DetectionData`. Images stay in TFDS' files and are read from there one by one.
+        `DetectionData`. Images are read from TFDS' files one by one when they are needed.
 
     Raises:
         ImportError: If TensorFlow or TFDS is not installed.
@@ -49,7 +49,7 @@ def read_tfds_detection(
         dataset = builder.as_dataset(
             split=split,
             decoders={"image": tfds.decode.SkipDecoding()},
-            # In the order of the files: records are found again by their number.
+            # In file order, because records are looked up by their number.
             read_config=tfds.ReadConfig(interleave_cycle_length=1),
         )
         instructions = builder.info.splits[split].file_instructions
@@ -94,7 +94,7 @@ def read_tfds_detection(
 
 
 def _object_feature(features: Any, name: str, tfds: Any) -> tuple[str, str, str]:
-    """Returns the names of the feature with the objects, and in it of boxes and of labels."""
+    """Returns the names of the object feature, and of its box and label features."""
     if "image" in features and isinstance(features["image"], tfds.features.Image):
         for key, feature in features.items():
             inner = getattr(feature, "feature", None)

@@ -39,11 +39,12 @@ def read_voc(
 
     Returns:
         `DetectionData`. Image ids are numbers from 1, in the order of the file names. Objects
-        that are marked as difficult count like others. VOC counts pixels from 1, and boxes
-        include their last pixel: from 1 to 10 becomes from 0.0 to 10.0.
+        marked as difficult count like others. VOC counts pixels from 1, and boxes include their
+        last pixel: from 1 to 10 becomes from 0.0 to 10.0.
 
     Raises:
-        ValueError: If there are no such files, or problems and `on_problem` is `"error"`.
+        ValueError: If there are no annotations, or they have problems and `on_problem` is
+            `"error"`.
     """
     root = pathlib.Path(folder)
     annotations = root / "Annotations" if (root / "Annotations").is_dir() else root

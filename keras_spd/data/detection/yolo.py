@@ -1,4 +1,4 @@
-"""YOLO's format: a text file of boxes for each image, and a `data.yaml` with class names."""
+"""Reads YOLO's format: a text file of boxes per image, and a `data.yaml` with class names."""
 
 import pathlib
 from typing import Literal
@@ -28,16 +28,16 @@ def read_yolo(
 ) -> DetectionData:
     """Reads a data set in YOLO's format.
 
-    A line of a text file is `class x y width height`: the class counted from 0, then the box's
-    centre and sides as shares of the image's. A polygon, `class x1 y1 x2 y2 x3 y3 ...`, counts as
-    the box around it; keypoints (`kpt_shape` in `data.yaml`) are not read. The text file of
+    A line of a text file is `class x y width height`: the class index from 0, then the centre and
+    size of the box as fractions of the image size. A polygon, `class x1 y1 x2 y2 x3 y3 ...`,
+    becomes its bounding box; keypoints (`kpt_shape` in `data.yaml`) are skipped. The text file of
     `.../images/train/a.jpg` is `.../labels/train/a.txt`, or `a.txt` beside the image. An image
-    without one has no boxes.
+    without a text file has no boxes.
 
     Args:
-        source: Path of a `data.yaml` with `names` and the splits' folders or lists of images, or
-            of a folder of images or labels; a folder's classes are named by its `data.yaml` or
-            `classes.txt`, in it or above it, else by their numbers.
+        source: Path of a `data.yaml` with `names` and the folders or image lists of splits, or of
+            a folder of images or labels. The class names of a folder come from a `data.yaml` or
+            `classes.txt` in it or above it; without one, classes are named by their index.
         split: Which split of a `data.yaml`: `"train"`, `"val"`, `"test"`. Defaults to `"train"`.
         images: Folder of the images, if `source` is a folder of labels only: the text file of
             `images/train/a.jpg` is then `source/train/a.txt`.

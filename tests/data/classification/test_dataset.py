@@ -153,7 +153,7 @@ def test_grayscale_images_of_different_sizes(tmp_path):
         dtype = np.uint16
 
     DeepShades(data_dir=tmp_path).download_and_prepare()
-    with pytest.raises(ValueError, match="'deep_shades' are uint16. Only those of 8 bits"):
+    with pytest.raises(ValueError, match="'deep_shades' are uint16. Only 8-bit images"):
         data.from_tfds("deep_shades", "train", data_dir=tmp_path, image_size=(8, 6))
     with pytest.raises(ValueError, match=r"differ in size. Pass `image_size=\(height, width\)`"):
         data.from_tfds("gray_shades", "train", data_dir=tmp_path)

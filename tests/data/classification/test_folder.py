@@ -87,7 +87,7 @@ def test_nothing_there(tmp_path):
     with pytest.raises(ValueError, match="There is no folder"):
         data.from_folder(tmp_path / "none")
     (tmp_path / "loose.png").touch()
-    with pytest.raises(ValueError, match="folder of its own: .*/CLASS/image.png"):
+    with pytest.raises(ValueError, match="own folder: .*/CLASS/image.png"):
         data.from_folder(tmp_path)
     (tmp_path / "oak").mkdir()
     (tmp_path / "oak" / "1.png").touch()

@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-import keras_spd
+import keras_spd.data  # registers the data set
 
 IDS = ("n01443537", "n01629819", "n12267677")
 

@@ -235,7 +235,7 @@ def test_clipped_boxes_are_noted_but_no_problem(tmp_path, caplog):
     [note] = data.notes
     assert data.problems == () and note in caplog.text
     assert note.startswith("2 boxes reach") and "up to 10.0% of its side" in note
-    assert note.endswith("cut off: a.png, annotation 11, a.png, annotation 10")
+    assert note.endswith("clipped: a.png, annotation 11, a.png, annotation 10")
     np.testing.assert_allclose(data.images[0].boxes[3], [50, 1, 60, 10])
     np.testing.assert_allclose(data.images[0].boxes[4], [50, 36, 60, 40])
 
