@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import PIL
 from PIL import Image, ImageOps
 
 from keras_spd.images import depth
@@ -78,7 +77,7 @@ def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:
             f"{name}: {error} If you trust the file, set `PIL.Image.MAX_IMAGE_PIXELS = None`; "
             "`keras-spd predict --tile` does."
         ) from error
-    except (OSError, PIL.UnidentifiedImageError) as error:
+    except _BROKEN as error:
         raise ImageError(f"{name}: cannot be read as an image ({error}).") from error
 
 

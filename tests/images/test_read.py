@@ -229,6 +229,19 @@ def test_not_an_image(data, tmp_path):
         read_image(tmp_path / "missing.jpg")
 
 
+def test_too_much_text_in_a_png_file(tmp_path):
+    """Pillow raises a `ValueError` without the file's name, already when it is opened."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(stream, "PNG")
+    text = b"a\0\0" + zlib.compress(bytes(2**21))
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text
+    chunk += struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    content = stream.getvalue()
+    (tmp_path / "bomb.png").write_bytes(content[:33] + chunk + content[33:])
+    with pytest.raises(ImageError, match=r"bomb.png: cannot be read as an image \(Decompressed"):
+        read_image(tmp_path / "bomb.png")
+
+
 def test_truncated():
     data = encode(Image.effect_noise((90, 90), 60), format="JPEG")
     assert image_size(data) == (90, 90)
