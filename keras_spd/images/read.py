@@ -5,7 +5,7 @@ import os
 import pathlib
 import stat
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -295,6 +295,18 @@ def to_array(picture: Image.Image) -> Array:
 
 
 def find_images(folder: Path) -> list[pathlib.Path]:
-    """Returns the paths of all image files in a folder and its subfolders, sorted."""
-    paths = pathlib.Path(folder).rglob("*")
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
+    """Returns the paths of all image files in a folder and its subfolders, sorted.
+
+    Hidden files and folders are left out, as in `find_visible`.
+    """
+    return sorted(path for path in find_visible(folder) if path.suffix.lower() in SUFFIXES)
+
+
+def find_visible(folder: Path) -> Iterator[pathlib.Path]:
+    """Yields everything in a folder and its subfolders whose names do not start with a dot.
+
+    Jupyter keeps copies of images in `.ipynb_checkpoints`, and macOS a `._a.png` for `a.png`.
+    """
+    for path in pathlib.Path(folder).rglob("*"):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path

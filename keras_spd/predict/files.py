@@ -17,7 +17,7 @@ from keras_spd.export.tflite_models import load_tflite
 from keras_spd.files import whole_file
 from keras_spd.images import video
 from keras_spd.images.draw import draw_classes, draw_detections
-from keras_spd.images.read import SUFFIXES, ImageError, to_rgb
+from keras_spd.images.read import SUFFIXES, ImageError, find_visible, to_rgb
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.predictor import Predictor
@@ -89,7 +89,7 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
         is_pattern = not path.exists() and glob.has_magic(argument)
         if not (is_pattern or path.is_dir()):
             raise ValueError(f"{argument}: there is no such file or folder.")
-        found = glob.iglob(argument, recursive=True) if is_pattern else path.rglob("*")
+        found = glob.iglob(argument, recursive=True) if is_pattern else find_visible(path)
         known = sorted(file for file in map(pathlib.Path, found) if _is_known(file))
         if not known:
             where = "that matches" if is_pattern else "in the folder"

@@ -301,7 +301,7 @@ def _read(name_or_path: str | os.PathLike, task: str | None, dataset: str | None
         path = RECIPES / f"{found[0]}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"Cannot read the recipe {path}: {error}") from error
 
 

@@ -9,15 +9,18 @@ import pytest
 from labelled import as_shown
 from PIL import Image
 
+from keras_spd.data import from_folder
 from keras_spd.images import depth
 from keras_spd.images.read import (
     ImageError,
+    find_images,
     find_max_value,
     image_size,
     read_image,
     to_array,
     to_rgb,
 )
+from keras_spd.predict import find_sources
 
 
 def encode(image, **options):
@@ -266,3 +269,17 @@ def test_find_max_value(tmp_path):
         find_max_value([file(np.full((3, 4), -1, "float32"))])
     with pytest.raises(ImageError, match="no such file"):
         find_max_value([tmp_path / "missing.tif"])
+
+
+def test_hidden_files_are_no_data(tmp_path):
+    """Jupyter's copies would be another class or the same images twice, macOS' files broken."""
+    names = ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "a/.ipynb_checkpoints/0-copy.png")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "a" / "._0.png").write_bytes(b"macOS")
+    data = from_folder(tmp_path)
+    assert (data.num_images, data.class_names) == (2, ("a", "b"))
+    visible = [tmp_path / name for name in names[:2]]
+    assert find_images(tmp_path) == find_sources([tmp_path]) == visible
+    assert find_images((tmp_path / names[2]).parent) == [tmp_path / names[2]]  # asked for by name

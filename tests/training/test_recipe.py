@@ -88,9 +88,10 @@ def test_wrong_files(tmp_path):
             ValueError, match=r"`data.name`: `data` has no|bad.toml:\n  (task|model)"
         ):
             load_recipe(tmp_path / "bad.toml", dataset="cifar10")
-    (tmp_path / "bad.toml").write_text("epochs = = 3")
-    with pytest.raises(ValueError, match=r"Cannot read the recipe .*bad.toml"):
-        load_recipe(tmp_path / "bad.toml")
+    for content in ("epochs = = 3", "x = " + "[" * 5000):
+        (tmp_path / "bad.toml").write_text(content)
+        with pytest.raises(ValueError, match=r"Cannot read the recipe .*bad.toml"):
+            load_recipe(tmp_path / "bad.toml")
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ def _find(
             f"There is no folder {folder}. {_TAKES}; data with boxes, such as `data.yaml` and "
             "COCO's `.json`, are for detectors."
         )
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and find_images(path))
+    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    folders = sorted(path for path in visible if path.is_dir() and find_images(path))
     if not folders:
         raise NoClassFoldersError(
             f"There are no images in subfolders of {folder}. Put the images of each class in their "
