@@ -1,4 +1,4 @@
-"""What a network sees: its feature maps, and which pixels decide a class."""
+"""Shows the feature maps of a network, and the regions that support a class (Grad-CAM)."""
 
 from keras_spd.explain.feature_maps import draw_feature_maps as draw_feature_maps
 from keras_spd.explain.feature_maps import feature_maps as feature_maps

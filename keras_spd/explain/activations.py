@@ -1,4 +1,4 @@
-"""Activations of a network's layers, and the gradient of a score with respect to them."""
+"""Records activations of a network's layers, and computes gradients with respect to them."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from keras_spd.typing import Array, Tensor
 
 @contextlib.contextmanager
 def intercepted(layer: keras.layers.Layer, function: Callable[[Any], Any]) -> Iterator[None]:
-    """Passes the outputs of a layer through a function while the context lasts."""
+    """Passes the outputs of a layer through a function inside this context."""
     call = layer.call
     layer.call = lambda *args, **kwargs: function(call(*args, **kwargs))
     try:
@@ -31,11 +31,11 @@ def record(
     Args:
         network: Functional or Sequential model.
         images: Batch of images.
-        layers: `{name: layer}`, nested ones too.
+        layers: `{name: layer}`, also of nested models.
 
     Returns:
-        The network's outputs, and `{name: tensor}`. For a layer that is called several times, the
-        output of the last call.
+        The network's outputs, and `{name: tensor}`. If a layer is called several times, its
+        tensor is the output of the last call.
     """
     found = {}
 
@@ -56,7 +56,7 @@ def record(
 def feature_layers(
     network: keras.Model, images: Tensor
 ) -> list[tuple[keras.layers.Layer, tuple[int, int, int]]]:
-    """Lists the layers of a network whose outputs are feature maps, in the order of their calls.
+    """Lists the layers of a network whose outputs are feature maps, in call order.
 
     Returns:
         List of `(layer, (height, width, channels))`.
@@ -82,7 +82,7 @@ def feature_layers(
 
 @contextlib.contextmanager
 def before_activation(network: keras.Model) -> Iterator[None]:
-    """Makes a classifier return logits instead of probabilities while the context lasts."""
+    """Makes a classifier return logits instead of probabilities inside this context."""
     operation = final_operation(network)
     if hasattr(operation, "activation"):
         activation, operation.activation = operation.activation, keras.activations.linear
@@ -104,7 +104,7 @@ def gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Array:
     """Returns the gradient of a function from a tensor to a number, as an array.
 
     Raises:
-        ValueError: If Keras' backend has no gradients.
+        ValueError: If the Keras backend has no gradients.
     """
     backend = keras.backend.backend()
     if backend == "tensorflow":
@@ -132,6 +132,6 @@ def gradient(function: Callable[[Tensor], Tensor], at: Tensor) -> Array:
 
 
 def to_numpy(tensor: Tensor) -> Array:
-    """Returns a tensor as a float array, of at least 32 bits."""
+    """Returns a tensor as a float array with at least 32 bits."""
     array = keras.ops.convert_to_numpy(keras.ops.stop_gradient(tensor))
     return array.astype(np.promote_types(array.dtype, np.float32))

@@ -25,21 +25,21 @@ def feature_maps(
 
     Args:
         model: `Detector`, or a functional or Sequential classifier or backbone.
-        image: Path, or uint8 array `(height, width, 3)` with RGB pixels, which is resized and
-            normalised as the model's `info` says (a detector's is letterboxed); or a float array,
-            which the network takes as it is.
-        layer_names: Names of layers; those of nested models as `"model/layer"`. Defaults to one
-            layer for each resolution: the pyramid levels of an `ImageModel`; for a detector, the
-            inputs of its heads and the backbone's finer levels; for other models, the last
-            activation or merge.
+        image: Any image that `keras_spd.images.to_rgb` accepts, which is resized (letterboxed for
+            a detector) and normalised as defined by the model's `info`; or a float array of shape
+            `(height, width, 3)`, which is passed to the network unchanged.
+        layer_names: Names of layers; in nested models `"model/layer"`. Defaults to one layer for
+            each resolution: the pyramid levels of an `ImageModel`; for a detector, the inputs of
+            its heads and the finer levels of the backbone; for other models, the last activation
+            or merge.
 
     Returns:
-        Dictionary of arrays `(height, width, channels)`, by layer name, or by default by level,
-        the finest first: `"P3"` is `2**3` times smaller than the network's input.
+        Dictionary of arrays of shape `(height, width, channels)`, by layer name, or by default by
+        level, finest first: `"P3"` is `2**3` times smaller than the network's input.
 
     Raises:
-        ValueError: If a layer does not exist or its output is not a feature map, or the image does
-            not fit.
+        ValueError: If a layer does not exist or its output is not a feature map, or the image
+            cannot be used.
 
     Example:
 
@@ -53,7 +53,7 @@ def feature_maps(
 def compute_maps(
     model: keras.Model, given: NetworkInput, layer_names: Sequence[str] | None = None
 ) -> dict[str, Array]:
-    """`feature_maps` of a `NetworkInput`."""
+    """`feature_maps` for a `NetworkInput`."""
     if layer_names is None:
         layers = level_layers(model, given)
     else:
@@ -69,7 +69,7 @@ def compute_maps(
 
 
 def find_layer(network: keras.Model, name: str) -> keras.layers.Layer:
-    """Returns the layer of a path, or of a name that only one layer has."""
+    """Returns the layer with a path, or with a name that is unique in the network."""
     layers = dict(walk(network))
     if name in layers:
         return layers[name]
@@ -79,12 +79,12 @@ def find_layer(network: keras.Model, name: str) -> keras.layers.Layer:
     some = ", ".join(matching or list(layers)[-8:])
     raise ValueError(
         f"There is no layer {name!r} in `{network.name}`"
-        + (f", but several that end so: {some}." if matching else f". Its last ones are: {some}.")
+        + (f", but several end with it: {some}." if matching else f". Its last layers: {some}.")
     )
 
 
 def level_layers(model: keras.Model, given: NetworkInput) -> dict[str, keras.layers.Layer]:
-    """Returns a layer for each resolution, `{"P1": layer, ...}`, the finest first."""
+    """Returns a layer for each resolution, `{"P1": layer, ...}`, finest first."""
     if isinstance(model, Detector):
         return _detector_layers(model)
     if isinstance(model, ImageModel) and model.pyramid_level_inputs:
@@ -107,7 +107,7 @@ def level_layers(model: keras.Model, given: NetworkInput) -> dict[str, keras.lay
 
 
 def _ends_block(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is a merge or an activation, with which a block ends."""
+    """Whether a layer is a merge or an activation, which end a block."""
     if isinstance(layer, _MERGES):
         return True
     activation = getattr(layer, "activation", None)
@@ -116,7 +116,7 @@ def _ends_block(layer: keras.layers.Layer) -> bool:
 
 
 def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
-    """Inputs of a detector's heads, and the finer levels of YOLOv5's own backbone."""
+    """Returns the inputs of a detector's heads, and the finer levels of YOLOv5's backbone."""
     connections = Connections(model.network)
     layers = {
         level: connections.producer(model.network.get_layer(f"head_{level.lower()}_conv"))
@@ -139,9 +139,9 @@ def draw_feature_maps(
 ) -> Image.Image:
     """Draws feature maps of one or more networks for the same image, side by side.
 
-    Of each layer the channels are drawn that vary most over the image (largest variance, the
-    largest first), each from its own 1st percentile (dark) to its own 99th (bright). Channels of
-    different networks do not correspond: compare how much of the image is visible.
+    For each layer, the channels with the largest variance over the image are drawn, largest first,
+    each scaled from its 1st percentile (dark) to its 99th (bright). Channels of different networks
+    do not correspond; compare how much of the image is visible.
 
     Args:
         models: A model, or `{name: model}`.
@@ -152,7 +152,7 @@ def draw_feature_maps(
         `PIL.Image.Image`.
 
     Raises:
-        ValueError: As `feature_maps`, or if `channels` is not positive.
+        ValueError: As in `feature_maps`, or if `channels` is not positive.
 
     Example:
 

@@ -34,25 +34,25 @@ def grad_cam(
 ) -> Array:
     """Computes a heat map of the regions of an image that support a class.
 
-    Each feature map of a layer is weighted by the mean gradient of the class's logit with respect
-    to it; negative values of the sum become 0.
+    Each feature map of a layer is weighted by the mean gradient of the class logit with respect to
+    it. Negative values of the weighted sum are set to 0.
 
     Args:
         model: Classifier: `ImageModel`, or another functional or Sequential model, on TensorFlow,
             JAX or PyTorch.
         image: As in `feature_maps`.
         class_index: Integer; `None` for the class with the highest score.
-        layer_name: Name of the layer, in a nested model `"model/layer"`. Defaults to the last
-            feature map. In small images that is coarse (2x2 in a ResNet18-SPD at 32x32), and an
+        layer_name: Name of the layer; in a nested model `"model/layer"`. Defaults to the last
+            feature map. For small images it is coarse (2x2 in a ResNet18-SPD at 32x32), and an
             earlier layer shows more.
 
     Returns:
-        float32 array `(height, width)` of the image's size, from 0 to 1, its largest value 1;
-        zeros where nothing supports the class.
+        float32 array of shape `(height, width)`, the size of the image, values 0..1 with a
+        maximum of 1; all zeros if nothing supports the class.
 
     Raises:
-        ValueError: If the model is not a classifier, there is no such class or
-            layer, or the layer's output is not a feature map.
+        ValueError: If the model is not a classifier, the class or layer does not exist, or the
+            layer's output is not a feature map.
 
     Example:
 
@@ -70,7 +70,7 @@ def grad_cam(
 def compute_cam(
     given: NetworkInput, layer: keras.layers.Layer, class_index: int | None = None
 ) -> Array:
-    """Grad-CAM of a `NetworkInput` at the resolution of a layer."""
+    """Computes Grad-CAM for a `NetworkInput`, at the resolution of a layer."""
     network, batch = given.network, given.batch
     with before_activation(network):
         scores, found = record(network, batch, {"layer": layer})
@@ -100,7 +100,7 @@ def _check_class(class_index: Any, scores: Array) -> int:
 
 
 def upsample(heat: Array, size: tuple[int, int]) -> Array:
-    """Returns a map at another `(height, width)`, by bilinear interpolation."""
+    """Resizes a map to `(height, width)` by bilinear interpolation."""
     resized = Image.fromarray(heat).resize(size[::-1], Image.Resampling.BILINEAR)
     values = np.asarray(resized).clip(0, 1)
     return values / (values.max() or 1)
@@ -123,7 +123,7 @@ def draw_grad_cam(
         without support keep their colours.
 
     Raises:
-        ValueError: As `grad_cam`.
+        ValueError: As in `grad_cam`.
 
     Example:
 

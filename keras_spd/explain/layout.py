@@ -1,4 +1,4 @@
-"""Layout of pictures: coloured arrays, captions, columns."""
+"""Lays out pictures: coloured arrays, captions, columns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,17 +15,21 @@ _OVER = 0.7  # largest opacity of a heat map
 
 
 def named_models(models: keras.Model | Mapping[str, keras.Model]) -> dict[str, keras.Model]:
-    """Returns `{name: model}` of a model, or of such a dictionary."""
+    """Returns `{name: model}` for a model, or for such a dictionary."""
     return dict(models) if isinstance(models, Mapping) else {models.name: models}
 
 
 def colour(values: Array, scale: bool = True, colours: str = "viridis") -> Array:
-    """Returns an array `(height, width)` as uint8 RGB pixels.
+    """Maps an array to colours.
 
     Args:
-        values: Array.
-        scale: Boolean: from the 1st to the 99th percentile of the values, instead of from 0 to 1.
-        colours: Name of a colour map of matplotlib.
+        values: Array of shape `(height, width)`.
+        scale: Boolean, whether to scale from the 1st to the 99th percentile instead of from 0 to
+            1.
+        colours: Name of a matplotlib colour map.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`, RGB.
     """
     from matplotlib import colormaps
 
@@ -36,7 +40,7 @@ def colour(values: Array, scale: bool = True, colours: str = "viridis") -> Array
 
 
 def tile(pixels: Array, side: int = TILE) -> Image.Image:
-    """Returns pixels as a picture of a given longest side; small ones stay sharp squares."""
+    """Returns pixels as a picture with a given longest side; enlarged pixels stay sharp."""
     image = Image.fromarray(pixels)
     scale = side / max(image.size)
     resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR
@@ -62,7 +66,7 @@ def captioned(
 
 
 def side_by_side(grid: Sequence[Sequence[Image.Image]]) -> Image.Image:
-    """Returns columns of pictures beside each other, the rows of all at the same height."""
+    """Returns columns of pictures side by side, with aligned rows."""
     rows = [max(picture.height for picture in row) for row in zip(*grid, strict=True)]
     widths = [max(picture.width for picture in column) for column in grid]
     size = (
@@ -81,18 +85,18 @@ def side_by_side(grid: Sequence[Sequence[Image.Image]]) -> Image.Image:
 
 
 def overlay(pixels: Array, heat: Array, side: int = CAM) -> Image.Image:
-    """Returns an image with a heat map over it, 0 to 1; where it is 0, the image is unchanged."""
+    """Draws a heat map, values 0..1, over an image; where it is 0, the image is unchanged."""
     image = np.asarray(tile(pixels, side)).astype("float32")
     heat = np.asarray(Image.fromarray(heat.astype("float32")).resize(image.shape[1::-1], 2))
     heat = heat.clip(0, 1)
     share = _OVER * (2 * heat).clip(0, 1)[..., None]
-    # From yellow to red, which is seen on black and on white.
+    # Yellow to red is visible on black and on white.
     mixed = (1 - share) * image + share * colour(heat, scale=False, colours="autumn_r")
     return Image.fromarray(mixed.round().astype("uint8"))
 
 
 def heat_scale(side: int = CAM) -> Image.Image:
-    """Returns the colours of `overlay` from 1 to 0, on white and on black."""
+    """Returns a colour scale of `overlay` from 1 to 0, on white and on black."""
     heat = np.repeat(np.linspace(1, 0, side)[:, None], 32, axis=1)
     pixels = np.full((side, 32, 3), 255, "uint8")
     pixels[:, 16:] = 0

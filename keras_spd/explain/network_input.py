@@ -1,4 +1,4 @@
-"""One image as input of a network, and its predicted classes."""
+"""Prepares one image for a network, and predicts its classes."""
 
 import dataclasses
 
@@ -21,9 +21,9 @@ class NetworkInput:
     """One image and the network that takes it.
 
     Args:
-        network: Functional or Sequential model; of a detector, the network inside.
-        batch: float32 array `(1, height, width, channels)`, what the network takes.
-        pixels: uint8 array `(height, width, 3)`, the same to look at.
+        network: Functional or Sequential model; for a detector, the network inside it.
+        batch: float32 array of shape `(1, height, width, channels)`, the input of the network.
+        pixels: uint8 array of shape `(height, width, 3)`, the same image for display.
         original: uint8 array, the image before it was resized.
     """
 
@@ -38,23 +38,24 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
 
     Args:
         model: `Detector`, or a functional or Sequential classifier or backbone.
-        image: What `keras_spd.images.to_rgb` takes, which is resized and normalised as the
-            model's `info` says (a detector's is letterboxed); or a float array
-            `(height, width, 3)`, which the network takes as it is.
+        image: Any image that `keras_spd.images.to_rgb` accepts, which is resized (letterboxed for
+            a detector) and normalised as defined by the model's `info`; or a float array of shape
+            `(height, width, 3)`, which is passed to the network unchanged.
 
     Returns:
         `NetworkInput`.
 
     Raises:
-        ValueError: If the image is none of these, or the model does not say how it is normalised.
+        ValueError: If the image is not as described, or the model does not define how images are
+            normalised.
     """
     network = model.network if isinstance(model, Detector) else model
     check_graph(network, "explain")
     if isinstance(image, np.ndarray) and image.dtype.kind == "f":
         if image.ndim != 3 or image.shape[-1] != 3:
             raise ValueError(
-                "A float array, which the network takes as it is, must have the shape (height, "
-                f"width, 3). Received: {image.shape}."
+                "A float array, which is passed to the network unchanged, must have the shape "
+                f"(height, width, 3). Received: {image.shape}."
             )
         low, high = float(image.min()), float(image.max())
         pixels = (255 * (image - low) / ((high - low) or 1)).round().astype("uint8")
@@ -63,7 +64,7 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
     original = to_array(to_rgb(image, max_value=preprocessing.max_value))
     if isinstance(model, Detector):
         size = standardize_image_size(None, model)
-        if model.image_sizes is None:  # without margins that it does not need
+        if model.image_sizes is None:  # without unnecessary margins
             size = Letterbox.canvas([original.shape[:2]], size, model.stride)
     else:
         size = network.input_shape[1:3]
@@ -76,19 +77,19 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
 def classify(
     model: keras.Model, image: Path | Array, top: int | None = 5
 ) -> list[tuple[int, str, float]]:
-    """Names the classes of one image.
+    """Returns the most probable classes of one image.
 
     Args:
         model: Classifier: `ImageModel`, or another functional or Sequential model.
-        image: Path, uint8 or float array, as in `feature_maps`.
-        top: Integer, how many classes to return.
+        image: As in `feature_maps`.
+        top: Integer, how many classes to return; `None` for all.
 
     Returns:
-        List of `(class_index, class_name, probability)`, the most probable first. Of a model that
-        returns logits, the softmax of these.
+        List of `(class_index, class_name, probability)`, the most probable first. Logits are
+        converted to probabilities.
 
     Raises:
-        ValueError: If the model is no classifier.
+        ValueError: If the model is not a classifier.
 
     Example:
 
@@ -110,7 +111,7 @@ def class_name(model: keras.Model, index: int) -> str:
 
 
 def is_classifier(model: keras.Model) -> bool:
-    """Tells whether a model gives one row of class scores for an image."""
+    """Returns whether a model returns one row of class scores per image."""
     return (
         not isinstance(model, Detector)
         and len(getattr(model, "outputs", None) or ()) == 1
@@ -123,6 +124,6 @@ def check_classifier(model: keras.Model, function: str) -> None:
     if not is_classifier(model):
         kind = "a detector" if isinstance(model, Detector) else f"a {type(model).__name__}"
         raise ValueError(
-            f"`{function}` is for classifiers, which give one score for each class of an image. "
-            f"Received: `{model.name}`, {kind}. `feature_maps` shows what any network sees."
+            f"`{function}` is for classifiers, which return one score for each class. "
+            f"Received: `{model.name}`, {kind}. `feature_maps` works with any network."
         )

@@ -1,4 +1,4 @@
-"""Scores of predictions, as numbers and as pictures; knows no model."""
+"""Scores predictions and plots the scores, independently of models."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""COCO's scores from batches of tensors, for data without an annotation file."""
+"""Computes COCO's scores from batches of tensors, for data without an annotation file."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,13 +18,13 @@ def evaluate_batches(
     """Scores detection dictionaries against padded ground truth.
 
     Args:
-        batches: Iterable of `(detections, ground truth, shape of the images)`, as `predict` of a
-            `Detector` returns and `fit` takes them.
+        batches: Iterable of `(detections, ground truth, shape of the images)`: the dictionaries
+            that `Detector.predict` returns and `fit` takes.
         num_classes: Integer.
-        bounding_box_format: Format of the boxes of both.
+        bounding_box_format: Format of the boxes in both.
 
     Returns:
-        `COCOScores`; sizes are in pixels of the batches.
+        `COCOScores`, with sizes in pixels of the batches.
     """
     images: list[dict] = []
     annotations: list[dict] = []

@@ -1,4 +1,4 @@
-"""Scores of a classifier."""
+"""Scores a classifier."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassificationScores:
-    """How often a classifier is right.
+    """The accuracy of a classifier.
 
     Args:
         class_names: Tuple of strings.
-        matrix: Integer array `(classes, classes)`, rows for the true and columns for the predicted
-            class.
-        top5: Share of the images whose class is among the five most probable; `None` if there are
-            five classes or fewer.
+        matrix: Integer array of shape `(classes, classes)`, rows for the true and columns for the
+            predicted class.
+        top5: Fraction of images whose class is among the five most probable; `None` with five
+            classes or fewer.
     """
 
     class_names: tuple[str, ...]
@@ -26,12 +26,12 @@ class ClassificationScores:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images whose class is the most probable."""
+        """The fraction of images whose class is the most probable one."""
         return float(np.trace(self.matrix) / self.matrix.sum())
 
     @property
     def by_class(self) -> dict[str, float]:
-        """`{class name: share of its images that are recognised}`, of classes with images."""
+        """`{class name: fraction of its images that are recognised}`, for classes with images."""
         counts = self.matrix.sum(axis=1)
         return {
             name: float(self.matrix[index, index] / counts[index])
@@ -40,7 +40,7 @@ class ClassificationScores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Returns everything as numbers, lists and dictionaries."""
+        """Returns the scores as a dictionary that JSON can hold."""
         return {
             "images": int(self.matrix.sum()),
             "accuracy": self.accuracy,
@@ -67,9 +67,9 @@ def evaluate_classification(
     """Scores predicted classes.
 
     Args:
-        labels: Integer array `(images,)`, the true classes.
-        ranked: Integer array `(images, ranks)`, the most probable classes, the best first.
-        class_names: The names of the classes.
+        labels: Integer array of shape `(images,)`, the true classes.
+        ranked: Integer array of shape `(images, ranks)`, the most probable classes, best first.
+        class_names: One name for each class.
 
     Returns:
         `ClassificationScores`.

@@ -1,4 +1,4 @@
-"""COCO's scores for detections, computed by pycocotools."""
+"""Computes COCO's scores for detections with pycocotools."""
 
 import contextlib
 import copy
@@ -21,7 +21,7 @@ _METRICS = (
     ("AP_small", "Average precision, IoU 0.50:0.95, small (area < 32x32)"),
     ("AP_medium", "Average precision, IoU 0.50:0.95, medium (area to 96x96)"),
     ("AP_large", "Average precision, IoU 0.50:0.95, large"),
-    ("AR1", "Average recall,    IoU 0.50:0.95, 1 detection an image"),
+    ("AR1", "Average recall,    IoU 0.50:0.95, 1 detection per image"),
     ("AR10", "Average recall,    IoU 0.50:0.95, 10 detections"),
     ("AR100", "Average recall,    IoU 0.50:0.95, 100 detections"),
     ("AR_small", "Average recall,    IoU 0.50:0.95, small"),
@@ -33,7 +33,7 @@ _SIDES = {"<8": (0, 8), "8-16": (8, 16), "16-32": (16, 32), ">=32": (32, 1e5)}
 
 @dataclasses.dataclass(frozen=True)
 class COCOScores:
-    """How well detections fit the ground truth; -1 where there is no ground truth of a kind.
+    """COCO's scores of detections; -1 where there is no ground truth.
 
     Args:
         metrics: COCO's twelve numbers: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR1, AR10,
@@ -76,17 +76,17 @@ def evaluate_coco(
 ) -> COCOScores:
     """Scores detections with pycocotools.
 
-    Every image of the ground truth counts, also one without a detection, and every class.
+    All images and classes of the ground truth count, including images without detections.
 
     Args:
-        ground_truth: COCO's annotations, the path of the JSON file or its content. Ids, areas and
-            crowd regions are taken from it; missing areas are those of the boxes.
-        detections: COCO's results, a list of `{"image_id", "category_id", "bbox", "score"}` with
+        ground_truth: COCO annotations, the path of a JSON file or its content. Ids, areas and
+            crowd regions are used as given; missing areas are computed from the boxes.
+        detections: COCO results, a list of `{"image_id", "category_id", "bbox", "score"}` with
             xywh boxes, or the path of such a JSON file.
-        scales: Image id to network pixels per original pixel, for the scores by box side;
-            `None` if they are the same.
-        max_detections: Three rising numbers of detections an image: those of AR1, AR10 and AR100,
-            which keep their names. The last is also that of AP.
+        scales: Dictionary from image ids to network pixels per original pixel, for the scores by
+            box side; `None` if they are all 1.
+        max_detections: Three increasing integers, the detections per image for AR1, AR10 and
+            AR100 (the names do not change). The last is also used for AP.
 
     Returns:
         `COCOScores`.
@@ -115,7 +115,7 @@ def _check_max_detections(max_detections: Any) -> None:
     integers = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
     if len(numbers) != 3 or not integers or sorted(numbers) != numbers:
         raise ValueError(
-            "`max_detections` must be three rising integers such as (1, 10, 100). "
+            "`max_detections` must be three increasing integers, such as (1, 10, 100). "
             f"Received: max_detections={max_detections!r}."
         )
 
@@ -123,7 +123,7 @@ def _check_max_detections(max_detections: Any) -> None:
 def read_coco_pair(
     ground_truth: Path | dict[str, Any], detections: Path | list[dict[str, Any]]
 ) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
-    """Reads and checks ground truth and results; returns copies with nothing missing."""
+    """Reads and checks ground truth and results; returns copies with optional fields filled in."""
     truth = _read_json(ground_truth, "ground_truth")
     results = _read_json(detections, "detections")
     keys = ("images", "annotations", "categories")
@@ -161,12 +161,12 @@ def run_cocoeval(
     areas: Mapping[str, tuple[float, float]] | None = None,
     iou_type: str = "bbox",
 ) -> Any:
-    """Runs pycocotools without its printing.
+    """Runs pycocotools without its printed output.
 
     Args:
-        truth, results: As `read_coco_pair` returns them.
+        truth, results: As returned by `read_coco_pair`.
         max_detections: As in `evaluate_coco`.
-        areas: `{name: (smallest, largest)}` box areas, in place of COCO's.
+        areas: `{name: (smallest, largest)}` box areas, instead of COCO's.
         iou_type: `"bbox"`, or `"segm"` for masks.
 
     Returns:
@@ -215,7 +215,7 @@ def _average(precision: Array) -> float:
 
 
 def _twelve_numbers(evaluator: Any) -> dict[str, float]:
-    """COCO's numbers at the largest number of detections; pycocotools' AP is only that at 100."""
+    """Returns COCO's scores for `max_detections`; pycocotools always computes AP for 100."""
     precision = evaluator.eval["precision"]  # (IoU, recall, class, area, detections)
     recall = evaluator.eval["recall"]  # (IoU, class, area, detections)
     best, sizes = precision[:, :, :, 0, -1], range(1, 4)
@@ -250,7 +250,7 @@ def _by_side(
     scales: Mapping[Any, float] | None,
     max_detections: Sequence[int],
 ) -> dict[str, dict[str, float]]:
-    """AP by the side of boxes in network pixels: pycocotools on scaled boxes, with own ranges."""
+    """Computes AP by box side in network pixels: pycocotools on scaled boxes, with our ranges."""
 
     def scaled(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for entry in entries:
@@ -259,7 +259,7 @@ def _by_side(
             yield {**entry, "bbox": box, "area": box[2] * box[3]}
 
     scaled_truth = {**truth, "annotations": list(scaled(truth["annotations"]))}
-    # pycocotools takes a box whose area is either bound; one belongs to the larger range.
+    # pycocotools includes both bounds of a range; a box on a bound belongs to the larger range.
     areas = {name: (low**2, math.nextafter(high**2, 0)) for name, (low, high) in _SIDES.items()}
     evaluator = run_cocoeval(scaled_truth, list(scaled(results)), max_detections, areas)
     area = np.array(

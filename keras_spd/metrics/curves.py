@@ -1,4 +1,4 @@
-"""Precision over recall, and which class is taken for which."""
+"""Computes precision-recall curves and confusion matrices."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from keras_spd.typing import Array, Path
 def precision_recall(
     ground_truth: Path | dict[str, Any], detections: Path | list[dict[str, Any]], iou: float = 0.5
 ) -> dict[str, tuple[Array, Array, Array]]:
-    """Computes precision at 101 recalls for each class, as COCO interpolates it.
+    """Computes precision at 101 recall values for each class, interpolated as in COCO.
 
     Args:
         ground_truth, detections: As in `evaluate_coco`.
-        iou: Overlap from which a detection is right, one of 0.50, 0.55, ..., 0.95.
+        iou: Smallest IoU of a correct detection, one of 0.50, 0.55, ..., 0.95.
 
     Returns:
-        Dictionary of class names to three arrays of length 101: recall, precision, and the
-        confidence it is reached at. Classes without ground truth are left out.
+        Dictionary from class names to three arrays of length 101: recall, precision, and the
+        confidence at which it is reached. Classes without ground truth are skipped.
 
     Raises:
         ValueError: If `iou` is not one of these.
@@ -49,19 +49,19 @@ def confusion_matrix(
     confidence: float = 0.25,
     iou: float = 0.45,
 ) -> tuple[Array, tuple[str, ...]]:
-    """Counts which class is detected as which.
+    """Counts how often each class is detected as each class.
 
-    Boxes are matched one to one, whatever their classes, those that overlap most first. Crowd
-    regions are left out, and so are detections that lie mostly in one.
+    Boxes are matched one to one regardless of class, highest IoU first. Crowd regions, and
+    detections mostly inside one, are ignored.
 
     Args:
         ground_truth, detections: As in `evaluate_coco`.
-        confidence: Detections below it do not count.
-        iou: Smallest overlap of a match.
+        confidence: Smallest confidence of a detection.
+        iou: Smallest IoU of a match.
 
     Returns:
-        Integer array of shape `(classes + 1, classes + 1)`, rows for the true and columns for
-        the detected class, the last for background; and the class names.
+        Integer array of shape `(classes + 1, classes + 1)`, rows for the true and columns for the
+        detected class, the last of each for background; and the class names.
     """
     truth, results = read_coco_pair(ground_truth, detections)
     categories = sorted(truth["categories"], key=lambda category: category["id"])
@@ -100,7 +100,7 @@ def confusion_matrix(
 def _overlaps(
     first: list[dict[str, Any]], second: list[dict[str, Any]], *, of_second: bool = False
 ) -> Array:
-    """IoU of every box with every other; with `of_second`, over the area of the second alone."""
+    """IoU of all pairs of boxes; with `of_second`, the intersection over the second's area."""
     if not first or not second:
         return np.zeros((len(first), len(second)))
     boxes_1, boxes_2 = (np.array([e["bbox"] for e in part], float) for part in (first, second))

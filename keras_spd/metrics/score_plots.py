@@ -1,4 +1,4 @@
-"""Curves and tables as pictures."""
+"""Draws precision-recall curves and confusion matrices."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ def draw_precision_recall(
     """Draws precision over recall, a line for each class and a thick one for their mean.
 
     Args:
-        curves: What `precision_recall` returns.
+        curves: Dictionary returned by `precision_recall`.
         path: Path of the PNG file to write.
-        iou: The overlap it was computed at, for the title.
+        iou: The IoU the curves were computed at, for the title.
     """
     figure = _figure((7, 5))
     axes = figure.add_subplot()
@@ -49,14 +49,14 @@ def draw_confusion_matrix(
     confidence: float | None = None,
     iou: float | None = None,
 ) -> None:
-    """Draws which share of each true class was taken for which class, or missed.
+    """Draws the fraction of each true class that was predicted as each class, or missed.
 
     Args:
-        matrix: Array of shape `(classes + 1, classes + 1)`, as `confusion_matrix` returns it for
-            detections; or `(classes, classes)` for classes of images.
+        matrix: Array of shape `(classes + 1, classes + 1)` from `confusion_matrix`, or
+            `(classes, classes)` for a classifier.
         names: The class names.
         path: Path of the PNG file to write.
-        confidence, iou: What `confusion_matrix` was computed with, for the title.
+        confidence, iou: The arguments of `confusion_matrix`, for the title.
     """
     names = [drawable(name, index) for index, name in enumerate(names)]
     names = [*names, "background"][: len(matrix)]
@@ -72,9 +72,9 @@ def draw_confusion_matrix(
     for tick in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         tick.set_fontproperties(_font(tick.get_text(), size))
     axes.set(xlabel="predicted class", ylabel="true class")
-    title = "Share of each true class, and counts"
+    title = "Fraction of each true class, and counts"
     if confidence is not None:
-        title += f"\nconfidence of at least {confidence:g}, matched from an IoU of {iou:g}"
+        title += f"\nconfidence >= {confidence:g}, matched at IoU >= {iou:g}"
     axes.set_title(title, fontsize=10)
     if len(names) <= 20:
         for row, column in zip(*np.nonzero(matrix), strict=True):

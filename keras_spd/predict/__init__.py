@@ -1,4 +1,4 @@
-"""Trained models at work: images in, boxes in original pixels and class probabilities out."""
+"""Runs trained models: boxes in original pixels, class probabilities, and scores."""
 
 from typing import TYPE_CHECKING
 

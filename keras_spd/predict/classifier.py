@@ -1,4 +1,4 @@
-"""Classification of images of any size."""
+"""Classifies images of any size."""
 
 import os
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from keras_spd.typing import Path, Shape
 class Classifier:
     """Runs a classifier on image files and arrays of any size.
 
-    Images are resized without cropping and normalised as `model.info.preprocessing` says. Logits
-    become probabilities.
+    Images are resized without cropping and normalised as defined by `model.info.preprocessing`.
+    Logits are converted to probabilities.
 
     Args:
         model: Keras model with outputs of shape `(batch, classes)`, such as an `ImageModel`; or
-            the path of one (`.keras`), or a name of `keras_spd.list_models`.
+            the path of one (`.keras`), or a name from `keras_spd.list_models`.
         image_size: Integer or `(height, width)`; defaults to the model's own.
         batch_size: Integer.
         top: Integer, how many classes to return for each image.
 
     Raises:
-        ValueError: If the model is not a classifier, or if its image size, normalisation or kind
-            of output (logits or probabilities) is unknown.
+        ValueError: If the model is not a classifier, or its image size, normalisation or type of
+            output (logits or probabilities) is unknown.
 
     Example:
 
@@ -78,8 +78,8 @@ class Classifier:
         size = image_size or (fixed if None not in fixed else self.info.image_size)
         if size is None:
             raise ValueError(
-                f"{self.model.name} takes images of any size and does not say which it was "
-                "trained on: give `image_size` (`--image-size`)."
+                f"{self.model.name} takes images of any size and does not record the size it was "
+                "trained on: pass `image_size` (`--image-size`)."
             )
         if any(side not in (None, asked) for side, asked in zip(fixed, size, strict=True)):
             raise ValueError(
@@ -93,16 +93,16 @@ class Classifier:
         """Classifies images.
 
         Args:
-            images: One image or an iterable of images. An image is whatever
-                `keras_spd.images.to_rgb` takes: a path, the bytes of a file, an image of Pillow of
-                any mode, or a uint8 or uint16 array of shape `(height, width)` or `(height, width,
-                channels)` with 1, 3 or 4 channels. An array of rank 4 is a batch.
+            images: One image or an iterable of images, as accepted by `keras_spd.images.to_rgb`:
+                paths, bytes of image files, Pillow images of any mode, or uint8 or uint16 arrays
+                of shape `(height, width)` or `(height, width, channels)` with 1, 3 or 4 channels.
+                An array of rank 4 is a batch.
 
         Returns:
-            List of `Classes`, one for each image; a list of one for one image.
+            List of `Classes`, one for each image; for a single image a list of one.
 
         Raises:
-            ValueError: If an image cannot be read; it names the file.
+            ValueError: If an image cannot be read; the message names the file.
         """
         return [
             found

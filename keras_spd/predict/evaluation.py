@@ -1,4 +1,4 @@
-"""COCO scores of a detector on a data set."""
+"""Scores a detector on a data set with COCO's metrics."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -28,9 +28,9 @@ def evaluate(
 ) -> COCOScores:
     """Scores a detector with pycocotools on all images, including those without detections.
 
-    Images of similar shape share a batch with as little padding as they need ("rectangular"
-    batches). As in the authors' evaluation, a box counts for every class above the threshold; a
-    `Predictor` reports the most confident class only.
+    Images of similar shape share a batch with minimal padding ("rectangular" batches). As in the
+    authors' evaluation, a box counts for every class above the threshold; a `Predictor` only
+    reports the most confident class.
 
     Args:
         model: `Detector`.
@@ -106,7 +106,7 @@ def predict_coco(
 def _batches(
     data: DetectionData, size: tuple[int, int], batch_size: int, model: DetectorProtocol
 ) -> Iterator[tuple[list[BoxedImage], Array, list[Letterbox]]]:
-    """Yields images of similar shape together, with as little padding as they need."""
+    """Yields batches of images of similar shape, with minimal padding."""
     ordered = sorted(data.images, key=lambda image: image.size_hw[0] / image.size_hw[1])
     for start in range(0, len(ordered), batch_size):
         images = ordered[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""Prediction from files to files: images, folders, globs, videos and webcams."""
+"""Predicts files and writes results: images, folders, globs, videos and webcams."""
 
 import glob
 import itertools
@@ -40,8 +40,8 @@ def load_predictor(
     """Loads a trained model for prediction.
 
     Args:
-        weights: Path of a `.keras` file, or of a `.tflite` file of `keras-spd export` or of a YOLO
-            detector (Ultralytics'), or a name of `keras_spd.list_models`.
+        weights: Path of a `.keras` file, or of a `.tflite` file from `keras-spd export` or
+            Ultralytics (YOLO detectors), or a name from `keras_spd.list_models`.
         image_size, batch_size: As in `Predictor` and `Classifier`.
         **detector_options: Other arguments of `Predictor`; `None` for their defaults.
 
@@ -49,7 +49,12 @@ def load_predictor(
         `Predictor` for a detector, `Classifier` for a classifier.
 
     Raises:
-        ValueError: If the model is neither, or is a classifier and got options for detectors.
+        ValueError: If the model is neither, or it is a classifier and there are options for
+            detectors.
+
+    Example:
+
+    >>> predictor = keras_spd.predict.load_predictor("bccd", confidence_threshold=0.5)
     """
     if pathlib.Path(weights).suffix == ".tflite":
         model = load_tflite(weights)
@@ -59,7 +64,7 @@ def load_predictor(
     if isinstance(model, DetectorProtocol):
         return Predictor(model, image_size, batch_size=batch_size, **options)
     if options:
-        raise ValueError(f"{weights} is no detector. It does not take: {', '.join(options)}.")
+        raise ValueError(f"{weights} is not a detector and does not take: {', '.join(options)}.")
     return Classifier(model, image_size, batch_size=batch_size)
 
 
@@ -74,7 +79,7 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
         List of `pathlib.Path`, in the order of the arguments.
 
     Raises:
-        ValueError: If there is no such file, or no image in a folder; it names them.
+        ValueError: If a file does not exist, or a folder has no images; the message names it.
     """
     sources = []
     for argument in map(str, arguments):
@@ -82,9 +87,9 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
         if path.is_file():
             sources.append(path)
             continue
-        if not argument:  # such as a shell variable that is not set; it would mean this folder
+        if not argument:  # e.g. an unset shell variable; it would mean the current folder
             raise ValueError(
-                "A file, folder or pattern is empty. To predict this folder, give `.`."
+                "A file, folder or pattern is empty. To predict the current folder, pass `.`."
             )
         is_pattern = not path.exists() and glob.has_magic(argument)
         if not (is_pattern or path.is_dir()):
@@ -103,9 +108,9 @@ def _is_known(path: pathlib.Path) -> bool:
 
 
 def name_pictures(sources: Sequence[Path]) -> list[str]:
-    """Returns a name for the results of each file, without an ending: `00012_spur_board`.
+    """Returns a name for the results of each file, without a suffix: `00012_spur_board`.
 
-    The name has the file's number, its folder if there are several folders, and its own name.
+    It consists of the file's number, its folder if there are several folders, and its own name.
 
     Args:
         sources: List of paths.
@@ -127,8 +132,8 @@ def _warn_of_others(output: pathlib.Path, names: Collection[str]) -> None:
     ]
     if others:
         _log.warning(
-            "%s holds %d pictures or videos of an earlier run, such as %s. They stay; JSON and CSV "
-            "are of this run alone. To keep runs apart, give another `--output`.",
+            "%s holds %d pictures or videos of an earlier run, such as %s. They are kept; JSON and "
+            "CSV only contain this run. To separate runs, choose another `--output`.",
             output,
             len(others),
             others[0],

@@ -18,10 +18,17 @@ def load_model(path: Path) -> keras.Model:
 
     Args:
         path: Path of a `.keras` file, or of a `.pt`, `.pth` or `.safetensors` file that
-            `load_reference_model` reads; or a name of `keras_spd.list_models`.
+            `load_reference_model` reads; or a name from `keras_spd.list_models`.
+
+    Returns:
+        Keras model, such as a `Detector` or an `ImageModel`.
 
     Raises:
         ValueError: If the file cannot be loaded, or is missing; the message names it.
+
+    Example:
+
+    >>> model = keras_spd.predict.load_model("runs/boards/model.keras")
     """
     presets = [preset for preset in list_models() if preset.name == str(path)]
     if len(presets) == 1:
@@ -31,8 +38,8 @@ def load_model(path: Path) -> keras.Model:
     path = pathlib.Path(path)
     if path.name.endswith(".weights.h5"):
         raise ValueError(
-            f"Cannot load a model from {path}: it holds weights alone. The model is `model.keras` "
-            f"in a run folder, which is written when the run ends: "
+            f"Cannot load a model from {path}: it only holds weights. The model is `model.keras` "
+            f"in the run folder, which is written when the run ends: "
             f"`keras-spd train --resume --run {path.parent}`."
         )
     if path.suffix in (".pt", ".pth", ".safetensors"):
@@ -42,7 +49,7 @@ def load_model(path: Path) -> keras.Model:
         raise ValueError(
             f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
             f"the run folder of `keras-spd train`, a .pt, .pth or .safetensors "
-            f"file, or one of the weights that come with the package ({names})."
+            f"file, or the name of shipped weights ({names})."
         )
     if not path.exists():
         raise ValueError(f"Cannot load a model from {path}: there is no such file.")

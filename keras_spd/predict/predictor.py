@@ -1,4 +1,4 @@
-"""Detection on images of any size, with boxes in pixels of the original image."""
+"""Finds objects in images of any size, with boxes in pixels of the original image."""
 
 import dataclasses
 import os
@@ -26,17 +26,18 @@ class Predictor:
     """Runs a detector on image files and arrays of any size.
 
     Args:
-        model: `Detector`, or the path of one: `.keras`, or `.tflite` of `keras-spd export`.
-        image_size: Integer or `(height, width)`: the size images are letterboxed to, in pixels;
-            multiples of the model's largest stride. Defaults to the size the model was trained
-            at, or to 640.
+        model: `Detector`, or the path of one (`.keras`, or `.tflite` from `keras-spd export`), or
+            a name from `keras_spd.list_models`.
+        image_size: Integer or `(height, width)`, the size in pixels that images are letterboxed
+            to; multiples of the model's largest stride. Defaults to the size the model was
+            trained at, or to 640.
         batch_size: Integer.
-        tile: Integer or `(height, width)`: images larger than that are cut into overlapping tiles,
-            each letterboxed to `image_size` (by default, the size of a tile). The whole image is
-            predicted too, for objects larger than the overlap. `None` for no tiles. Tiles show
-            objects at full resolution: train the model at the same scale.
-        overlap: Share of a tile that the next tile covers as well. Smaller objects are complete
-            in at least one tile.
+        tile: Integer or `(height, width)` in pixels. Larger images are cut into overlapping
+            tiles, each letterboxed to `image_size` (by default, the size of a tile). The whole
+            image is predicted too, for objects larger than the overlap. `None` for no tiles.
+            Tiles show objects at full resolution, so train the model at the same scale.
+        overlap: Fraction of a tile that the next tile covers too, 0..0.5. Objects smaller than
+            the overlap are complete in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
             `None` for the model's. A `max_detections` given here limits the image as well as each
             tile; the model's own limits each tile only.
@@ -92,16 +93,16 @@ class Predictor:
         """Finds objects.
 
         Args:
-            images: One image or an iterable of images. An image is whatever
-                `keras_spd.images.to_rgb` takes: a path, the bytes of a file, an image of Pillow of
-                any mode, or a uint8 or uint16 array of shape `(height, width)` or `(height, width,
-                channels)` with 1, 3 or 4 channels. An array of rank 4 is a batch.
+            images: One image or an iterable of images, as accepted by `keras_spd.images.to_rgb`:
+                paths, bytes of image files, Pillow images of any mode, or uint8 or uint16 arrays
+                of shape `(height, width)` or `(height, width, channels)` with 1, 3 or 4 channels.
+                An array of rank 4 is a batch.
 
         Returns:
-            List of `Detections`, one for each image; a list of one for one image.
+            List of `Detections`, one for each image; for a single image a list of one.
 
         Raises:
-            ValueError: If an image cannot be read; it names the file.
+            ValueError: If an image cannot be read; the message names the file.
         """
         images = standardize_images(images)
         if self.tile is not None:
@@ -165,7 +166,8 @@ def detect(
     Args:
         model: `Detector`.
         images: Array of shape `(batch, height, width, 3)`, pixels 0..255.
-        letterboxes: `Letterbox` of each image; further images, which fill the batch, are ignored.
+        letterboxes: `Letterbox` of each image. Images beyond these only fill the batch and are
+            ignored.
         decoder: `Decoder`.
 
     Returns:

@@ -49,10 +49,13 @@ class Detections:
         )
 
     def with_one_class_each(self) -> "Detections":
-        """Returns the detections without boxes that give an object a second class.
+        """Drops boxes that report an object a second time, with another class.
 
-        NMS within each class keeps them: they overlap a more confident box of another class with
-        an IoU above 0.7.
+        NMS within each class keeps such boxes. A box is dropped if it overlaps a more confident
+        box of another class with an IoU above 0.7.
+
+        Returns:
+            `Detections`.
         """
         left = np.argsort(-self.confidence, kind="stable")
         kept = []

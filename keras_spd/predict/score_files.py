@@ -1,4 +1,4 @@
-"""Scores of a trained model on a data set, and the files and pictures that explain them."""
+"""Scores a trained model on a data set and writes files and pictures that explain the scores."""
 
 import os
 import pathlib
@@ -19,17 +19,20 @@ _OF_MATRIX = {"confidence": 0.25, "iou": 0.45}
 def score_detector(
     model: Any, data: DetectionData, folder: str | os.PathLike, **options: Any
 ) -> metrics.COCOScores:
-    """Scores a detector as `keras_spd.evaluate` does, and writes what it found.
+    """Scores a detector as `keras_spd.evaluate` does, and writes its detections and scores.
 
     Args:
         model: `Detector`.
         data: `DetectionData`.
-        folder: Path of a folder. It gets `scores.json`, `detections.json` (COCO results),
-            `precision_recall.png` and `confusion_matrix.png`.
-        **options: As those of `keras_spd.predict.predict_coco`.
+        folder: Path of an existing folder. It gets `scores.json`, `detections.json` (COCO
+            results), `precision_recall.png` and `confusion_matrix.png`.
+        **options: Arguments of `keras_spd.predict.predict_coco`.
+
+    Returns:
+        `keras_spd.metrics.COCOScores`.
 
     Raises:
-        ValueError: If the model has other classes than the data, or the data have no box.
+        ValueError: If the classes of model and data differ, or the data have no boxes.
     """
     folder = pathlib.Path(folder)
     require_boxes(data, "data to score on")
@@ -50,14 +53,14 @@ def score_classifier(
 
     Args:
         classifier: `Classifier`.
-        data: `ClassificationData`, of images of the classifier's size.
-        folder: Path of a folder. It gets `scores.json` and `confusion_matrix.png`.
+        data: `ClassificationData` with images of the classifier's size.
+        folder: Path of an existing folder. It gets `scores.json` and `confusion_matrix.png`.
 
     Returns:
-        What `keras_spd.metrics.evaluate_classification` returns.
+        `keras_spd.metrics.ClassificationScores`.
 
     Raises:
-        ValueError: If the model has other classes than the data.
+        ValueError: If the classes of model and data differ.
     """
     folder, names = pathlib.Path(folder), classifier.info.class_names
     if names is not None and tuple(names) != data.class_names:

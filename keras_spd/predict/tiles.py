@@ -8,12 +8,12 @@ from keras_spd.boxes import area, intersection, intersection_over_union
 from keras_spd.detection.decoding import Decoder
 from keras_spd.typing import Array
 
-# A box that ends this close to the edge of a tile, as a share of its side, may be cut off.
+# A box that ends this close to the edge of a tile, as a fraction of its side, may be cut.
 _EDGE = 0.01
 
 
 def check_overlap(overlap: float) -> float:
-    """Raises a `ValueError` unless `overlap` is a share below one half."""
+    """Returns `overlap` if it is between 0 and 0.5; otherwise raises a `ValueError`."""
     if not 0 <= overlap <= 0.5:
         raise ValueError(f"`overlap` must be between 0 and 0.5. Received: overlap={overlap!r}.")
     return overlap
@@ -25,9 +25,9 @@ def tile_corners(
     """Returns the top left corners `(row, column)` of tiles that cover an image.
 
     Args:
-        size: `(height, width)` of the image.
-        tile: `(height, width)` of a tile.
-        overlap: Least share of a tile that the next tile covers as well.
+        size: `(height, width)` of the image, in pixels.
+        tile: `(height, width)` of a tile, in pixels.
+        overlap: Smallest fraction of a tile that the next tile covers too.
 
     Example:
 

@@ -110,7 +110,7 @@ def test_other_numbers_of_detections():
     scores = evaluate_coco(make([BOX]), found(BOX), max_detections=(1, 10, 300))
     assert scores.metrics == evaluate_coco(make([BOX]), found(BOX)).metrics
     assert scores.metrics["AP"] == pytest.approx(1)
-    with pytest.raises(ValueError, match="three rising integers"):
+    with pytest.raises(ValueError, match="three increasing integers"):
         evaluate_coco(make([BOX]), found(BOX), max_detections=300)
 
 

@@ -59,7 +59,7 @@ def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
     matrix = np.ones((3, 3), int)
     metrics.draw_confusion_matrix(matrix, names, tmp_path / "a.png", confidence=0.25, iou=0.45)
     assert not [warning for warning in recwarn if "missing" in str(warning.message)]
-    assert "confidence of at least 0.25" in titles[-1] and "IoU of 0.45" in titles[-1]
+    assert "confidence >= 0.25" in titles[-1] and "IoU >= 0.45" in titles[-1]
     metrics.draw_confusion_matrix(matrix, ["first", "class 1"], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
     assert "confidence" not in titles[-1]

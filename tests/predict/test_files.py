@@ -118,7 +118,7 @@ def test_classes_of_images(tmp_path):
 
 
 def test_options_and_models_that_do_not_fit():
-    with pytest.raises(ValueError, match="cifar10 is no detector. It does not take: tile"):
+    with pytest.raises(ValueError, match="cifar10 is not a detector and does not take: tile"):
         load_predictor("cifar10", tile=320)
     fixed = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(32, 32, 3))
     with pytest.raises(ValueError, match=r"takes images of \(32, 32\) only"):
@@ -126,7 +126,7 @@ def test_options_and_models_that_do_not_fit():
     with pytest.raises(ValueError, match="A classifier takes RGB images and returns a row"):
         Classifier(keras_spd.applications.ResNetSPDBackbone(18))
     model = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(None, None, 3))
-    with pytest.raises(ValueError, match="give `image_size`"):
+    with pytest.raises(ValueError, match="pass `image_size`"):
         Classifier(model)
     model.info = dataclasses.replace(model.info, statistics="cifar10")
     [found] = Classifier(model, (32, 48))([np.zeros((20, 20, 3), "uint8")])

@@ -342,5 +342,5 @@ def test_files_that_are_no_models(tmp_path):
     with pytest.raises(ValueError, match="none.keras: there is no such file"):
         predict.load_model(tmp_path / "none.keras")
     weights = tmp_path / "run" / "best.weights.h5"
-    with pytest.raises(ValueError, match=r"weights alone.*train --resume --run .*run`"):
+    with pytest.raises(ValueError, match=r"only holds weights.*train --resume --run .*run`"):
         predict.load_model(weights)
