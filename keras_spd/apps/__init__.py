@@ -1,1 +1,1 @@
-"""Whole programs: the demo, the web page, and prediction with Ray Data."""
+"""Complete programs: the demo, the web page, and prediction with Ray Data."""

@@ -1,4 +1,4 @@
-"""The demo for classifiers: build, train, evaluate, export, check."""
+"""The demo for classifiers: build, train, evaluate, export, verify."""
 
 import json
 import os
@@ -14,19 +14,19 @@ from keras_spd.files import whole_file
 from keras_spd.images.fonts import load_font
 from keras_spd.typing import Array
 
-_BATCH_SIZE = 16  # so that six epochs of 817 images are steps enough
+_BATCH_SIZE = 16  # so that six epochs of 817 images have enough steps
 
 
 def run_classifier_demo(
     folder: str | os.PathLike, *, epochs: int | None = None, say: Callable[[str], Any]
 ) -> dict[str, Any]:
-    """Trains ResNet18-SPD on the package's blood cells and exports it to TFLite.
+    """Trains ResNet18-SPD on the blood cells in the package and exports it to TFLite.
 
-    Needs no download; about two minutes on two CPU cores.
+    Needs no download; takes about two minutes on two CPU cores.
 
     Args:
-        folder: Path of the folder for the results. A former demo in it is replaced.
-        epochs: Integer, in place of the recipe's.
+        folder: Path of the folder for the results. An earlier demo in it is replaced.
+        epochs: Integer; defaults to the recipe's.
         say: Function that takes a line of progress.
 
     Returns:
@@ -34,8 +34,8 @@ def run_classifier_demo(
         the Keras model, and the paths `model`, `tflite` and `picture`.
 
     Raises:
-        ValueError: If `folder` holds something else than a former demo, or the TFLite file does
-            not compute what the Keras model computes.
+        ValueError: If `folder` is not empty and holds no earlier demo, or the TFLite file and the
+            Keras model disagree.
     """
     folder = prepare(folder)
     recipe = training.load_recipe("demo", overrides={"batch_size": _BATCH_SIZE})
@@ -46,7 +46,7 @@ def run_classifier_demo(
     say(f"1. Train {recipe.model.name} on 32x32 images of blood cells: {folder}/")
     model = training.train(recipe, folder, test_data=test)
     for checkpoint in ("state.weights.h5", "best.weights.h5"):
-        (folder / checkpoint).unlink()  # a third of a gigabyte that only an unfinished run needs
+        (folder / checkpoint).unlink()  # 0.3 GB that only an unfinished run needs
     results = json.loads((folder / "results.json").read_text())
     say(f"2. Test accuracy on {test.num_images} cells: {results['test_accuracy']:.4f}")
 
@@ -86,14 +86,14 @@ def _draw(
     columns: int = 8,
     zoom: int = 4,
 ) -> Image.Image:
-    """Draws a grid of images with the predicted names, and the true ones where they are others."""
+    """Draws a grid of images with the predicted names, and the true names if they differ."""
     chosen = np.random.default_rng(0).permutation(len(pixels))[: rows * columns]
     side, line, head = pixels.shape[1] * zoom, 15, 24
     step = side + 4, side + 2 * line + 6
     canvas = Image.new("RGB", (columns * step[0], head + rows * step[1]), "white")
     draw = ImageDraw.Draw(canvas)
     font = load_font("", 12)
-    legend = "Predicted class and its probability. Green: right. Red: wrong, with the true class."
+    legend = "Predicted class and probability. Green: correct. Red: wrong, with the true class."
     draw.text((4, 4), legend, fill="black", font=font)
     for place, index in enumerate(chosen):
         left, top = place % columns * step[0], head + place // columns * step[1]

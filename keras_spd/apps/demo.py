@@ -60,7 +60,7 @@ def run_demo(
     shipped = predict.load_model(_WEIGHTS)
     before = predict.evaluate(shipped, test, _SIDE).metrics["AP"]
     found = [_find(shipped, test)]
-    say(f"2. Before: the weights that come with the package, of larger images: AP {before:.3f}")
+    say(f"2. Before: the shipped weights, trained on larger images: AP {before:.3f}")
 
     recipe = training.load_recipe("finetune_detection", overrides=_settings(epochs))
     say(f"3. Fine-tune them for {recipe.epochs} epochs, about a minute: {folder}/log.csv")
@@ -143,8 +143,8 @@ def _find(model: Any, test: data.DetectionData) -> list[predict.Detections]:
 def _beside_strided(classes: int, runtime: Any, images: np.ndarray) -> list[str]:
     """Returns lines that compare SPD with its strided twin in cost and AP."""
     lines = [
-        "5. SPD beside its strided twin, which skips 3 of 4 pixels wherever it shrinks the image:",
-        "             multiply-adds   ms an image, here   AP on circuit boards, trained alike",
+        "5. SPD beside its strided twin, which skips 3 of 4 pixels whenever it downsamples:",
+        "             multiply-adds  ms per image, here  AP on circuit boards, same training",
     ]
     for kind, boards in BOARDS.items():
         twin = applications.YOLOV5SPD(

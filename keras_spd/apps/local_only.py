@@ -1,4 +1,4 @@
-"""A page for this machine: requests that other sites send through its browser are refused."""
+"""Protects a local page: refuses requests that other sites send through the user's browser."""
 
 import ipaddress
 import re
@@ -12,9 +12,9 @@ _EVERY_ADDRESS = ("0.0.0.0", "::")
 class LocalOnly:
     """ASGI middleware: refuses requests of other sites, and bodies that are too large.
 
-    A page on a loopback address has no password, so that any web site could use it through the
-    browser of its user: by a request of its own (which has its `Origin`), or after pointing a name
-    of its own at 127.0.0.1 (DNS rebinding: such a request has that name as its `Host`).
+    A page on a loopback address has no password, so any web site could use it through the user's
+    browser: by sending a request (which carries the site's `Origin`), or by pointing its own name
+    at 127.0.0.1 (DNS rebinding, where `Host` is that name).
 
     Args:
         app: ASGI application.

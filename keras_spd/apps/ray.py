@@ -1,4 +1,4 @@
-"""Prediction of many images with Ray Data: on this machine, or on a cluster; results as Parquet."""
+"""Predicts many images with Ray Data, on this machine or a cluster; writes Parquet files."""
 
 import dataclasses
 import hashlib
@@ -29,13 +29,13 @@ _THREADS = 4  # of a worker
 
 @dataclasses.dataclass(frozen=True)
 class RayResults:
-    """What `predict_with_ray` has done.
+    """The outcome of `predict_with_ray`.
 
     Args:
         folder: Path of the Parquet files.
         predicted: Number of images predicted by this run.
-        known: Number of images whose results were there before.
-        problems: Number of images of all runs that could not be read; `error` says why.
+        known: Number of images skipped because they already had results.
+        problems: Number of images, over all runs, that could not be read; see the column `error`.
     """
 
     folder: pathlib.Path
@@ -55,11 +55,11 @@ def predict_with_ray(
     batch_size: int = 16,
     **options: Any,
 ) -> RayResults:
-    """Predicts images on the processes of Ray, and resumes where an earlier run stopped.
+    """Predicts images in Ray processes, and resumes where an earlier run stopped.
 
-    Results of different models or options never mix: the output folder says which it was made
-    with (`_run.json`: a digest of the weights, image size, thresholds, tiles), and others are
-    refused. An image is known by its path: one that changed is not predicted again.
+    Results of different models or options never mix: the output folder records them (`_run.json`:
+    a digest of the weights, image size, thresholds, tiles), and others are refused. Images are
+    identified by path, so a changed image is not predicted again.
 
     Args:
         weights, image_size, batch_size, **options: As in `keras_spd.predict.load_predictor`. With
@@ -95,7 +95,7 @@ def predict_with_ray(
     options |= {"image_size": image_size, "batch_size": batch_size}
     weights = str(pathlib.Path(weights).absolute()) if os.path.exists(weights) else str(weights)
     digest = _digest(weights)
-    predictor = load_predictor(weights, **options)  # what is wrong with it is said here
+    predictor = load_predictor(weights, **options)  # raises here if the weights cannot be used
     folder = pathlib.Path(output).absolute() / _kind(predictor)
     folder.mkdir(parents=True, exist_ok=True)
     _check_record(folder, {"weights": digest, **_settings(predictor)})
@@ -114,7 +114,7 @@ def predict_with_ray(
 def _write_rows(
     paths: list[str], folder: pathlib.Path, arguments: tuple, step: int, workers: int | None
 ) -> None:
-    """Predicts images on Ray's workers, `step` at a time, each of which writes its own files."""
+    """Predicts images in Ray's workers, `step` at a time. Each worker writes its own files."""
     import ray
     import ray.data
 
@@ -122,7 +122,7 @@ def _write_rows(
     gpus, cpus = (int(resources.get(kind, 0)) for kind in ("GPU", "CPU"))
     workers = min(workers or gpus or max(cpus // _THREADS, 1), len(paths))
     threads = str(min(max(cpus // workers, 1), _THREADS))
-    # Enough parts for all workers, and each as long as a batch.
+    # Enough blocks for all workers, each as long as a batch.
     size = min(max(len(paths) // (4 * workers), step), _IMAGES_IN_A_FILE)
     rows = ray.data.from_items(
         [{"image": path} for path in paths], override_num_blocks=-(-len(paths) // size)
@@ -135,23 +135,23 @@ def _write_rows(
         num_gpus=1 if gpus else 0,
         runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": threads}},
     )
-    # The workers may hold all CPUs, so that writing must not ask for one.
+    # The workers may hold all CPUs, so writing must not request one.
     rows.write_parquet(str(folder), ray_remote_args={"num_cpus": 0})
 
 
 def _digest(weights: str) -> str:
-    """Returns the SHA-256 of a file, or of the weights of the package that have this name."""
+    """Returns the SHA-256 of a file, or of shipped weights with this name."""
     for preset in list_models():
         if preset.name == weights:
             return preset.sha256
     if not os.path.isfile(weights):
-        return ""  # `load_predictor` says what is wrong with it
+        return ""  # `load_predictor` raises the error
     with open(weights, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _settings(predictor: Predictor | Classifier) -> dict[str, Any]:
-    """Returns what the results depend on beside weights and image, as JSON has it."""
+    """Returns the settings that the results depend on, apart from weights and images."""
     found: dict[str, Any] = {
         "image_size": predictor.image_size,
         "max_value": predictor.max_value,
@@ -167,7 +167,7 @@ def _settings(predictor: Predictor | Classifier) -> dict[str, Any]:
 
 
 def _check_record(folder: pathlib.Path, record: dict[str, Any]) -> None:
-    """Notes in a folder what its results are made with, or compares it with what is noted."""
+    """Records weights and settings in a new folder; in an existing one, checks that they match."""
     file = folder / _RECORD
     if file.is_file():
         try:

@@ -1,8 +1,8 @@
-"""A web page to try models: drop an image, see what each of them finds in it.
+"""A web page to try models: drop an image and see the results of each model.
 
-It is made with Gradio (`pip install "keras_spd[web]"`), which is imported when the page is built.
-The page is for this machine alone, works offline, and sends nothing anywhere. What it shows is an
-API too, of which `gradio_client.Client(address).view_api()` lists the functions.
+It uses Gradio (`pip install "keras_spd[web]"`), which is imported when the page is built. By
+default only this machine can use the page; it works offline and sends no data. The page is also an
+API; `gradio_client.Client(address).view_api()` lists its functions.
 """
 
 import os
@@ -26,14 +26,13 @@ _CELLS = (36, 6, 6)  # red and white cells and platelets on the example sheet
 
 
 def default_models(folder: str | os.PathLike = "demo") -> list:
-    """Returns what the page shows by default.
+    """Returns the models that the page shows by default.
 
     Args:
         folder: Path of a folder with a `model.keras`, such as that of `keras-spd demo`.
 
     Returns:
-        List of names and paths: the weights that come with the package, and the model in the
-        folder, if there is one.
+        List of names and paths: the shipped weights, and the model in the folder, if there is one.
     """
     trained = pathlib.Path(folder) / "model.keras"
     names: list = [preset.name for preset in list_models()]
@@ -53,7 +52,7 @@ def build_page(paths: Sequence[str | os.PathLike]) -> Any:
 
     Raises:
         ImportError: If Gradio is not installed.
-        ValueError: If there is no model, one cannot be loaded, or one is neither a `Detector` nor
+        ValueError: If `paths` is empty, or a model cannot be loaded or is neither a `Detector` nor
             a classifier that knows how its images are normalised.
 
     Example:
@@ -76,7 +75,7 @@ def build_page(paths: Sequence[str | os.PathLike]) -> Any:
     with gr.Blocks(title="keras_spd", analytics_enabled=False) as page:
         gr.Markdown(
             "## keras_spd: try a model\nDrop an image: it stays on this machine. "
-            "`keras-spd demo --web --weights A --weights B` shows models of your own side by side."
+            "`keras-spd demo --web --weights A --weights B` shows your own models side by side."
         )
         with gr.Tabs():
             if predictors:
@@ -97,17 +96,17 @@ def serve(
 ) -> None:
     """Serves the page until it is interrupted.
 
-    Only requests to a loopback name or `host` are answered, and none that another site sends.
+    Only requests to a loopback name or `host` are answered; requests from other sites are refused.
 
     Args:
         paths: As in `build_page`.
         port: Port, 1 to 65535; `None` for the first free one from 7860.
-        host: Address or name of this machine to serve at. Anything but the default lets others
-            use the page: it has no password.
+        host: Address or name of this machine to serve at. Any value other than the default lets
+            others use the page, which has no password.
         say: Function that takes a line of progress.
 
     Raises:
-        ImportError, ValueError: As `build_page`, or if the port is taken.
+        ImportError, ValueError: As in `build_page`, or if the port is taken.
     """
     page = build_page(paths)
     try:
@@ -215,7 +214,7 @@ def _classifier_tab(gr: Any, classifiers: dict[str, Classifier], notes: dict[str
 
 
 def _note(path: str | os.PathLike) -> str:
-    """Returns what is known of a model, in a line."""
+    """Returns a line about a model: training data and scores, or its path."""
     for preset in list_models():
         if preset.name == str(path):
             scores = ", ".join(
@@ -237,14 +236,14 @@ def _gradio() -> Any:
 
 
 def _launch_options(host: str = "127.0.0.1") -> dict[str, Any]:
-    """Arguments of `launch`: who may use the page, the system's fonts, no links to elsewhere."""
+    """Returns arguments of `launch`: access control, system fonts, no external links."""
     gr = _gradio()
     from starlette.middleware import Middleware  # comes with Gradio
 
     theme = gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
-    # Small images fill their place, as sharp squares.
+    # Small images are enlarged, with sharp pixels.
     css = (
         ".given img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated }"
     )

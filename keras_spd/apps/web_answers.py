@@ -1,4 +1,4 @@
-"""What the web page shows of an image."""
+"""Computes the results that the web page shows."""
 
 import collections
 import dataclasses
@@ -28,9 +28,9 @@ def find_objects(
         confidence: Smallest confidence of a detection.
 
     Returns:
-        List with three values of each predictor: a picture with boxes (uint8 array), a line of
-        text, and the detections as `Detections.to_json` has them, in pixels of the image. Without
-        an image, `None`, `""` and `None`.
+        List with three values for each predictor: a picture with boxes (uint8 array), a line of
+        text, and `Detections.to_json()`, in pixels of the image. Without an image, `None`, `""`
+        and `None`.
 
     Raises:
         ValueError: If the image cannot be read.
@@ -60,7 +60,7 @@ def find_objects(
 def name_classes(
     classifiers: dict[str, Classifier], image: str | os.PathLike | np.ndarray | None
 ) -> list:
-    """Returns for each classifier `{class name: probability}` of the five most probable.
+    """Returns the five most probable classes of each classifier, `{class name: probability}`.
 
     Args:
         classifiers: `Classifier` by the name of its model.
@@ -79,5 +79,5 @@ def name_classes(
 
 
 def _read(path: Any, max_value: float | None) -> np.ndarray:
-    # By the name that its user gave it: the folder is Gradio's.
+    # Named as the user named it; the folder is Gradio's.
     return read_image(path, name=pathlib.Path(path).name, max_value=max_value)

@@ -1,10 +1,10 @@
-"""What the web page takes, checked by us: an image file and a confidence."""
+"""Inputs of the web page, checked by us: an image file and a confidence."""
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-LOWEST, HIGHEST = 0.05, 0.95  # confidence; what is less sure cannot be shown
+LOWEST, HIGHEST = 0.05, 0.95  # range of the confidence slider
 
 
 @contextlib.contextmanager
@@ -16,7 +16,7 @@ def errors_shown(gr: Any) -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-# Gradio's components are not derived from: it would write a `.pyi` file beside this one.
+# Gradio's components are not subclassed: it would write a `.pyi` file beside this one.
 
 
 def image_input(gr: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a network costs: multiply-adds on paper, time and memory on this machine."""
+"""Measures the time and memory of model files on this machine."""
 
 from typing import TYPE_CHECKING
 

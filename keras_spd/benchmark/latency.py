@@ -1,4 +1,4 @@
-"""Time and memory of exported models, each in a process of its own, in turns."""
+"""Measures time and memory of exported models, alternating, each in its own process."""
 
 import contextlib
 import dataclasses
@@ -22,20 +22,20 @@ _WARM_UP = 3
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What a model file costs on this machine.
+    """Time and memory of a model file on this machine.
 
     Args:
-        file: Its path.
+        file: Path of the file.
         format: `"keras"`, `"saved_model"`, `"tflite"` or `"onnx"`.
         size: Bytes on disk.
-        batch_size: Images of a call.
-        image_size: Their height and width.
-        median: Seconds of a call; half of the calls took less.
-        p95: Seconds that 95 % of the calls stayed below.
-        memory: Bytes that its process had resident at most, beyond those of Python and the
-            libraries that were imported before the model was loaded.
-        parameters: Integer, of a `.keras` file; `None` for others.
-        multiply_adds: Those for one image, of a `.keras` file.
+        batch_size: Images per call.
+        image_size: `(height, width)` in pixels.
+        median: Median time of a call, in seconds.
+        p95: 95th percentile of the time of a call, in seconds.
+        memory: Peak resident memory of the process in bytes, minus that of Python and the
+            libraries imported before the model was loaded.
+        parameters: Number of parameters of a `.keras` file; `None` for other formats.
+        multiply_adds: Multiply-adds per image of a `.keras` file; `None` for other formats.
     """
 
     file: str
@@ -51,7 +51,7 @@ class Measurement:
 
     @property
     def images_per_second(self) -> float:
-        """Images of the median call, by its time."""
+        """Images per second at the median time."""
         return self.batch_size / self.median
 
 
@@ -63,26 +63,26 @@ def measure_files(
     repeats: int = 30,
     threads: int = 2,
 ) -> list[Measurement]:
-    """Times models of several formats in one run, taking turns.
+    """Times models of several formats in one run, alternating between them.
 
-    Each is loaded in a process of its own, so that memory is its own and no runtime sees another's
-    threads; the processes take turns call by call, so that what slows the machine down for a
-    while slows all of them. A file that cannot be loaded or run is skipped, and a warning names it.
+    Each is loaded in its own process, so that memory and threads are separate. The processes
+    alternate call by call, so that a temporary slowdown of the machine affects all of them. A file
+    that cannot be loaded or run is skipped with a warning.
 
     Args:
-        files: Paths of `.keras`, `.tflite` and `.onnx` files and of SavedModel folders, of whatever
-            origin: they must have one input, a batch of images.
-        image_size: `(height, width)` for models that take any; by default the size they were
-            trained at.
-        batch_size: Images of a call, for models that take any.
-        repeats: Number of calls of each that count.
-        threads: Number of CPU threads of each.
+        files: Paths of `.keras`, `.tflite` and `.onnx` files and of SavedModel folders, also from
+            other tools. They must have one input, a batch of images.
+        image_size: `(height, width)` in pixels for models that take any size; defaults to the size
+            they were trained at.
+        batch_size: Images per call, for models that take any number.
+        repeats: Number of timed calls of each model.
+        threads: Number of CPU threads for each model.
 
     Returns:
-        List of `Measurement` in the order of `files`, of those that ran.
+        List of `Measurement` for the files that ran, in the order of `files`.
 
     Raises:
-        ValueError: If a file is missing, or none can be loaded and run; it names the files.
+        ValueError: If a file is missing, or no file can be run; the message names the files.
 
     Example:
 
@@ -112,7 +112,7 @@ def measure_files(
 
 
 class _Run:
-    """A file in a process of its own; `problem` says why it does not run."""
+    """A file in its own process; `problem` says why it cannot be run."""
 
     def __init__(self, file: str | os.PathLike) -> None:
         self.file, self.problem = str(file), ""
@@ -145,7 +145,7 @@ class _Run:
             self._process.terminate()
 
     def _ask(self, request: str) -> Any:
-        with contextlib.suppress(OSError):  # it died: `_receive` says so
+        with contextlib.suppress(OSError):  # it died; `_receive` reports this
             self._pipe.send(request)
         return self._receive()
 
@@ -163,7 +163,7 @@ class _Run:
 def _work(
     pipe: Connection, file: str, image_size: tuple[int, int] | None, batch_size: int, threads: int
 ) -> None:
-    """Loads a model, runs it when told, and at last says what it took."""
+    """Loads a model, runs it on request, and finally reports its measurements."""
     try:
         before = _peak_memory()
         path = pathlib.Path(file)

@@ -1,4 +1,4 @@
-"""Models of several formats, each as a function to call with images."""
+"""Loads models of several formats as functions of images."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def is_channels_first(shape: Sequence[Any]) -> bool:
 def _input_shape(
     known: Sequence[Any], image_size: tuple[int, int] | None, batch_size: int
 ) -> tuple[int, ...]:
-    """Returns a model's input shape, with what was asked for in place of its free sides."""
+    """Returns a model's input shape, with unknown sizes filled in."""
     if len(known) != 4:
         raise ValueError(f"its input must be a batch of images. It has the shape {tuple(known)}.")
     height, width = image_size or (640, 640)
@@ -127,7 +127,7 @@ def _load_tflite(
 
 
 def _load_subgraph(interpreter: Any) -> _Loaded:
-    """A file without signatures, as others write them."""
+    """Loads a file without signatures, as other tools write them."""
     taken = _only(interpreter.get_input_details())
     outputs = [entry["index"] for entry in interpreter.get_output_details()]
 

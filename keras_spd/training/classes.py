@@ -1,4 +1,4 @@
-"""Adapts a trained model to other classes: outputs of equal classes are kept, others start anew."""
+"""Adapts a trained model to other classes: outputs of classes with equal names are kept."""
 
 import dataclasses
 import logging
@@ -31,8 +31,8 @@ def with_classes(
     """Copies a detector or classifier and gives the copy these classes.
 
     Outputs of classes with equal names keep their weights, and so do box and objectness of a
-    detector. Outputs of other classes start anew. If the model has no class names, all outputs are
-    kept if the number of classes is the same.
+    detector. Outputs of other classes are initialised. If the model has no class names, all
+    outputs are kept if the number of classes is the same.
 
     Args:
         model: `Detector`; or a functional or Sequential classifier that ends in a dense layer, with

@@ -56,12 +56,13 @@ def train(
             resume must equal that one.
         run_folder: Path of the folder for logs, weights and results. Its files are listed in
             `keras_spd/training/run_folder.py`.
-        model: Model to train in place of the recipe's network: a `Detector` (converted by `to_spd`,
+        model: Model to train instead of the recipe's network: a `Detector` (converted by `to_spd`,
             on your own backbone, ...), a functional or Sequential classifier, or a path that
             `keras_spd.predict.load_model` reads. The model is copied, and saved in the run folder
             as `start.keras`. If the data has other classes, outputs of classes with equal names are
             kept; `recipe.model.class_map` maps other names.
-        train_data: `ClassificationData` or `DetectionData` in place of the recipe's training data.
+        train_data: `ClassificationData` or `DetectionData` to use instead of the recipe's training
+            data.
         test_data: The same for the test data.
         resume: Whether to resume a stopped run in the same folder. Schedule, order of the data and
             augmentation are the same as in an uninterrupted run.

@@ -1,4 +1,4 @@
-"""Training a given model in place of the network in the recipe."""
+"""Trains a given model instead of the network in the recipe."""
 
 import os
 import pathlib

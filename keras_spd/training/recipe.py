@@ -25,8 +25,8 @@ class Model(_Section):
     constructor's `weights` accepts them; random by default. Outputs of classes of the same name are
     kept. Images of a classifier are normalised as those of its weights were."""
     backbone: str | None = None
-    """Detectors: a trained classifier as backbone, in place of YOLOv5's: `model.keras` in the run
-    folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head start anew."""
+    """Detectors: a trained classifier as backbone, instead of YOLOv5's: `model.keras` in the run
+    folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head are initialised."""
     class_map: dict[str, str] = {}
     """Maps classes of the data to classes of `weights` if the names differ."""
     options: dict[str, Any] = {}
@@ -126,7 +126,7 @@ class ClassificationAugmentation(_Section):
 
 class ClassificationSource(_Section):
     name: str | None = None
-    """TFDS dataset, or `blood_cells`, which comes with the package; none for folders."""
+    """TFDS dataset, or the shipped `blood_cells`; none for folders."""
     train: str = "train"
     """Split; or a folder with a subfolder of images for each class."""
     test: str = "test"
@@ -221,7 +221,7 @@ _TASKS: dict[str, type[Recipe]] = {
 
 
 def list_recipes() -> list[str]:
-    """Returns the names of the recipes that come with the package."""
+    """Returns the names of the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
@@ -238,7 +238,7 @@ def load_recipe(
         name_or_path: Name of a recipe of the package, with or without the task or dataset in
             its name (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
         task: `"classification"`, `"detection"`, or `None` for any.
-        dataset: Name of a TFDS dataset to use in place of the recipe's.
+        dataset: Name of a TFDS dataset to use instead of the recipe's.
         overrides: `{dotted field: value}`, such as `{"optimizer.momentum": 0.8}`.
 
     Returns:

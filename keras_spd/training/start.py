@@ -1,4 +1,4 @@
-"""The trained networks that a recipe names: `model.weights` of classifiers, `model.backbone`."""
+"""Loads the trained networks of a recipe: `model.weights` of classifiers, `model.backbone`."""
 
 import dataclasses
 import pathlib
@@ -17,18 +17,19 @@ from keras_spd.weights import list_models
 
 
 def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> ImageModel:
-    """Builds the classifier that `model.weights` starts, with the classes of the weights.
+    """Builds a classifier with the weights and classes of `model.weights`.
 
     Args:
         recipe: The recipe's `model`. Its `name` is in `applications.CLASSIFIERS`.
         input_shape: `(height, width, 3)` of the data.
-        num_classes: Classes of the data, which are those of a `.weights.h5` file: it names none.
+        num_classes: Number of classes of the data; also that of a `.weights.h5` file, which does
+            not record it.
 
     Returns:
-        `ImageModel`. Its `info` has the class names and the normalisation that the weights know.
+        `ImageModel`. Its `info` has the class names and normalisation of the weights.
 
     Raises:
-        ValueError: If the weights are not those of this classifier.
+        ValueError: If the weights do not belong to this classifier.
     """
     weights, constructor = str(recipe.weights), applications.CLASSIFIERS[recipe.name]
     options = {"input_shape": input_shape, **recipe.options}
@@ -56,16 +57,18 @@ def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> I
 
 
 def load_backbone(source: str) -> keras.Model:
-    """Returns the backbone of a detector that starts from a trained classifier.
+    """Loads a trained classifier as the backbone of a detector.
 
     Args:
         source: `model.backbone` of a recipe: a `.keras` file, such as `model.keras` in the run
-            folder of a classifier, or the name of weights of the package. Of a ResNet-SPD or its
-            strided twin it becomes `ResNetSPDBackbone` of the same depth; any other network is
-            taken as it is.
+            folder of a classifier, or the name of shipped weights.
+
+    Returns:
+        `ResNetSPDBackbone` of the same depth for a ResNet-SPD or its strided twin; any other
+        network is returned unchanged.
 
     Raises:
-        ValueError: If there is no such file, or it holds a detector.
+        ValueError: If the file does not exist, or holds a detector.
     """
     trained = load_model(source)
     if isinstance(trained, applications.Detector):

@@ -92,7 +92,7 @@ def _records() -> tuple[Preset, ...]:
 
 
 def list_models() -> list[Preset]:
-    """Lists the trained weights that come with the package.
+    """Lists the shipped trained weights.
 
     Returns:
         List of `Preset`. `str(preset)` is the call that builds the network with the weights.
@@ -106,12 +106,12 @@ def list_models() -> list[Preset]:
 
 
 def find_preset(weights: Path | None, architecture: str, **options: Any) -> Preset | None:
-    """Returns the `Preset` that a constructor's `weights` argument names, or `None`.
+    """Returns the `Preset` named by a constructor's `weights` argument, or `None`.
 
     Args:
         weights: The argument. `None` and paths are not names of presets.
         architecture: Name of the constructor.
-        **options: Constructor arguments that decide which weights fit.
+        **options: Constructor arguments that determine which weights fit.
 
     Raises:
         ValueError: If no weights of that name fit the architecture and options.
