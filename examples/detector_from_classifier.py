@@ -5,7 +5,7 @@
 Trains a MobileNetV2 to tell 32x32 blood cells apart, converts it by `to_spd`, puts YOLOv5's neck
 and head on it, and trains the detector; then the same detector from random weights. Prints the
 test accuracy of the classifier and COCO's scores of both detectors. Without `--train`, the photos
-are made of cells that come with the package.
+are composed of cells in the package.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python examples/fine_tune_converted.py                       # the packaged blood cells
     python examples/fine_tune_converted.py --dataset cifar10 --images 20000 --epochs 4 --tune 3
 
-Trains a strided ResNet18, then goes on from its weights in three ways, for the same number of
+Trains a strided ResNet18, then continues training its weights in three ways, for the same number of
 epochs, with the same batches: as it is; converted by `to_spd`; and converted with its first
 strided layer only. Prints the test accuracy of each before and after.
 """

@@ -2,7 +2,7 @@
 
     python examples/own_network.py
 
-Trains two small networks on the 32x32 blood cells that come with the package and prints their test
+Trains two small networks on the 32x32 blood cells in the package and prints their test
 accuracies: one downsamples with strided convolutions, the other with SPD-Conv. The cells are easy,
 so expect both to do well; `benchmarks/cifar10_downsampling.py` is the measurement.
 """

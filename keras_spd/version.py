@@ -1,3 +1,3 @@
-"""The version of the package; in a file of its own, so that reading it imports nothing."""
+"""The version of the package, in its own file so that reading it imports nothing."""
 
 __version__ = "0.1.0"

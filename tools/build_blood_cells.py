@@ -1,4 +1,4 @@
-"""Cuts the 32x32 blood cells that come with the package out of the BCCD images.
+"""Cuts the 32x32 blood cells in the package out of the BCCD images.
 
     python tools/build_blood_cells.py BCCD_FOLDER keras_spd/data/classification/blood_cells
 

@@ -1,4 +1,4 @@
-"""Writes the small images of blood cells that come with the package, from BCCD.
+"""Writes the small images of blood cells in the package, from BCCD.
 
     python tools/build_small_cells.py BCCD_FOLDER keras_spd/data/detection/small_cells
 

@@ -1,4 +1,4 @@
-"""Packs a trained model as weights that come with the package, and scores the packed file.
+"""Packs a trained model as shipped weights, and scores the packed file.
 
     python tools/make_preset.py runs/bccd --name bccd --precision float16 \\
         --dataset "BCCD (MIT)" --command "keras-spd train yolov5_spd_n ..."

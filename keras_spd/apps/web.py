@@ -154,7 +154,7 @@ def _detector_tab(gr: Any, predictors: dict[str, Predictor], notes: dict[str, st
                 gr.Examples(
                     [[example_sheet()]],
                     [image],
-                    label="Cells that come with the package",
+                    label="Cells in the package",
                 )
         with gr.Column(scale=2), gr.Row():
             outputs = []
@@ -196,7 +196,7 @@ def _classifier_tab(gr: Any, classifiers: dict[str, Classifier], notes: dict[str
                 gr.Examples(
                     [[images[np.flatnonzero(labels == label)[3]]] for label in range(3)],
                     [given],
-                    label="Cells that come with the package",
+                    label="Cells in the package",
                 )
         with gr.Column(scale=2), gr.Row():
             outputs = []

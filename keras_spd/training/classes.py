@@ -60,7 +60,7 @@ def with_classes(
     kept = match_classes(trained, len(class_names), class_names, class_map)
     if len(kept) < len(class_names):
         _log.warning(
-            "%s: all weights but %s, which start anew.",
+            "%s: all weights except %s, which are initialised.",
             model.name,
             describe_new(kept, len(class_names), class_names),
         )

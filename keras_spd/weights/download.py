@@ -24,7 +24,7 @@ def find_weights(name: str, sha256: str) -> pathlib.Path:
     base = os.environ.get(VARIABLE)
     if not base:
         raise ValueError(
-            f"The weights {name} do not come with the package. Set {VARIABLE} to the folder or the "
+            f"The weights {name} are not in the package. Set {VARIABLE} to the folder or the "
             "URL that holds them."
         )
     if "://" not in base:

@@ -53,7 +53,7 @@ def check_weights_file(weights: Path) -> pathlib.Path:
     path = pathlib.Path(weights)
     if not path.is_file():
         raise ValueError(
-            "`weights` must be `None`, the name of weights that come with the package, or the "
+            "`weights` must be `None`, the name of shipped weights, or the "
             "path of a `.weights.h5`, `.keras`, `.safetensors`, `.pt` or `.pth` file. "
             f"Received: weights={str(weights)!r}; there is no such file."
         )

@@ -133,7 +133,7 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
             + (
                 f"There are: {', '.join(map(str, of_architecture))}."
                 if of_architecture
-                else "None come with the package; `keras_spd.list_models()` lists those that do."
+                else "The package has none; `keras_spd.list_models()` lists all shipped weights."
             )
         )
     for preset in named:

@@ -291,7 +291,7 @@ def _report(
     spd = any(variable.path == _SPD_STEM for variable in model.network.variables)
     changed = spd != trained.spd
     line = f"Weights {trained.source} into {model.name}: "
-    line += f"all but {' and '.join(new)}, which start anew" if new else "exact"
+    line += f"all except {' and '.join(new)}, which are initialised" if new else "exact"
     if changed:
         line += (
             ", strided convolutions as SPD-Conv" if spd else ", SPD-Conv as strided convolutions"

@@ -104,7 +104,7 @@ def test_which_transfers_read_the_logit(tmp_path):
         return model.single_class_logit
 
     assert reads("two.keras", "boat")  # trained beside the car's
-    assert not reads("two.keras", "bird")  # starts anew
+    assert not reads("two.keras", "bird")  # initialised
     assert not reads("one.keras", "boat")  # never trained
     one.single_class_logit = True  # as of a checkpoint of the authors'
     one.save(tmp_path / "one.keras")

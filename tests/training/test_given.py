@@ -39,9 +39,9 @@ def test_a_converted_detector_is_trained_scored_and_resumed(tmp_path, caplog):
     assert model.compute_dtype == "float32"
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["model"] == model.name and 0 <= results["AP"] <= 1
-    assert "start anew" not in caplog.text
+    assert "initialised" not in caplog.text
     resumed = train(None, tmp_path / "run", resume=True, verbose=0)
-    assert "start anew" not in caplog.text
+    assert "initialised" not in caplog.text
     for ours, theirs in zip(resumed.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert [row["epoch"] for row in RunFolder(tmp_path / "run").read_log()] == [0]

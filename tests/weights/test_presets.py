@@ -1,4 +1,4 @@
-"""Weights that come with the package, from what is installed."""
+"""The weights in the package, as installed."""
 
 import functools
 import hashlib
@@ -66,7 +66,7 @@ def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rn
     source = YOLOV5SPD("n", weights="bccd")
     with caplog.at_level(logging.WARNING):
         model = YOLOV5SPD("n", weights="bccd", classes=5)
-    assert "all but the outputs of 5 of 5 classes, which start anew" in caplog.text
+    assert "all except the outputs of 5 of 5 classes, which are initialised" in caplog.text
     assert model.info.class_names is None and model.num_classes == 5
     images = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
     ours, theirs = model(images)["P4"], source(images)["P4"]
@@ -158,7 +158,7 @@ def elsewhere(classifier, tmp_path_factory, monkeypatch):
 @pytest.mark.slow
 def test_weights_outside_the_package(elsewhere, monkeypatch):
     monkeypatch.delenv("KERAS_SPD_WEIGHTS", raising=False)
-    with pytest.raises(ValueError, match="do not come with the package. Set KERAS_SPD_WEIGHTS"):
+    with pytest.raises(ValueError, match="are not in the package. Set KERAS_SPD_WEIGHTS"):
         ResNet18SPD(weights="letters")
     monkeypatch.setenv("KERAS_SPD_WEIGHTS", str(elsewhere))
     assert ResNet18SPD(weights="letters").info.class_names == ("a", "b", "c", "d")

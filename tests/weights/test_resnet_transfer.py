@@ -24,7 +24,7 @@ def test_stages_compute_the_same(build, shortcut, rng, tmp_path, caplog):
             weights=tmp_path / "strided.keras",
             shortcut=shortcut,
         )
-    assert "all but stem, which starts anew" in caplog.text
+    assert "all except stem, which is initialised" in caplog.text
 
     features = rng.normal(size=(2, 16, 16, 64)).astype("float32")
     stem, last = ("stem_relu", "stem_silu"), "stage4_block1_out"

@@ -121,7 +121,7 @@ def test_classes_by_name(strided, images, tmp_path, caplog):
     names = ("vessel", "bicycle", "car", "person")
     keras.utils.set_random_seed(1)
     model = YOLOV5SPD("n", weights=file, classes=4, class_names=names, class_map={"vessel": "boat"})
-    assert "all but the outputs of 1 of 4 classes (bicycle), which start anew" in caplog.text
+    assert "except the outputs of 1 of 4 classes (bicycle), which are initialised" in caplog.text
     raw, wanted = model(images), strided(images)
     for level in LEVELS:
         ours = np.array(raw[level])[..., [0, 1, 2, 3, 4, 5, 7, 8]]
@@ -148,8 +148,8 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
     file = tmp_path / "strided.keras"
     model = YOLOV5SPD("n", weights=file, levels=("P2", *LEVELS))
     assert (
-        "all but bottom_up_p3_c3, bottom_up_p3_down, head_p2, lateral_p3, top_down_p2_c3, which "
-        "start anew" in caplog.text
+        "all except bottom_up_p3_c3, bottom_up_p3_down, head_p2, lateral_p3, top_down_p2_c3, which "
+        "are initialised" in caplog.text
     )
     for name in ("stage5_c3_cv3_conv", "bottom_up_p5_c3_cv3_conv", "head_p4_conv"):
         ours, theirs = (m.network.get_layer(name).kernel for m in (model, strided))
@@ -165,7 +165,7 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
     assert_equal_outputs(model, strided, images)
     caplog.clear()
     YOLOV5SPD("n", weights=file, anchors={level: ((8, 8),) for level in LEVELS})
-    assert "all but head_p3, head_p4, head_p5" in caplog.text
+    assert "all except head_p3, head_p4, head_p5" in caplog.text
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The detection data that come with the package: small blood cells."""
+"""The detection data in the package: small blood cells."""
 
 import os
 import pathlib
