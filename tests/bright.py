@@ -1,4 +1,4 @@
-"""A detector without a network: the box around what is bright."""
+"""A detector without a network: the bounding box of bright pixels."""
 
 import numpy as np
 

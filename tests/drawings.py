@@ -1,4 +1,4 @@
-"""A detection data set that is drawn: white rectangles and grey discs on black, as COCO files."""
+"""A drawn detection data set: white rectangles and grey discs on black, as COCO files."""
 
 import json
 

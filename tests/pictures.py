@@ -1,4 +1,4 @@
-"""Images of every kind, each with what it shows as RGB of 8 bits, by NumPy and Pillow alone."""
+"""Images of every kind, each with the expected 8-bit RGB, by NumPy and Pillow only."""
 
 import io
 

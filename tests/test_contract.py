@@ -1,4 +1,4 @@
-"""One image, one answer: Keras, explanation, and every kind of file say the same."""
+"""One image, one answer: Keras, explanation and every kind of file agree."""
 
 import dataclasses
 import json
@@ -195,7 +195,7 @@ def test_a_model_that_does_not_know_its_inputs_is_refused(kind, tmp_path, rng):
     np.testing.assert_array_equal(ours.confidence, theirs.confidence)
 
 
-def test_what_the_last_operation_does_not_tell_must_be_said(rng):
+def test_unknown_output_kind_is_an_error(rng):
     known = classifier("softmax", statistics="imagenet")
     outputs = keras.layers.Lambda(lambda x: x)(known.output)
     model = ImageModel(known.inputs, outputs, info=known.info)

@@ -1,4 +1,4 @@
-"""A detector and its files, with boxes inside, see the same picture in an image of any kind."""
+"""A detector and its exported files see the same picture in any kind of image."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""What README and pages say is true: their Python runs, commands exist, costs are computed anew."""
+"""README and pages are correct: their Python runs, commands exist, costs are recomputed."""
 
 import ast
 import importlib.util

@@ -1,4 +1,4 @@
-"""Every file appears when it is whole: on a full disk, what stood there stays."""
+"""Files are written atomically: on a full disk, the earlier file is kept."""
 
 import keras
 import numpy as np

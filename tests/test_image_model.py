@@ -1,4 +1,4 @@
-"""What a model must not forget."""
+"""What a model keeps when it is saved, loaded and cloned."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Imports point one way: each room imports from those before it in this list alone."""
+"""Imports point one way: each room only imports from those before it in this list."""
 
 import ast
 import pathlib

@@ -1,4 +1,4 @@
-"""Networks of the same graphs with few channels, for tests of what is done to any network."""
+"""The same network graphs with few channels, for tests that do not depend on the width."""
 
 import types
 

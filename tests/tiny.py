@@ -1,4 +1,4 @@
-"""Small models that are none of the library's own networks."""
+"""Small models other than the library's networks."""
 
 import keras
 

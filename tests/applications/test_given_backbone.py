@@ -1,4 +1,4 @@
-"""Detectors on backbones that users bring: they see what the backbone was trained on."""
+"""Detectors on given backbones: inputs are normalised as in the backbone's training."""
 
 import dataclasses
 

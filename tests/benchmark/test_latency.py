@@ -1,4 +1,4 @@
-"""Timing of model files: what is measured, and what is refused. No test looks at a time."""
+"""Timing of model files: what is measured, and what is refused. No test checks a time."""
 
 import dataclasses
 import json

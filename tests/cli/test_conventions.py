@@ -1,4 +1,4 @@
-"""What all commands have in common: help, names of options, exit codes, completion."""
+"""Conventions of all commands: help, option names, exit codes, completion."""
 
 import json
 import os
@@ -126,7 +126,7 @@ def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_pa
 
 @pytest.mark.parametrize("given", [None, "skip", "error"])
 @pytest.mark.parametrize("model", ["yolov5_spd_n", "resnet18_spd"])
-def test_training_is_told_what_to_do_about_problems(monkeypatch, tmp_path, model, given):
+def test_training_follows_on_problem(monkeypatch, tmp_path, model, given):
     recipes = []
     monkeypatch.setattr(training, "train", lambda recipe, *_, **__: recipes.append(recipe))
     file = tmp_path / "mine.toml"
@@ -205,7 +205,7 @@ def write_noise(rng, file, size=(32, 64)):
 
 
 @pytest.mark.parametrize("labelled", [True, False])
-def test_export_leaves_out_broken_images_if_told_so(rng, caplog, tmp_path, labelled):
+def test_export_skips_broken_images(rng, caplog, tmp_path, labelled):
     """A detector's images need no boxes there."""
     for name in ("a.png", "b.png", "c.png"):
         write_noise(rng, tmp_path / "images" / name)

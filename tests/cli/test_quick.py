@@ -1,4 +1,4 @@
-"""What the command line and `import keras_spd` import: Keras where a command needs it alone."""
+"""What the command line and `import keras_spd` import: Keras only if it is needed."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Commands print what is their own: no line of TensorFlow and others, and every real error."""
+"""Commands only print their own lines and real errors, not log lines of TensorFlow."""
 
 import os
 import subprocess

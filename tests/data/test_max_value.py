@@ -1,4 +1,4 @@
-"""Images of more than 8 bits: one depth for a data set, never one for each image."""
+"""Images with more than 8 bits: one scale for a data set, never one per image."""
 
 import dataclasses
 

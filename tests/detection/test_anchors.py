@@ -1,4 +1,4 @@
-"""Anchors for a data set."""
+"""Fitting anchors to a data set."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Decoding and suppression against the authors'."""
+"""Decoding and NMS against the authors'."""
 
 import numpy as np
 import pytest

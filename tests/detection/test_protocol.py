@@ -16,7 +16,7 @@ def test_detectors_follow_the_protocol():
         assert isinstance(detector, DetectorProtocol)
 
 
-def test_what_is_no_detector_is_refused():
+def test_models_that_are_not_detectors_are_refused():
     images = keras.Input((8, 8, 3))
     classifier = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)))
     assert isinstance(classifier, ClassifierProtocol)

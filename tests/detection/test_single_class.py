@@ -1,4 +1,4 @@
-"""Detectors of one class: the logit that the loss does not train, and who reads it all the same."""
+"""Detectors with one class: the untrained class logit, and when it is used."""
 
 import keras
 import numpy as np

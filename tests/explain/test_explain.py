@@ -1,4 +1,4 @@
-"""Feature maps and Grad-CAM, against models taken apart and gradients found in other ways."""
+"""Feature maps and Grad-CAM, against truncated models and gradients computed in other ways."""
 
 import dataclasses
 

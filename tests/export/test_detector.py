@@ -1,4 +1,4 @@
-"""Detectors as TFLite files: builtin operators, the boxes of Keras, and 8 bits that hold."""
+"""Detectors as TFLite files: builtin operators, the boxes of Keras, and int8 accuracy."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""TFLite and ONNX files that others exported: taken by their shapes, or refused in a line."""
+"""TFLite and ONNX files from other tools: recognised by their shapes, or refused in one line."""
 
 import json
 import pathlib

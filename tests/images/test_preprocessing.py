@@ -1,4 +1,4 @@
-"""Normalisation and names."""
+"""Normalisation and class names."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Every kind of image becomes RGB with 8 bits, upright."""
+"""Every kind of image becomes upright 8-bit RGB."""
 
 import io
 import struct
@@ -188,7 +188,7 @@ def test_pillow_images_and_arrays_are_read_as_files_are(mode):
         np.array(["cat.jpg"]),
     ],
 )
-def test_what_is_no_image(image):
+def test_files_that_are_not_images(image):
     with pytest.raises(ImageError, match="Accepted are a path, .*\\. Received: "):
         to_rgb(image)
 

@@ -1,4 +1,4 @@
-"""Videos: what is written is read again, with its times, upright and without growing memory."""
+"""Videos: frames that are written are read back upright, with their times, in constant memory."""
 
 import json
 import struct

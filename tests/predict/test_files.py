@@ -1,4 +1,4 @@
-"""From files to files: what is found, what is written, and what an error leaves."""
+"""Predicting files: which are found, what is written, and what an error leaves behind."""
 
 import csv
 import dataclasses
@@ -146,7 +146,7 @@ def test_no_picture_is_written_over_another(tmp_path):
     assert name_pictures(files[:1]) == ["00000_same"]
 
 
-def test_pictures_of_an_earlier_run_are_told_of(tmp_path, caplog):
+def test_pictures_of_an_earlier_run_give_a_warning(tmp_path, caplog):
     files = [draw(tmp_path / f"{index}.png") for index in range(3)]
     predictor, output = keras_spd.Predictor(BrightBox(), 64), tmp_path / "out"
     predict_files(predictor, files, output)

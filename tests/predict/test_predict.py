@@ -1,4 +1,4 @@
-"""Predictor, evaluation and pictures, on a detector that has learned eight real images."""
+"""Predictor, evaluation and pictures, with a detector trained on eight real images."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""One image of any kind and lists of them, through `Predictor` and `Classifier`."""
+"""Single images of any kind and lists of them, with `Predictor` and `Classifier`."""
 
 import io
 
@@ -94,7 +94,7 @@ def test_one_image_is_a_list_of_one(tile, bright, classifier, tmp_path):
         ([3], "Received: int"),
     ],
 )
-def test_what_is_no_image(image, message, classifier):
+def test_files_that_are_not_images(image, message, classifier):
     for run in (keras_spd.Predictor(BrightBox(), 64), classifier):
         with pytest.raises(ValueError, match=message):
             run(image)

@@ -1,4 +1,4 @@
-"""Tiles of large images: all is covered, and what lies on a seam is found once."""
+"""Tiles of large images: full coverage, and objects on a seam are found once."""
 
 import dataclasses
 

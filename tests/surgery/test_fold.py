@@ -1,4 +1,4 @@
-"""Folded networks compute what they computed before, with fewer layers."""
+"""Folded networks compute the same outputs with fewer layers."""
 
 import itertools
 from collections import Counter
@@ -123,7 +123,7 @@ def test_batch_norms_become_part_of_the_convolution(layer, affine):
     _assert_same(model, folded, [(2, 12, 13, 4)])
 
 
-def test_what_cannot_be_folded_stays():
+def test_layers_that_cannot_be_folded_are_kept():
     inputs = keras.Input((16, 16, 4))
     active = _layers.Conv2D(4, 3, activation="relu", padding="same")(inputs)
     x = _layers.BatchNormalization()(active)  # behind an activation
@@ -144,7 +144,7 @@ def test_what_cannot_be_folded_stays():
 
 
 @pytest.mark.parametrize("base", [_layers.BatchNormalization, fast_layers.BatchNormalization])
-def test_a_subclass_of_batch_norm_stays(base):
+def test_a_subclass_of_batch_norm_is_kept(base):
     class Halved(base):
         def call(self, inputs, **kwargs):
             return super().call(inputs, **kwargs) / 2
@@ -181,7 +181,7 @@ def test_a_fine_tuned_converted_detector():
         assert difference <= 1e-5 * np.linalg.norm(expected[level])
 
 
-def test_convolutions_behind_one_space_to_depth_become_one():
+def test_convolutions_after_one_space_to_depth_are_merged():
     inputs = keras.Input((None, None, 4))
     x = SpaceToDepth(name="spd")(inputs)
     left = _layers.BatchNormalization()(_layers.Conv2D(3, 1, use_bias=False, name="left")(x))

@@ -1,4 +1,4 @@
-"""Each rule against the layer it replaces, on sizes of every remainder."""
+"""Each rule against the layer it replaces, on sizes with every remainder."""
 
 import itertools
 
@@ -112,7 +112,7 @@ def test_channels_first():
             assert spec == (2, expected.shape[3], *expected.shape[1:3])
 
 
-def test_what_a_layer_was_told_comes_along():
+def test_layer_arguments_are_kept():
     layer = _layers.Conv2D(
         3, 3, 2, padding="same", kernel_regularizer="l2", bias_constraint="non_neg", name="down"
     )

@@ -278,7 +278,7 @@ def test_bad_arguments(arguments, message):
         keras_spd.to_spd(_chain(), **arguments)
 
 
-def test_what_is_no_graph_is_refused():
+def test_subclassed_models_are_refused():
     class Subclassed(keras.Model):
         def call(self, inputs):
             return inputs

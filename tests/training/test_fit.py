@@ -1,4 +1,4 @@
-"""The fit path: it learns, it resumes exactly, and it says what is wrong."""
+"""The fit path: it learns, resumes exactly and explains errors."""
 
 import concurrent.futures
 import contextlib

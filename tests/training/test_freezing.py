@@ -1,4 +1,4 @@
-"""Layers that are not trained at first."""
+"""Freezing layers for the first epochs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Models that are trained in place of a recipe's network."""
+"""Training a given model instead of a recipe's network."""
 
 import json
 import logging
@@ -113,7 +113,7 @@ def recipe_statistics(recipe):
         ("classification", lambda: tiny_classifier(2, "ab"), {}, "images of .16, 16, 3."),
     ],
 )
-def test_what_is_refused(tmp_path, cells, task, given, overrides, message):
+def test_refused_input(tmp_path, cells, task, given, overrides, message):
     recipe = load_recipe(
         "short", task=task, dataset="cifar10" if task != "detection" else None, overrides=overrides
     )

@@ -1,4 +1,4 @@
-"""`model.options` and `model.weights`: what contradicts training is refused, the rest is heeded."""
+"""`model.options` and `model.weights`: contradictions are refused, the rest is used."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Recipes: those that ship, and what is said of a wrong one."""
+"""Recipes: the shipped ones, and the errors for invalid ones."""
 
 import pytest
 

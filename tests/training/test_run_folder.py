@@ -1,4 +1,4 @@
-"""A run folder: what is damaged is named, what is saved is found again, and one training writes."""
+"""A run folder: damaged files are named, saved state is found again, and one training writes."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Pictures of a run: what is in them, and that no number bends an axis."""
+"""Pictures of a run: their content, and no number that distorts an axis."""
 
 import matplotlib.figure
 import numpy as np

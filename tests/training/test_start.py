@@ -1,4 +1,4 @@
-"""Trained classifiers as what a recipe starts from: other classes, and detectors."""
+"""Starting from a trained classifier: other classes, and detectors."""
 
 import dataclasses
 

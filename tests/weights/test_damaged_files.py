@@ -1,4 +1,4 @@
-"""Damaged files of weights end in one sentence that names them, or hold what they held."""
+"""Damaged weights files give an error that names them, or load unchanged values."""
 
 import json
 import random
@@ -100,7 +100,7 @@ def test_weights_that_are_no_numbers(value, tmp_path):
         load_weights(model, tmp_path / "diverged.weights.h5")
 
 
-def test_a_misfitting_file_is_said_in_a_few_words(files, tmp_path):
+def test_the_error_for_a_wrong_file_is_short(files, tmp_path):
     """Keras' own message holds the configuration of the model: 49 kB for a detector."""
     content = (files / "model.keras").read_bytes()
     assert b'"class_name": "Conv2D"' in content

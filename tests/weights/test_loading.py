@@ -1,4 +1,4 @@
-"""Files and state dicts: what loads, and what is refused and how."""
+"""Files and state dicts: what loads, what is refused and with which message."""
 
 import keras
 import numpy as np
@@ -60,7 +60,7 @@ def test_keras_files(tmp_path, suffix):
         ResNet18SPD(classes=4, weights=path)
 
 
-def test_the_released_resnet18_is_named_for_what_it_is():
+def test_the_released_resnet18_is_identified_as_resnet50():
     state_dict, _, _ = reference.load("resnet18_spd_as_released")
     model = ResNet18SPD(classes=200)
     before = model.get_weights()

@@ -1,4 +1,4 @@
-"""Strided ResNets into ResNet-SPD: all but the stem."""
+"""Strided ResNets converted to ResNet-SPD: everything except the stem."""
 
 import logging
 

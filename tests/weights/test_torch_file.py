@@ -1,4 +1,4 @@
-"""PyTorch's files: what is read, and that nothing in them is executed."""
+"""PyTorch files: what is read, and that no code in them is executed."""
 
 import collections
 import copy

@@ -1,4 +1,4 @@
-"""Trained detectors into others: the strided network's outputs, other classes, other levels."""
+"""Transfer from trained detectors: strided to SPD, other classes, other levels."""
 
 import dataclasses
 import logging
@@ -179,7 +179,7 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
         ({"weights": None, "class_map": {"a": "b"}}, "`class_map` needs `weights`"),
     ],
 )
-def test_what_is_refused(strided, tmp_path, options, message):
+def test_refused_input(strided, tmp_path, options, message):
     if "class_names" in options:
         options = {**options, "class_names": tuple(options["class_names"])}
     options = {"size": "n", "weights": tmp_path / "strided.keras", **options}

@@ -1,4 +1,4 @@
-"""Augmentation: what it does to pixels, and that a key decides it."""
+"""Augmentation: its effect on pixels, and that it only depends on the key."""
 
 import keras
 import numpy as np

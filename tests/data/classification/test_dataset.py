@@ -1,4 +1,4 @@
-"""Batches from arrays and from TFDS: complete, in an order that only seed and epoch decide."""
+"""Batches from arrays and TFDS: complete, in an order that only depends on seed and epoch."""
 
 import pathlib
 

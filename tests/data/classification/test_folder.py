@@ -1,4 +1,4 @@
-"""Classification data in folders, also such as people have them."""
+"""Classification data in folders, including messy ones."""
 
 import logging
 import os
@@ -75,7 +75,7 @@ def test_pipes_are_not_waited_for(leaves):
     data.from_folder(leaves, image_size=(8, 8), on_problem="skip")
 
 
-def test_a_missing_class_is_said(leaves, caplog):
+def test_a_missing_class_is_reported(leaves, caplog):
     found = data.from_folder(leaves, class_names=("ash", "oak", "Ähre"))
     assert "no image of the class 'ash'" in caplog.text
     assert everything(found)[1].tolist() == [1, 1, 2, 2, 2]

@@ -1,4 +1,4 @@
-"""Data of a classifier that letterboxes its images are letterboxed, wherever they are read."""
+"""Data for a classifier that letterboxes are letterboxed wherever they are read."""
 
 import dataclasses
 import pathlib

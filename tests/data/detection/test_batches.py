@@ -1,4 +1,4 @@
-"""Boxes follow the pixels, and batches are pure functions of seed, epoch and number."""
+"""Boxes follow the pixels, and batches are pure functions of seed, epoch and index."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Training and prediction see an image turned the same way, whatever its EXIF data say."""
+"""Training and prediction apply the same EXIF orientation."""
 
 import keras
 import numpy as np

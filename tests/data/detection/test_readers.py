@@ -1,4 +1,4 @@
-"""COCO, YOLO, VOC and TFDS data give the same boxes; what is wrong is named."""
+"""COCO, YOLO, VOC and TFDS data give the same boxes; problems are reported."""
 
 import json
 import os
@@ -240,7 +240,7 @@ def test_clipped_boxes_are_noted_but_no_problem(tmp_path, caplog):
     np.testing.assert_allclose(data.images[0].boxes[4], [50, 36, 60, 40])
 
 
-def test_clipped_boxes_are_named_by_five(tmp_path):
+def test_at_most_five_clipped_boxes_are_named(tmp_path):
     source = write_yolo(tmp_path)
     file = tmp_path / "labels" / "train" / "a.txt"
     file.write_text("\n".join(f"0 0.9 0.5 {0.3 + side / 100} 0.5" for side in range(7)))
@@ -413,14 +413,14 @@ def test_an_image_id_that_comes_twice_drops_no_image_in_silence(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["0", "false", 0.0, None, False])
-def test_what_is_no_crowd_stays_a_box(value, tmp_path):
+def test_boxes_that_are_not_crowds_are_kept(value, tmp_path):
     data = load_detection(write_coco(tmp_path, change(iscrowd=value)))
     assert data.images[0].crowd.tolist() == [False, False]
     assert data.to_coco() == coco_content()
 
 
 @pytest.mark.parametrize("value", ["1", "True", 1.0, True])
-def test_what_is_a_crowd_is_one(value, tmp_path):
+def test_crowd_values(value, tmp_path):
     data = load_detection(write_coco(tmp_path, change(iscrowd=value)))
     assert data.images[0].crowd.tolist() == [True, False]
     assert data.to_coco()["annotations"][0]["iscrowd"] == 1

@@ -1,4 +1,4 @@
-"""Which text file an image of YOLO's layout gets: its own, never that of a namesake."""
+"""Which label file an image in YOLO's layout gets: its own, never that of a namesake."""
 
 import pytest
 from PIL import Image
