@@ -117,8 +117,9 @@ def known_preprocessing(model: Any) -> Preprocessing:
     info = find_info(model)
     if info is None or not info.preprocessing.is_known:
         raise ValueError(
-            f"`{model.name}` does not know how its images are normalised, so that pixels would "
-            "give wrong results. Say it with `keras_spd.applications.ModelInfo`: `model.info = "
+            f"`{getattr(model, 'name', model)}` does not know how its images are normalised, so "
+            "that pixels would give wrong results. Say it with `keras_spd.applications.ModelInfo`: "
+            "`model.info = "
             'dataclasses.replace(model.info, statistics="imagenet")` for an `ImageModel`, '
             "`model = ImageModel(model.input, model.output, info=ModelInfo(...))` for any other "
             "functional model. `statistics` is a name or `Statistics(mean, std)`; a network that "

@@ -110,6 +110,17 @@ def check_augmentation(augmentation: object, accepted: type) -> None:
         )
 
 
+def check_data(kind: type, train: Any, test: Any) -> tuple[Any, Any]:
+    """Returns training and test data, or raises a `ValueError` unless they are `kind` or `None`."""
+    for name, data in (("train_data", train), ("test_data", test)):
+        if data is not None and not isinstance(data, kind):
+            raise ValueError(
+                f"`{name}` must be `keras_spd.data.{kind.__name__}`, as this recipe trains on, or "
+                f"`None` for the recipe's own data. Received: a {type(data).__name__}."
+            )
+    return train, test
+
+
 def check_same_preprocessing(train: Any, test: Any) -> None:
     """Raises a `ValueError` if training and test data scale or resize images differently.
 

@@ -97,11 +97,13 @@ class Decoder:
 
     def __post_init__(self) -> None:
         for name in ("confidence_threshold", "iou_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
+            value = getattr(self, name)
+            if not isinstance(value, (int, float, np.number)) or not 0 <= value <= 1:
                 raise ValueError(
                     f"`{name}` must be between 0 and 1. Received: {getattr(self, name)!r}."
                 )
-        if isinstance(self.max_detections, bool) or int(self.max_detections) < 1:
+        count = self.max_detections
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise ValueError(
                 f"`max_detections` must be an integer >= 1. Received: {self.max_detections!r}."
             )

@@ -378,7 +378,8 @@ def standardize_image_size(image_size: int | Sequence[int] | None, model: Any) -
 
 def check_multiples(image_size: int | Sequence[int], stride: int = 32) -> tuple[int, int]:
     """Returns `(height, width)`, or raises a `ValueError` unless `stride` divides both."""
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    sides: Any = image_size
+    size = tuple(sides) if isinstance(sides, (tuple, list)) else (sides, sides)
     if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
         raise ValueError(
             f"`image_size` must be one or two multiples of {stride}, the largest stride of the "

@@ -44,6 +44,8 @@ def standardize_images(images: Any) -> Iterable[Any]:
 
 def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yields lists of `size` images; the last list may be shorter."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(f"`batch_size` must be an integer >= 1. Received: {size!r}.")
     images = iter(images)
     while batch := list(itertools.islice(images, size)):
         yield batch

@@ -69,6 +69,8 @@ class Classifier:
         output_kind(model)  # raises if it is unknown
         self.batch_size = batch_size
         self._batch_sizes = BatchSizes(model)
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise ValueError(f"`top` must be an integer >= 1. Received: top={top!r}.")
         self.top = min(top, shapes[1][-1])
 
     def _check_size(self, image_size: int | tuple[int, int] | None) -> tuple[int, int]:

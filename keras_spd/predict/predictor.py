@@ -203,7 +203,7 @@ def _cut(
 
 
 def _check_tile(tile: int | tuple[int, int]) -> tuple[int, int]:
-    sides = (tile, tile) if isinstance(tile, int) else tuple(tile)
+    sides = tuple(tile) if isinstance(tile, (tuple, list)) else (tile, tile)
     if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
         raise ValueError(f"`tile` must be one or two positive integers. Received: tile={tile!r}.")
     return sides

@@ -9,7 +9,7 @@ import keras
 from keras_spd import applications, data
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import NoClassFoldersError
-from keras_spd.data.problems import check_same_preprocessing
+from keras_spd.data.problems import check_data, check_same_preprocessing
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.surgery.graph import check_graph
@@ -60,8 +60,9 @@ class ClassificationTask:
                 f"Received: {recipe.model.name}, the {type(given).__name__} {given.name!r}. "
                 "For a detector, use a recipe for detection."
             )
-        self.train_data = train_data or self._read(recipe.data.train)
-        self.test_data = test_data or self._read(recipe.data.test, self.train_data)
+        given_data = check_data(ClassificationData, train_data, test_data)
+        self.train_data = given_data[0] or self._read(recipe.data.train)
+        self.test_data = given_data[1] or self._read(recipe.data.test, self.train_data)
         check_same_preprocessing(self.train_data, self.test_data)
         if recipe.model.weights is not None:
             shape, names = self.train_data.image_shape, self.train_data.class_names

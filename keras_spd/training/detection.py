@@ -9,7 +9,7 @@ import keras
 
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
-from keras_spd.data.problems import check_same_preprocessing
+from keras_spd.data.problems import check_data, check_same_preprocessing
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import Detector, standardize_image_size
@@ -58,9 +58,10 @@ class DetectionTask:
                 f"{recipe.model.name}, the {type(given).__name__} {given.name!r}. For a "
                 "classifier, use a recipe for classification."
             )
-        self.train_data = train_data or self._read(recipe.data.train)
+        given_data = check_data(DetectionData, train_data, test_data)
+        self.train_data = given_data[0] or self._read(recipe.data.train)
         require_boxes(self.train_data, "training data")
-        self.test_data = test_data or self._read(recipe.data.test, self.train_data)
+        self.test_data = given_data[1] or self._read(recipe.data.test, self.train_data)
         check_same_preprocessing(self.train_data, self.test_data)
         require_boxes(self.test_data, "test data")
         if self.train_data.class_names != self.test_data.class_names:
