@@ -109,7 +109,7 @@ def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
 def test_image_size_must_fit_the_strides(drawings):
     source = drawings.data.model_copy(update={"image_size": (300, 300)})
     task = DetectionTask(drawings.model_copy(update={"data": source}))
-    with pytest.raises(ValueError, match=r"multiples of 32.* such as 320. Received: .*300, 300"):
+    with pytest.raises(ValueError, match=r"multiples of 32.* e.g. 320. Received: .*300, 300"):
         task.build()
 
 
