@@ -1,8 +1,11 @@
 """Fixtures and helpers for all tests."""
 
 import gc
+import logging
 import os
 import pathlib
+import sys
+import types
 
 import keras
 import numpy as np
@@ -39,6 +42,35 @@ def thin_networks():
     with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo `monkeypatch`
         make_thin(patch)
         yield
+
+
+@pytest.fixture
+def keras_spd(monkeypatch, capfd, tmp_path):
+    """Runs `keras-spd` in this process and an empty folder: exit code and both streams.
+
+    A process of its own takes five seconds to import TensorFlow, so only tests of what belongs to
+    a process (signals, native log lines, what is imported) start one.
+    """
+    from keras_spd.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-spd", *map(str, arguments)])
+        root = logging.getLogger()
+        handlers, root.handlers = root.handlers, []  # or the command would not add its own
+        capfd.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as error:
+            code = error.code or 0
+        finally:
+            root.handlers = handlers
+        out, err = capfd.readouterr()
+        return types.SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    return run
 
 
 @pytest.fixture

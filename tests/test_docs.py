@@ -14,6 +14,7 @@ import pytest
 import typer
 from drawings import write_drawings
 from PIL import Image
+from thin import make_thin
 
 import keras_spd
 from keras_spd.apps.classifier_demo import run_classifier_demo
@@ -37,7 +38,9 @@ def blocks(page, language):
 def folder(tmp_path_factory):
     """A folder where the demo of a classifier has run, and a photo and images with boxes lie."""
     folder = tmp_path_factory.mktemp("pages")
-    run_classifier_demo(folder / "cells", epochs=1, say=lambda line: None)
+    with pytest.MonkeyPatch.context() as patch:
+        make_thin(patch)
+        run_classifier_demo(folder / "cells", epochs=1, say=lambda line: None)
     cells, _ = keras_spd.data.load_blood_cells("test").batches(16)[0]
     photo = cells.reshape(4, 4, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(128, 128, 3)
     Image.fromarray(photo.astype("uint8")).save(folder / "cells.png")

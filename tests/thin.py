@@ -1,13 +1,28 @@
-"""The same network graphs with few channels, for tests that do not depend on the width."""
+"""Networks of few layers and channels, for tests of what is done to any network.
 
+Most of a short training goes into building and tracing, whose time grows with the layers.
+
+    python tests/thin.py SCRIPT [ARGUMENTS]
+
+runs a script with these networks in place of the real ones.
+"""
+
+import runpy
+import sys
 import types
 
-from keras_spd.applications import blocks, resnet
-from keras_spd.variants import YOLOV5S, YOLOV5Variant
+import pytest
+
+from keras_spd.applications import blocks, resnet, yolo_blocks, yolov5_network
+from keras_spd.variants import RESNETS, YOLOV5S, ResNetVariant, YOLOV5Variant
 
 
 def make_thin(monkeypatch):
-    """ResNets get an eighth of their channels, size n of YOLOv5 a quarter."""
+    """Replaces ResNet18 and size n of YOLOv5.
+
+    The ResNet gets a block a stage and an eighth of the channels, the detector a quarter of them
+    and a convolution for each C3 block.
+    """
 
     def thin(block):
         return lambda x, filters, *args, **options: block(x, filters // 8, *args, **options)
@@ -15,4 +30,17 @@ def make_thin(monkeypatch):
     names = ("conv", "spd_conv", "residual_block")
     patched = vars(blocks) | {name: thin(getattr(blocks, name)) for name in names}
     monkeypatch.setattr(resnet, "blocks", types.SimpleNamespace(**patched))
+    monkeypatch.setitem(RESNETS, 18, ResNetVariant(bottleneck=False, blocks=(1, 1, 1, 1)))
+
+    def one_convolution(x, filters, num_blocks, name, *, shortcut):
+        return yolo_blocks.conv(x, filters, 1, f"{name}_cv3")
+
+    patched = vars(yolo_blocks) | {"c3": one_convolution}
+    monkeypatch.setattr(yolov5_network, "blocks", types.SimpleNamespace(**patched))
     monkeypatch.setitem(YOLOV5S, "n", YOLOV5Variant(0.33, 0.0625))
+
+
+if __name__ == "__main__":
+    make_thin(pytest.MonkeyPatch())
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")

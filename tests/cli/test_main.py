@@ -4,34 +4,12 @@ import dataclasses
 import json
 import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_spd.apps import demo
-
-
-def keras_spd(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "keras_spd", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-    )
-
-
-@pytest.mark.parametrize(
-    "command",
-    [[], ["train"], ["demo"], ["check-data"], ["evaluate"], ["predict"], ["explain"], ["export"]],
-)
-def test_help_shows_an_example(command):
-    result = keras_spd(*command, "--help")
-    assert result.returncode == 0
-    if command:
-        assert f"Example: keras-spd {command[0]}" in result.stdout
 
 
 @pytest.mark.slow
@@ -59,8 +37,8 @@ def test_help_shows_an_example(command):
         ),
     ],
 )
-def test_errors_are_words_and_not_tracebacks(tmp_path, arguments, message):
-    result = keras_spd(*arguments, cwd=tmp_path)
+def test_errors_are_words_and_not_tracebacks(keras_spd, arguments, message):
+    result = keras_spd(*arguments)
     assert result.returncode == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("keras-spd: ")]
     assert len(lines) == 1
@@ -69,22 +47,23 @@ def test_errors_are_words_and_not_tracebacks(tmp_path, arguments, message):
 
 
 @pytest.mark.slow
-def test_verbose_shows_the_traceback(tmp_path):
-    assert "Traceback" in keras_spd("train", "--recipe", "long", "--verbose", cwd=tmp_path).stderr
+def test_verbose_shows_the_traceback(keras_spd):
+    with pytest.raises(ValueError, match="There is no recipe 'long'"):
+        keras_spd("train", "--recipe", "long", "--verbose")
 
 
 @pytest.mark.slow
-def test_train_and_resume(tmp_path):
+def test_train_and_resume(keras_spd, thin_networks, tmp_path):
     options = ["--recipe", "demo", "--run", "run", "--epochs", 1, "--set", "batch_size=256"]
     strided = 'model.options={"downsampling": "strided", "stem_stride": 2}'
-    result = keras_spd("train", "resnet18_spd", *options, "--set", strided, cwd=tmp_path)
+    result = keras_spd("train", "resnet18_spd", *options, "--set", strided)
     assert result.returncode == 0, result.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert f"Test accuracy {results['test_accuracy']:.4f}" in result.stdout
     assert results["model"] == "resnet18_strided"
-    again = keras_spd("train", "resnet18_spd", *options, cwd=tmp_path)
+    again = keras_spd("train", "resnet18_spd", *options)
     assert again.returncode == 1 and "already holds a run" in again.stderr
-    resumed = keras_spd("train", "--resume", "--run", "run", cwd=tmp_path)
+    resumed = keras_spd("train", "--resume", "--run", "run")
     assert resumed.returncode == 0, resumed.stderr
     assert "The run in run has been through its 1 epochs." in resumed.stderr
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
@@ -93,8 +72,8 @@ def test_train_and_resume(tmp_path):
 
 
 @pytest.mark.slow
-def test_demo(tmp_path):
-    result = keras_spd("demo", "out", "--epochs", 1, cwd=tmp_path)
+def test_demo(keras_spd, tmp_path):
+    result = keras_spd("demo", "out", "--epochs", 1)
     assert result.returncode == 0, result.stderr
     assert result.stderr == "yolov5_spd_n: building the graph, about 20 s.\n"
     [before, after] = re.findall(r"(?:Before|After): .*?AP (\d\.\d+)$", result.stdout, re.M)
@@ -105,7 +84,7 @@ def test_demo(tmp_path):
         assert (tmp_path / "out" / name).stat().st_size > 100
     commands = re.findall("^  keras-spd (.*)$", result.stdout, re.M)
     assert [command.split()[0] for command in commands] == ["predict", "check-data", "train"]
-    checked = keras_spd(*commands[1].split(), cwd=tmp_path)
+    checked = keras_spd(*commands[1].split())
     assert checked.returncode == 0 and "0 problems." in checked.stdout
 
 
@@ -125,26 +104,24 @@ def test_demo_tells_what_was_measured():
 
 
 @pytest.mark.slow
-def test_detector_from_data_to_pictures(tmp_path):
+def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path):
     """check-data, train, evaluate and predict on a data set that was never seen before."""
     from drawings import write_drawings
 
     labels = write_drawings(tmp_path / "drawings")
-    checked = keras_spd("check-data", labels, "--image-size", "64x96", cwd=tmp_path)
+    checked = keras_spd("check-data", labels, "--image-size", "64x96")
     assert checked.returncode == 0, checked.stderr
     assert "8 images, 0 of them without a box; 16 boxes" in checked.stdout
     assert "0 problems." in checked.stdout
 
     options = ["--image-size", "64x96", "--epochs", 1, "--run", "run", "--set", "batch_size=4"]
-    trained = keras_spd(
-        "train", "yolov5_spd_n", "--train", labels, "--test", labels, *options, cwd=tmp_path
-    )
+    trained = keras_spd("train", "yolov5_spd_n", "--train", labels, "--test", labels, *options)
     assert trained.returncode == 0, trained.stderr
     assert "building the graph, about 20 s" in trained.stderr
     assert "AP50" in trained.stdout and "nan" not in trained.stdout
 
     weights = ["--weights", "run/model.keras"]
-    scored = keras_spd("evaluate", labels, *weights, "--output", "scores", cwd=tmp_path)
+    scored = keras_spd("evaluate", labels, *weights, "--output", "scores")
     assert scored.returncode == 0, scored.stderr
     assert "Average precision, IoU 0.50:0.95, all sizes" in scored.stdout
     for name in ("scores.json", "detections.json", "precision_recall.png", "confusion_matrix.png"):
@@ -153,39 +130,37 @@ def test_detector_from_data_to_pictures(tmp_path):
         assert set(result) == {"image_id", "category_id", "bbox", "score"}
 
     images = tmp_path / "drawings" / "images"
-    found = keras_spd("predict", images, *weights, "--confidence", 0.0001, cwd=tmp_path)
+    found = keras_spd("predict", images, *weights, "--confidence", 0.0001)
     assert found.returncode == 0, found.stderr
     entries = json.loads((tmp_path / "predictions" / "detections.json").read_text())
     assert len(entries) == 8 and all(entry["detections"] for entry in entries)
     assert all((tmp_path / "predictions" / entry["picture"]).is_file() for entry in entries)
 
-    exported = keras_spd("export", "run/model.keras", "boards.tflite", cwd=tmp_path)
+    exported = keras_spd("export", "run/model.keras", "boards.tflite")
     assert exported.returncode == 0, exported.stderr
-    assert "boards.tflite: 8." in exported.stdout
+    assert "boards.tflite: " in exported.stdout
     assert "Not compared with the Keras model" in exported.stdout  # noise, and a young network
-    tflite = keras_spd("predict", images, "--weights", "boards.tflite", cwd=tmp_path)
+    tflite = keras_spd("predict", images, "--weights", "boards.tflite")
     assert tflite.returncode == 0, tflite.stderr
-    refused = keras_spd("export", "run/model.keras", "--quantize", "int8", cwd=tmp_path)
+    refused = keras_spd("export", "run/model.keras", "--quantize", "int8")
     assert refused.returncode == 1 and "needs `--data`" in refused.stderr
 
-    served = keras_spd(
-        "export", "run/model.keras", "served", "--format", "saved_model", "--fold", cwd=tmp_path
-    )
+    served = keras_spd("export", "run/model.keras", "served", "--format", "saved_model", "--fold")
     assert served.returncode == 0, served.stderr
     assert (tmp_path / "served" / "saved_model.pb").is_file()
 
     (images / "3.png").write_bytes(b"broken")
-    broken = keras_spd("check-data", labels, cwd=tmp_path)
+    broken = keras_spd("check-data", labels)
     assert broken.returncode == 1 and "3.png" in broken.stdout and "1 problem" in broken.stdout
-    stopped = keras_spd("evaluate", labels, *weights, cwd=tmp_path)
+    stopped = keras_spd("evaluate", labels, *weights)
     assert stopped.returncode == 1 and "3.png" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    skipped = keras_spd("evaluate", labels, *weights, "--on-problem", "skip", cwd=tmp_path)
+    skipped = keras_spd("evaluate", labels, *weights, "--on-problem", "skip")
     assert skipped.returncode == 0 and "3.png" in skipped.stderr
 
 
 @pytest.mark.slow
-def test_classifier_from_folders_to_scores(tmp_path):
+def test_classifier_from_folders_to_scores(keras_spd, thin_networks, tmp_path):
     """Cells that the shipped images come from, as files: trained on and scored as one would."""
     from PIL import Image
 
@@ -198,12 +173,12 @@ def test_classifier_from_folders_to_scores(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize((16, 16)).save(folder / f"{index} ü.png")
     options = ["--train", "train", "--test", "test", "--epochs", 1, "--set", "batch_size=20"]
-    trained = keras_spd("train", "resnet18_spd", *options, "--run", "run", cwd=tmp_path)
+    trained = keras_spd("train", "resnet18_spd", *options, "--run", "run")
     assert trained.returncode == 0, trained.stderr
     [accuracy] = re.findall(r"Test accuracy (\d\.\d+)", trained.stdout)
 
     weights = ["--weights", "run/model.keras", "--output", "scores"]
-    scored = keras_spd("evaluate", "test", *weights, cwd=tmp_path)
+    scored = keras_spd("evaluate", "test", *weights)
     assert scored.returncode == 0, scored.stderr
     assert f"Accuracy {accuracy} on 20 images" in scored.stdout
     scores = json.loads((tmp_path / "scores" / "scores.json").read_text())
@@ -212,23 +187,23 @@ def test_classifier_from_folders_to_scores(tmp_path):
 
 
 @pytest.mark.slow
-def test_explain(tmp_path):
+def test_explain(keras_spd, tmp_path):
     from PIL import Image
 
     Image.linear_gradient("L").convert("RGB").save(tmp_path / "gradient.png")
     options = ["--weights", "cifar10", "--beside", "bccd", "--output", "pictures"]
-    result = keras_spd("explain", "gradient.png", *options, cwd=tmp_path)
+    result = keras_spd("explain", "gradient.png", *options)
     assert result.returncode == 0, result.stderr
     names = [f"00000_gradient_{kind}.png" for kind in ("features", "grad_cam")]
     assert [line.split("/")[-1] for line in result.stdout.split()] == names
     features, cam = (np.asarray(Image.open(tmp_path / "pictures" / name)) for name in names)
     assert features.shape[1] > 900 and cam.shape[1] > 900  # two models; five resolutions
     assert min(features.std(), cam.std()) > 30
-    refused = keras_spd("explain", "nowhere.png", "--weights", "cifar10", cwd=tmp_path)
+    refused = keras_spd("explain", "nowhere.png", "--weights", "cifar10")
     assert refused.returncode == 1 and "nowhere.png: there is no such file" in refused.stderr
 
 
-def test_list():
+def test_list(keras_spd):
     result = keras_spd("list")
     assert result.returncode == 0
     assert "short_detection" in result.stdout and "40 epochs" in result.stdout
@@ -236,17 +211,17 @@ def test_list():
 
 
 @pytest.mark.slow
-def test_convert_refuses_what_it_cannot_read(tmp_path):
+def test_convert_refuses_what_it_cannot_read(keras_spd, tmp_path):
     (tmp_path / "bad.pt").write_bytes(b"nothing")
-    refused = keras_spd("convert", "bad.pt", "out.keras", cwd=tmp_path)
+    refused = keras_spd("convert", "bad.pt", "out.keras")
     assert refused.returncode == 1 and "bad.pt is not a readable PyTorch file" in refused.stderr
-    wrong = keras_spd("convert", "bad.pt", "out.onnx", cwd=tmp_path)
+    wrong = keras_spd("convert", "bad.pt", "out.onnx")
     assert wrong.returncode == 1 and "must end in .keras" in wrong.stderr
     assert not (tmp_path / "out.keras").exists()
 
 
 @pytest.mark.slow
-def test_export_of_a_classifier(tmp_path):
+def test_export_of_a_classifier(keras_spd, tmp_path):
     from keras_spd.applications import STATISTICS, ResNet18SPD
 
     model = ResNet18SPD(weights=None, classes=3, input_shape=(32, 32, 3))
@@ -254,7 +229,7 @@ def test_export_of_a_classifier(tmp_path):
     model.get_layer("logits").kernel.assign(50 * model.get_layer("logits").kernel)
     model.save(tmp_path / "cells.keras")
     options = ["--quantize", "int8", "--dataset", "blood_cells", "--data", "train"]
-    exported = keras_spd("export", "cells.keras", *options, cwd=tmp_path)
+    exported = keras_spd("export", "cells.keras", *options)
     assert exported.returncode == 0, exported.stderr
     assert "cells_int8.tflite: 2" in exported.stdout
     assert "images get the same class" in exported.stdout
@@ -264,7 +239,7 @@ def test_export_of_a_classifier(tmp_path):
         Image.fromarray(pixels).resize((40, 32)).save(tmp_path / f"{index}.png")
     first = []
     for weights in ("cells.keras", "cells_int8.tflite"):
-        found = keras_spd("predict", "*.png", "--weights", weights, "--output", ".", cwd=tmp_path)
+        found = keras_spd("predict", "*.png", "--weights", weights, "--output", ".")
         assert found.returncode == 0, found.stderr
         first.append(json.loads((tmp_path / "classes.json").read_text()))
         for picture in tmp_path.glob("0000*.png"):
@@ -273,7 +248,7 @@ def test_export_of_a_classifier(tmp_path):
         assert of_keras["classes"][0]["class"] == of_file["classes"][0]["class"]
         confidence = [entry["classes"][0]["confidence"] for entry in (of_keras, of_file)]
         assert confidence[0] == pytest.approx(confidence[1], abs=0.1)
-    refused = keras_spd("export", "cells.keras", "--iou", "0.5", cwd=tmp_path)
+    refused = keras_spd("export", "cells.keras", "--iou", "0.5")
     assert refused.returncode == 1 and "are for detectors" in refused.stderr
-    refused = keras_spd("export", "cells.keras", "--data", "nowhere", cwd=tmp_path)
+    refused = keras_spd("export", "cells.keras", "--data", "nowhere")
     assert refused.returncode == 1 and "must be a folder of images" in refused.stderr

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import pathlib
+import sys
 
 parser = argparse.ArgumentParser()
 parser.add_argument("task", choices=("classifier", "detector"))
@@ -31,8 +32,14 @@ if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
     tf.config.set_logical_device_configuration(cpu, logical)
 
 import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 from keras_spd import data, training  # noqa: E402
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from thin import make_thin  # noqa: E402
+
+make_thin(pytest.MonkeyPatch())
 
 settings = {"epochs": 3, "batch_size": 8, "optimizer.learning_rate": 0.002}
 if arguments.task == "classifier":
