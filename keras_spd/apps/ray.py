@@ -43,6 +43,13 @@ class RayResults:
     known: int
     problems: int
 
+    def summary(self) -> str:
+        """Returns the counts of this run and where the results are, for people."""
+        return (
+            f"{self.predicted} images predicted, {self.known} skipped (already done). "
+            f"The Parquet files are in {self.folder}/"
+        )
+
 
 def predict_with_ray(
     weights: str | os.PathLike,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import options, parsing
 from keras_spd.files import write_json
 
 
@@ -30,14 +30,22 @@ def check_data(
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
-    sides = options.parse_image_size(image_size) or (320, 320)  # as `train` by default
+    sides = parsing.parse_image_size(image_size) or (320, 320)  # as `train` by default
+    from keras_spd.data import load_detection
     from keras_spd.data.detection.check import describe_detection, format_description
     from keras_spd.data.detection.dataset import require_boxes
     from keras_spd.detection.detector import check_multiples
 
     size = check_multiples(sides)
     with _quiet():  # the report lists the problems
-        found = options.read_detection(data, dataset, images, data_dir, on_problem="skip")
+        found = load_detection(
+            data,
+            name=dataset,
+            images=images,
+            data_dir=data_dir,
+            on_problem="skip",
+            max_value="auto",
+        )
     report = describe_detection(found, size)
     if output is not None:
         write_json(output, report)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import parsing
 from keras_spd.files import whole_file
 
 
@@ -42,7 +42,7 @@ def convert(
         raise ValueError(f"There is no folder {output.parent} to write to.")
     if downsampling not in (None, "spd", "strided"):
         raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
-    options.require_files([source])
+    parsing.require_files([source])
     if source.suffix == ".keras" and downsampling is None:
         raise ValueError(
             f"{source} is already a .keras file. Pass `--downsampling spd` or `strided`."

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_spd.cli import options
+from keras_spd.cli import parsing
 from keras_spd.files import whole_file
 
 
@@ -27,7 +27,7 @@ def explain(
 
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """
-    options.require_weights(weights)
+    parsing.require_weights(weights)
     from keras_spd import explain, predict
     from keras_spd.images.video import is_video
 

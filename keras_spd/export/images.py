@@ -6,16 +6,51 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_spd.data import load_classification, load_detection
 from keras_spd.data.detection.yolo_labels import NoLabelsError
+from keras_spd.detection.detector import Detector
+from keras_spd.image_model import known_preprocessing
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import ImageError, find_images, to_rgb
 
 _log = logging.getLogger(__name__)
 _MOST = 200  # images
+VERIFIED = 32  # images that a file is compared on, of those
+
+
+def read_images(
+    model: keras.Model,
+    size: tuple[int, int],
+    source: str | None = None,
+    *,
+    name: str | None = None,
+    images: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike | None = None,
+    on_problem: str = "error",
+) -> np.ndarray:
+    """Reads images as a model gets them before they are normalised; noise if there is no source.
+
+    Args:
+        model: `Detector` or classifier that knows its preprocessing.
+        size: `(height, width)` of the network's input.
+        source, name, images, data_dir, on_problem: As in `read_detector_images` and
+            `read_classifier_images`; `images` is for detectors.
+
+    Returns:
+        Array `(images, height, width, 3)` of pixels from 0 to 255.
+    """
+    if source is None:
+        return np.random.default_rng(0).uniform(0, 255, (VERIFIED, *size, 3))
+    preprocessing = known_preprocessing(model)
+    options: dict[str, Any] = {"name": name, "data_dir": data_dir, "on_problem": on_problem}
+    if isinstance(model, Detector):
+        limit = preprocessing.max_value
+        return read_detector_images(source, size, images=images, max_value=limit, **options)
+    return read_classifier_images(source, size, preprocessing, **options)
 
 
 def read_detector_images(

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_spd.boxes import convert_boxes
-from keras_spd.detection.detector import Detector, standardize_image_size
+from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
 from keras_spd.export.detections import BuiltinDetections
 from keras_spd.export.folding import folded
@@ -153,7 +153,7 @@ def _serving(model: keras.Model, image_size: int | tuple[int, int] | None) -> An
         model.decoder, model.anchors, model.bounding_box_format, model.single_class_logit
     )
     return (
-        standardize_image_size(image_size, model),
+        serving.image_sides(model, image_size),
         3,
         lambda images: decode(model.network(serving.to_network(model, images), training=False)),
     )

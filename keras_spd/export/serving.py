@@ -27,16 +27,18 @@ def serving_model(
         ValueError: If the size is unknown, the model does not take images, or `model.info` does
             not define how they are normalised.
     """
-    if isinstance(model, Detector):
-        return with_detections(model, standardize_image_size(image_size, model), batch_size)
-    shape = tuple(model.input_shape)
     sides = image_sides(model, image_size)
+    if isinstance(model, Detector):
+        return with_detections(model, sides, batch_size)
+    shape = tuple(model.input_shape)
     inputs = keras.Input(batch_shape=(batch_size, *sides, shape[3]), name="images")
     return keras.Model(inputs, classify(model, inputs), name="serve")
 
 
 def image_sides(model: keras.Model, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
-    """Returns the `(height, width)` in pixels that a classifier is exported for."""
+    """Returns the `(height, width)` in pixels that a model is exported for."""
+    if isinstance(model, Detector):
+        return standardize_image_size(image_size, model)
     shape = tuple(model.input_shape)
     if len(shape) != 4:
         raise ValueError(f"The model must take images. Received: a model of input shape {shape}.")

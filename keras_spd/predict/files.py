@@ -6,6 +6,7 @@ import logging
 import pathlib
 import re
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -66,6 +67,17 @@ def load_predictor(
     if options:
         raise ValueError(f"{weights} is not a detector and does not take: {', '.join(options)}.")
     return Classifier(model, image_size, batch_size=batch_size)
+
+
+def trust_image_sizes(any_size: bool) -> None:
+    """Lets this process read large images without a warning.
+
+    Args:
+        any_size: Whether to read those too that Pillow refuses as decompression bombs.
+    """
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    if any_size:
+        Image.MAX_IMAGE_PIXELS = None
 
 
 def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:

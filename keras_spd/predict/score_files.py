@@ -7,13 +7,80 @@ from typing import Any
 import numpy as np
 
 from keras_spd import metrics
+from keras_spd.data import load_classification, load_detection
 from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.data.classification.folder import NoClassFoldersError
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
 from keras_spd.files import write_json
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.evaluation import predict_coco
+from keras_spd.predict.files import load_predictor
 
 _OF_MATRIX = {"confidence": 0.25, "iou": 0.45}
+
+
+def score_model(
+    weights: str | os.PathLike,
+    source: str,
+    folder: str | os.PathLike,
+    *,
+    name: str | None = None,
+    images: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike | None = None,
+    on_problem: str = "error",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 16,
+    confidence_threshold: float | None = None,
+    iou_threshold: float | None = None,
+) -> metrics.COCOScores | metrics.ClassificationScores:
+    """Scores a model, a detector or a classifier, on a data set.
+
+    Args:
+        weights: What `keras_spd.predict.load_predictor` loads.
+        source: Path or split, as in `keras_spd.data.load_detection` or, for a classifier,
+            `keras_spd.data.load_classification`.
+        folder: Path of a folder, which is made if need be. It gets the files of `score_detector` or
+            `score_classifier`.
+        name, images, data_dir, on_problem: As in `keras_spd.data.load_detection`.
+        image_size, batch_size: As in `keras_spd.predict.load_predictor`.
+        confidence_threshold, iou_threshold: Of a detector; `None` for 0.001 and 0.65, the authors'.
+
+    Raises:
+        ValueError: If the model or the data cannot be read, or they have different classes.
+    """
+    thresholds = {"confidence_threshold": confidence_threshold, "iou_threshold": iou_threshold}
+    given = {key: value for key, value in thresholds.items() if value is not None}
+    predictor = load_predictor(weights, image_size, batch_size=batch_size, **given)
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    if isinstance(predictor, Classifier):
+        try:
+            labelled = load_classification(
+                source,
+                name=name,
+                data_dir=data_dir,
+                image_size=predictor.image_size,
+                class_names=predictor.info.class_names,
+                on_problem=on_problem,
+                max_value=predictor.max_value,
+                resize=predictor.info.preprocessing.resize,
+            )
+        except NoClassFoldersError as error:
+            raise ValueError(f"{weights} is a classifier. {error}") from None
+        return score_classifier(predictor, labelled, folder)
+    model = predictor.model
+    boxed = load_detection(
+        source,
+        name=name,
+        images=images,
+        data_dir=data_dir,
+        class_names=model.info.class_names,
+        on_problem=on_problem,
+        max_value=model.info.max_value,
+    )
+    thresholds = {"confidence_threshold": 0.001, "iou_threshold": 0.65, **given}
+    return score_detector(
+        model, boxed, folder, image_size=image_size, batch_size=batch_size, **thresholds
+    )
 
 
 def score_detector(

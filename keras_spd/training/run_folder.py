@@ -139,6 +139,14 @@ class RunFolder:
             "logged; the weights are not in it."
         )
 
+    def read_scores(self) -> str:
+        """Returns the main scores of the finished run, in a line for people."""
+        results = json.loads(self.results.read_text(encoding="utf-8"))
+        if "test_accuracy" in results:
+            return f"Test accuracy {results['test_accuracy']:.4f}"
+        names = [name for name in ("AP", "AP50", "AP_small") if results[name] >= 0]
+        return ", ".join(f"{name} {results[name]:.3f}" for name in names)
+
     def holds_best(self) -> bool:
         """Whether `best.weights.h5` exists and is not damaged."""
         if not self.best.is_file():

@@ -1,7 +1,9 @@
 """Conventions of all commands: help, option names, exit codes, completion."""
 
+import ast
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from typer.models import OptionInfo
 
 import keras_spd
 from keras_spd import applications, training
+from keras_spd import cli as command_line
 from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.cli import completion, main
 from keras_spd.cli.main import app
@@ -42,6 +45,18 @@ def run(monkeypatch, *arguments):
 def test_help_shows_an_example(monkeypatch, capsys, name):
     assert run(monkeypatch, name, "--help") == 0
     assert f"Example: keras-spd {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file", sorted(pathlib.Path(command_line.__file__).parent.glob("*.py")))
+def test_files_of_the_command_line_parse_call_and_print(file):
+    """Logic belongs to the library: at most 60 lines without docstrings and imports."""
+    text = file.read_text(encoding="utf-8")
+    counted = {number for number, line in enumerate(text.splitlines(), 1) if line.strip()}
+    for node in ast.walk(ast.parse(text)):
+        is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if is_text or isinstance(node, (ast.Import, ast.ImportFrom)):
+            counted -= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    assert len(counted) <= 60
 
 
 def test_an_option_is_the_same_in_all_commands():

@@ -1,6 +1,7 @@
 """Loads detection data in any format."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -69,6 +70,7 @@ def load_detection(
         "max_value": check_data_max_value(max_value),
     }
     if name is not None:
+        data_dir = None if data_dir is None else os.fspath(data_dir)
         data = read_tfds_detection(name, str(source), data_dir=data_dir, **options)
         return _with_classes(data, class_names)
     path, split = _split(str(source))

@@ -1,0 +1,64 @@
+"""Options of `keras-spd export`."""
+
+import enum
+import pathlib
+from typing import Annotated
+
+import typer
+
+from keras_spd.cli import completion
+
+
+class Format(enum.StrEnum):
+    """Format of the exported file."""
+
+    TFLITE = "tflite"
+    SAVED_MODEL = "saved_model"
+    ONNX = "onnx"
+
+
+class Quantization(enum.StrEnum):
+    """How many bits a TFLite file computes with."""
+
+    FLOAT16 = "float16"
+    DYNAMIC = "dynamic"
+    INT8 = "int8"
+
+
+Model = Annotated[
+    pathlib.Path,
+    typer.Argument(
+        help="Trained model: a .keras file, or a name from `keras-spd list`.",
+        autocompletion=completion.weights,
+    ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option(
+        help="Images to calibrate int8 and to compare on: data as in `train --train`; for a "
+        "classifier a folder of images, or a split of `--dataset`."
+    ),
+]
+ImageSizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Input of the network, such as 640 or 480x640 (HxW). For tflite, repeat it to "
+        "write a signature for each size.",
+    ),
+]
+BatchSizes = Annotated[
+    list[int] | None,
+    typer.Option(
+        min=1,
+        help="tflite, onnx: batch size; default 1. For tflite, repeat it to write a signature "
+        "for each size.",
+    ),
+]
+Fold = Annotated[
+    bool | None,
+    typer.Option(
+        "--fold/--no-fold",
+        help="Fold the network first; default: in SavedModels and ONNX files, where it helps.",
+    ),
+]

@@ -1,0 +1,65 @@
+"""Parsers and checks of arguments that answer before Keras is imported."""
+
+import pathlib
+
+from keras_spd.cli import completion
+
+LONGEST_SIDE = 16384  # pixels; a network at that size takes tens of GB already
+
+
+def parse_image_size(text: str | None) -> tuple[int, int] | None:
+    """Reads `640` or `480x640`, with sides of at most `LONGEST_SIDE`."""
+    if text is None:
+        return None
+    try:
+        sides = tuple(int(side) for side in text.lower().split("x"))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise ValueError(f"A size is 640 or 480x640. Received: {text!r}.")
+    if max(sides) > LONGEST_SIDE:
+        raise ValueError(
+            f"A size has sides of at most {LONGEST_SIDE} pixels. Received: {text!r}. For larger "
+            "images, use tiles: `keras-spd predict --tile 640`."
+        )
+    return (sides[0], sides[-1])
+
+
+def text(value: object) -> str | None:
+    """Returns a path or a member of an enumeration as text; `None` stays."""
+    return None if value is None else str(value)
+
+
+def model_name(network: str | None, file: pathlib.Path | None) -> str | None:
+    """Returns the name of a network, or the path of a model in place of one."""
+    if network and file:
+        raise ValueError(
+            "Give either the name of a network or `--model`, not both. "
+            f"Received: {network} and {file}."
+        )
+    return network or text(file)
+
+
+def parse_class_map(pairs: list[str] | None) -> dict[str, str] | None:
+    """Reads a list of `CLASS=OTHER`; `None` if it is empty."""
+    split = [text.partition("=") for text in pairs or ()]
+    if wrong := ["".join(parts) for parts in split if not all(parts)]:
+        raise ValueError(f"`--class-map` takes CLASS=OTHER. Received: {', '.join(wrong)}.")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in split} or None
+
+
+def require_files(paths: list[pathlib.Path]) -> None:
+    """Raises a `ValueError` for a path that does not exist."""
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"There is no file {path}.")
+
+
+def require_weights(weights: pathlib.Path) -> None:
+    """Raises a `ValueError` unless `weights` is a file or a name from `keras-spd list`."""
+    names = completion.weights("")
+    if not weights.exists() and str(weights) not in names:
+        raise ValueError(
+            f"There is no file {weights}, and there are no weights of that name. "
+            f"`keras-spd list` has: {', '.join(names)}."
+        )

@@ -1,0 +1,46 @@
+"""Options of `keras-spd train` for its data, its recipe and its run."""
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from keras_spd.cli import completion, options
+
+Dataset = Annotated[str | None, typer.Option(help="TFDS data set, such as cifar10 or voc/2012.")]
+Train = Annotated[
+    str | None,
+    typer.Option(
+        "--train",
+        help="Detectors: COCO .json, YOLO data.yaml[:split] or folder, VOC folder. "
+        "Classifiers: folder with a subfolder of images for each class. With --dataset, a "
+        "split.",
+    ),
+]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        help="Shipped recipe (paper, short, ...) or a .toml file. Default: short; with "
+        "--weights, finetune for detectors and few_images for classifiers.",
+        autocompletion=completion.recipes,
+    ),
+]
+Run = Annotated[
+    pathlib.Path | None, typer.Option(help="Run folder; default: runs/MODEL_DATASET_SEED.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume the stopped run in the run folder.")]
+Devices = Annotated[
+    str | None,
+    typer.Option(help='"all" to share each batch among all devices; default: one device.'),
+]
+OnProblem = Annotated[
+    options.Reaction | None, typer.Option(help="What to do about broken images and annotations.")
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help='Any other field of the recipe, e.g. model.options.downsampling="strided".',
+    ),
+]

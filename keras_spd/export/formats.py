@@ -1,0 +1,148 @@
+"""All formats of exported files behind one call: to write a file, and to compare it."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_spd.detection.detector import Detector
+from keras_spd.export.onnx import export_onnx, verify_onnx
+from keras_spd.export.saved_model import export_saved_model, verify_saved_model
+from keras_spd.export.tflite import export_tflite
+from keras_spd.export.verify import Comparison, accepted, verify_tflite
+
+_VERIFIERS = {"tflite": verify_tflite, "saved_model": verify_saved_model, "onnx": verify_onnx}
+
+
+def default_path(weights: str | os.PathLike, format: str, quantization: str | None) -> pathlib.Path:
+    """Returns the path of an exported file beside its model: `model_int8.tflite`."""
+    weights = pathlib.Path(weights)
+    if format == "saved_model":
+        return weights.with_suffix("")
+    if format == "onnx":
+        return weights.with_suffix(".onnx")
+    suffix = f"_{quantization}.tflite" if quantization else ".tflite"
+    return weights.with_name(weights.stem + suffix)
+
+
+def set_thresholds(model: keras.Model, confidence: float | None, iou: float | None) -> None:
+    """Changes the thresholds of a detector, which an exported file holds.
+
+    Args:
+        model: `Detector`, or another model if both thresholds are `None`.
+        confidence, iou: Fields of `keras_spd.detection.Decoder`; `None` for the model's.
+
+    Raises:
+        ValueError: If the model is no detector.
+    """
+    thresholds = {"confidence_threshold": confidence, "iou_threshold": iou}
+    given: dict[str, Any] = {key: value for key, value in thresholds.items() if value is not None}
+    if isinstance(model, Detector):
+        model.decoder = dataclasses.replace(model.decoder, **given)
+    elif given:
+        raise ValueError(
+            f"`--confidence` and `--iou` are for detectors. `{model.name}` is not a detector."
+        )
+
+
+def export_model(
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str,
+    *,
+    image_sizes: Sequence[tuple[int, int]],
+    batch_sizes: Sequence[int] = (1,),
+    quantization: str | None = None,
+    representative_data: Iterable[Any] | None = None,
+    fold: bool | Literal["auto"] = "auto",
+) -> pathlib.Path:
+    """Writes a file of any format.
+
+    Args:
+        model, path, fold: As in `export_tflite`.
+        format: `"tflite"`, `"saved_model"` or `"onnx"`.
+        image_sizes: List of `(height, width)`: several for TFLite alone.
+        batch_sizes: List of integers: several for TFLite alone; a SavedModel takes any.
+        quantization, representative_data: As in `export_tflite`; for TFLite alone.
+
+    Returns:
+        The path.
+    """
+    if format == "saved_model":
+        return export_saved_model(model, path, image_size=image_sizes[0], fold=fold)
+    if format == "onnx":
+        size, count = image_sizes[0], batch_sizes[0]
+        return export_onnx(model, path, image_size=size, batch_size=count, fold=fold)
+    return export_tflite(
+        model,
+        path,
+        quantization=quantization,
+        representative_data=representative_data,
+        image_size=list(image_sizes),
+        batch_size=list(batch_sizes),
+        fold=fold,
+    )
+
+
+def verify_export(
+    path: str | os.PathLike,
+    model: keras.Model,
+    images: np.ndarray,
+    format: str,
+    quantization: str | None = None,
+) -> Comparison:
+    """Runs an exported file and its Keras model on the same images.
+
+    Args:
+        path, model, images: As in `verify_tflite`.
+        format, quantization: As in `export_model`; 8 bits may differ by more.
+
+    Raises:
+        ValueError: If the two differ by more than files of this quantization should.
+    """
+    tolerance, agreement = accepted(quantization, isinstance(model, Detector))
+    verify = _VERIFIERS[format]
+    return verify(path, model, images, tolerance=tolerance, agreement=agreement)
+
+
+def describe_file(path: pathlib.Path, image_sizes: Sequence[tuple[int, int]]) -> str:
+    """Returns a line for people: name, size and what images the file takes."""
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    shapes = " or ".join(f"{height}x{width}" for height, width in image_sizes)
+    name = f"{path}/" if path.is_dir() else str(path)
+    return f"{name}: {size / 1e6:.1f} MB, images of {shapes}"
+
+
+def describe_comparison(
+    found: Comparison,
+    model: keras.Model,
+    source: str | None,
+    size: tuple[int, int] | None = None,
+) -> str:
+    """Returns a line for people: how close a file is to its model.
+
+    Args:
+        found: What `verify_export` returned.
+        model: The model.
+        source: Name of the images that both were run on; `None` for noise.
+        size: `(height, width)` of these images, if the file takes several sizes.
+    """
+    images = f"images of {source}" if source else "noise images; pass real ones with `--data`"
+    images = f"{found.images} {images}" + (f", {size[0]}x{size[1]}" if size else "")
+    if not found.compared:
+        return f"Not compared with the Keras model, because neither finds anything in {images}."
+    if isinstance(model, Detector):
+        same = "boxes are the same"
+        differ = f"their coordinates differ by at most {found.max_difference:.3g} pixels"
+    else:
+        same = "images get the same class"
+        differ = f"probabilities differ by at most {found.max_difference:.2g}"
+    return (
+        f"Compared with the Keras model on {images}: {found.agreement:.1%} of the {same}, "
+        f"and {differ}."
+    )

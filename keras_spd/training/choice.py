@@ -1,0 +1,162 @@
+"""The recipe that the options of a command line ask for, and what contradicts itself in them."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_spd import applications
+from keras_spd.predict.loading import load_model
+from keras_spd.training.recipe import Recipe, load_recipe
+from keras_spd.typing import Path
+
+
+def choose_recipe(
+    options: Mapping[str, Any],
+    assignments: Sequence[str] = (),
+    recipe: str | None = None,
+    model_file: Path | None = None,
+) -> tuple[Recipe, keras.Model | None]:
+    """Returns a recipe with the fields that were given, and the model to train if it is in a file.
+
+    Args:
+        options: `{dotted field: value}` of options with a name of their own; `None` for those that
+            were not given.
+        assignments: `"FIELD=VALUE"` for any other field, as `--set` takes them.
+        recipe: Name or path of a recipe. By default `short`, and from trained weights `finetune`
+            for a detector and `few_images` for a classifier.
+        model_file: Path of a model that is trained in place of a network; it is also
+            `options["model.name"]`.
+
+    Returns:
+        The recipe; and the model in `model_file`, or `None`.
+
+    Raises:
+        ValueError: If options contradict each other, or there is nothing to train or train on.
+    """
+    given = {field: value for field, value in options.items() if value is not None}
+    _check_start(given, model_file)
+    model = None if model_file is None else load_model(model_file)
+    task = _find_task(given, model)
+    overrides = merge_fields(given, assignments)
+    _require_data(given, overrides, recipe, task)
+    if "data.train" in given and "data.name" not in given:
+        overrides["data.name"] = None  # not the recipe's
+    if recipe is None:
+        trained = "model.weights" in given or model is not None
+        recipe = ("finetune" if task == "detection" else "few_images") if trained else "short"
+    dataset = given.get("data.name")
+    return load_recipe(recipe, task=task, dataset=dataset, overrides=overrides), model
+
+
+def default_run_folder(recipe: Recipe) -> pathlib.Path:
+    """Returns `runs/MODEL_DATASET_SEED`."""
+    data: Any = getattr(recipe, "data")  # noqa: B009 (of the recipe of either task)
+    source = data.name or pathlib.Path(data.train.split(":")[0]).stem
+    network = pathlib.Path(recipe.model.name).stem
+    return pathlib.Path("runs", f"{network}_{source.replace('/', '_')}_{recipe.seed}")
+
+
+def check_resume(
+    run_folder: Path | None,
+    options: Mapping[str, Any],
+    assignments: Sequence[str] = (),
+    recipe: str | None = None,
+) -> pathlib.Path:
+    """Returns the run folder to resume.
+
+    Raises:
+        ValueError: If there is none, or a recipe or a field of one is given too.
+    """
+    if run_folder is None:
+        raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
+    fields = merge_fields(options, assignments)
+    others = [f"{field}={value}" for field, value in fields.items()]
+    if others or recipe:
+        raise ValueError(
+            f"`--resume` uses the recipe in {run_folder}, and can only be combined with `--run` "
+            f"and `--devices`. Received: {', '.join(others) or recipe}."
+        )
+    return pathlib.Path(run_folder)
+
+
+def merge_fields(options: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields that options and `FIELD=VALUE` change.
+
+    Raises:
+        ValueError: If two of them contradict each other.
+    """
+    fields = {field: value for field, value in options.items() if value is not None}
+    for field, value in map(_parse_assignment, assignments):
+        for other, before in fields.items():
+            differs = field == other and value != before
+            if differs or field.startswith(f"{other}.") or other.startswith(f"{field}."):
+                raise ValueError(
+                    f"The options contradict each other: `{other}` is {before!r}, but "
+                    f"`--set {field}=...` sets {value!r}. Give one of them."
+                )
+        fields[field] = value
+    return fields
+
+
+def _parse_assignment(assignment: str) -> tuple[str, Any]:
+    """Splits `FIELD=VALUE`; the value is JSON if it is valid, else a string."""
+    field, equals, value = assignment.partition("=")
+    if not equals:
+        raise ValueError(f"`--set` takes FIELD=VALUE. Received: {assignment!r}.")
+    try:
+        return field.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return field.strip(), value
+
+
+def _check_start(given: Mapping[str, Any], model_file: Path | None) -> None:
+    """Raises `ValueError` unless what training starts from exists and is one thing."""
+    name, weights, backbone = (given.get(f"model.{key}") for key in ("name", "weights", "backbone"))
+    networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
+    if model_file is None and name is not None and name not in networks:
+        raise ValueError(
+            f"There is no network {name!r}. Available networks: {', '.join(networks)}."
+        )
+    if backbone and (weights or model_file):
+        raise ValueError(
+            "`--backbone` cannot be combined with `--weights` or `--model`, which bring their own "
+            f"backbone. Received: --backbone {backbone} and {weights or model_file}."
+        )
+    if backbone and name in applications.CLASSIFIERS:
+        raise ValueError(
+            f"`--backbone` is for detectors, and {name} is a classifier. To start it from another "
+            f"classifier, use `--weights {backbone}`."
+        )
+
+
+def _find_task(given: Mapping[str, Any], model: keras.Model | None) -> str | None:
+    """Returns the task of the network or model; `None` if the recipe decides."""
+    is_detector = given.get("model.name") in applications.DETECTORS
+    if is_detector or "model.backbone" in given or isinstance(model, applications.Detector):
+        return "detection"
+    return None if model is None else "classification"
+
+
+def _require_data(
+    given: Mapping[str, Any], overrides: Mapping[str, Any], recipe: str | None, task: str | None
+) -> None:
+    """Raises `ValueError` if there is nothing to train on, or to compute scores on."""
+    has_data = bool({"data.name", "data.train"} & set(overrides))
+    if task == "detection" and not (has_data or str(recipe).endswith(".toml")):
+        raise ValueError(
+            "A detector is trained on your data: `--train ... --test ...` with COCO `.json` files, "
+            "YOLO's `data.yaml:train` and `data.yaml:val`, or folders of VOC `.xml` files; or on a "
+            "TFDS data set, `--dataset voc/2012 --train train --test validation`."
+        )
+    if "data.train" in given and not {"data.name", "data.test"} & set(given):
+        raise ValueError("`--train` needs `--test`, the data that scores are computed on.")
+    if not (has_data or recipe):
+        raise ValueError(
+            "There is nothing to train on. Give a network and your data, `keras-spd train "
+            "resnet18_spd --train FOLDER --test FOLDER` (see `keras-spd train --help` for "
+            "formats), a TFDS data set, `--dataset cifar10`, or a recipe with data, "
+            "`--recipe demo`."
+        )
