@@ -124,7 +124,7 @@ def test_an_export_prints_its_own_lines(tmp_path):
     arguments = ["export", "bccd", "a.tflite", "--image-size", "32"]
     quiet = command(tmp_path, *arguments)
     assert quiet.stderr == "Converting bccd: up to a minute.\n"
-    assert [line.split()[0] for line in quiet.stdout.splitlines()] == ["a.tflite:", "Beside"]
+    assert [line.split()[0] for line in quiet.stdout.splitlines()] == ["a.tflite:", "Compared"]
     assert "port.cc" in command(tmp_path, *arguments, "--verbose").stderr
 
 
