@@ -1,4 +1,4 @@
-"""The optimizer and the learning-rate schedule of the authors' PyTorch code."""
+"""The authors' optimizer, and learning-rate schedules that Keras does not have."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -148,4 +148,52 @@ class MultiStepDecay(keras.optimizers.schedules.LearningRateSchedule):
             "milestones": self.milestones,
             "factor": self.factor,
             "warmup_steps": self.warmup_steps,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_spd")
+class TriangularDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear rise from 0 and a linear fall: one cycle of a triangular schedule.
+
+    Args:
+        learning_rate: Number, the peak.
+        decay_steps: Integer, the number of steps of the whole run.
+        warmup_steps: Integer, the step at which the peak is reached.
+        final_factor: Number, the rate at the end as a fraction of the peak.
+
+    Example:
+
+    >>> rate = TriangularDecay(0.4, decay_steps=100, warmup_steps=20)
+    >>> [round(float(rate(step)), 2) for step in (0, 10, 20, 60, 100)]
+    [0.0, 0.2, 0.4, 0.2, 0.0]
+
+    Source: Smith and Topin, "Super-Convergence", 2018, https://arxiv.org/abs/1708.07120.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float,
+        decay_steps: int,
+        warmup_steps: int = 0,
+        final_factor: float = 0.0,
+    ) -> None:
+        self.learning_rate = learning_rate
+        self.decay_steps = decay_steps
+        self.warmup_steps = warmup_steps
+        self.final_factor = final_factor
+
+    def __call__(self, step: Tensor) -> Tensor:
+        step = ops.cast(step, "float32")
+        fall = max(self.decay_steps - self.warmup_steps, 1)
+        done = ops.minimum((step - self.warmup_steps) / fall, 1.0)
+        rate = self.learning_rate * (1 - (1 - self.final_factor) * done)
+        warmup = self.learning_rate * step / max(self.warmup_steps, 1)
+        return ops.where(step < self.warmup_steps, warmup, rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "learning_rate": self.learning_rate,
+            "decay_steps": self.decay_steps,
+            "warmup_steps": self.warmup_steps,
+            "final_factor": self.final_factor,
         }

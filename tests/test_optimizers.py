@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_spd.training import CoupledSGD, MultiStepDecay
+from keras_spd.training import CoupledSGD, MultiStepDecay, TriangularDecay
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -62,3 +62,11 @@ def test_configs():
     assert twin.get_config() == optimizer.get_config()
     assert twin.get_config()["weight_decay"] == 0.05
     assert twin._learning_rate.get_config() == schedule.get_config()
+
+
+def test_the_triangle_rises_and_falls_linearly():
+    rate = TriangularDecay(0.4, decay_steps=100, warmup_steps=20, final_factor=0.1)
+    rates = [float(rate(step)) for step in (0, 10, 20, 60, 100, 150)]
+    assert rates == pytest.approx([0, 0.2, 0.4, 0.22, 0.04, 0.04])
+    twin = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(rate))
+    assert twin.get_config() == rate.get_config()

@@ -7,6 +7,7 @@ from keras_spd.lazy import attach
 if TYPE_CHECKING:
     from keras_spd.optimizers import CoupledSGD as CoupledSGD
     from keras_spd.optimizers import MultiStepDecay as MultiStepDecay
+    from keras_spd.optimizers import TriangularDecay as TriangularDecay
     from keras_spd.training.fit import train as train
     from keras_spd.training.recipe import Recipe as Recipe
     from keras_spd.training.recipe import list_recipes as list_recipes
@@ -17,6 +18,7 @@ __getattr__, __dir__ = attach(
     {
         "CoupledSGD": "keras_spd.optimizers",
         "MultiStepDecay": "keras_spd.optimizers",
+        "TriangularDecay": "keras_spd.optimizers",
         "train": "keras_spd.training.fit",
         "Recipe": "keras_spd.training.recipe",
         "list_recipes": "keras_spd.training.recipe",

@@ -14,6 +14,7 @@ from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.surgery.graph import check_graph
 from keras_spd.surgery.outputs import output_kind
+from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.options import check_options
@@ -191,7 +192,28 @@ class ClassificationTask:
             return output_kind(self._given) == "logits"
         return self.recipe.model.options.get("classifier_activation", "softmax") is None
 
-    def train_batches(self, first_epoch: int) -> Any:
+    def image_size(self, epoch: int) -> tuple[int, int]:
+        """Returns height and width of the training images in an epoch."""
+        full_size: Any = self.train_data.image_shape[:2]
+        return self.recipe.progressive_resizing.image_size(full_size, epoch, self.recipe.epochs)
+
+    @property
+    def size_changes(self) -> tuple[int, ...]:
+        """Epochs, counted from 0, that have larger images than the one before."""
+        sizes = [self.image_size(epoch) for epoch in range(self.recipe.epochs)]
+        return tuple(epoch for epoch in range(1, len(sizes)) if sizes[epoch] != sizes[epoch - 1])
+
+    def train_batches(self, first_epoch: int, last_epoch: int | None = None) -> Any:
+        """Returns batches of the epochs from `first_epoch` to before `last_epoch`, of one size."""
+        last_epoch = self.recipe.epochs if last_epoch is None else last_epoch
+        size = self.image_size(first_epoch)
+        return self._augmented_batches(
+            first_epoch,
+            epochs=last_epoch - first_epoch,
+            image_size=None if size == self.train_data.image_shape[:2] else size,
+        )
+
+    def _augmented_batches(self, first_epoch: int, **options: Any) -> Any:
         return self.train_data.batches(
             self.recipe.batch_size,
             preprocess=self._preprocess,
@@ -199,9 +221,13 @@ class ClassificationTask:
             augmentation=self._augmentation,
             seed=self.recipe.seed,
             first_epoch=first_epoch,
-            epochs=self.recipe.epochs - first_epoch,
             soft_labels=self._soft_labels,
+            **options,
         )
+
+    def precise_batches(self, epoch: int) -> Any:
+        """Returns training batches of full size, for the statistics of batch norms."""
+        return self._augmented_batches(epoch, epochs=1)
 
     def preview(self, first_epoch: int) -> tuple[Array, None, Array]:
         """Returns augmented images of one batch, `None` in place of boxes, and labels."""
@@ -222,7 +248,7 @@ class ClassificationTask:
         )
 
     def callbacks(self, twin: keras.Model | None) -> list[keras.callbacks.Callback]:
-        return [_Validate(self.validation_batches(), twin)]
+        return [Validate(self, twin)]
 
     def score(self, model: keras.Model, folder: RunFolder) -> dict[str, Any]:
         del folder
@@ -244,15 +270,29 @@ def _is_classifier(model: keras.Model) -> bool:
     return len(model.input_shape) == 4 and len(model.output_shape) == 2
 
 
-class _Validate(keras.callbacks.Callback):
-    """Evaluates on one device after every epoch, as `fit` would."""
+class Validate(keras.callbacks.Callback):
+    """Evaluates on one device after an epoch, as `fit` would.
 
-    def __init__(self, batches: Any, twin: keras.Model | None) -> None:
+    Args:
+        task: `ClassificationTask`.
+        twin: The same network on one device, compiled; `None` for the model itself.
+    """
+
+    def __init__(self, task: ClassificationTask, twin: keras.Model | None) -> None:
         super().__init__()
-        self.batches, self.twin = batches, twin
+        self.task, self.twin = task, twin
+        self.batches = task.validation_batches()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        recipe = self.task.recipe
+        if (epoch + 1) % recipe.evaluate_every != 0 and epoch + 1 != recipe.epochs:
+            return
         with on_one_device(self.model, self.twin) as model:
+            if recipe.precise_batch_norm:
+                steps = -(-recipe.precise_batch_norm // recipe.batch_size)
+                steps = min(steps, self.task.train_data.steps_per_epoch(recipe.batch_size))
+                estimate_batch_norms(model, self.task.precise_batches(epoch), steps)
+                copy_batch_norms(model, self.model)
             metrics = model.evaluate(self.batches, return_dict=True, verbose=0)
         if logs is not None:
             logs |= {f"val_{name}": value for name, value in metrics.items()}

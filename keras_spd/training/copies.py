@@ -22,7 +22,7 @@ def float32_policy() -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-def copy_model(model: keras.Model, precision: str) -> keras.Model:
+def copy_model(model: keras.Model, precision: str, *, any_size: bool = False) -> keras.Model:
     """Copies a float32 model, with its weights, to compute in another precision.
 
     The weights and the output layers stay float32, as Keras' guide to mixed precision advises.
@@ -30,6 +30,10 @@ def copy_model(model: keras.Model, precision: str) -> keras.Model:
     Args:
         model: `Detector`, functional or Sequential model.
         precision: Name of a Keras dtype policy, such as `"mixed_bfloat16"`.
+        any_size: Boolean, whether the copy of a classifier takes images of any size.
+
+    Raises:
+        ValueError: With `any_size`, if the weights of a layer depend on the image size.
 
     Example:
 
@@ -37,7 +41,12 @@ def copy_model(model: keras.Model, precision: str) -> keras.Model:
     'bfloat16'
     """
     detects = isinstance(model, Detector)
-    copy = with_network(model, model.network) if detects else graph.rebuild(model)
+    if detects:
+        copy = with_network(model, model.network)
+    elif any_size:
+        copy = graph.resize(model, (None, None, model.input_shape[-1]))
+    else:
+        copy = graph.rebuild(model)
     network = copy.network if detects else copy
     last = {id(keras_internals.origin(tensor)[0]) for tensor in network.outputs}
     for layer in keras_internals.nested_layers(copy):

@@ -41,6 +41,7 @@ class DetectionTask:
     """
 
     best_by = "val_AP"
+    size_changes: tuple[int, ...] = ()  # images keep their size
 
     def __init__(
         self,
@@ -177,7 +178,8 @@ class DetectionTask:
         )
         model.compile(optimizer=optimizer, loss=loss)
 
-    def train_batches(self, first_epoch: int) -> Any:
+    def train_batches(self, first_epoch: int, last_epoch: int | None = None) -> Any:
+        del last_epoch  # one stream to the end of the run
         box_format = self.recipe.model.options.get("bounding_box_format", "xyxy")
         if self._given is None:
             return self._augmented_batches(first_epoch, box_format)

@@ -11,8 +11,8 @@ import keras
 from keras_spd import registered  # noqa: F401 (registers classes of saved models)
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
-from keras_spd.files import whole_file, write_json
-from keras_spd.optimizers import CoupledSGD, MultiStepDecay
+from keras_spd.files import shorten, whole_file, write_json
+from keras_spd.optimizers import CoupledSGD, MultiStepDecay, TriangularDecay
 from keras_spd.training.callbacks import StopAfter, Task, make_callbacks
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
@@ -146,7 +146,7 @@ def _train(
     first_epoch = saved_epochs(folder.state) if resumes else 0
     thaw_at = recipe.freeze.until(recipe.epochs)
     with distribution.scope():
-        model = copy_model(start, recipe.precision)
+        model = _copy_to_train(start, task)
         frozen = freeze(model, recipe.freeze.layers) if first_epoch <= thaw_at else []
         task.compile(model, make_optimizer(recipe, steps_per_epoch))
         if resumes:
@@ -161,15 +161,31 @@ def _train(
         draw_training_images(
             images, boxes, folder.training_images, labels=labels, class_names=names
         )
-    for last_epoch in sorted({thaw_at, recipe.epochs} - set(range(first_epoch + 1))):
+    ends = {thaw_at, *task.size_changes, recipe.epochs} - set(range(first_epoch + 1))
+    for last_epoch in sorted(ends):
         if frozen and first_epoch == thaw_at:
             with distribution.scope():
                 _thaw(task, model, frozen, steps_per_epoch)
         callbacks = make_callbacks(task, start, folder, distribution)
         with distribution.fit_scope():
-            distribution.prepare(model, task.train_batches(first_epoch))
+            distribution.prepare(model, task.train_batches(first_epoch, last_epoch))
             _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose)
         first_epoch = last_epoch
+        if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
+            with distribution.scope():
+                task.compile(model, model.optimizer)
+
+
+def _copy_to_train(start: keras.Model, task: Task) -> keras.Model:
+    if not task.size_changes:
+        return copy_model(start, task.recipe.precision)
+    try:
+        return copy_model(start, task.recipe.precision, any_size=True)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"`progressive_resizing` needs a network that takes images of any size. `{start.name}` "
+            f"does not: {shorten(error)} Set `progressive_resizing.initial_scale=1`."
+        ) from error
 
 
 def _thaw(
@@ -213,7 +229,10 @@ def build(task: Task) -> keras.Model:
 def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
     """Returns the optimizer of a recipe, with its schedule."""
     options, schedule = recipe.optimizer, recipe.schedule
+    total_steps = recipe.epochs * steps_per_epoch
     warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
+    if schedule.warmup_fraction is not None:
+        warmup_steps = round(schedule.warmup_fraction * total_steps)
     if schedule.warmup_steps is not None:
         warmup_steps = min(warmup_steps, schedule.warmup_steps)
     if schedule.name == "multistep":
@@ -223,10 +242,14 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
             schedule.factor,
             warmup_steps,
         )
+    elif schedule.name == "triangular":
+        rate = TriangularDecay(
+            options.learning_rate, total_steps, warmup_steps, schedule.final_factor
+        )
     else:
         rate = keras.optimizers.schedules.CosineDecay(
             0.0 if warmup_steps else options.learning_rate,
-            max(recipe.epochs * steps_per_epoch - warmup_steps, 1),
+            max(total_steps - warmup_steps, 1),
             alpha=schedule.final_factor,
             warmup_target=options.learning_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
@@ -256,7 +279,7 @@ def _fit(
 ) -> None:
     if keras.backend.backend() != "torch":  # PyTorch builds no graph
         _log.info("%s: building the graph, about 20 s.", model.name)
-    batches, stop = task.train_batches(first_epoch), StopAfter(last_epoch)
+    batches, stop = task.train_batches(first_epoch, last_epoch), StopAfter(last_epoch)
     history = model.fit(
         batches,
         epochs=task.recipe.epochs,

@@ -48,9 +48,12 @@ class Optimizer(_Section):
 
 
 class Schedule(_Section):
-    name: Literal["multistep", "cosine"] = "cosine"
+    name: Literal["multistep", "cosine", "triangular"] = "cosine"
+    """How the rate falls after the warm-up: in steps, along a cosine, or linearly."""
     warmup_epochs: float = pydantic.Field(default=1, ge=0)
     """Epochs in which the rate rises linearly from 0."""
+    warmup_fraction: float | None = pydantic.Field(default=None, ge=0, lt=1)
+    """The warm-up as a fraction of the run, in place of `warmup_epochs`."""
     warmup_steps: int | None = pydantic.Field(default=None, ge=0)
     """Upper limit for the warm-up, in steps."""
     warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
@@ -62,7 +65,7 @@ class Schedule(_Section):
     factor: float = pydantic.Field(default=0.2, gt=0)
     """multistep: factor for the rate at each milestone."""
     final_factor: float = pydantic.Field(default=0.0, ge=0, le=1)
-    """cosine: final rate as a fraction of the peak."""
+    """cosine and triangular: final rate as a fraction of the peak."""
 
 
 class Freeze(_Section):
@@ -112,12 +115,15 @@ _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 class ClassificationAugmentation(_Section):
     crop_padding: int = pydantic.Field(default=0, ge=0)
     """Pixels of zero padding before a random crop to the original size."""
-    horizontal_flip: bool = False
+    horizontal_flip: bool | Literal["alternating"] = False
+    """`true` flips at random; `"alternating"` flips each image in every other epoch."""
     vertical_flip: bool = False
     rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
     """Largest random rotation, in either direction."""
     rand_augment: _Share = 0.0
     """Strength of `keras.layers.RandAugment`."""
+    cutout: int = pydantic.Field(default=0, ge=0)
+    """Side of a square that is erased in each image, in pixels."""
     mixup: float = pydantic.Field(default=0.0, ge=0)
     """Strength of mixing two images (alpha of the beta distribution)."""
     cutmix: _Share = 0.0
@@ -149,6 +155,44 @@ class ClassificationLoss(_Section):
     """Fraction of a label that is spread evenly over all classes."""
 
 
+class ProgressiveResizing(_Section):
+    """Smaller images in the first epochs. The fields are those of MosaicML's Composer.
+
+    Reference: https://docs.mosaicml.com/projects/composer/en/stable/method_cards/progressive_resizing.html
+    """
+
+    initial_scale: float = pydantic.Field(default=1.0, gt=0, le=1)
+    """Size of the images in the first epochs, as a fraction of the full size; 1 turns this off."""
+    delay_fraction: _Share = 0.5
+    """Fraction of the epochs with the initial size. Thereafter the size grows linearly."""
+    finetune_fraction: _Share = 0.2
+    """Fraction of the epochs, at the end, with the full size. The last epoch always has it."""
+    size_increment: int = pydantic.Field(default=4, ge=1)
+    """Sizes are multiples of this number of pixels."""
+
+    def image_size(self, full_size: tuple[int, int], epoch: int, epochs: int) -> tuple[int, int]:
+        """Returns height and width of the images in an epoch.
+
+        Args:
+            full_size: Height and width of the data's images.
+            epoch: Integer, counted from 0.
+            epochs: Integer, the number of epochs in the run.
+        """
+        if self.initial_scale == 1 or epoch + 1 >= epochs:
+            return full_size
+        growing = 1 - self.finetune_fraction - self.delay_fraction
+        past_delay = (epoch + 0.5) / epochs - self.delay_fraction
+        grown = past_delay / growing if growing > 0 else float(past_delay > 0)
+        if grown >= 1:
+            return full_size
+        scale = self.initial_scale + (1 - self.initial_scale) * max(grown, 0.0)
+        step = self.size_increment
+        height, width = (
+            min(max(int(side * scale / step + 0.5), 1) * step, side) for side in full_size
+        )
+        return height, width
+
+
 class ClassificationRecipe(Recipe):
     """A recipe with `task = "classification"`, the default."""
 
@@ -156,6 +200,12 @@ class ClassificationRecipe(Recipe):
     data: ClassificationSource = ClassificationSource()
     augmentation: ClassificationAugmentation = ClassificationAugmentation()
     loss: ClassificationLoss = ClassificationLoss()
+    progressive_resizing: ProgressiveResizing = ProgressiveResizing()
+    evaluate_every: int = pydantic.Field(default=1, ge=1)
+    """Epochs between evaluations; the last epoch is always evaluated."""
+    precise_batch_norm: int = pydantic.Field(default=0, ge=0)
+    """Number of training images on which batch norm statistics are re-estimated before each
+    evaluation; 0 keeps the moving averages. For averaged weights and `progressive_resizing`."""
 
 
 class DetectionAugmentation(_Section):

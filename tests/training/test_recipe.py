@@ -6,6 +6,7 @@ from keras_spd.training import Recipe, list_recipes, load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.fit import make_optimizer
+from keras_spd.training.recipe import ProgressiveResizing
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -34,6 +35,7 @@ def test_the_authors_recipe_for_cifar10():
         "vertical_flip": False,
         "rotation_degrees": 15,
         "rand_augment": 0,
+        "cutout": 0,
         "mixup": 0,
         "cutmix": 0,
     }
@@ -53,6 +55,30 @@ def test_the_cosine_ends_at_zero_with_the_run():
     assert [float(rate(s)) for s in steps] == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-7)
 
 
+def test_the_fast_schedule_is_a_triangle():
+    recipe = load_recipe("fast", overrides={"epochs": 10, "optimizer.learning_rate": 0.1})
+    rate = make_optimizer(recipe, 100)._learning_rate
+    rates = [float(rate(step)) for step in (0, 100, 200, 600, 1000)]
+    assert rates == pytest.approx([0, 0.05, 0.1, 0.05, 0], abs=1e-7)
+
+
+def test_images_grow_with_the_epochs():
+    resizing = load_recipe("fast").progressive_resizing
+    sides = [resizing.image_size((32, 32), epoch, 16)[0] for epoch in range(16)]
+    assert sides == [16] * 6 + [24] * 4 + [32] * 6
+    assert resizing.image_size((48, 32), 0, 16) == (24, 16)
+    assert resizing.image_size((32, 32), 0, 1) == (32, 32)
+    assert ProgressiveResizing().image_size((30, 30), 0, 16) == (30, 30)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.5, 1.0])
+def test_the_last_epoch_has_the_full_size(delay):
+    resizing = ProgressiveResizing(initial_scale=0.5, delay_fraction=delay, finetune_fraction=0.5)
+    sides = [resizing.image_size((30, 30), epoch, 8)[0] for epoch in range(8)]
+    assert sides == sorted(sides)
+    assert sides[-1] == 30  # not a multiple of the increment
+
+
 def test_overrides():
     recipe = load_recipe("demo", overrides={"optimizer.momentum": 0.8, "epochs": 2})
     assert (recipe.optimizer.momentum, recipe.epochs) == (0.8, 2)
@@ -66,7 +92,7 @@ def test_overrides():
         ({"optimizer.momentom": 1}, "optimizer.momentom: unknown field. Did you mean `momentum`"),
         ({"data.xyz": 1}, "data.xyz: unknown field. Known fields: name, train"),
         ({"epochs": 0}, "epochs: Input should be greater than or equal to 1. Received: 0"),
-        ({"schedule.name": "step"}, "schedule.name: Input should be 'multistep' or 'cosine'"),
+        ({"schedule.name": "step"}, "schedule.name: Input should be 'multistep', 'cosine' or"),
         ({"epochs.x": 0}, "`epochs` has no fields"),
     ],
 )

@@ -28,6 +28,7 @@ class ArrayBatches(keras.utils.PyDataset):
         first_epoch: Integer, the index of the first epoch, for resumed training.
         num_classes: Integer to return soft labels for that many classes; `None` for class
             indices.
+        image_size: `(height, width)` to resize images to after augmentation, or `None`.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ArrayBatches(keras.utils.PyDataset):
         seed: int = 0,
         first_epoch: int = 0,
         num_classes: int | None = None,
+        image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.images, self.labels = images, labels
@@ -51,6 +53,8 @@ class ArrayBatches(keras.utils.PyDataset):
         augmentation = augmentation or Augmentation()
         self.augment = augmentation.build(*images.shape[1:3])
         self.mix = augmentation.build_mixing()
+        self.flipped_epochs = augmentation.flipped_epochs(len(images), seed)
+        self.image_size = image_size
         self.num_classes = num_classes
         self.seed = seed
         self.epoch = first_epoch
@@ -67,11 +71,17 @@ class ArrayBatches(keras.utils.PyDataset):
         keys = np.random.default_rng([self.seed, self.epoch, index]).integers(2**30, size=4)
         if self.num_classes is not None:
             labels = np.eye(self.num_classes, dtype="float32")[labels]
+        if self.flipped_epochs is not None:
+            flips = (self.flipped_epochs[batch] - self.epoch) % 2 == 0
+            images[flips] = images[flips, :, ::-1]
         if self.augment is not None:
             images = ops.convert_to_numpy(self.augment(ops.convert_to_tensor(images), keys[:2]))
         if self.mix is not None:
             mixed = self.mix(ops.convert_to_tensor(images), ops.convert_to_tensor(labels), keys[2:])
             images, labels = map(ops.convert_to_numpy, mixed)
+        if self.image_size is not None:
+            resized = ops.image.resize(images, self.image_size, antialias=True)
+            images = np.round(ops.convert_to_numpy(resized))
         if self.preprocess is not None:
             images = self.preprocess(images)
         return images, labels

@@ -7,12 +7,13 @@ a state, so a resumed run sees the same images as an uninterrupted one.
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from keras_spd.typing import Tensor
+from keras_spd.images.geometry import GRAY
+from keras_spd.typing import Array, Tensor
 
 
 class KeySeed(keras.random.SeedGenerator):
@@ -45,7 +46,9 @@ class Augmentation:
     Args:
         crop_padding: Integer, pixels of zero padding on every side before a random crop to the
             original size, which shifts the image by up to that many pixels.
-        horizontal_flip: Boolean.
+        horizontal_flip: Boolean; or `"alternating"`: a random half of the images is flipped in
+            even epochs and the other half in odd ones, so that two epochs show both views of each
+            image (Jordan, "94% on CIFAR-10 in 3.29 Seconds", 2024).
         vertical_flip: Boolean.
         rotation_degrees: Number, the largest rotation in either direction. Corners become black
             and pixels are not interpolated (torchvision's default).
@@ -55,6 +58,8 @@ class Augmentation:
             are mixed; see `keras.layers.MixUp`.
         cutmix: Number up to 1, alpha for pasting a part of another image; see
             `keras.layers.CutMix`. With both `mixup` and `cutmix`, each batch gets one of them.
+        cutout: Integer, side in pixels of a square at a random place inside each image that becomes
+            gray (DeVries and Taylor, 2017).
 
     Example:
 
@@ -63,12 +68,13 @@ class Augmentation:
     """
 
     crop_padding: int = 0
-    horizontal_flip: bool = False
+    horizontal_flip: bool | Literal["alternating"] = False
     vertical_flip: bool = False
     rotation_degrees: float = 0.0
     rand_augment: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    cutout: int = 0
 
     @property
     def mixes(self) -> bool:
@@ -127,6 +133,24 @@ class Augmentation:
 
         return mix
 
+    def flipped_epochs(self, num_images: int, seed: int) -> Array | None:
+        """Returns for each image whether it is flipped in even (0) or in odd (1) epochs.
+
+        `None` without alternating flips.
+        """
+        if self.horizontal_flip != "alternating":
+            return None
+        return np.random.default_rng([seed, 2]).integers(2, size=num_images)
+
+    def _cutout(self, height: int | None, width: int | None) -> keras.layers.Layer:
+        if height != width or height is None or self.cutout > height:
+            raise ValueError(
+                "`cutout` needs square images of one size, at least as large as the square that is "
+                f"erased. Received: cutout={self.cutout} and images of {height} x {width} pixels."
+            )
+        area = (self.cutout / height) ** 2
+        return keras.layers.RandomErasing((1, 1), (area, area), fill_value=GRAY, dtype="float32")
+
     def _layers(self, height: int | None, width: int | None) -> list[keras.layers.Layer]:
         layers = []
         fill = {"fill_mode": "constant", "interpolation": "nearest"}
@@ -137,12 +161,14 @@ class Augmentation:
             shift = self.crop_padding + 0.5
             layers.append(keras.layers.RandomTranslation(shift / height, shift / width, **fill))
         for mode in ("horizontal", "vertical"):
-            if getattr(self, f"{mode}_flip"):
+            if getattr(self, f"{mode}_flip") is True:
                 layers.append(keras.layers.RandomFlip(mode))
         if self.rotation_degrees:
             layers.append(keras.layers.RandomRotation(self.rotation_degrees / 360, **fill))
         if self.rand_augment:
             layers.append(_RandAugment(factor=self.rand_augment, dtype="float32"))
+        if self.cutout:
+            layers.append(self._cutout(height, width))
         return layers
 
 

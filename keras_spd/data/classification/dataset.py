@@ -54,6 +54,7 @@ class ClassificationData:
         first_epoch: int = 0,
         epochs: int | None = None,
         soft_labels: bool = False,
+        image_size: tuple[int, int] | None = None,
     ) -> Any:
         """Returns batches for `model.fit`, `evaluate` and `predict`.
 
@@ -69,6 +70,8 @@ class ClassificationData:
                 `fit(steps_per_epoch=...)`.
             soft_labels: Boolean, whether labels are class probabilities, which `mixup` and
                 `cutmix` need.
+            image_size: `(height, width)` to resize images to after augmentation; `None` for the
+                size they have.
 
         Returns:
             `tf.data.Dataset` for TFDS data, otherwise `ArrayBatches`, of `(images, labels)` with
@@ -95,6 +98,7 @@ class ClassificationData:
             first_epoch=first_epoch,
             epochs=epochs,
             num_classes=len(self.class_names) if soft_labels else None,
+            image_size=image_size,
         )
 
     def steps_per_epoch(self, batch_size: int) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_spd.data.classification.augmentation import Augmentation
+from keras_spd.images.geometry import stretch_in_graph
 from keras_spd.images.preprocessing import Preprocessing
 
 _SHUFFLE_BUFFER = 50_000
@@ -39,13 +40,14 @@ def batches(
     first_epoch: int,
     epochs: int | None,
     num_classes: int | None,
+    image_size: tuple[int, int] | None,
 ) -> tf.data.Dataset:
     """Batches a `tf.data.Dataset` of single images and labels.
 
     Args:
         dataset: Yields `(image, label)`, always in the same order.
         num_images: Integer, its length.
-        batch_size, preprocess, shuffle, augmentation, seed, first_epoch, epochs: As in
+        batch_size, preprocess, shuffle, augmentation, seed, first_epoch, epochs, image_size: As in
             `ClassificationData.batches`.
         num_classes: Integer to return soft labels for that many classes; `None` for class
             indices.
@@ -55,9 +57,10 @@ def batches(
     """
     augment = augmentation.build(*dataset.element_spec[0].shape[:2])
     mix = augmentation.build_mixing()
+    flipped_epochs = augmentation.flipped_epochs(num_images, seed)
 
     def one_epoch(epoch: Any) -> tf.data.Dataset:
-        images = dataset
+        images = dataset.enumerate()
         if shuffle:
             # Only affects the graph of `flat_map`. Otherwise `shuffle` would mix in TensorFlow's
             # global seed, and the order would depend on it.
@@ -68,20 +71,27 @@ def batches(
             batch_size, drop_remainder=shuffle, num_parallel_calls=tf.data.AUTOTUNE
         )
         return batches.enumerate().map(
-            lambda index, batch: prepare(epoch, index, *batch), num_parallel_calls=tf.data.AUTOTUNE
+            lambda index, batch: prepare(epoch, index, batch[0], *batch[1]),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
 
-    def prepare(epoch: Any, index: Any, images: Any, labels: Any) -> tuple[Any, Any]:
+    def prepare(epoch: Any, index: Any, numbers: Any, images: Any, labels: Any) -> tuple[Any, Any]:
         images = tf.cast(images, "float32")
         if num_classes is not None:
             labels = tf.one_hot(labels, num_classes)
+        if flipped_epochs is not None:
+            flips = (tf.gather(flipped_epochs, numbers) - epoch) % 2 == 0
+            images = tf.where(flips[:, None, None, None], images[:, :, ::-1], images)
         if augment is not None:
             images = augment(images, _key(seed, epoch, index))
         if mix is not None:
             images, labels = mix(images, labels, _key(seed + 1, epoch, index))
+        if image_size is not None:
+            images = stretch_in_graph(images, image_size)
         return preprocess(images), labels
 
-    if not shuffle and augment is None and mix is None and epochs is None:
+    changes = not (augment is None and mix is None and flipped_epochs is None)
+    if not shuffle and not changes and epochs is None:
         stream = one_epoch(tf.constant(first_epoch, "int64"))  # every epoch is the same
     else:
         if epochs is None:  # each iteration is the next epoch

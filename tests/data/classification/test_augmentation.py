@@ -6,6 +6,7 @@ import pytest
 
 from keras_spd import data
 from keras_spd.data import Augmentation
+from keras_spd.images.geometry import GRAY
 
 
 def augment(augmentation, images, key):
@@ -65,6 +66,20 @@ def test_inside_tf_data_as_outside(rng):
     (inside,) = dataset
     outside = function(tf.constant(images), tf.constant([1, 2]))
     np.testing.assert_array_equal(inside, outside)
+
+
+def test_cutout_erases_a_square_inside_each_image(rng):
+    images = rng.uniform(150, 255, (300, 8, 8, 3)).astype("float32")
+    outputs = augment(Augmentation(cutout=3), images, (1, 2))
+    erased = np.any(outputs != images, axis=3)
+    assert set(outputs[erased].ravel()) == {GRAY}
+    rows, columns = erased.any(axis=2), erased.any(axis=1)
+    assert {*rows.sum(axis=1), *columns.sum(axis=1)} == {3}
+    assert np.all(erased == rows[:, :, None] & columns[:, None, :])
+    places = set(zip(rows.argmax(axis=1), columns.argmax(axis=1), strict=True))
+    assert len(places) > 20  # of 36
+    with pytest.raises(ValueError, match="`cutout` needs square images of one size, at least as"):
+        Augmentation(cutout=9).build(8, 8)
 
 
 def test_nothing_to_do():

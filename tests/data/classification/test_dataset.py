@@ -59,6 +59,33 @@ def test_evaluation_batches_are_all_images_in_order(source, arrays):
     assert len(batches) == 4
 
 
+def test_alternating_flips_show_both_views_in_two_epochs(source, arrays):
+    """Which images are flipped in an epoch depends neither on their order nor on the start."""
+    options = {"augmentation": data.Augmentation(horizontal_flip="alternating"), "seed": 3}
+    flipped = []
+    for images, labels in [
+        *epochs(source.batches(10, shuffle=True, **options), 3),
+        *epochs(source.batches(10, shuffle=True, first_epoch=3, **options), 1),
+    ]:
+        originals = arrays[0][labels].astype("float32")
+        now = np.all(images == originals[:, :, ::-1], axis=(1, 2, 3))
+        assert np.all(now ^ np.all(images == originals, axis=(1, 2, 3)))
+        flipped.append(now[np.argsort(labels)])
+    assert 10 < flipped[0].sum() < 40
+    np.testing.assert_array_equal(flipped[1], ~flipped[0])
+    np.testing.assert_array_equal(flipped[2], flipped[0])
+    np.testing.assert_array_equal(flipped[3], flipped[1])
+
+
+def test_images_are_resized_after_augmentation(source, arrays):
+    [(images, labels)] = epochs(source.batches(50, image_size=(4, 2)), 1)
+    assert images.shape == (50, 4, 2, 3)
+    means, expected = images.mean(axis=(1, 2)), arrays[0].mean(axis=(1, 2))
+    assert np.abs(means - expected).mean() < 6
+    [first] = [images for images, _ in epochs(source.batches(50, image_size=(8, 8)), 1)]
+    np.testing.assert_allclose(first, arrays[0], atol=1e-3)
+
+
 def test_training_epochs_differ_and_repeat_with_the_seed(source):
     def run(**options):
         batches = source.batches(16, shuffle=True, augmentation=AUGMENTATION, **options)
