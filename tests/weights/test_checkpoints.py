@@ -96,7 +96,7 @@ def torch_classes(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "size", ["s", *(pytest.param(size, marks=pytest.mark.slow) for size in "mlx")]
+    "size", ["s", *(pytest.param(size, marks=pytest.mark.slow) for size in "mx")]
 )
 def test_a_pickled_checkpoint_of_one_class(size, rng, tmp_path, torch_classes, float64):
     torch, classes = torch_classes
