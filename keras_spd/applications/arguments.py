@@ -1,7 +1,7 @@
 """Checks the arguments that all constructors share."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -81,7 +81,8 @@ def check_class_names(class_names: Sequence[str] | None, classes: int) -> tuple[
     """
     if class_names is None:
         return None
-    texts = not isinstance(class_names, str) and all(isinstance(n, str) for n in class_names)
+    texts = isinstance(class_names, Iterable) and not isinstance(class_names, str)
+    texts = texts and all(isinstance(name, str) for name in class_names)
     if not texts or len(class_names) != classes:
         raise ValueError(
             f"`class_names` must hold one name for each of classes={classes}. "

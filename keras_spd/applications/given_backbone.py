@@ -33,6 +33,12 @@ def attach(
         ValueError: If the backbone has no features for a level, or does not define how its images
             are normalised.
     """
+    if not isinstance(backbone, keras.Model):
+        raise ValueError(
+            "`backbone` must be a network from images to features, a `keras.Model`. For trained "
+            "weights by their name: `backbone=keras_spd.applications.ResNetSPDBackbone(18, "
+            f'weights="cifar10")`. Received: backbone={backbone!r}.'
+        )
     if isinstance(backbone, Detector):
         raise ValueError(
             f"`backbone` must be a network from images to features. Received: `{backbone.name}`, "

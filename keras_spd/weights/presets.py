@@ -8,6 +8,7 @@ A preset is two files that `tools/make_preset.py` writes from a run folder: a re
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 import tomllib
 from collections.abc import Iterable
@@ -114,9 +115,15 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
         **options: Constructor arguments that determine which weights fit.
 
     Raises:
-        ValueError: If no weights of that name fit the architecture and options.
+        ValueError: If `weights` is neither a text nor a path, or no weights of that name fit the
+            architecture and options.
     """
-    if weights is None or not isinstance(weights, str) or pathlib.Path(weights).is_file():
+    if weights is not None and not isinstance(weights, (str, os.PathLike)):
+        raise ValueError(
+            "`weights` must be `None`, the name of trained weights or the path of a file. "
+            f"Received: weights={weights!r}."
+        )
+    if not isinstance(weights, str) or pathlib.Path(weights).is_file():
         return None
     if pathlib.Path(weights).suffix or len(pathlib.Path(weights).parts) > 1:
         return None  # a path

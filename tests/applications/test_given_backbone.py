@@ -86,6 +86,19 @@ def test_refusals(tiny):
         YOLOV5SPD("n", classes=2, backbone=YOLOV5SPD((0.33, 0.125), classes=2))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"backbone": "cifar10"}, "`backbone` must be a network.*ResNetSPDBackbone.*'cifar10'"),
+        ({"weights": 3}, "`weights` must be `None`, the name.*Received: weights=3"),
+        ({"class_names": 2}, "`class_names` must hold one name for each of classes=2"),
+    ],
+)
+def test_arguments_of_a_wrong_type(options, message):
+    with pytest.raises(ValueError, match=message):
+        YOLOV5SPD("n", classes=2, **options)
+
+
 def test_weights_of_another_network(tmp_path, tiny):
     tiny.save(tmp_path / "tiny.keras")
     with pytest.raises(ValueError, match="none of its layers is in the weights"):
