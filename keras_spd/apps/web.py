@@ -5,8 +5,10 @@ default only this machine can use the page; it works offline and sends no data. 
 API; `gradio_client.Client(address).view_api()` lists its functions.
 """
 
+import contextlib
 import os
 import pathlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -119,7 +121,11 @@ def serve(
             "not allowed, or the host is not this machine. Give another `--port` or `--host`."
         ) from error
     say(f"The page is at {address} (Ctrl+C ends it).")
-    page.block_thread()
+    # Not `page.block_thread()`, which prints lines of its own.
+    with contextlib.suppress(KeyboardInterrupt):
+        while page.is_running:
+            time.sleep(0.1)
+    page.close(verbose=False)
 
 
 def example_sheet() -> np.ndarray:

@@ -209,7 +209,7 @@ def browser():
 
 
 def test_web_page(trained, browser):
-    """An image is dropped on the page, a slider is moved, and the page shows boxes."""
+    """An image is dropped on the page, and the page shows boxes."""
     pytest.importorskip("gradio", reason="the web page needs Gradio")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -218,7 +218,7 @@ def test_web_page(trained, browser):
         line = process.stdout.readline()
         assert line == f"The page is at http://127.0.0.1:{port}/ (Ctrl+C ends it).\n"
         page, errors, hosts = browser.new_page(), [], set()
-        page.on("pageerror", lambda error: errors.append(error))
+        page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: said.type == "error" and errors.append(said.text))
         page.on("request", lambda asked: hosts.add(urllib.parse.urlsplit(asked.url).netloc))
         page.goto(f"http://127.0.0.1:{port}/")
@@ -227,9 +227,9 @@ def test_web_page(trained, browser):
         page.screenshot(path=trained.folder / "page.png", full_page=True)
         count = int(page.get_by_text(re.compile(r"^\d+ objects: ")).inner_text().split()[0])
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        output, error = process.communicate(timeout=60)
     assert count >= 2
     assert not errors and hosts == {f"127.0.0.1:{port}"}
     colours = np.unique(np.asarray(Image.open(trained.folder / "page.png")).reshape(-1, 4), axis=0)
     assert len(colours) > 100
-    assert (error, process.returncode) == ("", 0)
+    assert (output, error, process.returncode) == ("", "", 0)
