@@ -56,7 +56,7 @@ def _example(match):
 def _recipes():
     import keras_spd
     from keras_spd.detection import YOLOV5Loss
-    from keras_spd.training.recipe import ClassificationRecipe, DetectionRecipe, Recipe
+    from keras_spd.training.fields import ClassificationRecipe, DetectionRecipe, Recipe
 
     documented = {"augmentation": keras_spd.data.DetectionAugmentation, "loss": YOLOV5Loss}
     shared = Recipe.model_fields

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from keras_spd.optimizers import CoupledSGD as CoupledSGD
     from keras_spd.optimizers import MultiStepDecay as MultiStepDecay
     from keras_spd.optimizers import TriangularDecay as TriangularDecay
+    from keras_spd.training.fields import Recipe as Recipe
     from keras_spd.training.fit import train as train
-    from keras_spd.training.recipe import Recipe as Recipe
     from keras_spd.training.recipe import list_recipes as list_recipes
     from keras_spd.training.recipe import load_recipe as load_recipe
 
@@ -20,7 +20,7 @@ __getattr__, __dir__ = attach(
         "MultiStepDecay": "keras_spd.optimizers",
         "TriangularDecay": "keras_spd.optimizers",
         "train": "keras_spd.training.fit",
-        "Recipe": "keras_spd.training.recipe",
+        "Recipe": "keras_spd.training.fields",
         "list_recipes": "keras_spd.training.recipe",
         "load_recipe": "keras_spd.training.recipe",
     },

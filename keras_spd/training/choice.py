@@ -9,7 +9,8 @@ import keras
 
 from keras_spd import applications
 from keras_spd.predict.loading import load_model
-from keras_spd.training.recipe import Recipe, load_recipe
+from keras_spd.training.fields import Recipe
+from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
 
 

@@ -17,8 +17,8 @@ from keras_spd.surgery.outputs import output_kind
 from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
+from keras_spd.training.fields import ClassificationRecipe
 from keras_spd.training.options import check_options
-from keras_spd.training.recipe import ClassificationRecipe
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.start import trained_classifier
 from keras_spd.typing import Array, Path

@@ -17,8 +17,8 @@ from keras_spd.files import write_json
 from keras_spd.predict import evaluate
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
+from keras_spd.training.fields import DetectionRecipe
 from keras_spd.training.options import check_options
-from keras_spd.training.recipe import DetectionRecipe
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.start import load_backbone
 from keras_spd.typing import Array, Path, Tensor

@@ -19,10 +19,11 @@ from keras_spd.training.copies import copy_model, float32_policy
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.errors import explained
+from keras_spd.training.fields import Recipe
 from keras_spd.training.freezing import carry_over, freeze
 from keras_spd.training.given import find_given, name_given, without_class_map
 from keras_spd.training.lock import locked
-from keras_spd.training.recipe import Recipe, differences
+from keras_spd.training.recipe import differences
 from keras_spd.training.run_folder import (
     RunFolder,
     restore_state,

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_spd.predict.loading import load_model
-from keras_spd.training.recipe import Recipe
+from keras_spd.training.fields import Recipe
 from keras_spd.training.run_folder import START_MODEL
 
 _SUFFIXES = (".keras", ".pt", ".pth", ".safetensors")

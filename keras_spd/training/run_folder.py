@@ -34,7 +34,8 @@ import h5py
 import keras
 
 from keras_spd.files import check_h5, shorten, whole_file, write_json
-from keras_spd.training.recipe import Recipe, load_recipe
+from keras_spd.training.fields import Recipe
+from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
 from keras_spd.weights.keras_file import save_weights_file
 

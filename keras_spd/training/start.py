@@ -11,7 +11,7 @@ from keras_spd import applications
 from keras_spd.image_model import ImageModel, ModelInfo, find_info
 from keras_spd.predict.loading import load_model
 from keras_spd.training.copies import float32_policy
-from keras_spd.training.recipe import Model
+from keras_spd.training.fields import Model
 from keras_spd.typing import Shape
 from keras_spd.weights import list_models
 

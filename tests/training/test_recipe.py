@@ -5,8 +5,8 @@ import pytest
 from keras_spd.training import Recipe, list_recipes, load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
+from keras_spd.training.fields import ProgressiveResizing
 from keras_spd.training.fit import make_optimizer
-from keras_spd.training.recipe import ProgressiveResizing
 
 
 @pytest.mark.parametrize("name", list_recipes())

@@ -1,0 +1,257 @@
+"""The fields of recipes: what a training run can be told, with types, ranges and defaults."""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tomli_w
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Model(_Section):
+    name: str = "resnet18_spd"
+    """Constructor in `keras_spd.applications`, in snake case."""
+    weights: str | None = None
+    """Initial weights: the name of weights in the package, or the path of a file, as the
+    constructor's `weights` accepts them; random by default. Outputs of classes of the same name are
+    kept. Images of a classifier are normalised as those of its weights were."""
+    backbone: str | None = None
+    """Detectors: a trained classifier as backbone, instead of YOLOv5's: `model.keras` in the run
+    folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head are initialised."""
+    class_map: dict[str, str] = {}
+    """Maps classes of the data to classes of `weights` if the names differ."""
+    options: dict[str, Any] = {}
+    """Further arguments of the constructor, such as `downsampling = "strided"`."""
+
+
+class Optimizer(_Section):
+    learning_rate: float = pydantic.Field(default=0.1, gt=0)
+    """Peak learning rate."""
+    momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: float = pydantic.Field(default=5e-4, ge=0)
+    """Coupled, as in PyTorch; see `keras_spd.training.CoupledSGD`."""
+    decay_kernels_only: bool = False
+    """Whether only kernels decay, and not batch norms and biases."""
+    average: float | None = pydantic.Field(default=None, gt=0, lt=1)
+    """Momentum of a moving average of the weights, such as 0.999 in runs of many thousand steps.
+    The average is evaluated and saved."""
+
+
+class Schedule(_Section):
+    name: Literal["multistep", "cosine", "triangular"] = "cosine"
+    """How the rate falls after the warm-up: in steps, along a cosine, or linearly."""
+    warmup_epochs: float = pydantic.Field(default=1, ge=0)
+    """Epochs in which the rate rises linearly from 0."""
+    warmup_fraction: float | None = pydantic.Field(default=None, ge=0, lt=1)
+    """The warm-up as a fraction of the run, in place of `warmup_epochs`."""
+    warmup_steps: int | None = pydantic.Field(default=None, ge=0)
+    """Upper limit for the warm-up, in steps."""
+    warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
+    """Rate of biases at the first step."""
+    warmup_momentum: float | None = pydantic.Field(default=None, ge=0, lt=1)
+    """Momentum at the first step; that of the optimizer by default."""
+    milestones: list[int] = []
+    """multistep: epochs, counted from 1, at whose start the rate drops."""
+    factor: float = pydantic.Field(default=0.2, gt=0)
+    """multistep: factor for the rate at each milestone."""
+    final_factor: float = pydantic.Field(default=0.0, ge=0, le=1)
+    """cosine and triangular: final rate as a fraction of the peak."""
+
+
+class Freeze(_Section):
+    layers: list[str] = []
+    """Layers to freeze: names, prefixes such as `stage2`, or `backbone`. Their batch norms run in
+    inference mode."""
+    epochs: int | None = pydantic.Field(default=None, ge=1)
+    """Epochs after which these layers are trained too; never by default."""
+
+    def until(self, epochs: int) -> int:
+        """Returns the number of epochs with frozen layers in a run of `epochs`."""
+        return min(self.epochs or epochs, epochs) if self.layers else 0
+
+
+class Recipe(_Section):
+    """A training run as data: the fields that classifiers and detectors share.
+
+    Example:
+
+    >>> recipe = load_recipe("paper", dataset="cifar10")
+    >>> recipe.optimizer.learning_rate
+    0.1
+    """
+
+    task: Literal["classification", "detection"] = "classification"
+    description: str = ""
+    epochs: int = pydantic.Field(default=10, ge=1)
+    batch_size: int = pydantic.Field(default=128, ge=1)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Keras dtype policy. Weights and loss stay float32."""
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
+    """Determines initial weights, order of the images and augmentation."""
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    freeze: Freeze = Freeze()
+
+    def to_toml(self) -> str:
+        """Returns the text of a recipe file that `load_recipe` reads back."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True))
+
+
+_Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+_MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
+
+
+class ClassificationAugmentation(_Section):
+    crop_padding: int = pydantic.Field(default=0, ge=0)
+    """Pixels of zero padding before a random crop to the original size."""
+    horizontal_flip: bool | Literal["alternating"] = False
+    """`true` flips at random; `"alternating"` flips each image in every other epoch."""
+    vertical_flip: bool = False
+    rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
+    """Largest random rotation, in either direction."""
+    rand_augment: _Share = 0.0
+    """Strength of `keras.layers.RandAugment`."""
+    cutout: int = pydantic.Field(default=0, ge=0)
+    """Side of a square that is erased in each image, in pixels."""
+    mixup: float = pydantic.Field(default=0.0, ge=0)
+    """Strength of mixing two images (alpha of the beta distribution)."""
+    cutmix: _Share = 0.0
+    """Strength of pasting a part of one image into another (largest alpha)."""
+
+
+class ClassificationSource(_Section):
+    name: str | None = None
+    """TFDS dataset, or the shipped `blood_cells`; none for folders."""
+    train: str = "train"
+    """Split; or a folder with a subfolder of images for each class."""
+    test: str = "test"
+    """The same, for evaluation."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS datasets; that of TFDS by default."""
+    image_size: tuple[int, int] | None = None
+    """Height and width to resize images to; required if their sizes differ."""
+    on_problem: Literal["error", "skip"] = "error"
+    """What to do about broken images in folders."""
+    max_value: _MaxValue = None
+    """Value that becomes 255 in images of more than 8 bits, such as 4095 for a 12-bit camera; found
+    in the training images by default. The trained model predicts with it."""
+    statistics: str = "cifar10"
+    """Mean and standard deviation for normalisation: a name in `applications.STATISTICS`."""
+
+
+class ClassificationLoss(_Section):
+    label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    """Fraction of a label that is spread evenly over all classes."""
+
+
+class ProgressiveResizing(_Section):
+    """Smaller images in the first epochs. The fields are those of MosaicML's Composer.
+
+    Reference: https://docs.mosaicml.com/projects/composer/en/stable/method_cards/progressive_resizing.html
+    """
+
+    initial_scale: float = pydantic.Field(default=1.0, gt=0, le=1)
+    """Size of the images in the first epochs, as a fraction of the full size; 1 turns this off."""
+    delay_fraction: _Share = 0.5
+    """Fraction of the epochs with the initial size. Thereafter the size grows linearly."""
+    finetune_fraction: _Share = 0.2
+    """Fraction of the epochs, at the end, with the full size. The last epoch always has it."""
+    size_increment: int = pydantic.Field(default=4, ge=1)
+    """Sizes are multiples of this number of pixels."""
+
+    def image_size(self, full_size: tuple[int, int], epoch: int, epochs: int) -> tuple[int, int]:
+        """Returns height and width of the images in an epoch.
+
+        Args:
+            full_size: Height and width of the data's images.
+            epoch: Integer, counted from 0.
+            epochs: Integer, the number of epochs in the run.
+        """
+        if self.initial_scale == 1 or epoch + 1 >= epochs:
+            return full_size
+        growing = 1 - self.finetune_fraction - self.delay_fraction
+        past_delay = (epoch + 0.5) / epochs - self.delay_fraction
+        grown = past_delay / growing if growing > 0 else float(past_delay > 0)
+        if grown >= 1:
+            return full_size
+        scale = self.initial_scale + (1 - self.initial_scale) * max(grown, 0.0)
+        step = self.size_increment
+        height, width = (
+            min(max(int(side * scale / step + 0.5), 1) * step, side) for side in full_size
+        )
+        return height, width
+
+
+class ClassificationRecipe(Recipe):
+    """A recipe with `task = "classification"`, the default."""
+
+    task: Literal["classification"] = "classification"
+    data: ClassificationSource = ClassificationSource()
+    augmentation: ClassificationAugmentation = ClassificationAugmentation()
+    loss: ClassificationLoss = ClassificationLoss()
+    progressive_resizing: ProgressiveResizing = ProgressiveResizing()
+    evaluate_every: int = pydantic.Field(default=1, ge=1)
+    """Epochs between evaluations; the last epoch is always evaluated."""
+    precise_batch_norm: int = pydantic.Field(default=0, ge=0)
+    """Number of training images on which batch norm statistics are re-estimated before each
+    evaluation; 0 keeps the moving averages. For averaged weights and `progressive_resizing`."""
+
+
+class DetectionAugmentation(_Section):
+    """Fields as in `keras_spd.data.DetectionAugmentation`, which documents them."""
+
+    mosaic: _Share = 0.0
+    mixup: _Share = 0.0
+    scale: _Share = 0.0
+    translate: _Share = 0.0
+    horizontal_flip: _Share = 0.0
+    vertical_flip: _Share = 0.0
+    hue: _Share = 0.0
+    saturation: _Share = 0.0
+    value: _Share = 0.0
+
+
+class DetectionSource(_Section):
+    name: str | None = None
+    """TFDS dataset, such as `voc/2012`; none for files."""
+    train: str = "train"
+    """TFDS split; or a COCO `.json`, YOLO's `data.yaml` or folder, or a folder of VOC `.xml`."""
+    test: str = "validation"
+    """The same, for evaluation."""
+    images: str | None = None
+    """Folder of the images, if the annotations do not say it."""
+    data_dir: str | None = None
+    """Folder with prepared TFDS datasets; that of TFDS by default."""
+    image_size: tuple[int, int] = (640, 640)
+    """Height and width of the network's input, multiples of 32."""
+    on_problem: Literal["error", "skip"] = "error"
+    """What to do about broken images and annotations."""
+    max_value: _MaxValue = None
+    """Value that becomes 255 in images of more than 8 bits, such as 4095 for a 12-bit camera; found
+    in the training images by default. The trained model predicts with it."""
+
+
+class DetectionLoss(_Section):
+    """Fields as in `keras_spd.detection.YOLOV5Loss`, which documents them."""
+
+    label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
+    box_gain: float = pydantic.Field(default=0.05, ge=0)
+    objectness_gain: float = pydantic.Field(default=1.0, ge=0)
+    class_gain: float = pydantic.Field(default=0.5, ge=0)
+
+
+class DetectionRecipe(Recipe):
+    """A recipe with `task = "detection"`."""
+
+    task: Literal["detection"] = "detection"
+    data: DetectionSource = DetectionSource()
+    augmentation: DetectionAugmentation = DetectionAugmentation()
+    loss: DetectionLoss = DetectionLoss()
+    fit_anchors: bool = False
+    """Whether to fit the anchors to the training boxes, instead of using the authors'."""
+    evaluate_every: int = pydantic.Field(default=5, ge=1)
+    """Epochs between evaluations with COCO's metrics; the last epoch is always evaluated."""
