@@ -8,7 +8,7 @@ from keras_spd import data
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.training import load_recipe, train
 from keras_spd.training.freezing import freeze
-from keras_spd.training.run_folder import RunFolder, SaveState
+from keras_spd.training.run_folder import RunFolder
 
 OVERRIDES = {"batch_size": 16, "optimizer.learning_rate": 0.005, "optimizer.average": 0.5}
 
@@ -36,22 +36,14 @@ def test_frozen_layers_keep_weights_and_statistics(tmp_path, cells):
     assert model.get_layer("bn").trainable
 
 
-def test_a_run_resumes_across_the_unfreezing_as_if_unbroken(tmp_path, cells, monkeypatch):
+def test_a_run_resumes_across_the_unfreezing_as_if_unbroken(tmp_path, cells, interrupt_after):
     recipe, start = recipe_of(4, layers=["backbone"], epochs=2), tiny_classifier()
     unbroken = train(recipe, tmp_path / "unbroken", model=start, **cells)
     moved = [
         not np.array_equal(*pair) for pair in zip(unbroken.variables, start.variables, strict=True)
     ]
     assert all(moved)
-    stops, save = [1, 2, 3], SaveState.on_epoch_end
-
-    def save_and_stop(self, epoch, logs=None):
-        save(self, epoch, logs)
-        if stops and epoch + 1 == stops[0]:
-            stops.pop(0)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(SaveState, "on_epoch_end", save_and_stop)
+    interrupt_after(1, 2, 3)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "stopped", model=start, **cells, resume=True)

@@ -8,7 +8,7 @@ from tiny import tiny_classifier
 from keras_spd import data
 from keras_spd.training import load_recipe, train
 from keras_spd.training.classification import ClassificationTask
-from keras_spd.training.run_folder import RunFolder, SaveState
+from keras_spd.training.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -38,19 +38,11 @@ def test_batches_and_evaluations(cells, recipe):
         assert next(iter(batches))[0].shape[1:3] == (16, 16)
 
 
-def test_a_run_resumes_across_sizes_as_if_unbroken(tmp_path, cells, recipe, monkeypatch):
+def test_a_run_resumes_across_sizes_as_if_unbroken(tmp_path, cells, recipe, interrupt_after):
     options = {"model": tiny_classifier(), "verbose": 0, **cells}
     unbroken = train(recipe, tmp_path / "unbroken", **options)
     assert unbroken.input_shape == (None, 16, 16, 3)
-    stops, save = [1, 2, 3], SaveState.on_epoch_end
-
-    def save_and_stop(self, epoch, logs=None):
-        save(self, epoch, logs)
-        if stops and epoch + 1 == stops[0]:
-            stops.pop(0)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(SaveState, "on_epoch_end", save_and_stop)
+    interrupt_after(1, 2, 3)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             train(recipe, tmp_path / "stopped", resume=True, **options)

@@ -1,0 +1,27 @@
+"""What tests of training share."""
+
+import pytest
+
+from keras_spd.training.run_folder import SaveState
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch):
+    """Returns a function that interrupts training once after each of some epochs, counted from 1.
+
+    The state of the epoch is already saved, as if Ctrl-C came between two epochs.
+    """
+    save = SaveState.on_epoch_end
+
+    def interrupt_after(*epochs):
+        remaining = list(epochs)
+
+        def save_and_stop(self, epoch, logs=None):
+            save(self, epoch, logs)
+            if remaining and epoch + 1 == remaining[0]:
+                remaining.pop(0)
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(SaveState, "on_epoch_end", save_and_stop)
+
+    return interrupt_after
