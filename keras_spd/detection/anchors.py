@@ -19,6 +19,7 @@ DEFAULT_ANCHORS: Anchors = {
     "P5": ((116, 90), (156, 198), (373, 326)),
 }
 RATIO_THRESHOLD = 4.0  # `anchor_t`: sides match if they differ by a smaller factor
+MIN_RECALL = 0.98  # share of boxes that some anchor matches; below, YOLOv5 fits anchors anew
 
 
 def level_stride(level: str) -> int:

@@ -11,7 +11,7 @@ from keras_spd import applications, data
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
 from keras_spd.data.problems import check_data, check_same_preprocessing
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
-from keras_spd.detection.anchors import standardize_anchors
+from keras_spd.detection.anchors import MIN_RECALL, standardize_anchors
 from keras_spd.detection.detector import Detector, standardize_image_size
 from keras_spd.files import write_json
 from keras_spd.predict import evaluate
@@ -162,7 +162,7 @@ class DetectionTask:
     def compile(self, model: Detector, optimizer: keras.optimizers.Optimizer | None) -> None:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
         recall = best_possible_recall(sides, model.anchors)
-        if recall < 0.98:
+        if recall < MIN_RECALL:
             _log.warning(
                 "The anchors match only %.1f %% of the training boxes at %s pixels. Set "
                 "`fit_anchors = true` in the recipe (`--set fit_anchors=true`), or raise "

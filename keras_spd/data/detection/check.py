@@ -7,7 +7,7 @@ import numpy as np
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.problems import plural
 from keras_spd.detection import best_possible_recall, fit_anchors
-from keras_spd.detection.anchors import standardize_anchors
+from keras_spd.detection.anchors import MIN_RECALL, standardize_anchors
 from keras_spd.images.read import find_max_value
 from keras_spd.typing import Array
 
@@ -80,11 +80,12 @@ def format_description(report: dict[str, Any]) -> str:
     if "side_percentiles" in report:
         low, middle, high = report["side_percentiles"]
         lines.append(f"Box side: 10 % below {low}, half below {middle}, 90 % below {high} pixels.")
+        too_few = report["best_possible_recall"] < MIN_RECALL
         lines.append(
             f"The default anchors match {report['best_possible_recall']:.1%} of the boxes at "
-            f"{size}" + (", which is too few." if report["best_possible_recall"] < 0.98 else ".")
+            f"{size}" + (", which is too few." if too_few else ".")
         )
-        if report["suggested_anchors"]:
+        if too_few and report["suggested_anchors"]:
             anchors = "; ".join(
                 f"{level}: {', '.join(f'{w:g}x{h:g}' for w, h in pairs)}"
                 for level, pairs in report["suggested_anchors"].items()

@@ -1,0 +1,55 @@
+"""`describe_detection`: the report of `keras-spd check-data`."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from keras_spd.data import load_detection
+from keras_spd.data.detection.check import describe_detection, format_description
+
+FITTED = "Anchors fitted to these boxes"
+
+
+def boards(folder, boxes):
+    Image.new("RGB", (64, 64)).save(folder / "a.png")
+    Image.new("RGB", (64, 64)).save(folder / "empty.png")
+    content = {
+        "images": [
+            {"id": i, "file_name": name, "height": 64, "width": 64}
+            for i, name in enumerate(("a.png", "empty.png"))
+        ],
+        "annotations": [
+            {"id": i, "image_id": 0, "category_id": 7, "bbox": box} for i, box in enumerate(boxes)
+        ],
+        "categories": [{"id": 7, "name": "scratch"}],
+    }
+    (folder / "labels.json").write_text(json.dumps(content))
+    return load_detection(folder / "labels.json")
+
+
+@pytest.mark.parametrize(
+    ("boxes", "recall", "sides"),
+    [
+        ([[4 * i, 4 * i, 10 + i / 2, 12] for i in range(12)], 1.0, [0, 12, 0, 0]),
+        ([[4 * i, 0, 1, 50 + i] for i in range(12)], 0.0, [12, 0, 0, 0]),
+    ],
+    ids=["squares", "scratches"],
+)
+def test_anchors_are_suggested_where_the_defaults_miss(boxes, recall, sides, tmp_path):
+    report = describe_detection(boards(tmp_path, boxes), (64, 64))
+    assert report["best_possible_recall"] == recall
+    assert list(report["boxes_by_side"].values()) == sides
+    assert report["boxes_by_class"] == {"scratch": 12}
+    text = format_description(report)
+    assert "2 images, 1 of them without a box; 12 boxes" in text
+    assert "Without a box: " in text
+    assert f"{tmp_path / 'empty.png'}" in text
+    assert (FITTED in text) == (", which is too few" in text) == (recall < 0.98)
+
+
+def test_data_without_boxes(tmp_path):
+    report = describe_detection(boards(tmp_path, []), (64, 64))
+    assert report["boxes"] == 0
+    assert "best_possible_recall" not in report
+    assert "2 images, 2 of them without a box; 0 boxes" in format_description(report)
