@@ -1,23 +1,33 @@
 """Counts the multiply-adds of a network."""
 
 import math
+from typing import Any
 
 import keras
 
 from keras_spd import keras_internals
+from keras_spd.detection.detector import Detector
+
+_TRANSPOSED = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
 
 
-def count_multiply_adds(model: keras.Model) -> int:
+def count_multiply_adds(model: keras.Model | Detector) -> int:
     """Counts the multiply-adds of one image in the convolutions and dense layers of a model.
 
     Args:
-        model: Functional Keras model with a known input size.
+        model: Functional or Sequential Keras model with a known input size, or a `Detector` on
+            such a network.
 
     Returns:
         Integer. FLOPs, as often reported in papers, are twice as many.
 
     Raises:
-        ValueError: If the input size is unknown.
+        ValueError: If the input size is unknown, or the model, or one inside it, is subclassed or
+            not built.
 
     Example:
 
@@ -25,26 +35,45 @@ def count_multiply_adds(model: keras.Model) -> int:
     >>> round(keras_spd.surgery.count_multiply_adds(model) / 1e9, 3)
     0.266
     """
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            total += count_multiply_adds(layer)
-        elif kernel := multiply_adds_at(layer):
-            first = getattr(layer, "data_format", None) == "channels_first"
-            for node in keras_internals.calls(layer):
-                shape = node.outputs[0].shape
-                positions = shape[2:] if first else shape[1:-1]
-                if None in positions:
-                    raise ValueError(
-                        f"The output size of `{layer.name}` is unknown. Build the model with an "
-                        "`input_shape` without `None`."
-                    )
-                total += math.prod(positions) * kernel
-    return total
+    if isinstance(model, Detector):
+        model = model.network
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError(
+            f"`{model.name}` is not built. Give it a `keras.Input` or call `build(input_shape)`."
+        )
+    if not keras_internals.is_functional(model) and not isinstance(model, keras.Sequential):
+        raise ValueError(
+            f"`{model.name}` is a subclassed model, whose layers cannot be followed. Accepted are "
+            "functional and Sequential models."
+        )
+    return sum(_multiply_adds_of(call) for call in keras_internals.graph_calls(model))
+
+
+def _multiply_adds_of(call: Any) -> int:
+    """Returns the multiply-adds of one call of a layer or nested model."""
+    layer = call.operation
+    if isinstance(layer, keras.Model):
+        return count_multiply_adds(layer)
+    kernel = multiply_adds_at(layer)
+    if not kernel:
+        return 0
+    # A transposed convolution applies its kernel at every position of its input.
+    shape = (call.input_tensors if isinstance(layer, _TRANSPOSED) else call.outputs)[0].shape
+    first = getattr(layer, "data_format", None) == "channels_first"
+    positions = shape[2:] if first else shape[1:-1]
+    if None in positions:
+        raise ValueError(
+            f"The size at `{layer.name}` is unknown. Build the model with an `input_shape` "
+            "without `None`."
+        )
+    return math.prod(positions) * kernel
 
 
 def multiply_adds_at(layer: keras.layers.Layer) -> int:
-    """Returns the multiply-adds of a convolution or dense layer at one position of its output."""
+    """Returns the multiply-adds of a convolution or dense layer at one position.
+
+    Positions are those of its output; for a transposed convolution, those of its input.
+    """
     if isinstance(layer, keras.layers.SeparableConv2D):
         return math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
     kernel = getattr(getattr(layer, "conv", layer), "kernel", None)

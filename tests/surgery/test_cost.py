@@ -1,0 +1,93 @@
+"""Multiply-adds are those that TensorFlow's own profiler counts."""
+
+import keras
+import pytest
+import tensorflow as tf
+from tensorflow.python.profiler import model_analyzer, option_builder
+
+import keras_spd
+from keras_spd.surgery import count_multiply_adds
+
+L = keras.layers
+
+
+def profiled(model):
+    """Half the FLOPs that TensorFlow counts in the model's graph, without biases."""
+    function = tf.function(lambda images: model(images)).get_concrete_function(
+        tf.TensorSpec((1, *model.input_shape[1:]))
+    )
+    options = option_builder.ProfileOptionBuilder(
+        option_builder.ProfileOptionBuilder.float_operation()
+    )
+    options = options.with_empty_output().with_node_names(start_name_regexes=[".*"])
+    report = model_analyzer.profile(function.graph, options=options.order_by("float_ops").build())
+    return report.total_float_ops // 2
+
+
+def chain(*layers, shape=(8, 8, 4)):
+    inputs = x = keras.Input(shape)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+def twice(layer):
+    inputs = keras.Input((8, 8, 4))
+    return keras.Model(inputs, layer(layer(inputs)))
+
+
+MODELS = {
+    "same": lambda: chain(L.Conv2D(6, 3, 2, padding="same", use_bias=False)),
+    "valid": lambda: chain(L.Conv2D(6, 3, use_bias=False)),
+    "transposed": lambda: chain(L.Conv2DTranspose(6, 3, 2, padding="same", use_bias=False)),
+    "depthwise": lambda: chain(L.DepthwiseConv2D(3, 2, padding="same", use_bias=False)),
+    "separable": lambda: chain(L.SeparableConv2D(5, 3, padding="same", use_bias=False)),
+    "spd": lambda: chain(keras_spd.layers.SPDConv(6, 3, use_bias=False)),
+    "dense": lambda: chain(L.Flatten(), L.Dense(3, use_bias=False)),
+    "shared layer": lambda: twice(L.Conv2D(4, 3, padding="same", use_bias=False)),
+    "shared model": lambda: twice(chain(L.Conv2D(4, 3, padding="same", use_bias=False))),
+    "sequential": lambda: keras.Sequential(
+        [keras.Input((8, 8, 4)), L.Conv2D(4, 3, use_bias=False), L.Conv2D(2, 1, use_bias=False)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_counts_as_tensorflow_does(name):
+    model = MODELS[name]()
+    assert count_multiply_adds(model) == profiled(model) > 0
+
+
+def test_groups():  # TensorFlow's profiler does not count grouped convolutions
+    model = chain(L.Conv2D(6, 3, groups=2, use_bias=False))
+    assert count_multiply_adds(model) == 6 * 6 * 9 * (4 // 2) * 6
+
+
+def test_calls_outside_the_model_do_not_count():
+    layer = L.Conv2D(4, 3, padding="same")
+    model = chain(layer)
+    counted = count_multiply_adds(model)
+    layer(keras.Input((32, 32, 4)))
+    assert count_multiply_adds(model) == counted
+
+
+def test_a_detector_counts_as_its_network():
+    detector = keras_spd.applications.YOLOV5SPD("n", input_shape=(64, 64, 3), classes=1)
+    assert count_multiply_adds(detector) == count_multiply_adds(detector.network) > 0
+
+
+class _Subclassed(keras.Model):
+    pass
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: chain(L.Conv2D(4, 3), shape=(None, None, 3)), "without `None`"),
+        (_Subclassed, "subclassed model"),
+        (lambda: keras.Sequential([L.Conv2D(4, 3)]), "not built"),
+    ],
+)
+def test_what_cannot_be_counted(make, words):
+    with pytest.raises(ValueError, match=words):
+        count_multiply_adds(make())
