@@ -140,15 +140,19 @@ def main(names):
         del converted
         what = plan(models[0], pooling="exact")
         resized = build(name, (224, 224))
-        sites = plan(resized, pooling="exact").sites
+        layers = plan(resized, pooling="exact").layers
         try:
             before = count_multiply_adds(resized)
-            after = before + sum(site.multiply_adds[1] - site.multiply_adds[0] for site in sites)
+            after = before + sum(
+                layer.multiply_adds[1] - layer.multiply_adds[0] for layer in layers
+            )
             cost = f"{before / 1e9:.2f} G → {after / 1e9:.2f} G"
         except ValueError:  # nested models of unknown size
             cost = "?"
         old, new = what.parameters
-        kept = [site for site in what.kept if site.note not in ("no stride", "global, no window")]
+        kept = [
+            layer for layer in what.kept if layer.note not in ("no stride", "global, no window")
+        ]
         print(
             f"| {name} | {len(what.converted)} | {len(kept)} | {old / 1e6:.1f} M → "
             f"{new / 1e6:.1f} M | {cost} | "

@@ -127,7 +127,7 @@ def _convolve(images: Tensor, kernel: Tensor) -> Tensor:
             tops, lefts = (((side - 1) // 2,) * 2 for side in (rows, columns))
             padded = tf.pad(images, [(0, 0), tops, lefts, (0, 0)])
             flat = tf.reshape(upstream, (-1, filters))
-            taps = [
+            products = [
                 tf.matmul(
                     tf.reshape(
                         padded[:, row : row + height, column : column + width], (-1, channels)
@@ -145,7 +145,7 @@ def _convolve(images: Tensor, kernel: Tensor) -> Tensor:
                 strides=[1] * 4,
                 padding="SAME",
             )
-            return of_images, tf.reshape(tf.stack(taps), kernel.shape)
+            return of_images, tf.reshape(tf.stack(products), kernel.shape)
 
         return tf.nn.conv2d(images, kernel, 1, "SAME"), gradient
 

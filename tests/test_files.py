@@ -7,7 +7,7 @@ from testing import full_disk
 
 from keras_spd import files, metrics
 from keras_spd.images.video import VideoWriter
-from keras_spd.predict import Classes
+from keras_spd.predict import Classification
 from keras_spd.predict.result_files import ResultFiles
 from keras_spd.training import run_plots
 from keras_spd.training.recipe import load_recipe
@@ -35,7 +35,7 @@ def save_at_epoch(callback, model):
 
 
 def write_results(folder):
-    found = Classes(np.full(50, 0.1, "float32"), np.arange(50), None)
+    found = Classification(np.full(50, 0.1, "float32"), np.arange(50), None)
     with ResultFiles(folder, "classes") as results:
         results.add({"image": "a.png"}, found)
 
@@ -101,7 +101,7 @@ def test_a_full_disk(name, model, tmp_path):
 
 
 def test_what_was_flushed_survives_a_full_disk(tmp_path):
-    found = Classes(np.full(5, 0.1, "float32"), np.arange(5), None)
+    found = Classification(np.full(5, 0.1, "float32"), np.arange(5), None)
     with pytest.raises(OSError), full_disk(10_000), ResultFiles(tmp_path, "classes") as results:
         for index in range(1000):
             results.add({"image": f"{index}.png"}, found)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from keras_spd.lazy import attach
 
 if TYPE_CHECKING:
-    from keras_spd.applications.from_reference import load_reference_model as load_reference_model
+    from keras_spd.applications.from_torch import load_torch_model as load_torch_model
     from keras_spd.applications.resnet import CLASSIFIERS as CLASSIFIERS
     from keras_spd.applications.resnet import ResNet18SPD as ResNet18SPD
     from keras_spd.applications.resnet import ResNet34SPD as ResNet34SPD
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from keras_spd.images.preprocessing import decode_predictions as decode_predictions
     from keras_spd.images.preprocessing import get_statistics as get_statistics
     from keras_spd.images.preprocessing import preprocess_input as preprocess_input
-    from keras_spd.weights import load_reference_weights as load_reference_weights
+    from keras_spd.weights import load_torch_weights as load_torch_weights
 
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "load_reference_model": "keras_spd.applications.from_reference",
+        "load_torch_model": "keras_spd.applications.from_torch",
         "CLASSIFIERS": "keras_spd.applications.resnet",
         "ResNet18SPD": "keras_spd.applications.resnet",
         "ResNet34SPD": "keras_spd.applications.resnet",
@@ -54,6 +54,6 @@ __getattr__, __dir__ = attach(
         "decode_predictions": "keras_spd.images.preprocessing",
         "get_statistics": "keras_spd.images.preprocessing",
         "preprocess_input": "keras_spd.images.preprocessing",
-        "load_reference_weights": "keras_spd.weights",
+        "load_torch_weights": "keras_spd.weights",
     },
 )

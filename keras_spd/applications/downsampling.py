@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 
-from keras_spd.applications.from_reference import load_reference_model
+from keras_spd.applications.from_torch import load_torch_model
 from keras_spd.applications.trained import find_trained
 from keras_spd.applications.yolov5 import YOLOV5SPD
 from keras_spd.detection.detector import Detector
@@ -31,7 +31,7 @@ def load_with_downsampling(source: str | os.PathLike, downsampling: str) -> Dete
     'yolov5_spd_n'
     """
     if pathlib.Path(source).suffix != ".keras":
-        return load_reference_model(source, downsampling)
+        return load_torch_model(source, downsampling)
     trained = find_trained(source)
     former = load_keras_file(source, compile=False)
     if trained is None or trained.size is None:

@@ -5,7 +5,7 @@ import os
 import keras
 import numpy as np
 
-from keras_spd.applications.from_reference import load_reference_model
+from keras_spd.applications.from_torch import load_torch_model
 from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import Detector
 from keras_spd.image_model import ModelInfo
@@ -43,7 +43,7 @@ def find_trained(
     if path.name.endswith(".weights.h5"):
         return None
     is_keras = path.suffix == ".keras"
-    model = load_keras_file(path, compile=False) if is_keras else load_reference_model(path)
+    model = load_keras_file(path, compile=False) if is_keras else load_torch_model(path)
     if backbone and getattr(model, "info", ModelInfo()).architecture == "YOLOV5SPDBackbone":
         return TrainedDetector(str(path), _arrays(model), 0, {})
     if not isinstance(model, Detector):

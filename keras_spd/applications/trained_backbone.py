@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_spd.applications.from_reference import load_reference_model
+from keras_spd.applications.from_torch import load_torch_model
 from keras_spd.image_model import ImageModel
 from keras_spd.typing import Array
 from keras_spd.weights import Preset, check_weights_file, load_weights
@@ -62,7 +62,7 @@ def start_from_classifier(
 
 def _load(path: pathlib.Path) -> keras.Model:
     is_keras = path.suffix == ".keras"
-    return load_keras_file(path, compile=False) if is_keras else load_reference_model(path)
+    return load_keras_file(path, compile=False) if is_keras else load_torch_model(path)
 
 
 def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None:

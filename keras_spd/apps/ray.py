@@ -18,7 +18,7 @@ from keras_spd.images.read import ImageError, to_rgb
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.files import load_predictor
 from keras_spd.predict.predictor import Predictor
-from keras_spd.predict.results import Classes, Detections
+from keras_spd.predict.results import Classification, Detections
 from keras_spd.weights import list_models
 
 _log = logging.getLogger(__name__)
@@ -272,7 +272,9 @@ class _Worker:
             except ImageError as error:
                 row["error"] = str(error)
             rows.append(row)
-        found: Sequence[Detections | Classes] = self.predictor([picture for _, picture in pictures])
+        found: Sequence[Detections | Classification] = self.predictor(
+            [picture for _, picture in pictures]
+        )
         for (row, _), result in zip(pictures, found, strict=True):
             row[self.name] = result.to_json()
         return pyarrow.Table.from_pylist(rows, schema=self.schema)

@@ -47,12 +47,12 @@ def convert(
         raise ValueError(
             f"{source} is already a .keras file. Pass `--downsampling spd` or `strided`."
         )
-    from keras_spd.applications import load_reference_model
+    from keras_spd.applications import load_torch_model
     from keras_spd.applications.downsampling import load_with_downsampling
     from keras_spd.weights.keras_file import save_weights_file
 
     if downsampling is None:
-        model = load_reference_model(source)
+        model = load_torch_model(source)
     else:
         model = load_with_downsampling(source, downsampling)
     if output.suffix == ".keras":

@@ -35,9 +35,9 @@ class Problems:
         """Adds a problem with the file `name`."""
         self.lines.append(f"{name}: {what}")
 
-    def add_clipped(self, name: str, share: float) -> None:
-        """Adds a box that was clipped, by a fraction `share` of the image's side."""
-        self.clipped.append((name, share))
+    def add_clipped(self, name: str, fraction: float) -> None:
+        """Adds a box that was clipped, and how far it reached out, as a fraction of the side."""
+        self.clipped.append((name, fraction))
 
     def drop_broken(self, images: Sequence[Any]) -> list[Any]:
         """Returns the images that can be decoded if `on_problem` is `"skip"`, else all images."""
@@ -65,7 +65,7 @@ class Problems:
             f"{first[0][1]:.1%} of its side; clipped: {names}{more}",
         )
 
-    def settle(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """Raises or warns, and returns problems and notes as arguments of `DetectionData`."""
         notes = self.notes()
         if self.lines:

@@ -54,14 +54,14 @@ class BuiltinDetections(keras.layers.Layer):
         levels = sorted(raw, key=level_stride)
         maps = [ops.cast(raw[level], "float32") for level in levels]
         count, outputs = maps[0].shape[0], maps[0].shape[-1]
-        places = _Places(
+        grid = _PredictionGrid(
             sizes=[ops.shape(x)[1:3] for x in maps],
             strides=[level_stride(level) for level in levels],
             anchors=np.array([self.anchors[level] for level in levels], "float32"),
         )
 
         def suppress(one: list[Tensor]) -> dict[str, Tensor]:
-            return self._suppress([tf.reshape(x, (-1, outputs)) for x in one], places)
+            return self._suppress([tf.reshape(x, (-1, outputs)) for x in one], grid)
 
         if count is None:
             boxes = self.decoder.max_detections
@@ -79,7 +79,7 @@ class BuiltinDetections(keras.layers.Layer):
         found = [suppress(list(one)) for one in images]
         return {key: tf.stack([image[key] for image in found]) for key in found[0]}
 
-    def _suppress(self, predictions: list[Tensor], places: "_Places") -> dict[str, Tensor]:
+    def _suppress(self, predictions: list[Tensor], grid: "_PredictionGrid") -> dict[str, Tensor]:
         """Decodes one image from raw predictions, `(predictions, 5 + classes)` for each level."""
         import tensorflow as tf
 
@@ -88,9 +88,9 @@ class BuiltinDetections(keras.layers.Layer):
         best = tf.concat([self._confidence(x) for x in predictions], axis=0)
         best = tf.reshape(best, (-1,))
         chosen = self._choose(best)
-        x = tf.sigmoid(places.gather(predictions, chosen))
-        boxes = tf.concat(decode_boxes(x, *places.of(chosen)), axis=-1)
-        boxes = convert_boxes(boxes, "center_xywh", "xyxy", places.image_size)
+        x = tf.sigmoid(grid.gather(predictions, chosen))
+        boxes = tf.concat(decode_boxes(x, *grid.cells(chosen)), axis=-1)
+        boxes = convert_boxes(boxes, "center_xywh", "xyxy", grid.image_size)
         scores = x[:, 5:] * x[:, 4:5] if self._reads_classes(x) else x[:, 4:5]
         num_classes = scores.shape[1]
         # Among these, the best pairs of prediction and class.
@@ -113,7 +113,7 @@ class BuiltinDetections(keras.layers.Layer):
             pad_to_max_output_size=True,
         )
         there = tf.range(decoder.max_detections) < count
-        boxes = convert_boxes(boxes, "xyxy", self.bounding_box_format, places.image_size)
+        boxes = convert_boxes(boxes, "xyxy", self.bounding_box_format, grid.image_size)
         return {
             "boxes": tf.where(tf.expand_dims(there, 1), tf.gather(boxes, kept), -1.0),
             "confidence": tf.where(there, tf.gather(best, kept), -1.0),
@@ -169,7 +169,7 @@ def move_apart(boxes: Tensor, classes: Tensor, num_classes: int) -> Tensor:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Places:
+class _PredictionGrid:
     """Cells and anchors of predictions that are numbered across all levels, finest first.
 
     Args:
@@ -194,7 +194,7 @@ class _Places:
         counts = [rows * columns * num_anchors for rows, columns in self.sizes]
         return [0, *itertools.accumulate(counts)]
 
-    def of(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def cells(self, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the cells (column, row), strides and anchors of predictions."""
         import tensorflow as tf
 

@@ -86,9 +86,9 @@ def _draw_texts(
     sizes = [
         (round(font.getlength(text)) + 4, height) for font, text in zip(fonts, texts, strict=True)
     ]
-    places = place_labels(outlines, sizes, image.size)
+    positions = place_labels(outlines, sizes, image.size)
     for (left, top), (width, _), text, font, label in zip(
-        places, sizes, texts, fonts, labels, strict=True
+        positions, sizes, texts, fonts, labels, strict=True
     ):
         colour = class_colour(label)
         draw.rectangle((left, top, left + width - 1, top + height - 1), fill=colour)
@@ -115,18 +115,18 @@ def place_labels(
     taken = np.zeros_like(boxes)  # of the labels so far
     for index, ((x1, y1, x2, y2), (width, height)) in enumerate(zip(boxes, sizes, strict=True)):
         columns = (x1, x2 - width, (x1 + x2 - width) / 2)
-        places = [(x, y) for y in (y1 - height, y2) for x in columns]  # above and below
-        places += [(x, y) for x in (x2, x1 - width) for y in (y1, y2 - height)]  # beside
-        places += [(x, y) for y in (y1, y2 - height) for x in columns]  # inside
+        positions = [(x, y) for y in (y1 - height, y2) for x in columns]  # above and below
+        positions += [(x, y) for x in (x2, x1 - width) for y in (y1, y2 - height)]  # beside
+        positions += [(x, y) for y in (y1, y2 - height) for x in columns]  # inside
         room = np.maximum(np.subtract(image_size, (width, height)), 0)
-        places = np.round(np.clip(places, 0, room))
+        positions = np.round(np.clip(positions, 0, room))
         # Boxes further away than the label is long cannot be covered.
         reach = np.array([x1 - width, y1 - height, x2 + width, y2 + height])
-        cost = _covered_shares(places, (width, height), _near(boxes, reach))
-        cost += _TEXT_OVER_TEXT * _covered_shares(
-            places, (width, height), _near(taken[:index], reach)
+        cost = _covered_fractions(positions, (width, height), _near(boxes, reach))
+        cost += _TEXT_OVER_TEXT * _covered_fractions(
+            positions, (width, height), _near(taken[:index], reach)
         )
-        best = places[np.argmin(np.round(cost, 6))]
+        best = positions[np.argmin(np.round(cost, 6))]
         taken[index] = *best, *(best + (width, height))
     return [(int(left), int(top)) for left, top in taken[:, :2]]
 
@@ -135,10 +135,10 @@ def _near(boxes: Array, reach: Array) -> Array:
     return boxes[((boxes[:, :2] < reach[2:]) & (boxes[:, 2:] > reach[:2])).all(axis=1)]
 
 
-def _covered_shares(places: Array, size: tuple[int, int], others: Array) -> Array:
+def _covered_fractions(positions: Array, size: tuple[int, int], others: Array) -> Array:
     """Returns, for each position, the summed fractions of other rectangles that a label covers."""
-    start = np.maximum(places[:, None], others[None, :, :2])
-    end = np.minimum(places[:, None] + size, others[None, :, 2:])
+    start = np.maximum(positions[:, None], others[None, :, :2])
+    end = np.minimum(positions[:, None] + size, others[None, :, 2:])
     areas = np.prod(others[:, 2:] - others[:, :2], axis=1)
     return ((end - start).clip(0).prod(axis=2) / np.maximum(areas, 1)).sum(axis=1)
 
@@ -148,7 +148,7 @@ def draw_classes(pixels: Array | Image.Image, found: Any) -> Image.Image:
 
     Args:
         pixels: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
-        found: `Classes` of that image.
+        found: `Classification` of that image.
 
     Returns:
         `PIL.Image.Image`.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keras_spd.predict.loading import load_model as load_model
     from keras_spd.predict.loading import load_models as load_models
     from keras_spd.predict.predictor import Predictor as Predictor
-    from keras_spd.predict.results import Classes as Classes
+    from keras_spd.predict.results import Classification as Classification
     from keras_spd.predict.results import Detections as Detections
 
 __getattr__, __dir__ = attach(
@@ -33,7 +33,7 @@ __getattr__, __dir__ = attach(
         "load_model": "keras_spd.predict.loading",
         "load_models": "keras_spd.predict.loading",
         "Predictor": "keras_spd.predict.predictor",
-        "Classes": "keras_spd.predict.results",
+        "Classification": "keras_spd.predict.results",
         "Detections": "keras_spd.predict.results",
     },
 )

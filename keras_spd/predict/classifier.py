@@ -11,7 +11,7 @@ from keras_spd.image_model import ClassifierProtocol, ModelInfo, find_info, know
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
-from keras_spd.predict.results import Classes
+from keras_spd.predict.results import Classification
 from keras_spd.surgery.outputs import output_kind, to_probabilities
 from keras_spd.typing import Path, Shape
 
@@ -91,7 +91,7 @@ class Classifier:
         height, width = size
         return height, width
 
-    def __call__(self, images: Any) -> list[Classes]:
+    def __call__(self, images: Any) -> list[Classification]:
         """Classifies images.
 
         Args:
@@ -101,7 +101,7 @@ class Classifier:
                 An array of rank 4 is a batch.
 
         Returns:
-            List of `Classes`, one for each image; for a single image a list of one.
+            List of `Classification`, one for each image; for a single image a list of one.
 
         Raises:
             ValueError: If an image cannot be read; the message names the file.
@@ -116,12 +116,12 @@ class Classifier:
         picture = to_rgb(image, max_value=self.max_value)
         return self._preprocessing.resize_image(picture, self.image_size)
 
-    def _predict(self, pixels: Sequence[np.ndarray]) -> list[Classes]:
+    def _predict(self, pixels: Sequence[np.ndarray]) -> list[Classification]:
         batch = self._preprocessing.normalize(self._batch_sizes.fill(np.stack(pixels)))
         rows = to_probabilities(self.model, self.model.predict_on_batch(batch))
         rows = keras.ops.convert_to_numpy(rows)[: len(pixels)]
         best = np.argsort(-rows, axis=1, kind="stable")[:, : self.top]
         return [
-            Classes(row[classes], classes, self.info.class_names)
+            Classification(row[classes], classes, self.info.class_names)
             for row, classes in zip(rows, best, strict=True)
         ]

@@ -23,7 +23,7 @@ from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.predictor import Predictor
 from keras_spd.predict.result_files import ResultFiles
-from keras_spd.predict.results import Classes, Detections
+from keras_spd.predict.results import Classification, Detections
 from keras_spd.typing import Path
 
 _log = logging.getLogger(__name__)
@@ -229,7 +229,9 @@ class _Run:
                 read.append((name, path, to_rgb(path, max_value=self.predictor.max_value)))
             except ImageError as error:
                 self._problem(error)
-        found: Sequence[Detections | Classes] = self.predictor([picture for _, _, picture in read])
+        found: Sequence[Detections | Classification] = self.predictor(
+            [picture for _, _, picture in read]
+        )
         for (name, path, picture), result in zip(read, found, strict=True):
             with whole_file(self.output / f"{name}.png") as unfinished:
                 self.draw(picture, result).save(unfinished)
@@ -243,7 +245,7 @@ class _Run:
         try:
             with video.VideoWriter(self.output / f"{name}.mp4") as writer:
                 for batch in _batches(frames, self.step):
-                    found: Sequence[Detections | Classes] = self.predictor(
+                    found: Sequence[Detections | Classification] = self.predictor(
                         [frame.pixels for frame in batch]
                     )
                     for frame, result in zip(batch, found, strict=True):

@@ -18,7 +18,7 @@ def load_model(path: Path) -> keras.Model:
 
     Args:
         path: Path of a `.keras` file, or of a `.pt`, `.pth` or `.safetensors` file that
-            `load_reference_model` reads; or a name from `keras_spd.list_models`.
+            `load_torch_model` reads; or a name from `keras_spd.list_models`.
 
     Returns:
         Keras model, such as a `Detector` or an `ImageModel`.
@@ -43,7 +43,7 @@ def load_model(path: Path) -> keras.Model:
             f"`keras-spd train --resume --run {path.parent}`."
         )
     if path.suffix in (".pt", ".pth", ".safetensors"):
-        return applications.load_reference_model(path)
+        return applications.load_torch_model(path)
     if path.suffix != ".keras":
         names = ", ".join(sorted({preset.name for preset in list_models()}))
         raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from keras_spd.files import whole_file
-from keras_spd.predict.results import Classes, Detections
+from keras_spd.predict.results import Classification, Detections
 
 _BOX = ("x1", "y1", "x2", "y2")
 
@@ -48,13 +48,13 @@ class ResultFiles(contextlib.AbstractContextManager):
         unfinished = self._files.enter_context(whole_file(path))
         return open(unfinished, "w", encoding="utf-8", newline="")
 
-    def add(self, source: Mapping[str, Any], found: Detections | Classes) -> None:
+    def add(self, source: Mapping[str, Any], found: Detections | Classification) -> None:
         """Adds an image or a frame.
 
         Args:
             source: Dictionary with `image`, or with `video`, `frame` and `time`. Other entries
                 are written to the JSON file only.
-            found: `Detections` or `Classes`.
+            found: `Detections` or `Classification`.
         """
         entries = found.to_json()
         entry = json.dumps({**source, self._name: entries}, ensure_ascii=False)

@@ -87,7 +87,7 @@ class Detections:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Classes:
+class Classification:
     """The most probable classes of one image.
 
     Args:

@@ -7,6 +7,6 @@ from keras_spd.surgery.layers import PhaseAlignment as PhaseAlignment
 from keras_spd.surgery.layers import PhasePooling as PhasePooling
 from keras_spd.surgery.layers import SPDDepthwiseConv as SPDDepthwiseConv
 from keras_spd.surgery.plan import Plan as Plan
-from keras_spd.surgery.plan import Site as Site
+from keras_spd.surgery.plan import PlannedLayer as PlannedLayer
 from keras_spd.surgery.plan import plan as plan
 from keras_spd.surgery.to_spd import to_spd as to_spd

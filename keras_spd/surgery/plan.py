@@ -18,12 +18,12 @@ Layers: TypeAlias = str | Iterable[str] | Callable[[Any], bool] | None
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
+class PlannedLayer:
     """A layer that strides or pools.
 
     Args:
         path: Names of the nested models that contain it, and its own: `"encoder/conv1"`.
-        layer: Name of its class.
+        type: Name of its class.
         becomes: The layers that replace it, or `None` if it is kept.
         note: Why it is kept, or a remark on the new layers.
         exact: Whether its outputs stay the same.
@@ -32,7 +32,7 @@ class Site:
     """
 
     path: str
-    layer: str
+    type: str
     becomes: str | None
     note: str
     exact: bool
@@ -46,35 +46,35 @@ class Plan:
 
     Args:
         model: Name of the model.
-        sites: A `Site` for every layer that strides or pools, in network order.
+        layers: A `PlannedLayer` for every layer that strides or pools, in network order.
         parameters: Number of parameters of the whole model, before and after.
     """
 
     model: str
-    sites: tuple[Site, ...]
+    layers: tuple[PlannedLayer, ...]
     parameters: tuple[int, int]
 
     @property
-    def converted(self) -> tuple[Site, ...]:
-        """The sites that are converted."""
-        return tuple(site for site in self.sites if site.becomes)
+    def converted(self) -> tuple[PlannedLayer, ...]:
+        """The layers that are converted."""
+        return tuple(layer for layer in self.layers if layer.becomes)
 
     @property
-    def kept(self) -> tuple[Site, ...]:
-        """The sites that are kept."""
-        return tuple(site for site in self.sites if not site.becomes)
+    def kept(self) -> tuple[PlannedLayer, ...]:
+        """The layers that are kept."""
+        return tuple(layer for layer in self.layers if not layer.becomes)
 
     def __str__(self) -> str:
         rows = [("layer", "is", "becomes", "parameters", "multiply-adds", "note")]
-        for site in self.sites:
+        for layer in self.layers:
             rows.append(
                 (
-                    site.path,
-                    site.layer,
-                    site.becomes or "stays",
-                    _change(site.parameters),
-                    _change(site.multiply_adds),
-                    site.note,
+                    layer.path,
+                    layer.type,
+                    layer.becomes or "stays",
+                    _change(layer.parameters),
+                    _change(layer.multiply_adds),
+                    layer.note,
                 )
             )
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -82,7 +82,7 @@ class Plan:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        if any(site.multiply_adds is None for site in self.sites):
+        if any(layer.multiply_adds is None for layer in self.layers):
             lines.append("?: depends on the size of the image; pass `input_shape`.")
         before, after = self.parameters
         lines.append(
@@ -130,7 +130,7 @@ def make_plan(
 ) -> tuple[Plan, dict[int, rules.Replacement]]:
     """Returns the `Plan`, and `{id(layer): Replacement}` for the layers it converts."""
     chosen = _chooser(model, layers, first_n)
-    sites: list[Site] = []
+    planned: list[PlannedLayer] = []
     replacements: dict[int, rules.Replacement] = {}
     for path, layer in graph.walk(model):
         reason = _stays_anyway(layer)
@@ -151,10 +151,10 @@ def make_plan(
             replacement = None
         if replacement is not None:
             replacements[id(layer)] = replacement
-        sites.append(
-            Site(
+        planned.append(
+            PlannedLayer(
                 path=path,
-                layer=type(layer).__name__,
+                type=type(layer).__name__,
                 becomes=replacement.name if replacement else None,
                 note=replacement.note if replacement else reason or "",
                 exact=replacement.exact if replacement else True,
@@ -163,12 +163,12 @@ def make_plan(
             )
         )
     parameters = model.count_params()
-    grown = sum(site.parameters[1] - site.parameters[0] for site in sites)
-    return Plan(model.name, tuple(sites), (parameters, parameters + grown)), replacements
+    grown = sum(layer.parameters[1] - layer.parameters[0] for layer in planned)
+    return Plan(model.name, tuple(planned), (parameters, parameters + grown)), replacements
 
 
 def _stays_anyway(layer: Any) -> str | None:
-    """Returns why a layer that downsamples without its own stride is kept, else `None`."""
+    """Returns why a layer that downsamples without its own stride is kept, otherwise `None`."""
     kind = type(layer).__name__
     if kind == "GetItem" and (steps := _steps(layer)):
         return f"a slice with steps {steps}, which skips pixels"

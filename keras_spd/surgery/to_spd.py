@@ -99,7 +99,7 @@ def _converted_name(name: str) -> str:
 
 def _check(converted: keras.Model, plan: Plan) -> None:
     """Raises a `RuntimeError` if a strided layer remains that the plan does not list."""
-    kept = {site.path for site in plan.kept}
+    kept = {layer.path for layer in plan.kept}
     left = [path for path, layer in graph.walk(converted) if rules.is_strided(layer)]
     if missed := sorted(set(left) - kept):
         raise RuntimeError(f"Strided layers remain that the plan does not list: {missed}.")

@@ -6,7 +6,7 @@ from keras_spd.lazy import attach
 
 if TYPE_CHECKING:
     from keras_spd.weights.loading import check_weights_file as check_weights_file
-    from keras_spd.weights.loading import load_reference_weights as load_reference_weights
+    from keras_spd.weights.loading import load_torch_weights as load_torch_weights
     from keras_spd.weights.loading import load_weights as load_weights
     from keras_spd.weights.presets import Preset as Preset
     from keras_spd.weights.presets import find_preset as find_preset
@@ -17,7 +17,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {
         "check_weights_file": "keras_spd.weights.loading",
-        "load_reference_weights": "keras_spd.weights.loading",
+        "load_torch_weights": "keras_spd.weights.loading",
         "load_weights": "keras_spd.weights.loading",
         "Preset": "keras_spd.weights.presets",
         "find_preset": "keras_spd.weights.presets",

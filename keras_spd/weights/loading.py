@@ -45,7 +45,7 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
                 "diverged before it was saved."
             )
     else:
-        load_reference_weights(model, path)
+        load_torch_weights(model, path)
 
 
 def check_weights_file(weights: Path) -> pathlib.Path:
@@ -60,7 +60,7 @@ def check_weights_file(weights: Path) -> pathlib.Path:
     return path
 
 
-def load_reference_weights(
+def load_torch_weights(
     model: keras.Model, source: Checkpoint | Path | Mapping[str, Any]
 ) -> keras.Model:
     """Loads weights of the authors' PyTorch code into a network.
@@ -84,7 +84,7 @@ def load_reference_weights(
     Example:
 
     >>> model = keras_spd.applications.ResNet50SPD(weights=None, classes=10)
-    >>> keras_spd.applications.load_reference_weights(model, "resnet50_spd.safetensors")
+    >>> keras_spd.applications.load_torch_weights(model, "resnet50_spd.safetensors")
     """
     checkpoint = source if isinstance(source, Checkpoint) else read_checkpoint(source)
     arrays = checkpoint.arrays
@@ -93,7 +93,7 @@ def load_reference_weights(
         entries = yolov5_map(model.network) if detector else resnet_map(model)
     except (ValueError, AttributeError, KeyError) as error:
         raise ValueError(
-            "`load_reference_weights` supports the ResNets and `YOLOV5SPD` of "
+            "`load_torch_weights` supports the ResNets and `YOLOV5SPD` of "
             "`keras_spd.applications`, in the sizes of the authors' code. "
             f"Received: model named {getattr(model, 'name', model)!r}. {error}"
         ) from error

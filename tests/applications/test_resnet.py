@@ -30,7 +30,7 @@ ResNet18SPD, ResNet50SPD = applications.ResNet18SPD, applications.ResNet50SPD
 def test_parity_with_the_authors(name, build, arguments):
     state_dict, images, expected = reference.load(name)
     model = build(classifier_activation=None, **arguments)
-    applications.load_reference_weights(model, state_dict)
+    applications.load_torch_weights(model, state_dict)
     logits = model.predict(images, verbose=0)
     error = reference.relative_norm(logits - expected["logits"], expected["logits"])
     assert error <= 1e-4
@@ -43,7 +43,7 @@ def test_a_wrong_phase_order_shows():
     phases = state_dict[key].reshape(4, -1)
     state_dict[key] = phases[[0, 2, 1, 3]].reshape(-1)
     model = ResNet18SPD(classes=200, classifier_activation=None)
-    applications.load_reference_weights(model, state_dict)
+    applications.load_torch_weights(model, state_dict)
     logits = model.predict(images, verbose=0)
     assert reference.relative_norm(logits - expected["logits"], expected["logits"]) > 1e-2
 

@@ -16,7 +16,7 @@ from keras_spd.applications import (
     ImageModel,
     ModelInfo,
     YOLOV5SPDBackbone,
-    load_reference_weights,
+    load_torch_weights,
 )
 from keras_spd.detection import Decoder, YOLOV5Loss
 
@@ -50,10 +50,10 @@ def test_size_x():
 def test_authors_outputs(size):
     state_dict, images, expected = reference.load(f"yolov5_spd_{size}")
     model = YOLOV5SPD(size, include_rescaling=False)
-    load_reference_weights(model, state_dict)
+    load_torch_weights(model, state_dict)
     raw = model(images)
     rescaled = YOLOV5SPD(size)
-    load_reference_weights(rescaled, {f"module.{k}": v for k, v in state_dict.items()})
+    load_torch_weights(rescaled, {f"module.{k}": v for k, v in state_dict.items()})
     same = rescaled(images * 255)
     for level in ("P3", "P4", "P5"):
         wanted = expected[f"raw_{level.lower()}"].transpose(0, 2, 3, 1, 4)
@@ -65,7 +65,7 @@ def test_authors_outputs(size):
 def test_swapped_phases_show(layer):
     state_dict, images, expected = reference.load("yolov5_spd_n")
     model = YOLOV5SPD("n", include_rescaling=False)
-    load_reference_weights(model, state_dict)
+    load_torch_weights(model, state_dict)
     kernel = model.network.get_layer(layer).kernel
     values = np.array(kernel)
     channels = 64 if "stage3" in layer else 128
@@ -257,18 +257,18 @@ def test_bad_images_and_losses():
         model.info = dataclasses.replace(model.info, class_names=("a",))
 
 
-def test_reference_weights_of_another_size_name_the_right_call():
+def test_torch_weights_of_another_size_name_the_right_call():
     state_dict, _, _ = reference.load("yolov5_spd_s")
     model = YOLOV5SPD("n", classes=3)
     with pytest.raises(ValueError, match=r'YOLOV5SPD\(size="s", classes=80\)'):
-        load_reference_weights(model, state_dict)
+        load_torch_weights(model, state_dict)
 
 
-def test_reference_weights_bring_their_anchors():
+def test_torch_weights_bring_their_anchors():
     state_dict, _, _ = reference.load("yolov5_spd_n")
     model = YOLOV5SPD("n")
     anchors = np.arange(1, 19, dtype="float16").reshape(3, 3, 2)
-    load_reference_weights(model, {**state_dict, "model.30.anchors": anchors})
+    load_torch_weights(model, {**state_dict, "model.30.anchors": anchors})
     assert model.anchors["P3"][0] == (8.0, 16.0) and model.anchors["P5"][2] == (544.0, 576.0)
 
 

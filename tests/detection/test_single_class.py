@@ -7,7 +7,7 @@ import reference
 import safetensors.numpy
 
 import keras_spd
-from keras_spd.applications import YOLOV5SPD, load_reference_model
+from keras_spd.applications import YOLOV5SPD, load_torch_model
 from keras_spd.detection import Decoder
 
 TINY = (0.33, 0.125)
@@ -75,7 +75,7 @@ def test_a_network_of_ours_reports_objectness(images, tmp_path):
 def test_a_checkpoint_of_the_authors_keeps_their_product(checkpoint, images, tmp_path):
     model = YOLOV5SPD("n", weights=checkpoint, classes=1)
     wanted = expected_confidence(model, images, with_class=True)
-    load_reference_model(checkpoint).save(tmp_path / "one.keras")
+    load_torch_model(checkpoint).save(tmp_path / "one.keras")
     loaded = keras.saving.load_model(tmp_path / "one.keras")
     for detector in (model, loaded, keras_spd.fold(model)):
         detector.decoder = Decoder(0.0)

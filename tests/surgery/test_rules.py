@@ -75,8 +75,8 @@ def test_learned_pooling_starts_at_the_average(size):
     _assert_same(average, keras_spd.to_spd(average, pooling="learned"), 7)
     maximum = _model(_layers.MaxPooling2D(*size))
     _assert_same(average, keras_spd.to_spd(maximum, pooling="learned"), 7)
-    [site] = surgery.plan(maximum, pooling="learned").sites
-    assert not site.exact and "outputs change" in site.note
+    [layer] = surgery.plan(maximum, pooling="learned").layers
+    assert not layer.exact and "outputs change" in layer.note
 
 
 @pytest.mark.parametrize("side", range(7, 12))

@@ -73,7 +73,7 @@ def test_networks_of_keras_applications(name, count, double_precision):
     plan = surgery.plan(model, pooling="exact")
     converted = keras_spd.to_spd(model, pooling="exact")
     assert len(plan.converted) == count
-    assert all(site.note in ("no stride", "global, no window") for site in plan.kept)
+    assert all(layer.note in ("no stride", "global, no window") for layer in plan.kept)
     for image in images:
         features = model(image, training=False)
         assert _difference(features, converted(image, training=False)) < 1e-11
@@ -89,12 +89,12 @@ def test_nested_sequential_models_are_converted():
         weights=None, include_top=False, input_shape=(None, None, 3)
     )
     plan = surgery.plan(model)
-    paths = [site.path for site in plan.converted]
+    paths = [layer.path for layer in plan.converted]
     assert len(paths) == 4 and any("/" in path for path in paths)
     converted = keras_spd.to_spd(model)
     images = 127 * _images(1, 65, 71, 3) + 127
     assert _difference(model(images), converted(images)) < 1e-5
-    assert not [site for site in surgery.plan(converted).sites if site.becomes]
+    assert not [layer for layer in surgery.plan(converted).layers if layer.becomes]
 
 
 def test_our_strided_twin():
@@ -161,7 +161,11 @@ def _shared_and_nested():
 def test_shared_layers_nested_models_and_several_inputs(tmp_path):
     model = _shared_and_nested()
     plan = surgery.plan(model, pooling="exact")
-    assert [site.path for site in plan.converted] == ["encoder/down", "encoder/inner/down2", "pool"]
+    assert [layer.path for layer in plan.converted] == [
+        "encoder/down",
+        "encoder/inner/down2",
+        "pool",
+    ]
     converted = keras_spd.to_spd(model, pooling="exact")
     images = {"left": _images(2, 23, 32, 3), "right": _images(2, 17, 19, 3)}
     for name, value in model(images).items():
@@ -218,16 +222,16 @@ def _chain():
 def test_choice_of_layers(choice, converted):
     model = _chain()
     plan = surgery.plan(model, **choice)
-    assert [site.path for site in plan.converted] == converted
-    assert all(site.note for site in plan.kept)
+    assert [layer.path for layer in plan.converted] == converted
+    assert all(layer.note for layer in plan.kept)
     network = keras_spd.to_spd(model, **choice)
-    left = [site.path for site in surgery.plan(network).sites]
+    left = [layer.path for layer in surgery.plan(network).layers]
     assert left == [name for name in ("first", "second", "third") if name not in converted]
 
 
 def test_choice_of_a_nested_model():
     plan = surgery.plan(_shared_and_nested(), layers=["inner"])
-    assert [site.path for site in plan.converted] == ["encoder/inner/down2"]
+    assert [layer.path for layer in plan.converted] == ["encoder/inner/down2"]
     plan = surgery.plan(_shared_and_nested(), layers=["encoder", "pool"], pooling="exact")
     assert len(plan.converted) == 3
 
@@ -235,7 +239,9 @@ def test_choice_of_a_nested_model():
 def test_a_named_pooling_layer_needs_a_choice():
     with pytest.raises(ValueError, match='`third` cannot be converted.*`pooling="learned"`'):
         keras_spd.to_spd(_chain(), layers=["third"])
-    note = {site.path: site.note for site in surgery.plan(_chain(), pooling="exact").sites}["third"]
+    note = {layer.path: layer.note for layer in surgery.plan(_chain(), pooling="exact").layers}[
+        "third"
+    ]
     assert note == "4x as many windows, 1 in 4 is used"
 
 
@@ -259,8 +265,8 @@ def test_costs_of_a_network_of_any_size():
         [keras.Input((None, None, 3)), _layers.Conv2D(4, 3, 2, padding="same")], name="any"
     )
     assert "?: depends on the size of the image; pass `input_shape`." in str(surgery.plan(model))
-    [site] = surgery.plan(model, input_shape=(32, 32, 3)).sites
-    assert site.multiply_adds == (16 * 16 * 9 * 3 * 4, 16 * 16 * 16 * 3 * 4)
+    [layer] = surgery.plan(model, input_shape=(32, 32, 3)).layers
+    assert layer.multiply_adds == (16 * 16 * 9 * 3 * 4, 16 * 16 * 16 * 3 * 4)
 
 
 @pytest.mark.parametrize(
@@ -312,7 +318,7 @@ def test_nothing_is_skipped_silently():
     x = _layers.Reshape((-1, 3), name="flat")(x)
     x = _layers.Conv1D(3, 3, 2, name="one")(x)
     plan = surgery.plan(keras.Model(inputs, x))
-    notes = {site.path: site.note for site in plan.sites}
+    notes = {layer.path: layer.note for layer in plan.layers}
     assert plan.converted == ()
     assert "hidden is inside a Wrapper" in notes.pop("wrapper")
     assert "subclass of Conv2D" in notes.pop("own")
@@ -333,7 +339,7 @@ def test_the_plan_counts_as_the_networks_do():
     plan, converted = surgery.plan(model), keras_spd.to_spd(model)
     assert plan.parameters == (model.count_params(), converted.count_params())
     counted = [keras_spd.surgery.count_multiply_adds(m) for m in (model, converted)]
-    grown = sum(site.multiply_adds[1] - site.multiply_adds[0] for site in plan.sites)
+    grown = sum(layer.multiply_adds[1] - layer.multiply_adds[0] for layer in plan.layers)
     assert counted[1] - counted[0] == grown > 0
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference
 
-from keras_spd.applications import YOLOV5SPD, load_reference_model
+from keras_spd.applications import YOLOV5SPD, load_torch_model
 from keras_spd.detection.anchors import level_stride
 from keras_spd.weights.maps import Entry
 from keras_spd.weights.yolov5 import yolov5_map
@@ -106,8 +106,8 @@ def test_a_pickled_checkpoint_of_one_class(size, rng, tmp_path, torch_classes, f
     torch.save({"epoch": -1, "model": model, "ema": None}, tmp_path / "best.pt")
     for spd in (
         YOLOV5SPD(size, weights=tmp_path / "best.pt"),
-        load_reference_model(tmp_path / "best.pt", "spd"),
-        load_reference_model(tmp_path / "best.pt"),
+        load_torch_model(tmp_path / "best.pt", "spd"),
+        load_torch_model(tmp_path / "best.pt"),
     ):
         assert spd.info.class_names == ("ship",) and spd.anchors == strided.anchors
         assert_equal_outputs(spd, strided, images)
@@ -128,4 +128,4 @@ def test_older_versions_are_refused_in_words(rng):
     del arrays["model.0.conv.weight"]
     arrays["model.0.conv.conv.weight"] = np.zeros((16, 12, 3, 3), "float32")
     with pytest.raises(ValueError, match="YOLOv5 v5.0 or older.*v6.0"):
-        load_reference_model(arrays)
+        load_torch_model(arrays)

@@ -6,7 +6,7 @@ import pytest
 import reference
 import safetensors.numpy
 
-from keras_spd.applications import ResNet18SPD, ResNet50SPD, load_reference_weights
+from keras_spd.applications import ResNet18SPD, ResNet50SPD, load_torch_weights
 from keras_spd.weights.reader import read_checkpoint
 
 
@@ -32,15 +32,15 @@ def test_torch_tensors_and_a_data_parallel_prefix(fixture):
     torch = pytest.importorskip("torch", reason="state dicts of tensors come from PyTorch")
     state_dict, images, expected = fixture
     prefixed = {f"module.{key}": torch.from_numpy(value) for key, value in state_dict.items()}
-    logits = load_reference_weights(build(), prefixed).predict(images, verbose=0)
+    logits = load_torch_weights(build(), prefixed).predict(images, verbose=0)
     assert reference.relative_norm(logits - expected["logits"], expected["logits"]) <= 1e-4
 
 
 def test_without_a_classifier(fixture):
     state_dict, images, _ = fixture
     features = ResNet18SPD(include_top=False, downsampling="strided", pooling="avg")
-    load_reference_weights(features, state_dict)
-    full = load_reference_weights(build(), state_dict)
+    load_torch_weights(features, state_dict)
+    full = load_torch_weights(build(), state_dict)
     expected = keras.Model(full.input, full.get_layer("avg_pool").output)
     np.testing.assert_allclose(
         features.predict(images, verbose=0), expected.predict(images, verbose=0), rtol=1e-5
@@ -67,7 +67,7 @@ def test_the_released_resnet18_is_identified_as_resnet50():
     with pytest.raises(
         ValueError, match=r"It fits `keras_spd.applications.ResNet50SPD\(classes=200\)`"
     ):
-        load_reference_weights(model, state_dict)
+        load_torch_weights(model, state_dict)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -87,10 +87,10 @@ def test_the_released_resnet18_is_identified_as_resnet50():
 def test_a_misfit_names_the_constructor_that_fits(fixture, model, call):
     state_dict, _, _ = fixture
     if call is None:
-        load_reference_weights(model(), state_dict)
+        load_torch_weights(model(), state_dict)
     else:
         with pytest.raises(ValueError, match=f"It fits `keras_spd.applications.{call}`"):
-            load_reference_weights(model(), state_dict)
+            load_torch_weights(model(), state_dict)
 
 
 def test_a_misfit_lists_the_first_differences(fixture):
@@ -98,7 +98,7 @@ def test_a_misfit_lists_the_first_differences(fixture):
     state_dict["conv1.0.weights"] = state_dict.pop("conv1.0.weight")
     state_dict["conv1.1.bias"] = np.zeros(65, "float32")
     with pytest.raises(ValueError) as error:
-        load_reference_weights(build(), state_dict)
+        load_torch_weights(build(), state_dict)
     lines = str(error.value).splitlines()
     assert lines[0].endswith("The first 3 of 3 differences:")
     assert lines[1:] == [
@@ -110,21 +110,21 @@ def test_a_misfit_lists_the_first_differences(fixture):
 
 def test_bad_sources(tmp_path):
     with pytest.raises(ValueError, match="must map PyTorch names to arrays.*Received: int"):
-        load_reference_weights(build(), 3)
+        load_torch_weights(build(), 3)
     with pytest.raises(ValueError, match=r"There is no file .*none.safetensors"):
-        load_reference_weights(build(), tmp_path / "none.safetensors")
+        load_torch_weights(build(), tmp_path / "none.safetensors")
     for content in (b"", b"not a file of tensors", b"\xff" * 64):
         (tmp_path / "broken.safetensors").write_bytes(content)
         with pytest.raises(ValueError, match=r"broken.safetensors is not a readable"):
-            load_reference_weights(build(), tmp_path / "broken.safetensors")
+            load_torch_weights(build(), tmp_path / "broken.safetensors")
     (tmp_path / "model.pth").write_bytes(b"")
     with pytest.raises(ValueError, match="model.pth is not a readable PyTorch file"):
-        load_reference_weights(build(), tmp_path / "model.pth")
+        load_torch_weights(build(), tmp_path / "model.pth")
     (tmp_path / "model.onnx").write_bytes(b"")
     with pytest.raises(ValueError, match="PyTorch's weights end in .safetensors or .pt"):
-        load_reference_weights(build(), tmp_path / "model.onnx")
+        load_torch_weights(build(), tmp_path / "model.onnx")
     with pytest.raises(ValueError, match="supports the ResNets and `YOLOV5SPD`.*named .sequential"):
-        load_reference_weights(keras.Sequential([keras.Input((3,))]), {})
+        load_torch_weights(keras.Sequential([keras.Input((3,))]), {})
 
 
 @pytest.mark.parametrize(

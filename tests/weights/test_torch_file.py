@@ -14,7 +14,7 @@ import pytest
 import reference
 from conftest import find_shared
 
-from keras_spd.applications import YOLOV5SPD, load_reference_model
+from keras_spd.applications import YOLOV5SPD, load_torch_model
 from keras_spd.weights.torch_file import read_torch
 
 
@@ -233,7 +233,7 @@ def test_the_released_format():
     arrays, _ = read_torch(file)
     for name, value in state_dict.items():
         np.testing.assert_array_equal(arrays[name], value.astype("float16"), err_msg=name)
-    model = load_reference_model(file)
+    model = load_torch_model(file)
     assert model.name == "yolov5_spd_n"
     assert model.info.class_names == tuple(f"class{number}" for number in range(80))
     assert model.anchors["P3"] == ((10.0, 13.0), (16.0, 30.0), (33.0, 23.0))
@@ -252,7 +252,7 @@ def test_the_released_format():
 def test_the_network_is_recognised(tmp_path):
     for name in ("resnet18_spd_as_released", "resnet18_strided", "yolov5_spd_s"):
         state_dict, _, _ = reference.load(name)
-        model = load_reference_model(state_dict)
+        model = load_torch_model(state_dict)
         expected = {
             "resnet18_spd_as_released": "resnet50_spd",
             "resnet18_strided": "resnet18_strided",
@@ -260,7 +260,7 @@ def test_the_network_is_recognised(tmp_path):
         }
         assert model.name == expected[name]
     with pytest.raises(ValueError, match="holds 1 arrays, such as a. They do not belong"):
-        load_reference_model({"a": np.zeros(3)})
+        load_torch_model({"a": np.zeros(3)})
     keras.backend.clear_session()
 
 

@@ -12,7 +12,7 @@ from conftest import find_shared
 from PIL import Image
 from typer.testing import CliRunner
 
-from keras_spd.applications import YOLOV5SPD, YOLOV5SPDBackbone, load_reference_model
+from keras_spd.applications import YOLOV5SPD, YOLOV5SPDBackbone, load_torch_model
 from keras_spd.cli.main import app
 from keras_spd.predict import Predictor
 from keras_spd.predict.loading import load_model
@@ -52,7 +52,7 @@ def strided(rng, tmp_path):
 @pytest.mark.slow
 def test_the_official_checkpoint(rng, caplog):
     file = find_shared("reference/checkpoints/yolov5n.pt")
-    strided = load_reference_model(file)
+    strided = load_torch_model(file)
     assert strided.name == "yolov5_strided_n"
     with caplog.at_level(logging.INFO, "keras_spd"):
         spd = YOLOV5SPD("n", weights=file)
@@ -88,7 +88,7 @@ def test_boxes_of_the_official_checkpoint(downsampling):
 @pytest.mark.slow
 def test_one_class_of_the_official_checkpoint(images, caplog):
     file = find_shared("reference/checkpoints/yolov5n.pt")
-    strided = load_reference_model(file)
+    strided = load_torch_model(file)
     model = YOLOV5SPD("n", weights=file, classes=1, class_names=("boat",))
     boat = strided.info.class_names.index("boat")
     raw, wanted = model(images), strided(images)
@@ -136,7 +136,7 @@ def test_classes_by_name(strided, images, tmp_path, caplog):
 def test_without_names_classes_of_the_same_number_are_kept(images, tmp_path):
     state_dict, _, _ = reference.load("yolov5_spd_n")
     safetensors.numpy.save_file(state_dict, tmp_path / "nano.safetensors")
-    source = load_reference_model(state_dict)
+    source = load_torch_model(state_dict)
     same = YOLOV5SPD("n", weights=tmp_path / "nano.safetensors", classes=80)
     assert_equal_outputs(same, source, images)
     other = YOLOV5SPD("n", weights=tmp_path / "nano.safetensors", classes=2)
@@ -202,9 +202,9 @@ def test_pytorch_files_are_models(images, tmp_path):
     model = load_model(tmp_path / "nano.safetensors")
     assert model.name == "yolov5_spd_n"
     with pytest.raises(ValueError, match="no strided twin: stage2_c3 reads pixels"):
-        load_reference_model(tmp_path / "nano.safetensors", "strided")
+        load_torch_model(tmp_path / "nano.safetensors", "strided")
     with pytest.raises(ValueError, match="only converts files of YOLOv5 detectors"):
-        load_reference_model(state_dict, "strided")
+        load_torch_model(state_dict, "strided")
 
     file = find_shared("reference/checkpoints/yolov5n.pt")
     result = CliRunner().invoke(

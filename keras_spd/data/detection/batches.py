@@ -73,13 +73,13 @@ class DetectionBatches(keras.utils.PyDataset):
         """Makes one batch: images, boxes and classes as arrays."""
         order = self._indices(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
         samples = []
-        for place, index in enumerate(order):
+        for position, index in enumerate(order):
             if self.augmentation is None:
                 pixels, boxes, classes = self._read(index)
                 pixels, fit = letterbox(pixels, self.image_size)
                 samples.append((pixels, fit.to_network(boxes), classes))
             else:
-                rng = np.random.default_rng([self.seed, epoch, batch, place])
+                rng = np.random.default_rng([self.seed, epoch, batch, position])
                 samples.append(
                     self.augmentation.apply(
                         int(index), self._read, self.data.num_images, self.image_size, rng
@@ -155,9 +155,9 @@ def pad_boxes(boxes: Sequence[Array], classes: Sequence[Array]) -> tuple[Array, 
         padded with -1.
     """
     most = max(map(len, classes), default=0)
-    places = max(8, 1 << (most - 1).bit_length() if most else 8)
-    padded_boxes = np.full((len(boxes), places, 4), -1, "float32")
-    padded_classes = np.full((len(boxes), places), -1, "int32")
+    slots = max(8, 1 << (most - 1).bit_length() if most else 8)
+    padded_boxes = np.full((len(boxes), slots, 4), -1, "float32")
+    padded_classes = np.full((len(boxes), slots), -1, "int32")
     for row, (image_boxes, image_classes) in enumerate(zip(boxes, classes, strict=True)):
         padded_boxes[row, : len(image_classes)] = image_boxes
         padded_classes[row, : len(image_classes)] = image_classes

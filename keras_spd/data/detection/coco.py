@@ -44,7 +44,7 @@ def read_coco(
     categories = _without_unused_twins(categories, content["annotations"])
     records = _by_id(content["images"], "image", "file_name", problems)
     if not records:
-        problems.settle()
+        problems.report()
         raise ValueError(f"{path} has no image that can be used.")
     ids = sorted(categories)
     names = tuple(str(categories[id_]["name"]) for id_ in ids)
@@ -71,7 +71,7 @@ def read_coco(
     found = problems.drop_broken(with_max_value(found, max_value))
     used = {"images": list(records.values()), "categories": list(categories.values())}
     coco = content | used | {"annotations": []}
-    return DetectionData(tuple(found), names, tuple(ids), coco=coco, **problems.settle())
+    return DetectionData(tuple(found), names, tuple(ids), coco=coco, **problems.report())
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def _checked_size(
 def _boxes_by_image(
     annotations: list[Any], files: dict[Any, str], labels: dict[Any, int], problems: Problems
 ) -> dict[Any, dict[str, list[Any]]]:
-    keys = ("boxes", "classes", "crowd", "places", "records")
+    keys = ("boxes", "classes", "crowd", "locations", "records")
     boxes: dict = {id_: {key: [] for key in keys} for id_ in files}
     for number, annotation in enumerate(annotations, start=1):
         if not isinstance(annotation, dict):

@@ -276,7 +276,7 @@ def boxed_image(
     boxes: Any,
     classes: Any,
     crowd: Any = None,
-    places: Any = None,
+    locations: Any = None,
     records: Iterable[dict[str, Any]] = (),
 ) -> BoxedImage:
     """Makes a `BoxedImage`, and reports and skips bad boxes.
@@ -285,7 +285,7 @@ def boxed_image(
         problems: `Problems` to add them to.
         image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
         boxes: List of xyxy boxes in pixels, which may be invalid.
-        places: Location of each box in a file, for messages; defaults to `name`.
+        locations: Location of each box in a file, for messages; defaults to `name`.
         records: The entry of each box in COCO annotations, or nothing.
 
     Returns:
@@ -294,14 +294,14 @@ def boxed_image(
     given = np.array(boxes, "float64").reshape(-1, 4)
     boxes, complaints = clean_boxes(given, size_hw)
     outside = np.abs(given - boxes)
-    shares = outside / [*size_hw[::-1], *size_hw[::-1]]
-    for index, (place, complaint) in enumerate(
-        zip(places or [name] * len(boxes), complaints, strict=True)
+    fractions = outside / [*size_hw[::-1], *size_hw[::-1]]
+    for index, (location, complaint) in enumerate(
+        zip(locations or [name] * len(boxes), complaints, strict=True)
     ):
         if complaint is not None:
-            problems.add(place, complaint)
+            problems.add(location, complaint)
         elif outside[index].max() > _ROUNDING:
-            problems.add_clipped(place, shares[index].max())
+            problems.add_clipped(location, fractions[index].max())
     good = np.array([complaint is None for complaint in complaints], bool)
     crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool)
     return BoxedImage(

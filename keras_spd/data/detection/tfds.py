@@ -90,7 +90,7 @@ def read_tfds_detection(
         )
     found = problems.drop_broken(with_max_value(found, max_value))
     ids = tuple(range(len(names)))
-    return DetectionData(tuple(found), names, ids, **problems.settle())
+    return DetectionData(tuple(found), names, ids, **problems.report())
 
 
 def _object_feature(features: Any, name: str, tfds: Any) -> tuple[str, str, str]:

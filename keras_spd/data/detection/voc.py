@@ -93,7 +93,7 @@ def read_voc(
         )
     found = problems.drop_broken(with_max_value(found, max_value))
     ids = tuple(range(len(class_names)))
-    return DetectionData(tuple(found), class_names, ids, **problems.settle())
+    return DetectionData(tuple(found), class_names, ids, **problems.report())
 
 
 def _checked_size(

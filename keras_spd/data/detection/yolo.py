@@ -63,7 +63,7 @@ def read_yolo(
         names, keypoints = class_names(content, path), keypoint_values(content, path)
         files = files_of_split(content, split or "train", path, problems)
     if not files:
-        problems.settle()
+        problems.report()
         raise ValueError(f"There are no images in {path}. Pass their folder: `--images ...`.")
 
     folders = (path if path.is_dir() else None, pathlib.Path(images) if images else None)
@@ -92,32 +92,32 @@ def read_yolo(
             size_hw=size,
             boxes=boxes,
             classes=classes,
-            places=places,
+            locations=locations,
         )
-        for number, file, size, boxes, classes, places in labelled
+        for number, file, size, boxes, classes, locations in labelled
     ]
     found = problems.drop_broken(with_max_value(found, max_value))
     ids = tuple(range(len(names)))
-    return DetectionData(tuple(found), names, ids, **problems.settle())
+    return DetectionData(tuple(found), names, ids, **problems.report())
 
 
 def _describe_folder(folder: pathlib.Path) -> tuple[tuple[str, ...] | None, int]:
     """Returns class names, or `None`, and the number of keypoint values of a folder of data."""
-    for place in (folder, folder.parent, folder.parent.parent):
-        for file in (place / "data.yaml", place / "data.yml"):
+    for root in (folder, folder.parent, folder.parent.parent):
+        for file in (root / "data.yaml", root / "data.yml"):
             if file.is_file():
                 content = read_yaml(file)
                 return class_names(content, file), keypoint_values(content, file)
-        if (place / "classes.txt").is_file():
+        if (root / "classes.txt").is_file():
             try:
-                lines = read_text(place / "classes.txt").splitlines()
+                lines = read_text(root / "classes.txt").splitlines()
             except (OSError, ValueError) as error:
-                raise ValueError(f"Cannot read {place / 'classes.txt'}: {error}") from error
+                raise ValueError(f"Cannot read {root / 'classes.txt'}: {error}") from error
             return tuple(line.strip() for line in lines if line.strip()), 0
     return None, 0
 
 
 def is_yolo_folder(folder: pathlib.Path) -> bool:
-    """Whether a folder holds images or YOLO's text files."""
+    """Returns whether a folder holds images or YOLO's text files."""
     files = pathlib.Path(folder).rglob("*")
     return any(file.suffix.lower() in (".txt", *SUFFIXES) for file in files)

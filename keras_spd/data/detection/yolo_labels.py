@@ -47,7 +47,7 @@ def find_labels(
         file = next((file for file in candidates if os.path.isfile(file)), None)
         if file is not None:
             found[image] = file
-    if not found and folder is not None and not any(_has_place(i, folder) for i in images):
+    if not found and folder is not None and not any(_is_under_images(i, folder) for i in images):
         return _by_name(images, folder)
     return found
 
@@ -73,12 +73,12 @@ def explain_missing(
     """
     image = images[0]
     if folder is not None and images_folder is not None:
-        places = [folder / image.relative_to(images_folder).with_suffix(".txt")]
+        expected = [folder / image.relative_to(images_folder).with_suffix(".txt")]
     else:
-        places = list(dict.fromkeys([expected_label(image), image.with_suffix(".txt")]))
+        expected = list(dict.fromkeys([expected_label(image), image.with_suffix(".txt")]))
     lines = [
         f"None of the {plural(len(images), 'image')} in {source} has a label file. Looked for "
-        f"{' and '.join(map(str, places))}, and so on. YOLO's labels lie in `labels/` beside "
+        f"{' and '.join(map(str, expected))}, and so on. YOLO's labels lie in `labels/` beside "
         "`images/`, one .txt for an image, in the same sub-folders: images/train/a.jpg has "
         "labels/train/a.txt."
     ]
@@ -87,7 +87,7 @@ def explain_missing(
         names = [path.name for path in root.iterdir() if path.is_dir()]
         for name in difflib.get_close_matches("labels", names, n=1):
             lines.append(f"Is {root / name} misspelt?")
-    if classes := _folders_of_classes(images, folder):
+    if classes := _class_folders(images, folder):
         lines.append(
             f"A folder for each class ({', '.join(classes[:5])}"
             f"{', ...' if len(classes) > 5 else ''}) is data for a classifier, such as "
@@ -96,13 +96,13 @@ def explain_missing(
     return " ".join(lines)
 
 
-def _folders_of_classes(images: Sequence[pathlib.Path], folder: pathlib.Path | None) -> list[str]:
+def _class_folders(images: Sequence[pathlib.Path], folder: pathlib.Path | None) -> list[str]:
     """Returns the names of the folders of images, if they look like classes."""
     if folder is None or not all(image.is_relative_to(folder) for image in images):
         return []
-    places = {image.relative_to(folder).parent for image in images}
-    names = {place.name for place in places}
-    if len(names) < 2 or names & {"", *_SPLITS} or any("images" in p.parts for p in places):
+    folders = {image.relative_to(folder).parent for image in images}
+    names = {subfolder.name for subfolder in folders}
+    if len(names) < 2 or names & {"", *_SPLITS} or any("images" in p.parts for p in folders):
         return []
     return sorted(names)
 
@@ -117,8 +117,8 @@ def _at_images(image: pathlib.Path) -> tuple[pathlib.Path | None, pathlib.Path]:
     return None, image
 
 
-def _has_place(image: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Whether an image is in the folder's `images/`, or has a `labels/` beside its `images/`."""
+def _is_under_images(image: pathlib.Path, folder: pathlib.Path) -> bool:
+    """Returns whether an image is in the folder's `images/`, or has `labels/` beside `images/`."""
     if image.is_relative_to(folder) and "images" in image.relative_to(folder).parts[:-1]:
         return True
     root, _ = _at_images(image)

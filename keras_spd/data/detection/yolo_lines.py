@@ -35,7 +35,7 @@ def read_labels(
     if file is None:
         return [], [], []
     height, width = size_hw
-    boxes, classes, places = [], [], []
+    boxes, classes, locations = [], [], []
     try:
         lines = read_text(file).splitlines()
     except (OSError, ValueError) as error:
@@ -51,8 +51,8 @@ def read_labels(
             continue
         boxes.append((x1 * width, y1 * height, x2 * width, y2 * height))
         classes.append(label)
-        places.append(f"{file}: line {number}")
-    return boxes, classes, places
+        locations.append(f"{file}: line {number}")
+    return boxes, classes, locations
 
 
 def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box]:

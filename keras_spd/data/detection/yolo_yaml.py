@@ -91,17 +91,19 @@ def files_of_split(
     files = []
     for entry in entries:
         if not isinstance(entry, str):
-            problems.add(path, f"the split {split!r} has {shorten(entry)} in place of a folder")
+            problems.add(path, f"the split {split!r} has {shorten(entry)} instead of a folder")
             continue
-        # Roboflow's exports say `../train/images` of what lies in `train/images`.
-        places = [root / entry, path.parent / entry, path.parent / entry.removeprefix("../")]
-        place = next((place for place in places if os.path.exists(place)), None)
-        if place is None:
-            problems.add(path, f"the split {split!r} names {entry}, which is not at {places[0]}")
-        elif place.is_dir():
-            files += find_images(place)
+        # Roboflow's exports say `../train/images` for a folder that is at `train/images`.
+        candidates = [root / entry, path.parent / entry, path.parent / entry.removeprefix("../")]
+        found = next((found for found in candidates if os.path.exists(found)), None)
+        if found is None:
+            problems.add(
+                path, f"the split {split!r} names {entry}, which is not at {candidates[0]}"
+            )
+        elif found.is_dir():
+            files += find_images(found)
         else:
-            files += _listed(place, problems)
+            files += _listed(found, problems)
     return sorted(set(files))
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from keras_spd.detection.detector import Detector
 from keras_spd.image_model import ImageModel
 from keras_spd.typing import Array, Path
-from keras_spd.weights.loading import identify, load_reference_weights
+from keras_spd.weights.loading import identify, load_torch_weights
 from keras_spd.weights.reader import read_checkpoint
 from keras_spd.weights.yolov5 import is_old_yolov5
 
 
-def load_reference_model(
+def load_torch_model(
     source: Path | Mapping[str, Array], downsampling: str | None = None
 ) -> ImageModel | Detector:
     """Builds the network for a checkpoint of the authors' PyTorch code, and loads its weights.
@@ -23,7 +23,7 @@ def load_reference_model(
 
     Args:
         source: Path of a `.pt`, `.pth` or `.safetensors` file, or a mapping from PyTorch names to
-            arrays, as in `load_reference_weights`. No code in the file is executed.
+            arrays, as in `load_torch_weights`. No code in the file is executed.
         downsampling: `"spd"` or `"strided"` to convert a detector, with the same outputs, as
             `YOLOV5SPD(weights=source)` does; `None` to keep the downsampling of the file.
 
@@ -35,7 +35,7 @@ def load_reference_model(
 
     Example:
 
-    >>> model = keras_spd.applications.load_reference_model("nano_best.pt")
+    >>> model = keras_spd.applications.load_torch_model("nano_best.pt")
     >>> model.name, model.num_classes
     ('yolov5_spd_n', 80)
     """
@@ -63,7 +63,7 @@ def load_reference_model(
             identity.options["size"], weights=source, downsampling=downsampling
         )
     model = getattr(constructors, identity.constructor)(**identity.options)
-    return load_reference_weights(model, checkpoint)
+    return load_torch_weights(model, checkpoint)
 
 
 def _name(source: Any) -> str:
