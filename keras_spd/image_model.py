@@ -193,12 +193,25 @@ class ImageModel(keras.Model):
             )
         self._info = info
 
+    def make_train_function(self, force: bool = False) -> Any:
+        build_optimizer(self)
+        return super().make_train_function(force)
+
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "info": dataclasses.asdict(self.info),
             "pyramid_level_inputs": dict(self.pyramid_level_inputs),
         }
+
+
+def build_optimizer(model: keras.Model) -> None:
+    """Makes the optimizer's variables before a training step is traced.
+
+    A trace that makes variables is followed by another one, which takes as long.
+    """
+    if model.optimizer is not None and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def _single(tensors: Any) -> Any:

@@ -13,7 +13,7 @@ from keras_spd.applications import ImageModel, ModelInfo, ResNet18SPD, get_stati
 
 
 @pytest.fixture
-def model():
+def model(thin_networks):
     model = ResNet18SPD(classes=2, input_shape=(16, 16, 3))
     model.info = dataclasses.replace(
         model.info,
@@ -64,3 +64,13 @@ def test_class_names_must_fit(model):
         model.info = dataclasses.replace(model.info, class_names=("a", "b", "c"))
     with pytest.raises(ValueError, match="must be a `ModelInfo`"):
         model.info = {"class_names": ["cat", "dog"]}
+
+
+def test_a_training_step_is_traced_once():
+    inputs = keras.Input((2, 2, 3))
+    model = ImageModel(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs)))
+    model.compile("adam", "mse")
+    step, traced = model.train_step, []
+    model.train_step = lambda data: (traced.append(data), step(data))[1]
+    model.fit(np.ones((2, 2, 2, 3)), np.ones((2, 1)), verbose=0)
+    assert len(traced) == 1

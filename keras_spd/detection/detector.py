@@ -12,7 +12,7 @@ from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import Anchors, level_stride, standardize_anchors
 from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.losses import YOLOV5Loss, num_replicas
-from keras_spd.image_model import ModelInfo
+from keras_spd.image_model import ModelInfo, build_optimizer
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay
 from keras_spd.typing import Shape, Tensor
 
@@ -187,6 +187,7 @@ class Detector(keras.Model):
     def make_train_function(self, force: bool = False) -> Any:
         # Training changes the features but not the logit, so it must no longer be used.
         self.single_class_logit = False
+        build_optimizer(self)
         return super().make_train_function(force)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
