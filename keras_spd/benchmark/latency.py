@@ -26,7 +26,7 @@ class Measurement:
 
     Args:
         file: Path of the file.
-        format: `"keras"`, `"saved_model"`, `"tflite"` or `"onnx"`.
+        format: `"saved_model"`, or the suffix of the file, such as `"keras"` or `"tflite"`.
         size: Bytes on disk.
         batch_size: Images per call.
         image_size: `(height, width)` in pixels.
@@ -34,8 +34,9 @@ class Measurement:
         p95: 95th percentile of the time of a call, in seconds.
         memory: Peak resident memory of the process in bytes, minus that of Python and the
             libraries imported before the model was loaded.
-        parameters: Number of parameters of a `.keras` file; `None` for other formats.
-        multiply_adds: Multiply-adds per image of a `.keras` file; `None` for other formats.
+        parameters: Number of parameters of a `.keras` file or a checkpoint; `None` for others.
+        multiply_adds: Multiply-adds per image of a `.keras` file or a checkpoint; `None` for
+            others.
     """
 
     file: str
@@ -71,7 +72,8 @@ def measure_files(
 
     Args:
         files: Paths of `.keras`, `.tflite` and `.onnx` files and of SavedModel folders, also from
-            other tools. They must have one input, a batch of images.
+            other tools, and of checkpoints that `keras_spd.predict.load_model` loads. They must
+            have one input, a batch of images.
         image_size: `(height, width)` in pixels for models that take any size; defaults to the size
             they were trained at.
         batch_size: Images per call, for models that take any number.
@@ -169,7 +171,7 @@ def _work(
         path = pathlib.Path(file)
         kind = "saved_model" if path.is_dir() else path.suffix[1:]
         if kind not in LOADERS:
-            raise ValueError("it must be a .keras, .tflite or .onnx file or a SavedModel folder.")
+            raise ValueError("it must be a .keras, .pt, .tflite or .onnx file or a SavedModel folder.")
         run, shape, facts = LOADERS[kind](path, image_size, batch_size, threads)
         images = np.random.default_rng(0).uniform(0, 255, shape)
         for _ in range(_WARM_UP):

@@ -169,7 +169,7 @@ _ONNX_TYPES = {
 }
 
 LOADERS: dict[str, Callable[..., _Loaded]] = {
-    "keras": _load_keras,
+    **dict.fromkeys(("keras", "pt", "pth", "safetensors"), _load_keras),
     "saved_model": _load_saved_model,
     "tflite": _load_tflite,
     "onnx": _load_onnx,

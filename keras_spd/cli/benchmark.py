@@ -13,7 +13,7 @@ from keras_spd.files import write_json
 def benchmark(
     files: Annotated[
         list[pathlib.Path],
-        typer.Argument(help=".keras, .tflite and .onnx files and SavedModel folders."),
+        typer.Argument(help=".keras, .pt, .tflite and .onnx files and SavedModel folders."),
     ],
     image_size: options.ImageSize = None,
     batch_size: Annotated[

@@ -64,4 +64,4 @@ def convert(
     typer.echo(f"{output}: {model.name}, {model.count_params():,} parameters")
     if names:
         shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        typer.echo(f"{len(names)} classes: {shown}")
+        typer.echo(f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {shown}")

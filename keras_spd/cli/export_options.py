@@ -28,7 +28,7 @@ class Quantization(enum.StrEnum):
 Model = Annotated[
     pathlib.Path,
     typer.Argument(
-        help="Trained model: a .keras file, or a name from `keras-spd list`.",
+        help="Trained model: .keras or .pt, or a name from `keras-spd list`.",
         autocompletion=completion.weights,
     ),
 ]

@@ -39,7 +39,7 @@ ImageSize = Annotated[
 Weights = Annotated[
     pathlib.Path,
     typer.Option(
-        help="Trained model: .keras, .tflite, or a name from `keras-spd list`.",
+        help="Trained model: .keras, .pt or .tflite, or a name from `keras-spd list`.",
         autocompletion=completion.weights,
     ),
 ]

@@ -1,0 +1,70 @@
+"""Files of each format become functions of images. (`test_latency` runs them in processes.)"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import find_shared
+
+from keras_spd.benchmark import loaders
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_they_are(monkeypatch):
+    """TensorFlow's threads cannot be limited after its first operation."""
+    monkeypatch.setattr(loaders, "_limit_tensorflow", lambda threads: tf)
+
+
+@pytest.fixture
+def small():
+    inputs = keras.Input((None, None, 3))
+    return keras.Model(inputs, keras.layers.Conv2D(2, 3, padding="same")(inputs))
+
+
+@pytest.mark.parametrize(
+    "known, shape",
+    [
+        ((None, None, None, 3), (2, 32, 48, 3)),
+        (("batch", 3, "height", "width"), (2, 3, 32, 48)),
+        ((1, 64, 64, 1), (1, 64, 64, 1)),
+    ],
+)
+def test_unknown_sides_are_filled_in(known, shape):
+    assert loaders._input_shape(known, (32, 48), 2) == shape
+
+
+def test_models_without_one_batch_of_images(small, tmp_path):
+    with pytest.raises(ValueError, match="must be a batch of images.*(None, 10)"):
+        loaders._input_shape((None, 10), None, 1)
+    pair = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    two = keras.Model(pair, keras.layers.add(pair))
+    two.save(tmp_path / "two.keras")
+    with pytest.raises(ValueError, match="must have one input.*It has 2"):
+        loaders.LOADERS["keras"](tmp_path / "two.keras", None, 1, 1)
+
+
+def test_a_keras_file(small, tmp_path):
+    small.save(tmp_path / "small.keras")
+    run, shape, facts = loaders.LOADERS["keras"](tmp_path / "small.keras", (8, 16), 2, 1)
+    assert shape == (2, 8, 16, 3)
+    assert facts == {"parameters": 56, "multiply_adds": 8 * 16 * 54}
+    images = np.ones(shape, "float32")
+    np.testing.assert_allclose(run(images), small(images), rtol=1e-5)
+
+
+def test_a_checkpoint_of_pytorch():
+    file = find_shared("reference/checkpoints/yolov5n.pt")
+    run, shape, facts = loaders.LOADERS["pt"](file, (64, 64), 1, 1)
+    assert shape == (1, 64, 64, 3) and facts["parameters"] > 1_800_000
+    assert set(run(np.zeros(shape, "float32"))) >= {"boxes", "confidence"}
+
+
+def test_a_tflite_file(small, tmp_path):
+    inputs = keras.Input((8, 8, 3), batch_size=1)
+    converter = tf.lite.TFLiteConverter.from_keras_model(keras.Model(inputs, small(inputs)))
+    (tmp_path / "small.tflite").write_bytes(converter.convert())
+    run, shape, _ = loaders.LOADERS["tflite"](tmp_path / "small.tflite", None, 1, 1)
+    assert shape == (1, 8, 8, 3)
+    images = np.ones(shape, "float32")
+    [output] = keras.tree.flatten(run(images))
+    np.testing.assert_allclose(output, small(images), rtol=1e-4, atol=1e-5)
