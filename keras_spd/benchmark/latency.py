@@ -171,7 +171,9 @@ def _work(
         path = pathlib.Path(file)
         kind = "saved_model" if path.is_dir() else path.suffix[1:]
         if kind not in LOADERS:
-            raise ValueError("it must be a .keras, .pt, .tflite or .onnx file or a SavedModel folder.")
+            raise ValueError(
+                "it must be a .keras, .pt, .tflite or .onnx file or a SavedModel folder."
+            )
         run, shape, facts = LOADERS[kind](path, image_size, batch_size, threads)
         images = np.random.default_rng(0).uniform(0, 255, shape)
         for _ in range(_WARM_UP):

@@ -12,7 +12,8 @@ from keras_spd.files import whole_file
 def explain(
     images: Annotated[list[pathlib.Path], typer.Argument(help="Image files and folders.")],
     weights: Annotated[
-        pathlib.Path, typer.Option(help="Trained model: .keras or .pt, or a name from `keras-spd list`.")
+        pathlib.Path,
+        typer.Option(help="Trained model: .keras or .pt, or a name from `keras-spd list`."),
     ],
     beside: Annotated[
         pathlib.Path | None, typer.Option(help="A second model, drawn beside the first.")
