@@ -38,7 +38,9 @@ def run_classifier_demo(
             Keras model disagree.
     """
     folder = prepare(folder)
-    recipe = training.load_recipe("demo", overrides={"batch_size": _BATCH_SIZE})
+    recipe = training.load_recipe(
+        "demo", overrides={"batch_size": _BATCH_SIZE, "data.validation": 0.1}
+    )
     if epochs is not None:
         recipe = recipe.model_copy(update={"epochs": epochs})
     test = data.load_blood_cells("test")

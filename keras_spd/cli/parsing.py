@@ -25,6 +25,14 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     return (sides[0], sides[-1])
 
 
+def parse_validation(text: str | None) -> str | float | None:
+    """Reads a fraction such as `0.1`; anything else is a path or a split."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
 def text(value: object) -> str | None:
     """Returns a path or a member of an enumeration as text; `None` stays."""
     return None if value is None else str(value)

@@ -12,7 +12,8 @@ def train(
     model: start_options.Network = None,
     dataset: train_options.Dataset = None,
     train_: train_options.Train = None,
-    test: Annotated[str | None, typer.Option(help="Test data, as --train.")] = None,
+    test: train_options.Test = None,
+    validation: train_options.Validation = None,
     images: options.Images = None,
     image_size: options.ImageSize = None,
     weights: start_options.Weights = None,
@@ -61,12 +62,14 @@ def train(
         "data.data_dir": parsing.text(data_dir),
         "data.train": train_,
         "data.test": test,
+        "data.validation": parsing.parse_validation(validation),
         "data.images": parsing.text(images),
         "data.image_size": parsing.parse_image_size(image_size),
         "data.on_problem": parsing.text(on_problem),
     }
     from keras_spd import training
     from keras_spd.training import choice
+    from keras_spd.training.best_epoch import read_scores
     from keras_spd.training.run_folder import RunFolder
 
     if resume:
@@ -86,4 +89,4 @@ def train(
     if trained is None:
         typer.echo(f"This worker is done. The first one writes {run}/")
     else:
-        typer.echo(f"{RunFolder(run).read_scores()}. Everything is in {run}/")
+        typer.echo(f"{read_scores(RunFolder(run))}. Everything is in {run}/")

@@ -17,6 +17,16 @@ Train = Annotated[
         "split.",
     ),
 ]
+Test = Annotated[
+    str | None, typer.Option(help="Test data, as --train: the trained model is scored on it.")
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        help="Data to choose the best epoch on, as --train, or the fraction of the training data "
+        "to hold out, such as 0.1. Without it, the test data."
+    ),
+]
 RecipeName = Annotated[
     str | None,
     typer.Option(

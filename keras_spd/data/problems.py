@@ -110,15 +110,14 @@ def check_augmentation(augmentation: object, accepted: type) -> None:
         )
 
 
-def check_data(kind: type, train: Any, test: Any) -> tuple[Any, Any]:
-    """Returns training and test data, or raises a `ValueError` unless they are `kind` or `None`."""
-    for name, data in (("train_data", train), ("test_data", test)):
+def check_data(kind: type, **named: Any) -> None:
+    """Raises a `ValueError` unless all data is `kind` or `None`."""
+    for name, data in named.items():
         if data is not None and not isinstance(data, kind):
             raise ValueError(
                 f"`{name}` must be `keras_spd.data.{kind.__name__}`, as this recipe trains on, or "
                 f"`None` for the recipe's own data. Received: a {type(data).__name__}."
             )
-    return train, test
 
 
 def check_same_preprocessing(train: Any, test: Any) -> None:

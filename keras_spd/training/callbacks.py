@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from keras_spd.training.best_epoch import StopEarly
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model
 from keras_spd.training.detection import DetectionTask
@@ -55,6 +56,7 @@ def make_callbacks(
         *task.callbacks(twin),  # before `LogEpochs`, which logs their metrics
         LogEpochs(folder.log),
         best,
+        *([StopEarly(folder, score, recipe.patience)] if recipe.patience else []),
         _DrawCurves(folder),
         *_tensorboard(folder),
         *back,

@@ -9,7 +9,6 @@ import keras
 from keras_spd import applications, data
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import NoClassFoldersError
-from keras_spd.data.problems import check_data, check_same_preprocessing
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.surgery.graph import check_graph
@@ -20,6 +19,7 @@ from keras_spd.training.distribution import on_one_device
 from keras_spd.training.fields import ClassificationRecipe
 from keras_spd.training.options import check_options
 from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.splits import Splits, load_splits
 from keras_spd.training.start import trained_classifier
 from keras_spd.typing import Array, Path
 
@@ -39,7 +39,8 @@ class ClassificationTask:
 
     Args:
         recipe: `ClassificationRecipe`.
-        train_data, test_data: `ClassificationData`, or `None` for the recipe's data.
+        train_data, validation_data, test_data: `ClassificationData`, or `None` for the recipe's
+            data.
         given: Classifier to train, or `None` for the network in the recipe.
     """
 
@@ -50,6 +51,7 @@ class ClassificationTask:
         recipe: ClassificationRecipe,
         train_data: ClassificationData | None = None,
         test_data: ClassificationData | None = None,
+        validation_data: ClassificationData | None = None,
         given: keras.Model | None = None,
     ) -> None:
         self.recipe, self._given = recipe, given
@@ -61,10 +63,9 @@ class ClassificationTask:
                 f"Received: {recipe.model.name}, the {type(given).__name__} {given.name!r}. "
                 "For a detector, use a recipe for detection."
             )
-        given_data = check_data(ClassificationData, train_data, test_data)
-        self.train_data = given_data[0] or self._read(recipe.data.train)
-        self.test_data = given_data[1] or self._read(recipe.data.test, self.train_data)
-        check_same_preprocessing(self.train_data, self.test_data)
+        passed = Splits(train_data, validation_data, test_data)
+        self.splits = load_splits(ClassificationData, recipe, passed, self._read)
+        self.train_data, self.test_data = self.splits.train, self.splits.test
         if recipe.model.weights is not None:
             shape, names = self.train_data.image_shape, self.train_data.class_names
             self._given = trained_classifier(recipe.model, shape, len(names))
@@ -243,7 +244,8 @@ class ClassificationTask:
         return images, None, labels
 
     def validation_batches(self) -> Any:
-        return self.test_data.batches(
+        """Returns batches of the data that the best epoch is chosen on."""
+        return self.splits.evaluated.batches(
             self.recipe.batch_size, preprocess=self._preprocess, soft_labels=self._soft_labels
         )
 

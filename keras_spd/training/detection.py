@@ -9,7 +9,6 @@ import keras
 
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
-from keras_spd.data.problems import check_data, check_same_preprocessing
 from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import MIN_RECALL, standardize_anchors
 from keras_spd.detection.detector import Detector, standardize_image_size
@@ -20,6 +19,7 @@ from keras_spd.training.distribution import on_one_device
 from keras_spd.training.fields import DetectionRecipe
 from keras_spd.training.options import check_options
 from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.splits import Splits, load_splits
 from keras_spd.training.start import load_backbone
 from keras_spd.typing import Array, Path, Tensor
 
@@ -36,7 +36,7 @@ class DetectionTask:
 
     Args:
         recipe: `DetectionRecipe`.
-        train_data, test_data: `DetectionData`, or `None` for the recipe's data.
+        train_data, validation_data, test_data: `DetectionData`, or `None` for the recipe's data.
         given: `Detector` to train, or `None` for the network in the recipe.
     """
 
@@ -48,6 +48,7 @@ class DetectionTask:
         recipe: DetectionRecipe,
         train_data: DetectionData | None = None,
         test_data: DetectionData | None = None,
+        validation_data: DetectionData | None = None,
         given: keras.Model | None = None,
     ) -> None:
         self.recipe, self._given = recipe, given
@@ -59,20 +60,23 @@ class DetectionTask:
                 f"{recipe.model.name}, the {type(given).__name__} {given.name!r}. For a "
                 "classifier, use a recipe for classification."
             )
-        given_data = check_data(DetectionData, train_data, test_data)
-        self.train_data = given_data[0] or self._read(recipe.data.train)
+        passed = Splits(train_data, validation_data, test_data)
+        self.splits = load_splits(DetectionData, recipe, passed, self._read)
+        self.train_data, self.test_data = self.splits.train, self.splits.test
         require_boxes(self.train_data, "training data")
-        self.test_data = given_data[1] or self._read(recipe.data.test, self.train_data)
-        check_same_preprocessing(self.train_data, self.test_data)
-        require_boxes(self.test_data, "test data")
-        if self.train_data.class_names != self.test_data.class_names:
-            raise ValueError(
-                "Training and test data must have the same classes in the same order. Received: "
-                f"{self.train_data.class_names} and {self.test_data.class_names}."
-            )
+        self._check_scored(self.splits.evaluated, self.splits.chosen_on)
+        self._check_scored(self.test_data, "test")
         self.anchors = self._anchors()
         if recipe.model.weights is None and given is None:
             self._warn_of_few_steps()
+
+    def _check_scored(self, scored: DetectionData, name: str) -> None:
+        require_boxes(scored, f"{name} data")
+        if self.train_data.class_names != scored.class_names:
+            raise ValueError(
+                f"Training and {name} data must have the same classes in the same order. Received: "
+                f"{self.train_data.class_names} and {scored.class_names}."
+            )
 
     def _check_name(self) -> None:
         recipe = self.recipe
@@ -213,7 +217,7 @@ class DetectionTask:
     def callbacks(self, twin: Detector | None) -> list[keras.callbacks.Callback]:
         return [
             COCOScore(
-                self.test_data,
+                self.splits.evaluated,
                 self.recipe.data.image_size,
                 batch_size=self.recipe.batch_size,
                 every=self.recipe.evaluate_every,
@@ -230,13 +234,13 @@ class DetectionTask:
 
 
 class COCOScore(keras.callbacks.Callback):
-    """Evaluates on test data every few epochs and adds AP and losses to the logs of `model.fit`.
+    """Evaluates every few epochs and adds AP and losses to the logs of `model.fit`.
 
     The logs get `val_AP`, `val_AP50`, `val_AP_small`, `val_loss` and the parts of the loss. Logs of
     epochs without an evaluation lack them, and so do scores of sizes without a box (-1 in COCO's).
 
     Args:
-        test_data: `DetectionData` to score.
+        data: `DetectionData` to score.
         image_size: `(height, width)` of the network's input.
         batch_size: Integer.
         every: Integer. Evaluates every so many epochs, and after the last one.
@@ -245,12 +249,12 @@ class COCOScore(keras.callbacks.Callback):
 
     Example:
 
-    >>> model.fit(batches, epochs=100, callbacks=[COCOScore(test_data, (640, 640), every=5)])
+    >>> model.fit(batches, epochs=100, callbacks=[COCOScore(validation_data, (640, 640), every=5)])
     """
 
     def __init__(
         self,
-        test_data: DetectionData,
+        data: DetectionData,
         image_size: tuple[int, int],
         *,
         batch_size: int = 16,
@@ -258,7 +262,7 @@ class COCOScore(keras.callbacks.Callback):
         twin: Detector | None = None,
     ) -> None:
         super().__init__()
-        self.test_data = test_data
+        self.data = data
         self.image_size = image_size
         self.batch_size = batch_size
         self.every = every
@@ -267,7 +271,7 @@ class COCOScore(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if 1 < self.every < self.params["epochs"]:
             _log.info(
-                "Test data are scored every %d epochs and after the last (`evaluate_every`).",
+                "The model is evaluated every %d epochs and after the last (`evaluate_every`).",
                 self.every,
             )
 
@@ -281,8 +285,8 @@ class COCOScore(keras.callbacks.Callback):
             logs |= {f"val_{name}": value for name, value in (known | losses).items()}
 
     def _evaluate(self, model: Detector) -> tuple[dict[str, float], dict[str, float]]:
-        scores = evaluate(model, self.test_data, self.image_size, batch_size=self.batch_size)
-        batches = self.test_data.batches(
+        scores = evaluate(model, self.data, self.image_size, batch_size=self.batch_size)
+        batches = self.data.batches(
             self.batch_size,
             self.image_size,
             bounding_box_format=model.bounding_box_format,

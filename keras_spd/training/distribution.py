@@ -61,6 +61,14 @@ class Distribution:
                 f"number, {self.replicas}. Received: batch_size={batch_size}."
             )
 
+    def check_patience(self, patience: int | None) -> None:
+        """Raises a `ValueError` if several workers would have to stop early: only one evaluates."""
+        if patience is not None and self.workers > 1:
+            raise ValueError(
+                "`patience` is for training on one machine. Received: "
+                f"patience={patience} and {self.workers} workers. Leave it out of the recipe."
+            )
+
     def prepare(self, model: keras.Model, batches: Iterable[Any]) -> None:
         """Makes a compiled model compute the same on several devices as on one.
 

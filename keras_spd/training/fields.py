@@ -90,7 +90,10 @@ class Recipe(_Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Keras dtype policy. Weights and loss stay float32."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
-    """Determines initial weights, order of the images and augmentation."""
+    """Determines initial weights, order of the images, augmentation, and held-out images."""
+    patience: int | None = pydantic.Field(default=None, ge=1)
+    """Early stopping: evaluations without a better score after which training ends. The learning
+    rate still falls over `epochs`. By default, all epochs are trained."""
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -101,6 +104,13 @@ class Recipe(_Section):
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
+def _check_fraction(value: str | float | None) -> str | float | None:
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ValueError("it must be a split, a path, or a fraction between 0 and 1")
+    return value
+
+
+Validation = Annotated[str | float | None, pydantic.AfterValidator(_check_fraction)]
 _Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
@@ -129,7 +139,10 @@ class ClassificationSource(_Section):
     train: str = "train"
     """Split; or a folder with a subfolder of images for each class."""
     test: str = "test"
-    """The same, for evaluation."""
+    """The same, for the scores of the trained model."""
+    validation: Validation = None
+    """The same, for choosing the best epoch; or the fraction of each class' training images to hold
+    out for it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
     data_dir: str | None = None
     """Folder with prepared TFDS datasets; that of TFDS by default."""
     image_size: tuple[int, int] | None = None
@@ -221,7 +234,10 @@ class DetectionSource(_Section):
     train: str = "train"
     """TFDS split; or a COCO `.json`, YOLO's `data.yaml` or folder, or a folder of VOC `.xml`."""
     test: str = "validation"
-    """The same, for evaluation."""
+    """The same, for the scores of the trained model."""
+    validation: Validation = None
+    """The same, for choosing the best epoch; or the fraction of the training images to hold out for
+    it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
     images: str | None = None
     """Folder of the images, if the annotations do not say it."""
     data_dir: str | None = None

@@ -13,6 +13,7 @@ from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay, TriangularDecay
+from keras_spd.training.best_epoch import describe_best, has_stopped
 from keras_spd.training.callbacks import StopAfter, Task, make_callbacks
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
@@ -46,6 +47,7 @@ def train(
     model: keras.Model | Path | None = None,
     train_data: ClassificationData | DetectionData | None = None,
     test_data: ClassificationData | DetectionData | None = None,
+    validation_data: ClassificationData | DetectionData | None = None,
     resume: bool = False,
     devices: Any = None,
     verbose: str | int = "auto",
@@ -64,7 +66,10 @@ def train(
             kept; `recipe.model.class_map` maps other names.
         train_data: `ClassificationData` or `DetectionData` to use instead of the recipe's training
             data.
-        test_data: The same for the test data.
+        test_data: The same for the test data, on which the trained model is scored.
+        validation_data: The same for the validation data, on which the best epoch is chosen. By
+            default that is `recipe.data.validation`. Without either, the best epoch is chosen on
+            the test data, so the test scores are optimistic.
         resume: Whether to resume a stopped run in the same folder. Schedule, order of the data and
             augmentation are the same as in an uninterrupted run.
         devices: `None` for one device, `"all"` for all devices of this machine, or a
@@ -99,8 +104,9 @@ def train(
         given = find_given(recipe, model, folder.start_model)
         task_recipe = without_class_map(recipe) if folder.start_model.is_file() else recipe
         distribution.check_batch_size(recipe.batch_size)
+        distribution.check_patience(recipe.patience)
         stack.enter_context(explained(folder, recipe.batch_size))
-        task = _TASKS[recipe.task](task_recipe, train_data, test_data, given)
+        task = _TASKS[recipe.task](task_recipe, train_data, test_data, validation_data, given)
         if distribution.is_chief:
             folder.start(recipe, resumed=resume and folder.state.is_file())
         keras.utils.set_random_seed(recipe.seed)
@@ -155,6 +161,9 @@ def _train(
     if first_epoch >= recipe.epochs:
         _log.warning("The run in %s has been through its %d epochs.", folder.path, recipe.epochs)
         return
+    if resumes and has_stopped(folder, task.best_by, recipe.patience):
+        _log.warning("The run in %s stopped early (`patience`).", folder.path)
+        return
     if distribution.is_chief:
         folder.forget_epochs(first_epoch)
         images, boxes, labels = task.preview(first_epoch)
@@ -171,6 +180,8 @@ def _train(
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch, last_epoch))
             _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose)
+        if has_stopped(folder, task.best_by, recipe.patience):
+            return
         first_epoch = last_epoch
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
             with distribution.scope():
@@ -214,7 +225,7 @@ def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
         "model": trained.name,
         "parameters": trained.count_params(),
         **task.score(trained, folder),
-        "last_epoch": log[-1] if log else None,
+        **describe_best(folder, task.best_by, task.splits.chosen_on),
         "evaluation_seconds": time.perf_counter() - start,
     }
     write_json(folder.results, results)

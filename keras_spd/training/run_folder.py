@@ -10,9 +10,9 @@
 | `learning_curves.png` | plot of `log.csv` |
 | `tensorboard/` | the same for TensorBoard, if it and TensorFlow are installed |
 | `state.weights.h5` | weights, optimizer and number of completed epochs, to resume from |
-| `best.weights.h5` | weights of the epoch with the best validation score |
+| `best.weights.h5` | weights of the best epoch: on the validation data or, without, the test data |
 | `model.keras` | the result: a float32 model with the best weights and its class names |
-| `results.json` | metrics of `model.keras` on the test data |
+| `results.json` | metrics of `model.keras` on the test data, and how the best epoch was chosen |
 | `.lock` | held while a training writes to the folder |
 """
 
@@ -140,14 +140,6 @@ class RunFolder:
             "logged; the weights are not in it."
         )
 
-    def read_scores(self) -> str:
-        """Returns the main scores of the finished run, in a line for people."""
-        results = json.loads(self.results.read_text(encoding="utf-8"))
-        if "test_accuracy" in results:
-            return f"Test accuracy {results['test_accuracy']:.4f}"
-        names = [name for name in ("AP", "AP50", "AP_small") if results[name] >= 0]
-        return ", ".join(f"{name} {results[name]:.3f}" for name in names)
-
     def holds_best(self) -> bool:
         """Whether `best.weights.h5` exists and is not damaged."""
         if not self.best.is_file():
@@ -248,16 +240,21 @@ class SaveBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         score = (logs or {}).get(self.score, math.nan)
         if score >= self.best:
-            save_weights_file(self.model, self.path)
+            save_weights_file(self.model, self.path, **{_EPOCHS: epoch + 1})
             self.best = score
 
 
-def saved_epochs(path: Path) -> int:
-    """Returns the number of completed epochs in a file of `SaveState`."""
+def saved_epochs(path: Path, otherwise: int | None = None) -> int:
+    """Returns the number of completed epochs in a file of `SaveState` or `SaveBest`.
+
+    If the file does not say it, it returns `otherwise`, or raises a `ValueError` if that is `None`.
+    """
     try:
         check_h5(path)
         with h5py.File(path) as file:
-            return int(file.attrs[_EPOCHS])
+            return int(
+                file.attrs[_EPOCHS] if otherwise is None else file.attrs.get(_EPOCHS, otherwise)
+            )
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"Cannot resume from {path}: it is damaged, or not written by this version "

@@ -173,8 +173,10 @@ def test_classifier_from_folders_to_scores(keras_spd, thin_networks, tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).resize((16, 16)).save(folder / f"{index} ü.png")
     options = ["--train", "train", "--test", "test", "--epochs", 1, "--set", "batch_size=20"]
+    options += ["--validation", "0.25"]
     trained = keras_spd("train", "resnet18_spd", *options, "--run", "run")
     assert trained.returncode == 0, trained.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["chosen_on"] == "validation"
     [accuracy] = re.findall(r"Test accuracy (\d\.\d+)", trained.stdout)
 
     weights = ["--weights", "run/model.keras", "--output", "scores"]

@@ -73,6 +73,7 @@ def test_run_folder_and_learning(tmp_path, cells, recipe):
     results = json.loads((tmp_path / "results.json").read_text())
     best = max(row["val_accuracy"] for row in rows)
     assert results["test_accuracy"] == pytest.approx(best, abs=1e-6)
+    assert (results["chosen_on"], results["evaluations"]) == ("test", 4)
 
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.info == model.info
@@ -90,9 +91,10 @@ SCRIPT = pathlib.Path(__file__).with_name("run_training.py")
 
 @pytest.mark.slow
 def test_killed_at_any_moment_a_run_resumes_as_if_unbroken(tmp_path):
-    """A run killed twice, with random augmentation, averaged weights and a schedule."""
+    """A run killed twice: random augmentation, averaged weights, a schedule, held-out images."""
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     settings = ["--set", "epochs=8", "optimizer.average=0.9", "optimizer.learning_rate=0.0005"]
+    settings += ["data.validation=0.25", "patience=8"]
 
     def start(folder, *more):
         return subprocess.Popen([sys.executable, SCRIPT, "classifier", folder, *more, *settings])
@@ -119,6 +121,8 @@ def test_killed_at_any_moment_a_run_resumes_as_if_unbroken(tmp_path):
         assert row == pytest.approx(expected, rel=2e-3, abs=1e-4)
     ours, theirs = (json.loads((f / "results.json").read_text()) for f in (killed, unbroken))
     assert ours["test_accuracy"] == pytest.approx(theirs["test_accuracy"], abs=1e-6)
+    assert ours["chosen_on"] == "validation"
+    assert ours["best_epoch"]["epoch"] == theirs["best_epoch"]["epoch"]
 
 
 @pytest.mark.slow

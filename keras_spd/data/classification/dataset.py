@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.augmentation import Augmentation
+from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import check_augmentation, name_classes, plural
 from keras_spd.typing import Array
 
@@ -27,6 +28,10 @@ class ClassificationData:
             `from_folder`.
         resize: How images of other sizes were resized, `"stretch"` or `"letterbox"`; `None` for
             arrays, which are not resized.
+        read_labels: Function that returns the labels, an integer array of shape `(images,)`;
+            `hold_out` needs it.
+        select: Function from indices of images to the `make_batches` of these images; `hold_out`
+            needs it.
     """
 
     num_images: int
@@ -35,6 +40,8 @@ class ClassificationData:
     make_batches: Callable[..., Any]
     max_value: float | None = None
     resize: str | None = None
+    read_labels: Callable[[], Array] | None = None
+    select: Callable[[Array], Callable[..., Any]] | None = None
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.image_shape))
@@ -105,6 +112,47 @@ class ClassificationData:
         """Returns the number of batches in a shuffled epoch."""
         return self.num_images // min(batch_size, self.num_images)
 
+    def hold_out(
+        self, fraction: float, seed: int = 0
+    ) -> tuple["ClassificationData", "ClassificationData"]:
+        """Holds out a fraction of the images, in each class alike, for validation.
+
+        Args:
+            fraction: Number between 0 and 1.
+            seed: Integer. The same seed holds out the same images.
+
+        Returns:
+            The data without these images, and these images. At least one image of each class
+            remains.
+
+        Raises:
+            ValueError: If `fraction` is not between 0 and 1, there is only one image of each class,
+                or the data has no `read_labels` and `select`.
+
+        Example:
+
+        >>> train, validation = keras_spd.data.from_folder("leaves/train").hold_out(0.1)
+        """
+        if self.read_labels is None or self.select is None:
+            raise ValueError(
+                "This `ClassificationData` was made without `read_labels` and `select`, so no "
+                "images can be held out of it. Pass the validation data."
+            )
+        labels = self.read_labels()
+        rest, held_out = hold_out(labels, fraction, seed)
+        return self._part(rest, labels, self.select), self._part(held_out, labels, self.select)
+
+    def _part(
+        self, indices: Array, labels: Array, select: Callable[[Array], Callable[..., Any]]
+    ) -> "ClassificationData":
+        return dataclasses.replace(
+            self,
+            num_images=len(indices),
+            make_batches=select(indices),
+            read_labels=lambda: labels[indices],
+            select=lambda chosen: select(indices[chosen]),
+        )
+
 
 def from_arrays(
     images: Array, labels: Array, class_names: Sequence[str] | None = None
@@ -146,11 +194,43 @@ def from_arrays(
             f"classes. Received: {labels.min()} to {labels.max()}."
         )
 
-    def make_batches(batch_size: int, *, epochs: int | None, **options: Any) -> ArrayBatches:
-        del epochs  # a PyDataset counts its epochs itself
-        return ArrayBatches(images, labels, batch_size, **options)
+    return in_memory(images, labels, tuple(class_names))
 
-    return ClassificationData(len(images), images.shape[1:], tuple(class_names), make_batches)
+
+def in_memory(
+    images: Any, labels: Array, class_names: tuple[str, ...], **facts: Any
+) -> ClassificationData:
+    """Makes `ClassificationData` from images that are indexed as a NumPy array is.
+
+    Args:
+        images: Array of shape `(images, height, width, channels)`, or an object with `shape`,
+            `__len__`, `__getitem__` and a `select` that returns such an object for some indices.
+        labels: Integer array of shape `(images,)`.
+        class_names: Tuple of strings.
+        **facts: `max_value` and `resize` of `ClassificationData`.
+    """
+
+    def select(indices: Array | None) -> Callable[..., ArrayBatches]:
+        chosen = images, labels
+        if indices is not None:
+            take = getattr(images, "select", images.__getitem__)
+            chosen = take(indices), labels[indices]
+
+        def make_batches(batch_size: int, *, epochs: int | None, **options: Any) -> ArrayBatches:
+            del epochs  # a PyDataset counts its epochs itself
+            return ArrayBatches(*chosen, batch_size, **options)
+
+        return make_batches
+
+    return ClassificationData(
+        len(images),
+        images.shape[1:],
+        class_names,
+        select(None),
+        **facts,
+        read_labels=lambda: labels,
+        select=select,
+    )
 
 
 def _check_pixels(images: np.ndarray) -> None:

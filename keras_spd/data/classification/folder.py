@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_spd.data.classification.arrays import ArrayBatches
-from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.data.classification.dataset import ClassificationData, in_memory
 from keras_spd.images import read as images
 from keras_spd.images.depth import check_data_max_value
 from keras_spd.images.preprocessing import Preprocessing
@@ -98,13 +97,7 @@ def from_folder(
     for label in set(range(len(class_names))) - set(labels.tolist()):
         _log.warning("%s has no image of the class %r.", folder, class_names[label])
 
-    def make_batches(batch_size: int, *, epochs: int | None, **options: Any) -> ArrayBatches:
-        del epochs  # a PyDataset counts its epochs itself
-        return ArrayBatches(pixels, labels, batch_size, **options)
-
-    return ClassificationData(
-        len(usable), pixels.shape[1:], class_names, make_batches, max_value, resize
-    )
+    return in_memory(pixels, labels, class_names, max_value=max_value, resize=resize)
 
 
 def _find(

@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.images.geometry import stretch_in_graph
 from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.typing import Array
 
 _SHUFFLE_BUFFER = 50_000
 
@@ -26,6 +28,13 @@ def standardize(
         return image, label
 
     return function
+
+
+def select(dataset: tf.data.Dataset, indices: Array, num_images: int) -> tf.data.Dataset:
+    """Returns a `tf.data.Dataset` of the images with these indices, in the same order."""
+    chosen = tf.constant(np.isin(np.arange(num_images), indices))
+    numbered = dataset.enumerate().filter(lambda number, _: tf.gather(chosen, number))
+    return numbered.map(lambda _, example: example)
 
 
 def batches(

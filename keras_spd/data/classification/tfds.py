@@ -1,13 +1,14 @@
 """Reads TFDS classification data. TensorFlow and TFDS are only imported when needed."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.images.preprocessing import Preprocessing
-from keras_spd.typing import Path
+from keras_spd.typing import Array, Path
 
 _CACHE_BYTES = 2**30
 
@@ -68,12 +69,7 @@ def from_tfds(
             "`keras_spd.data.from_folder`, which scales them by `max_value`."
         )
     try:
-        dataset = builder.as_dataset(
-            split=split,
-            as_supervised=True,
-            # In file order, so that the shuffle below starts from the same order every time.
-            read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        )
+        dataset = builder.as_dataset(split=split, as_supervised=True, read_config=_in_order(tfds))
         num_images = builder.info.splits[split].num_examples
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(
@@ -89,15 +85,42 @@ def from_tfds(
             "`image_size=(height, width)`, or set `data.image_size` in a recipe."
         )
     image_shape = (*(image_size or image_shape[:2]), 3)
-    dataset = dataset.map(tf_batches.standardize(image_size, preprocessing), num_parallel_calls=4)
-    if num_images * math.prod(image_shape) < _CACHE_BYTES:
-        dataset = dataset.cache()
+    standardize = tf_batches.standardize(image_size, preprocessing)
 
-    def make_batches(batch_size: int, **options: Any) -> Any:
-        return tf_batches.batches(dataset, num_images, batch_size, **options)
+    def select(indices: Array | None) -> Callable[..., Any]:
+        chosen, count = dataset, num_images
+        if indices is not None:
+            chosen, count = tf_batches.select(dataset, indices, num_images), len(indices)
+        chosen = chosen.map(standardize, num_parallel_calls=4)
+        if count * math.prod(image_shape) < _CACHE_BYTES:
+            chosen = chosen.cache()
+        return lambda batch_size, **options: tf_batches.batches(
+            chosen, count, batch_size, **options
+        )
 
-    names = tuple(features[supervised[1]].names)
-    return ClassificationData(num_images, image_shape, names, make_batches, resize=resize)
+    def read_labels() -> Array:
+        labels = builder.as_dataset(
+            split=split,
+            as_supervised=True,
+            read_config=_in_order(tfds),
+            decoders={supervised[0]: tfds.decode.SkipDecoding()},
+        ).map(lambda image, label: label)
+        return np.concatenate(list(labels.batch(10_000).as_numpy_iterator()))
+
+    return ClassificationData(
+        num_images,
+        image_shape,
+        tuple(features[supervised[1]].names),
+        select(None),
+        resize=resize,
+        read_labels=read_labels,
+        select=select,
+    )
+
+
+def _in_order(tfds: Any) -> Any:
+    """Returns a configuration to read in file order: shuffles and indices start from it."""
+    return tfds.ReadConfig(interleave_cycle_length=1)
 
 
 def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any]:

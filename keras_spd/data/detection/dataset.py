@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import Problems, name_classes, plural
 from keras_spd.images.read import find_max_value, read_image
 from keras_spd.typing import Array
@@ -87,6 +88,32 @@ class DetectionData:
     def with_max_value(self, max_value: float | None) -> "DetectionData":
         """Returns the data with another `max_value` for images with more than 8 bits."""
         return dataclasses.replace(self, images=with_max_value(self.images, max_value))
+
+    def hold_out(self, fraction: float, seed: int = 0) -> tuple["DetectionData", "DetectionData"]:
+        """Holds out a fraction of the images, chosen at random, for validation.
+
+        Frames of one video, and parts of one picture, resemble each other: put them into different
+        splits yourself.
+
+        Args:
+            fraction: Number between 0 and 1.
+            seed: Integer. The same seed holds out the same images.
+
+        Returns:
+            The data without these images, and these images.
+
+        Raises:
+            ValueError: If `fraction` is not between 0 and 1, or there is only one image.
+
+        Example:
+
+        >>> train, validation = keras_spd.data.load_detection("boards/train.json").hold_out(0.1)
+        """
+        rest, held_out = (
+            dataclasses.replace(self, images=tuple(self.images[index] for index in indices))
+            for indices in hold_out(np.zeros(self.num_images, int), fraction, seed)
+        )
+        return rest, held_out
 
     def __repr__(self) -> str:
         boxes = sum(len(image.boxes) for image in self.images)

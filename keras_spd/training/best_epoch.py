@@ -1,0 +1,115 @@
+"""The best epoch of a run: which one it is, what it was chosen on, and when to stop early."""
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from keras_spd.training.run_folder import RunFolder, saved_epochs
+
+_log = logging.getLogger(__name__)
+
+
+def without_improvement(log: Sequence[Mapping[str, float]], score: str) -> int:
+    """Returns the number of evaluations since the one whose score exceeded all before it.
+
+    Args:
+        log: A dictionary for each epoch. Epochs without the score, or with NaN, do not count.
+        score: Name of a metric for which higher is better.
+    """
+    scores = _scores(log, score)
+    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+
+
+def has_stopped(folder: RunFolder, score: str, patience: int | None) -> bool:
+    """Whether a run has had as many evaluations without a better score as `patience` allows."""
+    return patience is not None and without_improvement(folder.read_log(), score) >= patience
+
+
+class StopEarly(keras.callbacks.Callback):
+    """Stops a run after `patience` evaluations without a better score.
+
+    It counts in the run's log, after `LogEpochs` has written the epoch, so a resumed run stops
+    where an uninterrupted one does. `keras.callbacks.EarlyStopping` counts anew after each start.
+
+    Args:
+        folder: Run folder.
+        score: Name of a metric for which higher is better.
+        patience: Integer.
+    """
+
+    def __init__(self, folder: RunFolder, score: str, patience: int) -> None:
+        super().__init__()
+        self.folder, self.score, self.patience = folder, score, patience
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if has_stopped(self.folder, self.score, self.patience):
+            _log.info(
+                "Stopped after epoch %d: no better %s in %d evaluations (`patience`).",
+                epoch + 1,
+                self.score,
+                self.patience,
+            )
+            self.model.stop_training = True
+
+
+def describe_best(folder: RunFolder, score: str, chosen_on: str) -> dict[str, Any]:
+    """Returns what `results.json` says of the choice of the best epoch.
+
+    Args:
+        folder: Run folder with the weights of the best epoch.
+        score: Name of the metric that decided.
+        chosen_on: `"validation"` or `"test"`, the split that was evaluated.
+
+    Returns:
+        `{"chosen_on", "chosen_by", "evaluations", "best_epoch", "last_epoch"}`; the last two are
+        rows of the log, or `None` if it does not have them.
+    """
+    log = folder.read_log()
+    best = saved_epochs(folder.best, otherwise=0) - 1  # unknown in files of earlier versions
+    return {
+        "chosen_on": chosen_on,
+        "chosen_by": score,
+        "evaluations": len(_scores(log, score)),
+        "best_epoch": next((row for row in log if row["epoch"] == best), None),
+        "last_epoch": log[-1] if log else None,
+    }
+
+
+def read_scores(folder: RunFolder) -> str:
+    """Returns the main scores of a finished run, and which epoch has them, in a line."""
+    results = json.loads(folder.results.read_text(encoding="utf-8"))
+    if "test_accuracy" in results:
+        scores = f"Test accuracy {results['test_accuracy']:.4f}"
+    else:
+        names = [name for name in ("AP", "AP50", "AP_small") if results[name] >= 0]
+        scores = ", ".join(f"{name} {results[name]:.3f}" for name in names)
+    return scores + _explain_choice(results)
+
+
+def _explain_choice(results: Mapping[str, Any]) -> str:
+    """Returns which epoch was scored and how it was chosen.
+
+    If the best of several epochs was chosen on the test data, the score is too high on average, as
+    any maximum of noisy values is.
+    """
+    best, last = results.get("best_epoch"), results.get("last_epoch")
+    if not best or not last:
+        return ""
+    epochs = f"epoch {best['epoch'] + 1:.0f} of {last['epoch'] + 1:.0f}"
+    if results["evaluations"] < 2:
+        return f" with the weights of {epochs}"
+    if results["chosen_on"] == "validation":
+        return f" with the weights of {epochs}, the best on the validation data"
+    return (
+        f" with the weights of {epochs}, the best on this same test data, so the score is "
+        "optimistic (`--validation 0.1` holds out training data to choose on)"
+    )
+
+
+def _scores(log: Sequence[Mapping[str, float]], score: str) -> list[float]:
+    scores = (row.get(score, math.nan) for row in log)
+    return [value for value in scores if not math.isnan(value)]

@@ -1,0 +1,92 @@
+"""The training, validation and test data of a run."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from keras_spd.data.problems import check_data, check_same_preprocessing
+from keras_spd.training.fields import ClassificationRecipe, DetectionRecipe
+
+_IN_YAML = {"train": "train", "validation": "val", "test": "test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Splits:
+    """The data of a run, `ClassificationData` or `DetectionData`.
+
+    Args:
+        train: Data to train on.
+        validation: Data that the best epoch is chosen on; `None` to choose it on `test`.
+        test: Data that the trained model is scored on.
+    """
+
+    train: Any
+    validation: Any
+    test: Any
+
+    @property
+    def chosen_on(self) -> str:
+        """`"validation"` or `"test"`, the split that is evaluated during training."""
+        return "test" if self.validation is None else "validation"
+
+    @property
+    def evaluated(self) -> Any:
+        """The data that is evaluated during training, to choose the best epoch."""
+        return self.test if self.validation is None else self.validation
+
+
+def load_splits(
+    kind: type, recipe: ClassificationRecipe | DetectionRecipe, given: Splits, read: Callable
+) -> Splits:
+    """Returns the data that is given, and reads the rest as the recipe says.
+
+    Args:
+        kind: `ClassificationData` or `DetectionData`.
+        recipe: Its `data` names the splits; its `seed` decides which images are held out.
+        given: `Splits`, with `None` for data to read.
+        read: Function from a path or split, and the training data if it is known, to data.
+
+    Raises:
+        ValueError: If given data is of another kind, the validation data is also that of another
+            split, or splits are read differently.
+    """
+    check_data(kind, train_data=given.train, validation_data=given.validation, test_data=given.test)
+    source = recipe.data
+    paths = {name: _split_of(recipe, name) for name in _IN_YAML}
+    train = given.train or read(paths["train"])
+    validation = given.validation
+    if validation is None and isinstance(source.validation, float):
+        train, validation = train.hold_out(source.validation, recipe.seed)
+    elif validation is None and source.validation is not None:
+        _refuse_same(paths, given)
+        validation = read(paths["validation"], train)
+    test = given.test or read(paths["test"], train)
+    if validation is not None and validation is test:
+        raise ValueError(
+            "`validation_data` and `test_data` are the same data. Pass other data, or `None` to "
+            "choose the best epoch on the test data."
+        )
+    splits = Splits(train, validation, test)
+    check_same_preprocessing(train, test)
+    check_same_preprocessing(train, splits.evaluated)
+    return splits
+
+
+def _split_of(recipe: ClassificationRecipe | DetectionRecipe, name: str) -> Any:
+    """Returns the source of a split; that of a `data.yaml` names the split in it."""
+    source = getattr(recipe.data, name)
+    is_yaml = recipe.task == "detection" and recipe.data.name is None
+    if is_yaml and pathlib.Path(str(source)).suffix in (".yaml", ".yml"):
+        return f"{source}:{_IN_YAML[name]}"
+    return source
+
+
+def _refuse_same(paths: dict[str, Any], given: Splits) -> None:
+    for name in ("train", "test"):
+        if getattr(given, name) is None and paths[name] == paths["validation"]:
+            raise ValueError(
+                f"`data.validation` and `data.{name}` (`--validation` and `--{name}`) must differ. "
+                f"Received: {paths[name]!r} for both. To hold out a part of the training data, "
+                "set `data.validation` to a fraction such as 0.1."
+            )

@@ -1,0 +1,213 @@
+"""The best epoch is chosen on validation data, and the test data is scored once."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from drawings import write_drawings
+from tiny import tiny_classifier
+
+from keras_spd import data
+from keras_spd.training import load_recipe, train
+from keras_spd.training.best_epoch import read_scores, without_improvement
+from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.detection import DetectionTask
+from keras_spd.training.distribution import Distribution
+from keras_spd.training.run_folder import RunFolder
+
+OVERRIDES = {"batch_size": 8, "optimizer.learning_rate": 0.005, "data.validation": 0.25}
+
+
+@pytest.fixture
+def cells():
+    """48 cells to train on, 11 to test on."""
+    images, labels = data.load_blood_cells("train").batches(59)[0]
+    images = images[:, ::2, ::2]
+    parts = slice(48), slice(48, 59)
+    return [data.from_arrays(images[part], labels[part], ("a", "b", "c")) for part in parts]
+
+
+@pytest.fixture
+def fit(cells):
+    """Returns a function that trains a small classifier."""
+
+    def fit(folder, *, resume=False, **overrides):
+        recipe = load_recipe("demo", overrides=OVERRIDES | overrides)
+        options = {"train_data": cells[0], "test_data": cells[1], "verbose": 0}
+        return train(recipe, folder, model=tiny_classifier(), resume=resume, **options)
+
+    return fit
+
+
+def record(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def accuracy(task, dataset, model):
+    images, labels = dataset.batches(100, preprocess=task._preprocess)[0]
+    return (model.predict(images, verbose=0).argmax(axis=1) == labels).mean()
+
+
+@pytest.mark.slow
+def test_the_best_epoch_is_chosen_on_held_out_images(tmp_path, cells, fit, monkeypatch):
+    scored = []
+    score = ClassificationTask.score
+    monkeypatch.setattr(
+        ClassificationTask, "score", lambda task, *args: scored.append(task) or score(task, *args)
+    )
+    model = fit(tmp_path, epochs=3)
+    [task] = scored  # once, at the end
+    assert (task.train_data.num_images, task.splits.validation.num_images) == (36, 12)
+    assert task.test_data is cells[1]
+    rows, results = RunFolder(tmp_path).read_log(), record(tmp_path)
+    best = max(rows, key=lambda row: (row["val_accuracy"], row["epoch"]))
+    assert results["best_epoch"] == best and results["last_epoch"] == rows[-1]
+    assert (results["chosen_on"], results["chosen_by"]) == ("validation", "val_accuracy")
+    assert (results["evaluations"], results["test_images"]) == (3, 11)
+    assert best["val_accuracy"] == pytest.approx(accuracy(task, task.splits.validation, model))
+    assert results["test_accuracy"] == pytest.approx(accuracy(task, cells[1], model))
+
+
+@pytest.mark.slow
+def test_a_run_without_improvement_stops_early_also_when_it_is_resumed(
+    tmp_path, fit, interrupt_after, caplog
+):
+    overrides = {"epochs": 9, "optimizer.learning_rate": 1e-12, "patience": 3, "evaluate_every": 2}
+    interrupt_after(5)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, **overrides)
+    fit(tmp_path, **overrides, resume=True)
+    rows = RunFolder(tmp_path).read_log()
+    assert [row["epoch"] for row in rows] == list(range(8))  # evaluations 2, 4, 6 and 8
+    assert record(tmp_path)["evaluations"] == 4
+    assert "of 8, the best on the validation data" in read_scores(RunFolder(tmp_path))
+    fit(tmp_path, **overrides, resume=True)
+    assert "stopped early (`patience`)" in caplog.text
+    assert RunFolder(tmp_path).read_log() == rows
+
+
+def test_evaluations_without_improvement():
+    nan = float("nan")
+    for scores, expected in (
+        ([], 0),
+        ([nan], 0),
+        ([0.5], 0),
+        ([0.5, 0.6], 0),
+        ([0.5, nan, 0.5, nan, 0.4], 2),
+        ([0.4, 0.5, 0.45, 0.6, 0.6], 1),
+    ):
+        log = [{"val_AP": score} for score in scores]
+        assert without_improvement(log, "val_AP") == expected, scores
+    assert without_improvement([{"loss": 1.0}], "val_AP") == 0
+
+
+@pytest.mark.parametrize(
+    ("chosen_on", "evaluations", "words"),
+    [
+        ("validation", 5, " with the weights of epoch 4 of 5, the best on the validation data"),
+        (
+            "test",
+            5,
+            " of epoch 4 of 5, the best on this same test data, so the score is optimistic",
+        ),
+        ("test", 1, "Test accuracy 0.7500 with the weights of epoch 4 of 5"),
+    ],
+)
+def test_the_summary_says_what_was_chosen_on_what(tmp_path, chosen_on, evaluations, words):
+    folder = RunFolder(tmp_path)
+    best, last = {"epoch": 3.0}, {"epoch": 4.0}
+    results = {"test_accuracy": 0.75, "chosen_on": chosen_on, "evaluations": evaluations}
+    folder.results.write_text(json.dumps(results | {"best_epoch": best, "last_epoch": last}))
+    assert words in read_scores(folder)
+    assert (evaluations == 1) == read_scores(folder).endswith("5")
+    folder.results.write_text(json.dumps(results))  # of an earlier version
+    assert read_scores(folder) == "Test accuracy 0.7500"
+
+
+@pytest.fixture
+def boards(tmp_path):
+    """YOLO's `data.yaml` with 6 images to train on, 3 to validate and 2 to test on."""
+    from PIL import Image
+
+    for split, count in (("train", 6), ("val", 3), ("test", 2)):
+        for number in range(count):
+            image = tmp_path / "images" / split / f"{number}.png"
+            label = tmp_path / "labels" / split / f"{number}.txt"
+            for file in (image, label):
+                file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 32)).save(image)
+            label.write_text("0 0.5 0.5 0.3 0.3\n")
+    splits = "".join(f"{split}: images/{split}\n" for split in ("train", "val", "test"))
+    (tmp_path / "data.yaml").write_text(f"names: [hole]\n{splits}")
+    return tmp_path / "data.yaml"
+
+
+def detection_splits(**sources):
+    overrides = {f"data.{name}": value for name, value in sources.items()}
+    recipe = load_recipe("short_detection", overrides={**overrides, "data.image_size": [64, 64]})
+    return DetectionTask(recipe).splits
+
+
+def sizes(splits):
+    return [part and part.num_images for part in (splits.train, splits.validation, splits.test)]
+
+
+def test_detectors_take_the_splits_of_data_yaml(boards):
+    yaml = str(boards)
+    splits = detection_splits(train=yaml, validation=yaml, test=yaml)
+    assert sizes(splits) == [6, 3, 2] and splits.evaluated is splits.validation
+    explicit = {"train": f"{yaml}:train", "validation": f"{yaml}:val", "test": f"{yaml}:test"}
+    assert sizes(detection_splits(**explicit)) == [6, 3, 2]
+    splits = detection_splits(train=yaml, test=f"{yaml}:val")
+    assert sizes(splits) == [6, None, 3] and splits.evaluated is splits.test
+    splits = detection_splits(train=yaml, validation=0.3, test=yaml)
+    assert sizes(splits) == [4, 2, 2]
+    held_out, left = ({i.name for i in part.images} for part in (splits.validation, splits.train))
+    assert not held_out & left
+    boards.write_text(boards.read_text().replace("test: images/test\n", ""))
+    with pytest.raises(ValueError, match=r"has no split 'test'. It has: train, val"):
+        detection_splits(train=yaml, test=yaml)
+
+
+def test_detectors_take_coco_files(tmp_path):
+    files = [str(write_drawings(tmp_path / str(count), count)) for count in (5, 3, 2)]
+    splits = detection_splits(train=files[0], validation=files[1], test=files[2])
+    assert sizes(splits) == [5, 3, 2]
+    splits = detection_splits(train=files[0], validation=0.4, test=files[2])
+    assert sizes(splits) == [3, 2, 2]
+
+
+@pytest.mark.parametrize("other", ["train", "test"])
+def test_validation_data_is_not_that_of_another_split(boards, other):
+    sources = {name: f"{boards}:{name}" for name in ("train", "test")}
+    message = (
+        rf"`data.validation` and `data.{other}` \(`--validation` and `--{other}`\) must differ"
+    )
+    with pytest.raises(ValueError, match=message):
+        detection_splits(**sources, validation=sources[other])
+
+
+def test_the_same_data_twice(tmp_path, cells):
+    recipe = load_recipe("demo")
+    with pytest.raises(ValueError, match="`validation_data` and `test_data` are the same data"):
+        ClassificationTask(recipe, cells[0], cells[1], validation_data=cells[1])
+    other = dataclasses.replace(cells[1], max_value=4095.0)
+    with pytest.raises(ValueError, match="must have the same `max_value`"):
+        ClassificationTask(recipe, cells[0], cells[1], validation_data=other)
+    with pytest.raises(ValueError, match="`validation_data` must be `keras_spd.data.Classif"):
+        ClassificationTask(recipe, cells[0], cells[1], validation_data=np.zeros(3))
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, -0.1, float("nan"), True])
+def test_fractions_out_of_range(value):
+    with pytest.raises(
+        ValueError, match=r"data.validation: .*a fraction between 0 and 1. Received"
+    ):
+        load_recipe("demo", overrides={"data.validation": value})
+
+
+def test_several_workers_do_not_stop_early():
+    Distribution(workers=2).check_patience(None)
+    with pytest.raises(ValueError, match=r"`patience` is for training on one machine"):
+        Distribution(workers=2).check_patience(3)
