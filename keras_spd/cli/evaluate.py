@@ -28,6 +28,9 @@ def evaluate(
     iou: Annotated[
         float | None, options.fraction("Detectors: IoU threshold of NMS; default 0.65.")
     ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="Classifiers: average mirror images in, too.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     output: Annotated[
         pathlib.Path, typer.Option(help="Folder for scores, detections and pictures.")
@@ -56,6 +59,7 @@ def evaluate(
         batch_size=batch_size,
         confidence_threshold=confidence,
         iou_threshold=iou,
+        mirror=mirror,
     )
     typer.echo(scores.summary())
     typer.echo(f"\nScores and pictures are in {output}/")

@@ -18,11 +18,14 @@ class ClassificationScores:
             predicted class.
         top5: Fraction of images whose class is among the five most probable; `None` with five
             classes or fewer.
+        mirror_accuracy: Accuracy with test-time mirroring: of the mean of the probabilities of each
+            image and of its mirror image. `None` if it was not computed.
     """
 
     class_names: tuple[str, ...]
     matrix: np.ndarray
     top5: float | None
+    mirror_accuracy: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -45,6 +48,7 @@ class ClassificationScores:
             "images": int(self.matrix.sum()),
             "accuracy": self.accuracy,
             "top5_accuracy": self.top5,
+            "mirror_accuracy": self.mirror_accuracy,
             "accuracy_by_class": self.by_class,
             "confusion_matrix": self.matrix.tolist(),
             "class_names": list(self.class_names),
@@ -54,6 +58,8 @@ class ClassificationScores:
         """Returns the scores as lines of text."""
         top5 = "" if self.top5 is None else f", top 5 {self.top5:.4f}"
         lines = [f"Accuracy {self.accuracy:.4f}{top5} on {self.matrix.sum()} images"]
+        if self.mirror_accuracy is not None:
+            lines.append(f"  with mirror images averaged in: {self.mirror_accuracy:.4f}")
         width = max(map(len, self.by_class))
         for name, share in self.by_class.items():
             count = self.matrix[self.class_names.index(name)].sum()

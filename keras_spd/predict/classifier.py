@@ -112,14 +112,29 @@ class Classifier:
             for found in self._predict(batch)
         ]
 
+    def probabilities(self, images: Any) -> np.ndarray:
+        """Computes the probabilities of all classes.
+
+        Args:
+            images: As in `__call__`.
+
+        Returns:
+            Array of shape `(images, classes)`.
+        """
+        batches = in_batches(map(self._resize, standardize_images(images)), self.batch_size)
+        return np.concatenate([self._rows(batch) for batch in batches])
+
     def _resize(self, image: Any) -> np.ndarray:
         picture = to_rgb(image, max_value=self.max_value)
         return self._preprocessing.resize_image(picture, self.image_size)
 
-    def _predict(self, pixels: Sequence[np.ndarray]) -> list[Classification]:
+    def _rows(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         batch = self._preprocessing.normalize(self._batch_sizes.fill(np.stack(pixels)))
         rows = to_probabilities(self.model, self.model.predict_on_batch(batch))
-        rows = keras.ops.convert_to_numpy(rows)[: len(pixels)]
+        return keras.ops.convert_to_numpy(rows)[: len(pixels)]
+
+    def _predict(self, pixels: Sequence[np.ndarray]) -> list[Classification]:
+        rows = self._rows(pixels)
         best = np.argsort(-rows, axis=1, kind="stable")[:, : self.top]
         return [
             Classification(row[classes], classes, self.info.class_names)

@@ -1,5 +1,6 @@
 """Scores a trained model on a data set and writes files and pictures that explain the scores."""
 
+import dataclasses
 import os
 import pathlib
 from typing import Any
@@ -32,6 +33,7 @@ def score_model(
     batch_size: int = 16,
     confidence_threshold: float | None = None,
     iou_threshold: float | None = None,
+    mirror: bool = False,
 ) -> metrics.COCOScores | metrics.ClassificationScores:
     """Scores a model, a detector or a classifier, on a data set.
 
@@ -44,6 +46,7 @@ def score_model(
         name, images, data_dir, on_problem: As in `keras_spd.data.load_detection`.
         image_size, batch_size: As in `keras_spd.predict.load_predictor`.
         confidence_threshold, iou_threshold: Of a detector; `None` for 0.001 and 0.65, the authors'.
+        mirror: As in `score_classifier`.
 
     Raises:
         ValueError: If the model or the data cannot be read, or they have different classes.
@@ -66,7 +69,11 @@ def score_model(
             )
         except NoClassFoldersError as error:
             raise ValueError(f"{weights} is a classifier. {error}") from None
-        return score_classifier(predictor, labelled, folder)
+        return score_classifier(predictor, labelled, folder, mirror=mirror)
+    if mirror:
+        raise ValueError(
+            f"`mirror` (`--mirror`) is for classifiers. Received: {weights}, a detector."
+        )
     model = predictor.model
     boxed = load_detection(
         source,
@@ -114,7 +121,11 @@ def score_detector(
 
 
 def score_classifier(
-    classifier: Classifier, data: ClassificationData, folder: str | os.PathLike
+    classifier: Classifier,
+    data: ClassificationData,
+    folder: str | os.PathLike,
+    *,
+    mirror: bool = False,
 ) -> Any:
     """Scores a classifier by its accuracy.
 
@@ -122,6 +133,8 @@ def score_classifier(
         classifier: `Classifier`.
         data: `ClassificationData` with images of the classifier's size.
         folder: Path of an existing folder. It gets `scores.json` and `confusion_matrix.png`.
+        mirror: Boolean, whether to compute the accuracy with test-time mirroring too: that of the
+            mean of the probabilities of each image and of its mirror image.
 
     Returns:
         `keras_spd.metrics.ClassificationScores`.
@@ -132,12 +145,19 @@ def score_classifier(
     folder, names = pathlib.Path(folder), classifier.info.class_names
     if names is not None and tuple(names) != data.class_names:
         raise ValueError(f"The model has the classes {names}, the data {data.class_names}.")
-    labels, ranked = [], []
+    labels, rows, mirrored = [], [], []
     for images, batch_labels in data.batches(classifier.batch_size):
-        pixels = [np.asarray(image, "uint8") for image in images]
+        pixels = np.asarray(images, "uint8")
         labels.append(np.asarray(batch_labels))
-        ranked += [found.classes for found in classifier(pixels)]
-    scores = metrics.evaluate_classification(np.concatenate(labels), ranked, data.class_names)
+        rows.append(classifier.probabilities(pixels))
+        if mirror:
+            mirrored.append((rows[-1] + classifier.probabilities(pixels[:, :, ::-1])) / 2)
+    truth = np.concatenate(labels)
+    ranked = np.argsort(-np.concatenate(rows), axis=1, kind="stable")[:, :5]
+    scores = metrics.evaluate_classification(truth, ranked, data.class_names)
+    if mirror:
+        accuracy = float((np.concatenate(mirrored).argmax(axis=1) == truth).mean())
+        scores = dataclasses.replace(scores, mirror_accuracy=accuracy)
     metrics.draw_confusion_matrix(scores.matrix, data.class_names, folder / "confusion_matrix.png")
     return _written(scores, folder)
 

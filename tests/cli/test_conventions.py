@@ -25,10 +25,12 @@ from keras_spd import cli as command_line
 from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.cli import completion, main
 from keras_spd.cli.main import app
+from keras_spd.data import load_blood_cells
 from keras_spd.export.images import read_classifier_images, read_detector_images
 from keras_spd.images.geometry import GRAY
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import read_image
+from keras_spd.predict import score_files
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -406,6 +408,14 @@ def test_completion_can_be_installed(monkeypatch, capsys):
     assert "_KERAS_SPD_COMPLETE=complete_bash" in capsys.readouterr().out
 
 
+def test_mirror_is_for_classifiers(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(score_files, "load_predictor", lambda *args, **options: None)
+    assert run(monkeypatch, "evaluate", "a.json", "--weights", "bccd", "--mirror") == 1
+    message = "`mirror` (`--mirror`) is for classifiers. Received: bccd, a detector."
+    assert message in capsys.readouterr().err
+
+
 def test_a_classifier_is_scored_on_the_packaged_images(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     inputs = keras.Input((32, 32, 3))
@@ -418,7 +428,17 @@ def test_a_classifier_is_scored_on_the_packaged_images(monkeypatch, capsys, tmp_
         run(monkeypatch, "evaluate", "test", "--dataset", "blood_cells", "--weights", "a.keras")
         == 0
     )
-    assert "on 614 images" in capsys.readouterr().out
+    plain = capsys.readouterr().out
+    assert "on 614 images" in plain and "mirror" not in plain
+    given = ["evaluate", "test", "--dataset", "blood_cells", "--weights", "a.keras", "--mirror"]
+    assert run(monkeypatch, *given) == 0
+    line, mirror, *_ = capsys.readouterr().out.splitlines()
+    assert line == plain.splitlines()[0]
+    images, labels = load_blood_cells("test").batches(614)[0]
+    model = keras.saving.load_model("a.keras")
+    rows = sum(model.predict(x / 255, verbose=0) for x in (images, images[:, :, ::-1]))
+    expected = (rows.argmax(axis=1) == labels).mean()
+    assert mirror == f"  with mirror images averaged in: {expected:.4f}"
     given = ["evaluate", "val", "--dataset", "blood_cells", "--weights", "a.keras"]
     assert run(monkeypatch, *given) == 1
     assert '`split` must be "train" or "test". Received: split=\'val\'' in capsys.readouterr().err
