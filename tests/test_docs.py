@@ -208,6 +208,13 @@ def test_cards_have_the_scores_of_the_weights(preset):
         assert f"AP50 {100 * preset.scores['AP50']:.1f}" in text
     assert f"{preset.size / 1e6:.1f} MB" in text
     assert preset.license in text
+    options = {**preset.options, "classes": len(preset.class_names)}
+    model = getattr(keras_spd.applications, preset.architecture)(
+        **options, input_shape=(*preset.image_size, 3)
+    )
+    parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
+    assert preset.card["parameters"] == parameters
+    assert preset.card["multiply_adds"] == count_multiply_adds(getattr(model, "network", model))
     assert all(name.lower() in text.lower() for name in preset.class_names)
 
 
@@ -233,6 +240,13 @@ def tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_cards_are_current():
+    cards = tool("write_cards").pages()
+    assert len(cards) == len(keras_spd.list_models())
+    for path, text in cards.items():
+        assert path.read_text() == text, "run `python tools/write_cards.py`"
 
 
 @pytest.mark.slow

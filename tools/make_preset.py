@@ -1,15 +1,19 @@
 """Packs a trained model as shipped weights, and scores the packed file.
 
     python tools/make_preset.py runs/bccd --name bccd --precision float16 \\
-        --dataset "BCCD (MIT)" --command "keras-spd train yolov5_spd_n ..."
+        --dataset "BCCD (MIT)" --command "keras-spd train yolov5_spd_n ..." \\
+        --card hardware="two CPU cores" --card training_time="3 hours"
 
 Writes `keras_spd/weights/presets/MODEL_NAME.toml` and `.safetensors`. The scores are those of the
 model that the constructor builds with `weights=NAME`, on the test data of the run's recipe.
+`tools/write_cards.py` then writes the card; `--card` adds what a run does not record: hardware,
+training_time, latency, spread. Write `limits`, a list of sentences, into the record.
 """
 
 import argparse
 import hashlib
 import json
+import math
 import pathlib
 
 import keras
@@ -17,6 +21,7 @@ import tomli_w
 
 import keras_spd
 from keras_spd import applications
+from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
@@ -37,6 +42,33 @@ def describe(model, recipe):
     return model, record | {"statistics": recipe.data.statistics}
 
 
+def describe_run(task, trained, sized, precision):
+    """Returns what the card says of a run.
+
+    Args:
+        task: The run's task.
+        trained: Content of the run's `results.json`.
+        sized: The network with the image size that it was trained at.
+        precision: `"int8"` or `"float16"`.
+    """
+    recipe, network = task.recipe, getattr(sized, "network", sized)
+    parameters = sum(math.prod(variable.shape) for variable in network.trainable_variables)
+    best = trained["best_epoch"]["epoch"] + 1
+    return {
+        "parameters": parameters,
+        "multiply_adds": count_multiply_adds(network),
+        "precision": {"int8": "8 bits a weight", "float16": "float16"}[precision],
+        "training_images": f"{task.train_data.num_images:,} training images",
+        "epochs": f"{recipe.epochs} epochs, from {recipe.model.weights or 'random'} weights",
+        "test_data": f"{task.test_data.num_images:,} test images, with the shipped file",
+        "spread": "not known: one seed",
+        "chosen": (
+            f"{best:.0f}, the best of {trained['evaluations']} evaluations on "
+            f"{task.splits.evaluated.num_images:,} {trained['chosen_on']} images"
+        ),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,6 +78,7 @@ def main():
     parser.add_argument("--precision", choices=("int8", "float16"), required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--command", required=True)
+    parser.add_argument("--card", action="append", default=[], metavar="FACT=TEXT")
     arguments = parser.parse_args()
 
     folder = RunFolder(arguments.run)
@@ -73,8 +106,12 @@ def main():
     packed = build(weights=arguments.name, **record["options"])
     results = task.score(packed, folder)
     scores = {k: round(v, 4) for k, v in results.items() if isinstance(v, float) and v >= 0}
-    stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": scores}))
     trained = json.loads(folder.results.read_text())
+    options = {"classes": len(model.info.class_names), "input_shape": (*shape[:2], 3)}
+    sized = build(**record["options"], **options)
+    card = describe_run(task, trained, sized, arguments.precision)
+    card |= dict(fact.split("=", 1) for fact in arguments.card)
+    stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": scores, "card": card}))
     for name, score in scores.items():
         print(f"{name}: {score:.4f}, before packing {trained[name]:.4f}")
     print(f"{stem}: {len(content) / 1e6:.1f} MB, keras_spd {keras_spd.__version__}")

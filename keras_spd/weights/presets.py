@@ -39,6 +39,7 @@ class Preset:
         file: Path of the arrays in the package. If it does not exist, `read` downloads them.
         size: Size of `file` in bytes.
         sha256: SHA-256 of `file`.
+        card: What else the card in `docs/zoo` says, see `tools/write_cards.py`.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Preset:
     file: pathlib.Path
     size: int
     sha256: str
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
         options = {"weights": self.name, **self.options}
