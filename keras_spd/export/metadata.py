@@ -8,8 +8,13 @@ import zlib
 from types import ModuleType
 from typing import Any
 
-_KEY = b"keras_spd"
+_RECORD = "keras_spd.json"
 _MOST = 2**20  # bytes of a foreign record
+# Raised for damaged archives and arbitrary text.
+_UNREADABLE = (
+    zipfile.BadZipFile, zlib.error, OSError, IndexError, ValueError, SyntaxError,
+    NotImplementedError, RuntimeError, RecursionError, MemoryError,
+)  # fmt: skip
 
 
 def schema() -> ModuleType:
@@ -55,9 +60,9 @@ def tensor_names(content: bytes) -> list[str]:
 def add_metadata(content: bytes, record: dict[str, Any]) -> bytes:
     """Adds a record to a TFLite file; `read_metadata` reads it back.
 
-    The result is also a ZIP archive, like TFLite files with associated files. A device without
-    this library can unzip `labels.txt` (one class name per line) and `keras_spd.json` (the
-    record).
+    The record is in a ZIP archive after the model, like the associated files of other TFLite
+    files, so a device without this library can unzip `labels.txt` (one class name per line) and
+    `keras_spd.json` (the record).
 
     Args:
         content: Bytes of a TFLite file.
@@ -66,28 +71,21 @@ def add_metadata(content: bytes, record: dict[str, Any]) -> bytes:
     Returns:
         Bytes of the new TFLite file.
     """
-    model = read_flatbuffer(content)
-    buffer = schema().BufferT()
-    buffer.data = list(json.dumps(record).encode())
-    entry = schema().MetadataT()
-    entry.name, entry.buffer = _KEY, len(model.buffers)
-    model.buffers.append(buffer)
-    model.metadata = [*(model.metadata or []), entry]
-    file = io.BytesIO(write_flatbuffer(model))
+    file = io.BytesIO(content)
     with zipfile.ZipFile(file, "a") as archive:
         if record.get("class_names"):
             archive.writestr(zipfile.ZipInfo("labels.txt"), "\n".join(record["class_names"]) + "\n")
-        archive.writestr(zipfile.ZipInfo("keras_spd.json"), json.dumps(record))
+        archive.writestr(zipfile.ZipInfo(_RECORD), json.dumps(record))
     return file.getvalue()
 
 
 def read_metadata(content: bytes) -> dict[str, Any] | None:
     """Returns the record that `export_tflite` wrote into a file, or `None` if there is none."""
-    model = read_flatbuffer(content)
-    for entry in model.metadata or []:
-        if entry.name == _KEY:
-            return json.loads(bytes(model.buffers[entry.buffer].data))
-    return None
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return json.loads(archive.read(_RECORD))
+    except (KeyError, *_UNREADABLE):
+        return None
 
 
 def read_foreign_metadata(content: bytes) -> dict[str, Any]:
@@ -113,9 +111,6 @@ def read_foreign_metadata(content: bytes) -> dict[str, Any]:
             record = json.loads(text)
         except json.JSONDecodeError:
             record = ast.literal_eval(text)
-    # What a damaged archive and any text raise.
-    except (zipfile.BadZipFile, zlib.error, OSError, IndexError, ValueError, SyntaxError):
-        return {}
-    except (NotImplementedError, RuntimeError, RecursionError, MemoryError):
+    except _UNREADABLE:
         return {}
     return record if isinstance(record, dict) else {}
