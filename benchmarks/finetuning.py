@@ -224,7 +224,7 @@ def main():
     )
     commands = parser.add_subparsers(required=True)
     training = commands.add_parser("train")
-    training.add_argument("table", help="what the results are called: the data set")
+    training.add_argument("table", help="what the results are called: the dataset")
     training.add_argument("--weights", type=pathlib.Path, required=True)
     training.add_argument("--train", required=True)
     training.add_argument("--val")

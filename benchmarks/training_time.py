@@ -48,7 +48,7 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data-dir", help="folder with CIFAR-10 as a TFDS data set")
+    parser.add_argument("--data-dir", help="folder with CIFAR-10 as a TFDS dataset")
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--precisions", nargs="*", default=["float32", "mixed_bfloat16"])
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A detector on a device with LiteRT, NumPy and Pillow alone: no TensorFlow, Keras or keras_spd.
+"""A detector on a device with only LiteRT, NumPy and Pillow: no TensorFlow, Keras or keras_spd.
 
     python examples/edge_device.py                          # exports the packaged detector first
     python examples/edge_device.py board.tflite photo.jpg   # your own, of `keras-spd export`
@@ -82,7 +82,7 @@ def detect_raw(interpreter, image, confidence=0.25, iou=0.45):
     else:
         shapes = [tuple(output["shape"].tolist()) for output in outputs]
         raise SystemExit(f"neither a file of keras_spd nor of YOLO: its outputs are {shapes}")
-    if rows[:, :2].max() <= 2:  # shares of the image
+    if rows[:, :2].max() <= 2:  # fractions of the image
         rows = rows * np.array([width, height] * 2 + [1] * (rows.shape[1] - 4))
     labels, best = scores.argmax(1), scores.max(1)
     boxes = np.concatenate([rows[:, :2] - rows[:, 2:4] / 2, rows[:, :2] + rows[:, 2:4] / 2], 1)

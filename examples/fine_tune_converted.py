@@ -57,7 +57,7 @@ def accuracy(model, test):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dataset", default="blood_cells", help="or a name of TFDS")
-    parser.add_argument("--data-dir", help="folder with prepared TFDS data sets")
+    parser.add_argument("--data-dir", help="folder with prepared TFDS datasets")
     parser.add_argument("--images", type=int, help="how many training images to take")
     parser.add_argument("--epochs", type=int, default=10, help="of the strided network")
     parser.add_argument("--tune", type=int, default=5, help="epochs of fine-tuning")

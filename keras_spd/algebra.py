@@ -97,13 +97,13 @@ def strided_to_spd(
     size = kernel.shape[:2]
     if blocks is None:
         blocks = [-(-(start + side) // scale) for start, side in zip(offset, size, strict=True)]
-    behind = [scale * b - o - k for b, o, k in zip(blocks, offset, size, strict=True)]
-    if min(behind) < 0:
+    after = [scale * b - o - k for b, o, k in zip(blocks, offset, size, strict=True)]
+    if min(after) < 0:
         raise ValueError(
             f"A kernel of {size} at {tuple(offset)} does not fit into {tuple(blocks)} blocks of "
             f"{scale}x{scale}."
         )
-    large = np.pad(kernel, [*zip(offset, behind, strict=True), (0, 0), (0, 0)])
+    large = np.pad(kernel, [*zip(offset, after, strict=True), (0, 0), (0, 0)])
     inputs, outputs = kernel.shape[2:]
     phases = large.reshape(blocks[0], scale, blocks[1], scale, inputs, outputs)
     return phases.transpose(0, 2, 1, 3, 4, 5).reshape(*blocks, scale**2 * inputs, outputs)

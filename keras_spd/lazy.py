@@ -36,7 +36,7 @@ def attach(
 
 
 def is_command_line() -> bool:
-    """Whether this process is `keras-spd`, which only imports Keras if a command needs it."""
+    """Returns whether this is `keras-spd`, which only imports Keras if a command needs it."""
     arguments = getattr(sys, "argv", None) or [""]
     if arguments[0] == "-m":
         given = sys.orig_argv

@@ -19,7 +19,7 @@ from keras_spd.layers import SpaceToDepth, SPDConv
 
 
 def numpy_weights(model):
-    """Sets weights that do not depend on the backend; batch-norm statistics not trivial."""
+    """Sets weights that do not depend on the backend, with non-trivial batch-norm statistics."""
     rng = np.random.default_rng(0)
     weights = []
     for variable in model.weights:
@@ -72,7 +72,7 @@ def detector_outputs(rng):
 
 
 def saved_outputs(folder):
-    """Outputs of models that this backend writes, or of those that another one has written."""
+    """Outputs of models that this or another backend has saved."""
     if not folder.exists():
         folder.mkdir()
         for name, model in models_to_save().items():

@@ -89,5 +89,5 @@ def find_shared(path):
 
 @pytest.fixture(scope="session")
 def cifar10_dir():
-    """Folder with CIFAR-10 as a TFDS data set."""
+    """Folder with CIFAR-10 as a TFDS dataset."""
     return str(find_shared("data/tfds/cifar10").parent)

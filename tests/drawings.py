@@ -1,4 +1,4 @@
-"""A drawn detection data set: white rectangles and grey discs on black, as COCO files."""
+"""A drawn detection dataset: white rectangles and grey discs on black, as COCO files."""
 
 import json
 
@@ -39,7 +39,7 @@ def write_drawings(folder, count=8, size=(64, 96), seed=0):
 
 
 def write_cells(folder, count, seed=0, side=96):
-    """Writes COCO files of drawn cells, four an image, that the preset `bccd` mostly finds."""
+    """Writes COCO files of drawn cells, four per image, most of which the preset `bccd` finds."""
     rng = np.random.default_rng(seed)
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []

@@ -33,7 +33,7 @@ def write_voc(folder, size):
 
 
 def as_shown(stored, orientation):
-    """Turns an array as the EXIF standard says, by NumPy alone."""
+    """Rotates an array as the EXIF standard says, with only NumPy."""
     return {
         1: stored,
         2: stored[:, ::-1],

@@ -66,13 +66,13 @@ def deep_files(max_value):
 
 
 def deep_values(highest):
-    """A slope of 16 bits, up to `highest`."""
+    """A 16-bit gradient, up to `highest`."""
     shape = SHAPES["oblong"]
     return np.linspace(0, highest, shape[0] * shape[1]).reshape(shape).astype("uint16")
 
 
 def as_rgb(values, top):
-    """Values of 0 to `top`, of one channel or more, as RGB of 8 bits."""
+    """Values from 0 to `top`, in one or more channels, as 8-bit RGB."""
     pixels = np.rint(values.astype("float64") * 255 / top).astype("uint8")
     pixels = pixels.reshape(*values.shape[:2], -1)
     return pixels[..., :3] if pixels.shape[-1] > 1 else pixels.repeat(3, axis=-1)

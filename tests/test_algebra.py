@@ -43,7 +43,7 @@ def test_bad_length():
 
 
 def convolve(x, kernel, stride=1):
-    """A convolution as its sum over taps; `padding` zeros on each side as PyTorch's layers have."""
+    """A convolution as a sum over kernel positions; `padding` zeros on each side, as in PyTorch."""
     (height, width), padding = kernel.shape[:2], (kernel.shape[0] - 1) // 2
     x = np.pad(x, [(padding, padding), (padding, padding), (0, 0)])
     rows, columns = (
@@ -51,8 +51,8 @@ def convolve(x, kernel, stride=1):
     )
     result = np.zeros((rows, columns, kernel.shape[3]))
     for i, j in itertools.product(range(height), range(width)):
-        tap = x[i : i + stride * rows : stride, j : j + stride * columns : stride]
-        result += tap[:rows, :columns] @ kernel[i, j]
+        pixels = x[i : i + stride * rows : stride, j : j + stride * columns : stride]
+        result += pixels[:rows, :columns] @ kernel[i, j]
     return result
 
 
@@ -62,7 +62,7 @@ def space_to_depth(x, scale):
 
 
 def test_the_stem_of_yolov5(rng):
-    """A 6x6 convolution of stride 2 and padding 2 is a 3x3 SPD-Conv, tap by tap."""
+    """A 6x6 convolution of stride 2 and padding 2 is a 3x3 SPD-Conv, weight by weight."""
     k6 = rng.normal(size=(6, 6, 3, 5))
     kernel = strided_to_spd(k6, 2)
     for i, j, r, c in itertools.product(range(3), range(3), range(2), range(2)):
@@ -78,18 +78,18 @@ def test_the_stem_of_yolov5(rng):
 
 
 @pytest.mark.parametrize("scale", [2, 3])
-@pytest.mark.parametrize("behind", [0, 4])
+@pytest.mark.parametrize("extra", [0, 4])
 @pytest.mark.parametrize("size", [1, 3])
-def test_what_reads_a_strided_convolution_reads_phase_0_0(rng, scale, behind, size):
-    """Batch norm and activation may stand before the space-to-depth; a lateral behind it."""
+def test_what_reads_a_strided_convolution_reads_phase_0_0(rng, scale, extra, size):
+    """Batch norm and activation may come before the space-to-depth, a lateral after it."""
     x = rng.normal(size=(2 * 6, 6, 3))
     first = rng.normal(size=(3, 3, 3, 5))
-    second = rng.normal(size=(size, size, 5 + behind, 7))
+    second = rng.normal(size=(size, size, 5 + extra, 7))
     scaled = {stride: np.tanh(2 * convolve(x, first, stride) + 1) for stride in (1, scale)}
-    lateral = rng.normal(size=(*scaled[scale].shape[:2], behind))
+    lateral = rng.normal(size=(*scaled[scale].shape[:2], extra))
     expected = convolve(np.concatenate([scaled[scale], lateral], axis=-1), second)
     widened = strided_inputs_to_spd(second, channels=5, scale=scale)
-    assert widened.shape == (size, size, 5 * scale**2 + behind, 7)
+    assert widened.shape == (size, size, 5 * scale**2 + extra, 7)
     stacked = np.concatenate([space_to_depth(scaled[1], scale), lateral], axis=-1)
     np.testing.assert_allclose(convolve(stacked, widened), expected, atol=1e-12)
     np.testing.assert_array_equal(spd_inputs_to_strided(widened, 5, scale), second)

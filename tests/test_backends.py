@@ -40,7 +40,7 @@ def outputs(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_same_outputs_as_tensorflow(outputs, backend):
-    """Also from files that TensorFlow, the first to be asked, has written."""
+    """Also from files that TensorFlow, the first backend, has written."""
     expected, _ = outputs("tensorflow")
     actual, imported_tensorflow = outputs(backend)
     assert not imported_tensorflow

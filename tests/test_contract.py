@@ -60,7 +60,7 @@ def classifier(kind, **facts):
 
 
 def expected(model, image, normalize, is_logits):
-    """The answer by NumPy and the bare network."""
+    """The answer, computed with NumPy and the bare network."""
     pixels = Image.fromarray(image).resize(SIZE[::-1], Image.Resampling.BILINEAR)
     row = model.predict(normalize(np.asarray(pixels, "float32"))[None], verbose=0)[0]
     exponents = np.exp(row - row.max())
@@ -132,7 +132,7 @@ def test_classifiers_in_files(kind, facts, tmp_path, rng):
 
 
 def refusals(model, image, folder):
-    """What each way says to a model that does not know its inputs."""
+    """The error of each way for a model that does not define its inputs."""
     file = folder / "unknown.keras"
     model.save(file)
     Image.fromarray(image).save(folder / "image.png")

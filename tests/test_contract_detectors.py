@@ -149,7 +149,7 @@ def test_files_that_others_run_see_the_same_picture(files):
 
 
 def test_it_tells_the_pictures_apart(files):
-    """Else the tests above would show nothing: turned or darker pictures have other boxes."""
+    """Otherwise the tests above would prove nothing: other pictures have other boxes."""
     model, _ = files
     for name, _, pixels in (*pictures.files(), *pictures.deep_files(MAX_VALUE)):
         others = {

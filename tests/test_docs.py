@@ -36,7 +36,7 @@ def blocks(page, language):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder where the demo of a classifier has run, and a photo and images with boxes lie."""
+    """A folder in which the demo of a classifier has run, with a photo and images with boxes."""
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         make_thin(patch)
@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 
 WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
-PRINTED = {  # what shows that a page did what it says
+PRINTED = {  # shows that a page did what it says
     "README.md": (2, ["5 layers are converted"]),
     "docs/guides/predict.md": (2, [r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]"]),
     "docs/index.md": (2, [r"(RBC|WBC|Platelets) 0\.\d+ \["]),
@@ -85,7 +85,7 @@ def test_python_runs(page, folder, tmp_path):
 
 
 def shell_commands(text):
-    """Returns the words of each command, without what only the shell needs."""
+    """Returns the words of each command, without shell syntax."""
     found = []
     for line in text.replace("\\\n", " ").splitlines():
         words = shlex.shlex(line, posix=True, punctuation_chars=True)
@@ -144,7 +144,7 @@ def test_wrong_commands_are_noticed(command):
 
 
 def test_failures_of_the_page_are_those_of_the_code():
-    """The first cell of a row, where it is code alone, is a part of a message."""
+    """If the first cell of a row is only code, it is a part of a message."""
     code = " ".join(file.read_text() for file in (ROOT / "keras_spd").rglob("*.py"))
     code = re.sub(r"\s+", " ", re.sub(r'"\s*f?"', "", code))  # strings over several lines
     page = (ROOT / "docs/guides/troubleshooting.md").read_text()

@@ -121,11 +121,11 @@ def test_spd_conv_contains_the_strided_convolution(rng):
     strided = keras.layers.Conv2D(4, 4, strides=2)
     expected = strided(images)
     kernel, bias = strided.get_weights()
-    # Tap (2i + y, 2j + x) of the strided kernel is tap (i, j) of phase (y, x).
-    taps = kernel.reshape(2, 2, 2, 2, 3, 4).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 12, 4)
+    # Weight (2i + y, 2j + x) of the strided kernel is weight (i, j) of phase (y, x).
+    weights = kernel.reshape(2, 2, 2, 2, 3, 4).transpose(0, 2, 1, 3, 4, 5).reshape(2, 2, 12, 4)
     layer = SPDConv(4, 2, 2)
     layer.build(images.shape)
-    layer.set_weights([taps, bias])
+    layer.set_weights([weights, bias])
     np.testing.assert_allclose(layer(images), expected, rtol=1e-5, atol=1e-5)
 
 

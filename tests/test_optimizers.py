@@ -9,7 +9,7 @@ from keras_spd.training import CoupledSGD, MultiStepDecay, TriangularDecay
 
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_ten_steps(rng, nesterov):
-    """Weight decay inside the gradient, and a learning rate that drops takes effect at once."""
+    """Weight decay is inside the gradient, and a drop of the learning rate acts at once."""
     weights, bias = rng.normal(size=(3, 2)), rng.normal(size=2)
     variables = [keras.Variable(weights), keras.Variable(bias)]
     optimizer = CoupledSGD(

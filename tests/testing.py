@@ -14,7 +14,7 @@ def run_layer_test(layer_class, arguments, input_shape, *, tmp_path, dtype="floa
 
     Args:
         layer_class: Class of the layer.
-        arguments: Its arguments; every one off its default.
+        arguments: Its arguments, all different from their defaults.
         input_shape: With the batch size.
         tmp_path: Folder for files.
         dtype: Of the input.
@@ -62,7 +62,7 @@ def run_layer_test(layer_class, arguments, input_shape, *, tmp_path, dtype="floa
 
 @contextlib.contextmanager
 def full_disk(size):
-    """Lets no file of this process become larger than some bytes."""
+    """Limits the size of files that this process writes, in bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,10 +1,10 @@
-"""Networks of few layers and channels, for tests of what is done to any network.
+"""Networks of few layers and channels, for tests of code that works on any network.
 
-Most of a short training goes into building and tracing, whose time grows with the layers.
+Most of a short training is building and tracing, whose time grows with the layers.
 
     python tests/thin.py SCRIPT [ARGUMENTS]
 
-runs a script with these networks in place of the real ones.
+runs a script with these networks instead of the real ones.
 """
 
 import runpy

@@ -116,7 +116,7 @@ def YOLOV5SPD(
     trained = find_trained(weights, preset) if head == "yolov5" else None
     if class_map and trained is None:
         raise ValueError(
-            "`class_map` needs `weights` that know their classes. "
+            "`class_map` needs `weights` with class names. "
             f"Received: class_map={class_map!r}, weights={weights!r}."
         )
     if classes is None:

@@ -19,8 +19,8 @@ class LocalOnly:
     Args:
         app: ASGI application.
         host: Address that the page is served at. `Host` must be a name of the loopback address
-            or this; where it is every address of the machine (`"0.0.0.0"`), a bare IP address
-            and the machine's own name will do too.
+            or this. With `"0.0.0.0"`, every address of the machine, a bare IP address and the
+            machine's own name are accepted, too.
         largest: Largest body of a request in bytes.
 
     Source: https://asgi.readthedocs.io/en/latest/specs/www.html
@@ -56,7 +56,7 @@ class LocalOnly:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self._is_known(_without_port(host)):
             return 403, (
-                f"This page answers to {', '.join(self._names())}. Received: Host {host!r}. "
+                f"This page only answers to {', '.join(self._names())}. Received: Host {host!r}. "
                 "For other names, serve it with `keras-spd demo --web --host NAME`."
             )
         if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
@@ -66,8 +66,8 @@ class LocalOnly:
             return 411, "Send the length of the body as Content-Length."
         if int(length) > self.largest:
             return 413, (
-                f"An upload may have {self.largest / 1e6:.0f} MB. Received: "
-                f"{int(length) / 1e6:.0f} MB. Large images are for `keras-spd predict --tile`."
+                f"An upload may have at most {self.largest / 1e6:.0f} MB. Received: "
+                f"{int(length) / 1e6:.0f} MB. For large images, use `keras-spd predict --tile`."
             )
         return None
 

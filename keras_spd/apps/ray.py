@@ -44,7 +44,7 @@ class RayResults:
     problems: int
 
     def summary(self) -> str:
-        """Returns the counts of this run and where the results are, for people."""
+        """Returns the counts of this run and where the results are, as a line of text."""
         return (
             f"{self.predicted} images predicted, {self.known} skipped (already done). "
             f"The Parquet files are in {self.folder}/"
@@ -75,7 +75,7 @@ def predict_with_ray(
             under the same paths, and this library. The processes read images as large as
             `PIL.Image.MAX_IMAGE_PIXELS` allows in the calling one.
         output: Path of a folder. Its folder `detections` (of a classifier, `classes`) gets Parquet
-            files with a row for each image: `image` (the absolute path), `error` (`None` where it
+            files with a row for each image: `image` (the absolute path), `error` (`None` if it
             was read), and `detections` or `classes`, as `to_json` of the results. Images that have
             a row there are skipped.
         address: Address of a running Ray cluster, such as `"auto"` or `"ray://head:10001"`; `None`
@@ -181,8 +181,8 @@ def _check_record(folder: pathlib.Path, record: dict[str, Any]) -> None:
             noted = dict(json.loads(file.read_text(encoding="utf-8")))
         except (ValueError, TypeError):
             raise ValueError(
-                f"{file} is damaged, so that {folder} does not say which model its results are of. "
-                "Give another `--output`, or remove the folder."
+                f"{file} is damaged, so it is unknown which model made the results in {folder}. "
+                "Pass another `--output`, or remove the folder."
             ) from None
         names = [name for name in noted | record if noted.get(name) != record.get(name)]
         if names:
@@ -191,13 +191,13 @@ def _check_record(folder: pathlib.Path, record: dict[str, Any]) -> None:
                 for name in names
             )
             raise ValueError(
-                f"{folder} holds results of other weights or options: {differences}. Give another "
+                f"{folder} holds results of other weights or options: {differences}. Pass another "
                 "`--output`, or remove the folder to predict all images again."
             )
     elif any(folder.glob("*.parquet")):
         raise ValueError(
-            f"{folder} holds results and does not say of which weights and options: there is no "
-            f"{_RECORD}. Give another `--output`, or remove the folder."
+            f"{folder} holds results of unknown weights and options: there is no "
+            f"{_RECORD}. Pass another `--output`, or remove the folder."
         )
     else:
         write_json(file, record)
@@ -228,7 +228,7 @@ def _column(folder: pathlib.Path, name: str) -> list:
         try:
             values += parquet.read_table(file, columns=[name])[name].to_pylist()
         except pyarrow.ArrowInvalid:
-            _log.warning("%s is incomplete. Its images are predicted again.", file)
+            _log.warning("%s is incomplete; its images are predicted again.", file)
             file.unlink()
     return values
 
@@ -248,7 +248,7 @@ class _Worker:
         Image.MAX_IMAGE_PIXELS = max_pixels
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         if _digest(weights) != digest:
-            raise ValueError(f"{weights} is another file on this machine of the cluster.")
+            raise ValueError(f"{weights} is a different file on this machine of the cluster.")
         self.predictor = load_predictor(weights, **options)
         self.name = _kind(self.predictor)
         fields = [("box", pyarrow.list_(pyarrow.float32()))] if self.name == "detections" else []

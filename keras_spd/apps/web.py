@@ -118,7 +118,7 @@ def serve(
     except OSError as error:
         raise ValueError(
             f"Cannot serve the page at {host}, port {port or 'from 7860'}: the port is taken or "
-            "not allowed, or the host is not this machine. Give another `--port` or `--host`."
+            "not allowed, or the host is not this machine. Pass another `--port` or `--host`."
         ) from error
     say(f"The page is at {address} (Ctrl+C ends it).")
     # Not `page.block_thread()`, which prints lines of its own.
@@ -257,7 +257,7 @@ def _launch_options(host: str = "127.0.0.1") -> dict[str, Any]:
         "server_name": host,
         "share": False,
         "quiet": True,
-        "max_file_size": _LARGEST,  # said in the browser; `LocalOnly` holds it against others
+        "max_file_size": _LARGEST,  # for the browser; `LocalOnly` enforces it
         "app_kwargs": {"middleware": [Middleware(LocalOnly, host=host, largest=_LARGEST)]},
         "theme": theme,
         "css": css,

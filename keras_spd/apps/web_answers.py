@@ -20,7 +20,7 @@ def find_objects(
     image: str | os.PathLike | np.ndarray | None,
     confidence: float,
 ) -> list:
-    """Finds objects with each of some predictors.
+    """Finds objects with several predictors.
 
     Args:
         predictors: `Predictor` by the name of its model.
@@ -79,5 +79,5 @@ def name_classes(
 
 
 def _read(path: Any, max_value: float | None) -> np.ndarray:
-    # Named as the user named it; the folder is Gradio's.
+    # The user's file name; the folder is Gradio's.
     return read_image(path, name=pathlib.Path(path).name, max_value=max_value)

@@ -12,7 +12,7 @@ _Loaded = tuple[Callable[[np.ndarray], Any], tuple[int, ...], dict[str, int | No
 
 
 def is_channels_first(shape: Sequence[Any]) -> bool:
-    """Whether a shape of four sides is `(batch, channels, height, width)`."""
+    """Returns whether a shape of four sides is `(batch, channels, height, width)`."""
     return shape[1] in (1, 3) and shape[3] not in (1, 3)
 
 

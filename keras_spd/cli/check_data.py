@@ -24,7 +24,7 @@ def check_data(
         pathlib.Path | None, typer.Option(help="Also write the report as JSON.")
     ] = None,
 ) -> None:
-    """Report on a detection data set: counts, box sizes, advice and problems.
+    """Report on a detection dataset: counts, box sizes, advice and problems.
 
     Every image is decoded. The exit code is 1 if there are problems or no boxes.
 

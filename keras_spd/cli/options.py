@@ -22,13 +22,13 @@ def fraction(text: str) -> Any:
 
 
 Dataset = Annotated[
-    str | None, typer.Option(help="TFDS data set, such as voc/2012; DATA is then a split of it.")
+    str | None, typer.Option(help="TFDS dataset, such as voc/2012; DATA is then a split of it.")
 ]
 Images = Annotated[
     pathlib.Path | None,
     typer.Option(help="Folder of the images, if it cannot be found from the annotations."),
 ]
-DataDir = Annotated[pathlib.Path | None, typer.Option(help="Folder with prepared TFDS data sets.")]
+DataDir = Annotated[pathlib.Path | None, typer.Option(help="Folder with prepared TFDS datasets.")]
 OnProblem = Annotated[
     Reaction, typer.Option(help="What to do about broken images and annotations.")
 ]

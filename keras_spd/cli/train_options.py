@@ -7,7 +7,7 @@ import typer
 
 from keras_spd.cli import completion, options
 
-Dataset = Annotated[str | None, typer.Option(help="TFDS data set, such as cifar10 or voc/2012.")]
+Dataset = Annotated[str | None, typer.Option(help="TFDS dataset, such as cifar10 or voc/2012.")]
 Train = Annotated[
     str | None,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Reads data sets from files, arrays and TFDS, and batches them, independently of models."""
+"""Reads datasets from files, arrays and TFDS, and batches them, independently of models."""
 
 import contextlib
 

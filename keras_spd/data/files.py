@@ -1,4 +1,4 @@
-"""Reads text files of a data set, and numbers in them."""
+"""Reads text files of a dataset, and numbers in them."""
 
 import os
 import pathlib

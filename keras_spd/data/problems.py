@@ -1,4 +1,4 @@
-"""Collects the problems of a data set while it is read, and reports them at the end."""
+"""Collects the problems of a dataset while it is read, and reports them at the end."""
 
 import logging
 import reprlib
@@ -12,10 +12,10 @@ _NAMED = 5  # as examples
 
 
 class Problems:
-    """Collects the problems of a data set and reports them as one error or warning.
+    """Collects the problems of a dataset and reports them as one error or warning.
 
     Args:
-        source: Name of the data set, for messages.
+        source: Name of the dataset, for messages.
         on_problem: `"error"` or `"skip"`.
 
     Raises:
@@ -36,11 +36,11 @@ class Problems:
         self.lines.append(f"{name}: {what}")
 
     def add_clipped(self, name: str, fraction: float) -> None:
-        """Adds a box that was clipped, and how far it reached out, as a fraction of the side."""
+        """Adds a clipped box; it extended beyond the image by this fraction of its side."""
         self.clipped.append((name, fraction))
 
     def drop_broken(self, images: Sequence[Any]) -> list[Any]:
-        """Returns the images that can be decoded if `on_problem` is `"skip"`, else all images."""
+        """Returns all images or, if `on_problem` is `"skip"`, those that can be decoded."""
         if self.on_problem == "error":
             return list(images)  # broken images raise when they are read
         kept = []
@@ -74,7 +74,7 @@ class Problems:
             message = f"{plural(len(self.lines), 'problem')} in {self.source}{such_as}:\n{shown}"
             if self.on_problem == "error":
                 raise ValueError(
-                    f"{message}\nRepair them, or skip the images and boxes concerned with "
+                    f"{message}\nFix them, or skip the affected images and boxes with "
                     '`on_problem="skip"` (`--on-problem skip`).'
                 )
             _log.warning("%s", message)

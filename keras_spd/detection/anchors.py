@@ -19,7 +19,7 @@ DEFAULT_ANCHORS: Anchors = {
     "P5": ((116, 90), (156, 198), (373, 326)),
 }
 RATIO_THRESHOLD = 4.0  # `anchor_t`: sides match if they differ by a smaller factor
-MIN_RECALL = 0.98  # share of boxes that some anchor matches; below, YOLOv5 fits anchors anew
+MIN_RECALL = 0.98  # fraction of boxes that match an anchor; YOLOv5 refits anchors below it
 
 
 def level_stride(level: str) -> int:
@@ -107,7 +107,7 @@ def fit_anchors(
     generations: int = 1000,
     seed: int = 0,
 ) -> dict[str, tuple[tuple[float, float], ...]]:
-    """Fits anchors to a data set: k-means on the box sides, then random mutations.
+    """Fits anchors to a dataset: k-means on the box sides, then random mutations.
 
     Args:
         boxes: Array of shape `(boxes, 4)`, in pixels of the network's input.

@@ -154,7 +154,7 @@ class Decoder:
         """
         candidates = self._candidates(decoded)  # (images, candidates, 6), best first
         images, count = ops.shape(candidates)[:2]
-        places = ops.arange(self.max_detections, dtype="int32")[None]
+        slots = ops.arange(self.max_detections, dtype="int32")[None]
 
         def chunks_left(chunk: Tensor, kept: Tensor, found: Tensor) -> Tensor:
             # If the best score of a chunk is 0 in all images, there is nothing left to keep.
@@ -179,7 +179,7 @@ class Decoder:
                 is_new = (ops.take_along_axis(scores, best, axis=1) > 0) & (
                     found[:, None] < self.max_detections
                 )
-                kept = ops.where((is_new & (places == found[:, None]))[..., None], row, kept)
+                kept = ops.where((is_new & (slots == found[:, None]))[..., None], row, kept)
                 itself = ops.arange(_CHUNK, dtype=best.dtype)[None] == best
                 scores = ops.where(self._suppresses(row, rows) | itself, 0.0, scores)
                 return scores, kept, found + ops.cast(is_new[:, 0], "int32")
@@ -199,7 +199,7 @@ class Decoder:
         }
 
     def _suppresses(self, kept: Tensor, rows: Tensor) -> Tensor:
-        """Whether a kept detection suppresses a row; both are (x1, y1, x2, y2, score, class)."""
+        """Returns whether a detection suppresses a row; both are (x1, y1, x2, y2, score, class)."""
         overlaps = intersection_over_union(kept[..., :4], rows[..., :4]) > self.iou_threshold
         if self.class_agnostic:
             return overlaps

@@ -34,7 +34,7 @@ class Detector(keras.Model):
         info: `ModelInfo`, class names and preprocessing.
         decoder: `Decoder`, how predictions become boxes.
         single_class_logit: Boolean, whether a detector with one class multiplies objectness by
-            the class probability, as the authors' code does, or reports objectness alone, as
+            the class probability, as the authors' code does, or only reports objectness, as
             YOLOv7 does. The loss does not train the class logit of a single class, so this is off
             for networks built and trained here. Loading weights with a trained class logit (the
             authors' files, or one class of a larger detector) turns it on; training turns it off.

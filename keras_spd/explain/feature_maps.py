@@ -189,8 +189,8 @@ def _level_pictures(
         return layout.captioned(f"{key}: none in this network", [])
     height, width, count = array.shape
     chosen = varied_channels(array, channels)
-    share = round(max(given.pixels.shape[:2]) / max(height, width))
-    title = f"{key}: 1/{share}, {width} x {height}, {len(chosen)} of {count} channels"
+    factor = round(max(given.pixels.shape[:2]) / max(height, width))
+    title = f"{key}: 1/{factor}, {width} x {height}, {len(chosen)} of {count} channels"
     return layout.captioned(
         title, [layout.tile(layout.colour(array[..., index])) for index in chosen]
     )

@@ -136,7 +136,7 @@ def draw_grad_cam(
         given = prepare(model, image)
         ranked = classify(model, image, top=None)
         index = ranked[0][0] if class_index is None else _check_class(class_index, np.array(ranked))
-        share = {label: probability for label, _, probability in ranked}[index]
+        probability = {label: p for label, _, p in ranked}[index]
         size = given.original.shape[:2]
         pictures = [
             layout.captioned(f"{size[1]} x {size[0]}", [layout.tile(given.original, layout.CAM)])
@@ -151,6 +151,6 @@ def draw_grad_cam(
             )
         pictures.append(layout.captioned("scale", [layout.heat_scale()]))
         label = drawable(class_name(model, index), index)
-        title = f"{name}: Grad-CAM for {label} (probability {share:.2f})"
+        title = f"{name}: Grad-CAM for {label} (probability {probability:.2f})"
         rows.append(layout.captioned(title, pictures, columns=len(pictures), bold=True))
     return layout.side_by_side([rows])

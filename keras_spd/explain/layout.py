@@ -89,9 +89,9 @@ def overlay(pixels: Array, heat: Array, side: int = CAM) -> Image.Image:
     image = np.asarray(tile(pixels, side)).astype("float32")
     heat = np.asarray(Image.fromarray(heat.astype("float32")).resize(image.shape[1::-1], 2))
     heat = heat.clip(0, 1)
-    share = _OVER * (2 * heat).clip(0, 1)[..., None]
+    weight = _OVER * (2 * heat).clip(0, 1)[..., None]
     # Yellow to red is visible on black and on white.
-    mixed = (1 - share) * image + share * colour(heat, scale=False, colours="autumn_r")
+    mixed = (1 - weight) * image + weight * colour(heat, scale=False, colours="autumn_r")
     return Image.fromarray(mixed.round().astype("uint8"))
 
 

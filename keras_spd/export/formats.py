@@ -1,4 +1,4 @@
-"""All formats of exported files behind one call: to write a file, and to compare it."""
+"""Writes and verifies exported files of all formats."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ _VERIFIERS = {"tflite": verify_tflite, "saved_model": verify_saved_model, "onnx"
 
 
 def default_path(weights: str | os.PathLike, format: str, quantization: str | None) -> pathlib.Path:
-    """Returns the path of an exported file beside its model: `model_int8.tflite`."""
+    """Returns the path of an exported file, next to its model: `model_int8.tflite`."""
     weights = pathlib.Path(weights)
     if format == "saved_model":
         return weights.with_suffix("")
@@ -37,7 +37,7 @@ def set_thresholds(model: keras.Model, confidence: float | None, iou: float | No
         confidence, iou: Fields of `keras_spd.detection.Decoder`; `None` for the model's.
 
     Raises:
-        ValueError: If the model is no detector.
+        ValueError: If the model is not a detector.
     """
     thresholds = {"confidence_threshold": confidence, "iou_threshold": iou}
     given: dict[str, Any] = {key: value for key, value in thresholds.items() if value is not None}
@@ -65,9 +65,9 @@ def export_model(
     Args:
         model, path, fold: As in `export_tflite`.
         format: `"tflite"`, `"saved_model"` or `"onnx"`.
-        image_sizes: List of `(height, width)`: several for TFLite alone.
-        batch_sizes: List of integers: several for TFLite alone; a SavedModel takes any.
-        quantization, representative_data: As in `export_tflite`; for TFLite alone.
+        image_sizes: List of `(height, width)`: several only for TFLite.
+        batch_sizes: List of integers: several only for TFLite; a SavedModel takes any.
+        quantization, representative_data: As in `export_tflite`; only for TFLite.
 
     Returns:
         The path.
@@ -99,10 +99,10 @@ def verify_export(
 
     Args:
         path, model, images: As in `verify_tflite`.
-        format, quantization: As in `export_model`; 8 bits may differ by more.
+        format, quantization: As in `export_model`; 8-bit files may differ by more.
 
     Raises:
-        ValueError: If the two differ by more than files of this quantization should.
+        ValueError: If they differ by more than is accepted for this quantization.
     """
     tolerance, agreement = accepted(quantization, isinstance(model, Detector))
     verify = _VERIFIERS[format]
@@ -110,7 +110,7 @@ def verify_export(
 
 
 def describe_file(path: pathlib.Path, image_sizes: Sequence[tuple[int, int]]) -> str:
-    """Returns a line for people: name, size and what images the file takes."""
+    """Returns a line of text: name, size and the images that the file takes."""
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)
     shapes = " or ".join(f"{height}x{width}" for height, width in image_sizes)
@@ -124,7 +124,7 @@ def describe_comparison(
     source: str | None,
     size: tuple[int, int] | None = None,
 ) -> str:
-    """Returns a line for people: how close a file is to its model.
+    """Returns a line of text: how close a file is to its model.
 
     Args:
         found: What `verify_export` returned.

@@ -19,7 +19,7 @@ from keras_spd.images.read import ImageError, find_images, to_rgb
 
 _log = logging.getLogger(__name__)
 _MOST = 200  # images
-VERIFIED = 32  # images that a file is compared on, of those
+VERIFIED = 32  # of those, the images that a file is compared on
 
 
 def read_images(
@@ -32,7 +32,7 @@ def read_images(
     data_dir: str | os.PathLike | None = None,
     on_problem: str = "error",
 ) -> np.ndarray:
-    """Reads images as a model gets them before they are normalised; noise if there is no source.
+    """Reads images as a model gets them, before normalisation; noise if there is no source.
 
     Args:
         model: `Detector` or classifier that knows its preprocessing.
@@ -62,12 +62,12 @@ def read_detector_images(
     max_value: float | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """Reads at most 200 images, evenly spaced in a data set, for a detector.
+    """Reads at most 200 images, evenly spaced in a dataset, for a detector.
 
     Args:
         source: Path as in `keras_spd.data.load_detection`, or a folder of images without labels.
         size: `(height, width)` of the network's input, in pixels.
-        images: Folder of the images, if it does not follow from `source`.
+        images: Folder of the images, if it cannot be found from `source`.
         on_problem: `"error"` to raise on a broken image, or `"skip"` to skip it.
         max_value: The model's `max_value`, as in `ModelInfo`.
         **options: `name` and `data_dir`, as in `load_detection`.
@@ -103,7 +103,7 @@ def read_classifier_images(
     """Reads at most 200 images for a classifier, without normalising them.
 
     Args:
-        source: Folder of images, or, with `name`, a split of a data set.
+        source: Folder of images, or, with `name`, a split of a dataset.
         size, on_problem: As in `read_detector_images`.
         preprocessing: The model's `Preprocessing`; its `resize` and `max_value` are used.
         name, data_dir: As in `keras_spd.data.load_classification`.

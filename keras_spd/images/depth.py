@@ -33,7 +33,7 @@ def check_max_value(max_value: Any) -> float | None:
 
 
 def check_data_max_value(max_value: Any) -> float | Literal["auto"] | None:
-    """Like `check_max_value`, but also accepts `"auto"`: found over the images of a data set."""
+    """Like `check_max_value`, but also accepts `"auto"`: found over the images of a dataset."""
     return max_value if max_value == "auto" else check_max_value(max_value)
 
 
@@ -111,7 +111,7 @@ def largest_value(image: Image.Image) -> float | None:
 
 
 def round_up(highest: float) -> float:
-    """Returns the `max_value` of a data set whose largest value is `highest`."""
+    """Returns the `max_value` of a dataset whose largest value is `highest`."""
     if highest <= 1:  # integers this small are masks, or the images are empty
         return 1.0
     return float(next((step for step in _STEPS if highest <= step), highest))
@@ -131,7 +131,7 @@ def range_problem(highest: Any, top: float, max_value: float | None) -> Any:
     return (
         "the image has values up to "
         + highest
-        + f", above {given}{top:g}. Pass the `max_value` of the camera or the data set, the same "
+        + f", above {given}{top:g}. Pass the `max_value` of the camera or the dataset, the same "
         "one for training and prediction."
     )
 
@@ -152,8 +152,8 @@ def _extremes(values: Array) -> tuple[Any, Any]:
         raise ValueError("the image has values that are NaN or infinite.")
     if low < 0:
         raise ValueError(
-            f"the image has negative values ({low:g}). Shift the values of all images in the data "
-            "set by the same amount so that they start at 0."
+            f"the image has negative values ({low:g}). Shift all images in the dataset by "
+            "the same amount, so that values start at 0."
         )
     return low, high
 

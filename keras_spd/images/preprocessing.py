@@ -20,7 +20,7 @@ from keras_spd.typing import Array, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each RGB channel of a data set, for pixels scaled to 0..1.
+    """Mean and standard deviation of each RGB channel of a dataset, for pixels scaled to 0..1.
 
     Args:
         mean: Three numbers.

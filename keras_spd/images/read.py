@@ -146,7 +146,7 @@ def to_rgb(
         size_hw: Height and width according to the annotations; `None` if unknown. If they match
             the stored size but not the displayed size, the EXIF orientation is not applied.
         max_value: The value that maps to 255 in images with more than 8 bits, e.g. 4095 for a
-            12-bit camera. Use one value for a data set and the model trained on it; images are
+            12-bit camera. Use one value for a dataset and the model trained on it; images are
             never scaled by their own maximum. Defaults to 65535 for integers and 1.0 for floats.
             8-bit images are not changed.
 
@@ -215,7 +215,7 @@ def _of_size(picture: Image.Image, name: str, size_hw: tuple[int, int] | None) -
 def find_max_value(
     images: Iterable[str | os.PathLike | bytes], on_problem: str = "error"
 ) -> float | None:
-    """Finds the `max_value` of a data set whose images have more than 8 bits.
+    """Finds the `max_value` of a dataset whose images have more than 8 bits.
 
     Args:
         images: Paths, or the bytes of encoded images, of the training data. 8-bit images are not
@@ -249,7 +249,7 @@ def find_max_value(
 
 
 def _largest_value(source: Path | bytes) -> float | None:
-    """Returns the largest value in an image with more than 8 bits, else `None`."""
+    """Returns the largest value in an image with more than 8 bits, otherwise `None`."""
     name = "image" if isinstance(source, bytes) else str(source)
     with open_image(source, name) as image:
         if not image.mode.startswith(("I", "F")):

@@ -61,9 +61,9 @@ class ClassificationScores:
         if self.mirror_accuracy is not None:
             lines.append(f"  with mirror images averaged in: {self.mirror_accuracy:.4f}")
         width = max(map(len, self.by_class))
-        for name, share in self.by_class.items():
+        for name, accuracy in self.by_class.items():
             count = self.matrix[self.class_names.index(name)].sum()
-            lines.append(f"  {name:{width}}  {share:.4f} of {count}")
+            lines.append(f"  {name:{width}}  {accuracy:.4f} of {count}")
         return "\n".join(lines)
 
 

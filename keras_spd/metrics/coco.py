@@ -149,7 +149,7 @@ def read_coco_pair(
             if result[key] not in known:
                 raise ValueError(
                     f"Detection {number} has {key}={result[key]!r}, which is not in the ground "
-                    "truth. Were they made with another data set?"
+                    "truth. Were they made with another dataset?"
                 )
     return truth, [dict(result) for result in results]
 

@@ -60,11 +60,11 @@ def draw_confusion_matrix(
     """
     names = [drawable(name, index) for index, name in enumerate(names)]
     names = [*names, "background"][: len(matrix)]
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = np.clip(1.5 + 0.55 * len(names), 4.5, 16)
     figure = _figure((side + 1, side))
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    image = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, fraction=0.045, pad=0.03)
     size = 9 if len(names) <= 20 else 6
     axes.set_xticks(range(len(names)), names, rotation=90)
@@ -78,7 +78,7 @@ def draw_confusion_matrix(
     axes.set_title(title, fontsize=10)
     if len(names) <= 20:
         for row, column in zip(*np.nonzero(matrix), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             text = str(matrix[row, column])
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     with whole_file(path) as unfinished:

@@ -1,4 +1,4 @@
-"""Scores a detector on a data set with COCO's metrics."""
+"""Scores a detector on a dataset with COCO's metrics."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def predict_coco(
     batch_size: int = 16,
     **thresholds: Any,
 ) -> tuple[list[dict[str, Any]], dict[int, float]]:
-    """Finds objects in all images of a data set, with or without annotations.
+    """Finds objects in all images of a dataset, with or without annotations.
 
     Args:
         model, data, image_size, batch_size: As in `evaluate`.

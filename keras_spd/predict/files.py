@@ -73,7 +73,7 @@ def trust_image_sizes(any_size: bool) -> None:
     """Lets this process read large images without a warning.
 
     Args:
-        any_size: Whether to read those too that Pillow refuses as decompression bombs.
+        any_size: Whether to also read images that Pillow refuses as decompression bombs.
     """
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     if any_size:
@@ -162,7 +162,7 @@ def predict_files(
 ) -> int:
     """Predicts files and writes pictures, a JSON file and a CSV file.
 
-    Memory holds one batch of images or video frames, and with tiles one image.
+    Keeps one batch of images or video frames in memory; with tiles, one image.
 
     Args:
         predictor: `Predictor` or `Classifier`.

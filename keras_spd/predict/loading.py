@@ -68,7 +68,7 @@ def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
     """
     files = [pathlib.Path(path) for path in paths]
     if len(set(files)) < len(files):
-        raise ValueError(f"The same model comes twice: {', '.join(map(str, files))}.")
+        raise ValueError(f"The same model is given twice: {', '.join(map(str, files))}.")
     names = [(file.stem == "model" and file.parent.name) or file.stem for file in files]
     if len(set(names)) < len(names):
         names = [str(file) for file in files]

@@ -1,4 +1,4 @@
-"""Scores a trained model on a data set and writes files and pictures that explain the scores."""
+"""Scores a trained model on a dataset and writes files and pictures that explain the scores."""
 
 import dataclasses
 import os
@@ -35,17 +35,17 @@ def score_model(
     iou_threshold: float | None = None,
     mirror: bool = False,
 ) -> metrics.COCOScores | metrics.ClassificationScores:
-    """Scores a model, a detector or a classifier, on a data set.
+    """Scores a model, a detector or a classifier, on a dataset.
 
     Args:
         weights: What `keras_spd.predict.load_predictor` loads.
         source: Path or split, as in `keras_spd.data.load_detection` or, for a classifier,
             `keras_spd.data.load_classification`.
-        folder: Path of a folder, which is made if need be. It gets the files of `score_detector` or
+        folder: Path of a folder, created if needed. It gets the files of `score_detector` or
             `score_classifier`.
         name, images, data_dir, on_problem: As in `keras_spd.data.load_detection`.
         image_size, batch_size: As in `keras_spd.predict.load_predictor`.
-        confidence_threshold, iou_threshold: Of a detector; `None` for 0.001 and 0.65, the authors'.
+        confidence_threshold, iou_threshold: For detectors; `None` for 0.001 and 0.65, the authors'.
         mirror: As in `score_classifier`.
 
     Raises:

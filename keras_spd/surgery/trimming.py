@@ -82,12 +82,12 @@ def _pixels(
         sides = range(size + scale * lost, size + scale * (lost + 1))  # each remainder once
     outputs = {side: -(-side // scale) - lost for side in sides}
     needed = {side: scale * (out - 1) + size - front - side for side, out in outputs.items()}
-    behind = max(0, *needed.values())
-    if min(needed.values()) < behind - scale + 1:
+    back = max(0, *needed.values())
+    if min(needed.values()) < back - scale + 1:
         return None
     accepted = set()
-    if front == 0 and behind == 0:
+    if front == 0 and back == 0:
         accepted.add("valid")
     if lost == 0 and all(same_padding(side, size, scale) == front for side in sides):
         accepted.add("same")
-    return accepted, (front, behind)
+    return accepted, (front, back)

@@ -1,4 +1,4 @@
-"""Statistics of batch norms, estimated anew from training images ("precise BN")."""
+"""Re-estimates the statistics of batch norms from training images ("precise BN")."""
 
 import itertools
 from collections.abc import Iterable
@@ -12,9 +12,8 @@ from keras_spd import keras_internals
 def estimate_batch_norms(model: keras.Model, batches: Iterable[Any], steps: int) -> None:
     """Sets the moving statistics of batch norms to the mean over batches.
 
-    During training they are moving averages: of statistics that earlier weights had, and of images
-    of the size that training has. Averaged weights and images of another size need their own.
-    Frozen batch norms keep theirs.
+    In training they are moving averages, which belong to earlier weights and to the image size of
+    training. Averaged weights and other image sizes need new ones. Frozen batch norms keep theirs.
 
     Args:
         model: Keras model.

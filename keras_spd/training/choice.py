@@ -1,4 +1,4 @@
-"""The recipe that the options of a command line ask for, and what contradicts itself in them."""
+"""Turns command-line options into a recipe, and refuses options that contradict each other."""
 
 import json
 import pathlib
@@ -28,7 +28,7 @@ def choose_recipe(
         assignments: `"FIELD=VALUE"` for any other field, as `--set` takes them.
         recipe: Name or path of a recipe. By default `short`, and from trained weights `finetune`
             for a detector and `few_images` for a classifier.
-        model_file: Path of a model that is trained in place of a network; it is also
+        model_file: Path of a model that is trained instead of a network; it is also
             `options["model.name"]`.
 
     Returns:
@@ -69,7 +69,7 @@ def check_resume(
     """Returns the run folder to resume.
 
     Raises:
-        ValueError: If there is none, or a recipe or a field of one is given too.
+        ValueError: If there is none, or a recipe or a field is given as well.
     """
     if run_folder is None:
         raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
@@ -96,14 +96,14 @@ def merge_fields(options: Mapping[str, Any], assignments: Sequence[str]) -> dict
             if differs or field.startswith(f"{other}.") or other.startswith(f"{field}."):
                 raise ValueError(
                     f"The options contradict each other: `{other}` is {before!r}, but "
-                    f"`--set {field}=...` sets {value!r}. Give one of them."
+                    f"`--set {field}=...` sets {value!r}. Pass only one of them."
                 )
         fields[field] = value
     return fields
 
 
 def _parse_assignment(assignment: str) -> tuple[str, Any]:
-    """Splits `FIELD=VALUE`; the value is JSON if it is valid, else a string."""
+    """Splits `FIELD=VALUE`; the value is JSON if it is valid, otherwise a string."""
     field, equals, value = assignment.partition("=")
     if not equals:
         raise ValueError(f"`--set` takes FIELD=VALUE. Received: {assignment!r}.")
@@ -114,7 +114,7 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
 
 
 def _check_start(given: Mapping[str, Any], model_file: Path | None) -> None:
-    """Raises `ValueError` unless what training starts from exists and is one thing."""
+    """Raises a `ValueError` unless training starts from exactly one thing that exists."""
     name, weights, backbone = (given.get(f"model.{key}") for key in ("name", "weights", "backbone"))
     networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
     if model_file is None and name is not None and name not in networks:
@@ -144,13 +144,13 @@ def _find_task(given: Mapping[str, Any], model: keras.Model | None) -> str | Non
 def _require_data(
     given: Mapping[str, Any], overrides: Mapping[str, Any], recipe: str | None, task: str | None
 ) -> None:
-    """Raises `ValueError` if there is nothing to train on, or to compute scores on."""
+    """Raises a `ValueError` if training or test data is missing."""
     has_data = bool({"data.name", "data.train"} & set(overrides))
     if task == "detection" and not (has_data or str(recipe).endswith(".toml")):
         raise ValueError(
             "A detector is trained on your data: `--train ... --test ...` with COCO `.json` files, "
             "YOLO's `data.yaml:train` and `data.yaml:val`, or folders of VOC `.xml` files; or on a "
-            "TFDS data set, `--dataset voc/2012 --train train --test validation`."
+            "TFDS dataset, `--dataset voc/2012 --train train --test validation`."
         )
     if "data.train" in given and not {"data.name", "data.test"} & set(given):
         raise ValueError("`--train` needs `--test`, the data that scores are computed on.")
@@ -158,6 +158,6 @@ def _require_data(
         raise ValueError(
             "There is nothing to train on. Give a network and your data, `keras-spd train "
             "resnet18_spd --train FOLDER --test FOLDER` (see `keras-spd train --help` for "
-            "formats), a TFDS data set, `--dataset cifar10`, or a recipe with data, "
+            "formats), a TFDS dataset, `--dataset cifar10`, or a recipe with data, "
             "`--recipe demo`."
         )

@@ -81,18 +81,18 @@ class ClassificationTask:
         name = recipe.model.name
         if name not in applications.CLASSIFIERS:
             raise ValueError(
-                f"There is no classifier {name!r}. Those that can be trained are: "
+                f"There is no classifier {name!r}. Classifiers that can be trained: "
                 f"{', '.join(applications.CLASSIFIERS)}."
             )
         if recipe.model.backbone is not None:
             raise ValueError(
-                f"`model.backbone` (`--backbone`) is what a detector starts from, and {name} is a "
+                f"`model.backbone` (`--backbone`) is for detectors, and {name} is a "
                 f"classifier. Received: {recipe.model.backbone!r}. A classifier starts from a "
                 "classifier with `model.weights` (`--weights`)."
             )
         if recipe.model.class_map and recipe.model.weights is None:
             raise ValueError(
-                "`model.class_map` needs `model.weights` that know their classes. "
+                "`model.class_map` needs `model.weights` with class names. "
                 f"Received: {recipe.model.class_map}."
             )
         check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
@@ -115,7 +115,7 @@ class ClassificationTask:
 
     @property
     def _known(self) -> Preprocessing:
-        """What a given model says of its images."""
+        """Preprocessing that a given model records."""
         return getattr(self._given, "info", ModelInfo()).preprocessing
 
     def _read(self, split: Path, like: ClassificationData | None = None) -> ClassificationData:
@@ -150,7 +150,7 @@ class ClassificationTask:
         if steps < _ENOUGH_STEPS:
             _log.warning(
                 "%d epochs of %d images in batches of %d are only %d steps. From random weights a "
-                "network needs some hundreds: `--recipe few_images`, or smaller batches at a "
+                "network needs a few hundred: `--recipe few_images`, or smaller batches at a "
                 "lower rate (`--batch-size 32 --set optimizer.learning_rate=0.01`), or `--epochs`.",
                 recipe.epochs,
                 images,
@@ -205,7 +205,7 @@ class ClassificationTask:
         return tuple(epoch for epoch in range(1, len(sizes)) if sizes[epoch] != sizes[epoch - 1])
 
     def train_batches(self, first_epoch: int, last_epoch: int | None = None) -> Any:
-        """Returns batches of the epochs from `first_epoch` to before `last_epoch`, of one size."""
+        """Returns batches of the epochs `first_epoch` to `last_epoch - 1`, of one image size."""
         last_epoch = self.recipe.epochs if last_epoch is None else last_epoch
         size = self.image_size(first_epoch)
         return self._augmented_batches(
@@ -231,7 +231,7 @@ class ClassificationTask:
         return self._augmented_batches(epoch, epochs=1)
 
     def preview(self, first_epoch: int) -> tuple[Array, None, Array]:
-        """Returns augmented images of one batch, `None` in place of boxes, and labels."""
+        """Returns augmented images of one batch, `None` instead of boxes, and labels."""
         batches = self.train_data.batches(
             16,
             shuffle=True,

@@ -83,14 +83,14 @@ class DetectionTask:
         name = recipe.model.name
         if name not in applications.DETECTORS:
             raise ValueError(
-                f"There is no detector {name!r}. Those that can be trained are: "
+                f"There is no detector {name!r}. Detectors that can be trained: "
                 f"{', '.join(applications.DETECTORS)}."
             )
         if recipe.model.backbone is not None and recipe.model.weights is not None:
             raise ValueError(
                 "A detector starts from a detector (`model.weights`, `--weights`), or it has a "
-                "classifier as its backbone (`model.backbone`, `--backbone`): give one of "
-                f"them. Received: {recipe.model.weights!r} and {recipe.model.backbone!r}."
+                "classifier as its backbone (`model.backbone`, `--backbone`): pass only "
+                f"one. Received: {recipe.model.weights!r} and {recipe.model.backbone!r}."
             )
         check_options(applications.YOLOV5SPD, recipe.model.options, _ACCEPTED_OPTIONS)
 

@@ -165,7 +165,7 @@ def on_one_device(model: keras.Model, twin: keras.Model | None) -> Iterator[kera
 
 
 def _worker_config() -> dict[str, Any] | None:
-    """Returns the content of `TF_CONFIG` if it names several workers, else `None`."""
+    """Returns the content of `TF_CONFIG` if it names several workers, otherwise `None`."""
     text = os.environ.get("TF_CONFIG", "").strip()
     if not text:
         return None
@@ -186,7 +186,7 @@ def _worker_config() -> dict[str, Any] | None:
 
 
 def _prepare_for_workers(model: keras.Model, batch: Any) -> None:
-    """Works around two faults of Keras 3.15 under `MultiWorkerMirroredStrategy`.
+    """Works around two bugs in Keras 3.15 under `MultiWorkerMirroredStrategy`.
 
     `fit` fails to build the metrics from a batch that is spread over the workers, so they are built
     here. It also averages the logs of the workers along an axis that scalars lack, so the steps

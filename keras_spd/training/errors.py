@@ -18,7 +18,7 @@ def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
         batch_size: Batch size of the recipe.
 
     Raises:
-        ValueError: In place of these errors.
+        ValueError: Instead of these errors.
     """
     try:
         yield
@@ -36,7 +36,7 @@ def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
     words = str(error).lower()
     if type(error).__name__ in names or "resource_exhausted" in words or "out of memory" in words:
         return (
-            f"A batch of {batch_size} images does not fit into the memory, or the data or the "
+            f"A batch of {batch_size} images does not fit into memory, or the data or the "
             "network do not. Lower `batch_size` (and the learning rate with it) or the image size, "
             "or use a smaller network."
         )

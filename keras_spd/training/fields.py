@@ -1,4 +1,4 @@
-"""The fields of recipes: what a training run can be told, with types, ranges and defaults."""
+"""The fields of recipes: the settings of a training run, with types, ranges and defaults."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,9 +14,9 @@ class Model(_Section):
     name: str = "resnet18_spd"
     """Constructor in `keras_spd.applications`, in snake case."""
     weights: str | None = None
-    """Initial weights: the name of weights in the package, or the path of a file, as the
-    constructor's `weights` accepts them; random by default. Outputs of classes of the same name are
-    kept. Images of a classifier are normalised as those of its weights were."""
+    """Initial weights: the name of shipped weights, or the path of a file, as the
+    constructor's `weights` accepts them; random by default. Outputs of classes with the same name
+    are kept. A classifier normalises images as its weights were trained."""
     backbone: str | None = None
     """Detectors: a trained classifier as backbone, instead of YOLOv5's: `model.keras` in the run
     folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head are initialised."""
@@ -34,7 +34,7 @@ class Optimizer(_Section):
     weight_decay: float = pydantic.Field(default=5e-4, ge=0)
     """Coupled, as in PyTorch; see `keras_spd.training.CoupledSGD`."""
     decay_kernels_only: bool = False
-    """Whether only kernels decay, and not batch norms and biases."""
+    """Whether weight decay applies only to kernels, not to batch norms and biases."""
     average: float | None = pydantic.Field(default=None, gt=0, lt=1)
     """Momentum of a moving average of the weights, such as 0.999 in runs of many thousand steps.
     The average is evaluated and saved."""
@@ -46,7 +46,7 @@ class Schedule(_Section):
     warmup_epochs: float = pydantic.Field(default=1, ge=0)
     """Epochs in which the rate rises linearly from 0."""
     warmup_fraction: float | None = pydantic.Field(default=None, ge=0, lt=1)
-    """The warm-up as a fraction of the run, in place of `warmup_epochs`."""
+    """The warm-up as a fraction of the run, instead of `warmup_epochs`."""
     warmup_steps: int | None = pydantic.Field(default=None, ge=0)
     """Upper limit for the warm-up, in steps."""
     warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
@@ -66,7 +66,7 @@ class Freeze(_Section):
     """Layers to freeze: names, prefixes such as `stage2`, or `backbone`. Their batch norms run in
     inference mode."""
     epochs: int | None = pydantic.Field(default=None, ge=1)
-    """Epochs after which these layers are trained too; never by default."""
+    """Epochs after which these layers are trained, too; never by default."""
 
     def until(self, epochs: int) -> int:
         """Returns the number of epochs with frozen layers in a run of `epochs`."""
@@ -170,7 +170,7 @@ class ProgressiveResizing(_Section):
     initial_scale: float = pydantic.Field(default=1.0, gt=0, le=1)
     """Size of the images in the first epochs, as a fraction of the full size; 1 turns this off."""
     delay_fraction: _Share = 0.5
-    """Fraction of the epochs with the initial size. Thereafter the size grows linearly."""
+    """Fraction of the epochs with the initial size. After that, the size grows linearly."""
     finetune_fraction: _Share = 0.2
     """Fraction of the epochs, at the end, with the full size. The last epoch always has it."""
     size_increment: int = pydantic.Field(default=4, ge=1)
@@ -239,7 +239,7 @@ class DetectionSource(_Section):
     """The same, for choosing the best epoch; or the fraction of the training images to hold out for
     it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
     images: str | None = None
-    """Folder of the images, if the annotations do not say it."""
+    """Folder of the images, if it cannot be found from the annotations."""
     data_dir: str | None = None
     """Folder with prepared TFDS datasets; that of TFDS by default."""
     image_size: tuple[int, int] = (640, 640)

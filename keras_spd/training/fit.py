@@ -159,7 +159,7 @@ def _train(
         if resumes:
             restore_state(model, folder.state)
     if first_epoch >= recipe.epochs:
-        _log.warning("The run in %s has been through its %d epochs.", folder.path, recipe.epochs)
+        _log.warning("The run in %s has completed its %d epochs.", folder.path, recipe.epochs)
         return
     if resumes and has_stopped(folder, task.best_by, recipe.patience):
         _log.warning("The run in %s stopped early (`patience`).", folder.path)

@@ -35,8 +35,8 @@ def load_recipe(
     """Reads a recipe.
 
     Args:
-        name_or_path: Name of a recipe of the package, with or without the task or dataset in
-            its name (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
+        name_or_path: Name of a shipped recipe, with or without the task or dataset in its
+            name (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
         task: `"classification"`, `"detection"`, or `None` for any.
         dataset: Name of a TFDS dataset to use instead of the recipe's.
         overrides: `{dotted field: value}`, such as `{"optimizer.momentum": 0.8}`.
@@ -60,7 +60,7 @@ def load_recipe(
         section[last] = value
     stated = content.get("task", "classification")
     if task is not None and stated != task:
-        raise ValueError(f"The recipe {name_or_path} is not one for {task}.")
+        raise ValueError(f"The recipe {name_or_path} is not for {task}.")
     kind: type[Any] = _TASKS.get(str(stated), Recipe)
     try:
         return kind.model_validate(content)
@@ -95,8 +95,8 @@ def _read(name_or_path: str | os.PathLike, task: str | None, dataset: str | None
         found = [name for name in candidates if name in list_recipes()]
         if not found:
             raise ValueError(
-                f"There is no recipe {' or '.join(map(repr, candidates))}. Those of the package "
-                f"are {list_recipes()}; your own is given as the path of a `.toml` file."
+                f"There is no recipe {' or '.join(map(repr, candidates))}. Shipped recipes: "
+                f"{list_recipes()}. For your own, pass the path of its `.toml` file."
             )
         path = RECIPES / f"{found[0]}.toml"
     try:

@@ -102,7 +102,7 @@ class RunFolder:
             return load_recipe(self.recipe)
         except ValueError as error:
             raise ValueError(
-                f"{error} A run resumes with the recipe it was started with: put that back, or "
+                f"{error} A run resumes with the recipe it was started with: restore it, or "
                 "start a new run in another folder."
             ) from error
 
@@ -136,7 +136,7 @@ class RunFolder:
 
     def _damaged_log(self, reason: Exception) -> ValueError:
         return ValueError(
-            f"{self.log} is damaged: {reason}. Repair it, or delete it to resume without what was "
+            f"{self.log} is damaged: {reason}. Fix it, or delete it to resume without what was "
             "logged; the weights are not in it."
         )
 
@@ -148,7 +148,7 @@ class RunFolder:
             check_h5(self.best)
         except ValueError as error:
             _log.warning(
-                "%s is damaged (%s). The best of the epochs from now on takes its place.",
+                "%s is damaged (%s). It will be replaced by the best epoch from now on.",
                 self.best,
                 error.__cause__,
             )
@@ -164,7 +164,7 @@ class RunFolder:
             raise ValueError(
                 f"{self.best}, the weights of the best epoch, is missing or damaged "
                 f"({shorten(error.__cause__ or error)}). Raise `epochs` in {self.recipe} and "
-                "resume: the best of the further epochs takes its place."
+                "resume: it will be replaced by the best of the further epochs."
             ) from error
 
 
@@ -258,7 +258,7 @@ def saved_epochs(path: Path, otherwise: int | None = None) -> int:
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(
             f"Cannot resume from {path}: it is damaged, or not written by this version "
-            f"({error.__cause__ or error}). Put back a copy of it, or start "
+            f"({error.__cause__ or error}). Restore a copy of it, or start "
             "a new run in another folder."
         ) from error
 
@@ -296,7 +296,7 @@ def _git(*arguments: str) -> str | None:
     try:
         folder = pathlib.Path(__file__).parent
         result = subprocess.run(
-            # A killed run must not leave a lock on the index behind.
+            # A killed run must not leave a lock on the index.
             ["git", "--no-optional-locks", *arguments],
             cwd=folder,
             capture_output=True,

@@ -40,7 +40,7 @@ def draw_training_images(
         boxes: Array `(batch, boxes, 4)`, xyxy in pixels, padded with negative values; or `None`.
         path: Path of the PNG file.
         labels: With boxes, their classes, integers `(batch, boxes)`. Without boxes, the classes of
-            the images, integers `(batch,)` or shares `(batch, classes)`. `None` if unknown.
+            the images, integers `(batch,)`, or soft labels `(batch, classes)`. `None` if unknown.
         class_names: A name for each class; `None` to draw numbers.
     """
     longest = max(images.shape[1:3])
@@ -85,14 +85,14 @@ def _captioned(tile: Image.Image, text: str) -> Image.Image:
 
 
 def _describe(label: Any, class_names: Sequence[str] | None) -> str:
-    """Returns the class of an image, or its two largest shares: `cat 0.7, dog 0.3`."""
+    """Returns the class of an image, or the two largest of soft labels: `cat 0.7, dog 0.3`."""
     if not np.ndim(label):
         return _name(int(label), class_names)
-    shares = [(share, index) for index, share in enumerate(label) if share > 0.01]
-    shares = sorted(shares, reverse=True)[:2]
-    if len(shares) == 1 or shares[0][0] > 0.9:  # one class, perhaps with smoothed labels
-        return _name(shares[0][1], class_names)
-    return ", ".join(f"{_name(index, class_names)} {share:.1f}" for share, index in shares)
+    parts = [(part, index) for index, part in enumerate(label) if part > 0.01]
+    parts = sorted(parts, reverse=True)[:2]
+    if len(parts) == 1 or parts[0][0] > 0.9:  # one class, perhaps with smoothed labels
+        return _name(parts[0][1], class_names)
+    return ", ".join(f"{_name(index, class_names)} {part:.1f}" for part, index in parts)
 
 
 def _name(label: int, class_names: Sequence[str] | None) -> str:

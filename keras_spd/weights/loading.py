@@ -18,7 +18,7 @@ from keras_spd.weights.yolov5 import identify_yolov5, yolov5_map
 
 
 def load_weights(model: keras.Model, weights: Path | None) -> None:
-    """Loads what the `weights` argument of a constructor names.
+    """Loads the file named by a constructor's `weights` argument.
 
     Args:
         model: An `ImageModel` of this library.

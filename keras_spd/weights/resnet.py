@@ -13,7 +13,7 @@ def arrays_for_spd(
     """Converts the arrays of a trained strided ResNet for a ResNet-SPD.
 
     Residual branches compute exactly the same: the batch norm after a space-to-depth repeats its
-    values for each phase, and the next convolution reads phase (0, 0) alone. A strided shortcut is
+    values for each phase, and the next convolution only reads phase (0, 0). A strided shortcut is
     copied, or becomes an SPD-Conv. The stem is skipped: no weights make 2x2 patches with SiLU
     compute a 3x3 convolution with ReLU.
 

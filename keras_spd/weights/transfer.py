@@ -1,4 +1,4 @@
-"""Transfers the weights of a trained detector to one with other downsampling, classes or levels.
+"""Transfers weights from a detector to one with different downsampling, classes or levels.
 
 Layers are matched by name. Equal layers are copied. Strided layers become SPD-Conv by the
 identities in `keras_spd.algebra`. Layers without a counterpart keep their initial values.
@@ -297,7 +297,7 @@ def _report(
             ", strided convolutions as SPD-Conv" if spd else ", SPD-Conv as strided convolutions"
         )
     if dropped:
-        line += f"; the level {', '.join(sorted(dropped))} is skipped"
+        line += f"; the level {', '.join(sorted(dropped))} is dropped"
     shared = set(trained.anchors) & set(model.anchors)
     other_anchors = any(model.anchors[level] != trained.anchors[level] for level in shared)
     if other_anchors:

@@ -88,5 +88,5 @@ def identify_yolov5(state_dict: Mapping[str, Array]) -> Identity | None:
 
 
 def is_old_yolov5(state_dict: Mapping[str, Array]) -> bool:
-    """Whether a state dict is from YOLOv5 v5.0 or older: a Focus layer, and module 24 as head."""
+    """Returns whether a state dict is from YOLOv5 v5.0 or older: Focus, and module 24 as head."""
     return "model.0.conv.conv.weight" in state_dict and "model.24.m.0.weight" in state_dict

@@ -36,7 +36,7 @@ def tiny():
 def test_a_classifier_starts_a_detector(kind, pixels, tmp_path):
     classifier = ResNet18SPD(weights="cifar10")
     weights = "cifar10"
-    if kind == "file":  # as `keras-spd train resnet18_spd` leaves it
+    if kind == "file":  # as `keras-spd train resnet18_spd` saves it
         classifier.info = dataclasses.replace(classifier.info, statistics="tiny_imagenet")
         weights = tmp_path / "model.keras"
         classifier.save(weights)

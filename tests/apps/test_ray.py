@@ -1,4 +1,4 @@
-"""Ray: two workers find what one process finds, and a second run predicts what is new."""
+"""Ray: two workers find the same as one process, and a second run only predicts new images."""
 
 import json
 
@@ -67,10 +67,10 @@ def test_two_workers_and_a_second_run(cluster, images, tmp_path):
             assert received["confidence"] == pytest.approx(found["confidence"], abs=1e-3)
             assert (received["class"], received["name"]) == (found["class"], found["name"])
 
-    # Rows of one model or option never stand beside those of another.
+    # Results of different models or options never mix.
     with pytest.raises(ValueError, match=r"of other weights or options: confidence_threshold 0.01"):
         predict_with_ray("bccd", files, tmp_path / "out", **options | {"confidence_threshold": 0.5})
-    with pytest.raises(ValueError, match="image_size .64, 64., now .96, 64.. Give another"):
+    with pytest.raises(ValueError, match="image_size .64, 64., now .96, 64.. Pass another"):
         predict_with_ray("bccd", files, tmp_path / "out", **options | {"image_size": (96, 64)})
 
 
@@ -82,7 +82,7 @@ def test_tiles_of_images_above_pillows_limit(cluster, images, tmp_path, monkeypa
     assert sum(map(len, expected)) > 10
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
     refused = predict_with_ray("bccd", images[:1], tmp_path / "refused", **options)
-    assert refused.problems == 1  # the processes of Ray heed what holds in this one
+    assert refused.problems == 1  # Ray's processes use the settings of this one
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as `keras-spd predict --tile` does
     results = predict_with_ray("bccd", images[:3], tmp_path / "out", **options)
     assert results.problems == 0
@@ -113,7 +113,7 @@ def test_results_of_other_weights_are_refused_before_ray_starts(tmp_path, monkey
         run()
     (folder / "_run.json").unlink()
     (folder / "0.parquet").touch()
-    with pytest.raises(ValueError, match=r"does not say of which weights and options"):
+    with pytest.raises(ValueError, match=r"of unknown weights and options"):
         run()
 
 

@@ -67,7 +67,7 @@ def test_an_option_is_the_same_in_all_commands():
         for name, hint in typing.get_type_hints(command.callback, include_extras=True).items():
             if any(isinstance(entry, OptionInfo) for entry in getattr(hint, "__metadata__", ())):
                 given = set(typing.get_args(hint.__origin__)) or {hint.__origin__}
-                # An option that may be given several times is of the same kind.
+                # An option that may be repeated has the same type.
                 given = {kind for hint in given for kind in typing.get_args(hint) or [hint]}
                 kinds.setdefault(name, set()).add(frozenset(given - {type(None)}))
     assert {name: kind for name, kind in kinds.items() if len(kind) > 1} == {}
@@ -137,7 +137,7 @@ def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_pa
     file.write_text(json.dumps(content))
     output = tmp_path / "out"
     assert run(monkeypatch, "evaluate", file, "--weights", "bccd", "--output", output) == 1
-    assert "not a single box in the data to score on (2 images" in capsys.readouterr().err
+    assert "no boxes in the data to score on (2 images" in capsys.readouterr().err
     assert not list(output.glob("*.json"))
 
 
@@ -223,7 +223,7 @@ def write_noise(rng, file, size=(32, 64)):
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_export_skips_broken_images(rng, caplog, tmp_path, labelled):
-    """A detector's images need no boxes there."""
+    """A detector's calibration images need no boxes."""
     for name in ("a.png", "b.png", "c.png"):
         write_noise(rng, tmp_path / "images" / name)
     if labelled:
@@ -284,7 +284,7 @@ def test_check_data_says_each_thing_once(rng, monkeypatch, capsys, caplog, tmp_p
     assert "1 problem:\n" in shown and shown.count("1.txt: line 1") == 1 and not caplog.records
     write_yolo_label(tmp_path / "labels" / "0.txt", "")
     assert run(monkeypatch, "check-data", tmp_path) == 1
-    assert "not a single box in the data (8 images" in capsys.readouterr().err
+    assert "no boxes in the data (8 images" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["yolo/data.yaml:val", "yolo", "voc"])

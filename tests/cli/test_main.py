@@ -65,7 +65,7 @@ def test_train_and_resume(keras_spd, thin_networks, tmp_path):
     assert again.returncode == 1 and "already holds a run" in again.stderr
     resumed = keras_spd("train", "--resume", "--run", "run")
     assert resumed.returncode == 0, resumed.stderr
-    assert "The run in run has been through its 1 epochs." in resumed.stderr
+    assert "The run in run has completed its 1 epochs." in resumed.stderr
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert "--epochs" in environment["command"]
     assert "--resume" in environment["resumed"][0]["command"]
@@ -105,7 +105,7 @@ def test_demo_tells_what_was_measured():
 
 @pytest.mark.slow
 def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path):
-    """check-data, train, evaluate and predict on a data set that was never seen before."""
+    """check-data, train, evaluate and predict on a dataset that was never seen before."""
     from drawings import write_drawings
 
     labels = write_drawings(tmp_path / "drawings")
@@ -139,7 +139,9 @@ def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path):
     exported = keras_spd("export", "run/model.keras", "boards.tflite")
     assert exported.returncode == 0, exported.stderr
     assert "boards.tflite: " in exported.stdout
-    assert "Not compared with the Keras model" in exported.stdout  # noise, and a young network
+    assert (
+        "Not compared with the Keras model" in exported.stdout
+    )  # noise, and a barely trained network
     tflite = keras_spd("predict", images, "--weights", "boards.tflite")
     assert tflite.returncode == 0, tflite.stderr
     refused = keras_spd("export", "run/model.keras", "--quantize", "int8")
@@ -161,7 +163,7 @@ def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path):
 
 @pytest.mark.slow
 def test_classifier_from_folders_to_scores(keras_spd, thin_networks, tmp_path):
-    """Cells that the shipped images come from, as files: trained on and scored as one would."""
+    """Trains on and scores the cells that the shipped images come from, as files."""
     from PIL import Image
 
     from keras_spd import data

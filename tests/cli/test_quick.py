@@ -75,7 +75,7 @@ keras.saving.load_model(sys.argv[1])
 
 
 def test_import_alone_lets_keras_load_our_files(tmp_path):
-    """The registered classes are known, though nothing of the package was touched."""
+    """Registered classes are found although nothing else of the package was used."""
     import keras
 
     from keras_spd import applications, layers, optimizers

@@ -120,7 +120,7 @@ def command(folder, *arguments, backend="tensorflow"):
 
 @pytest.mark.slow
 def test_an_export_prints_its_own_lines(tmp_path):
-    """It has the most to say: imports, the converter, the interpreter."""
+    """Export logs the most: imports, the converter, the interpreter."""
     arguments = ["export", "bccd", "a.tflite", "--image-size", "32"]
     quiet = command(tmp_path, *arguments)
     assert quiet.stderr == "Converting bccd: up to a minute.\n"

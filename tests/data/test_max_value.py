@@ -1,4 +1,4 @@
-"""Images with more than 8 bits: one scale for a data set, never one per image."""
+"""Images with more than 8 bits: one scale for a dataset, never one per image."""
 
 import dataclasses
 
@@ -21,11 +21,11 @@ from keras_spd.training import load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 
-HIGHEST = 3967  # of a camera of 12 bits
+HIGHEST = 3967  # of a 12-bit camera
 
 
 def thermal(folder, dark):
-    """Writes a gradient of 16 bits, or one of an eighth of its brightness."""
+    """Writes a 16-bit gradient, or one with an eighth of its brightness."""
     folder.mkdir(parents=True, exist_ok=True)
     values = np.linspace(0, HIGHEST // 8 if dark else HIGHEST, 16 * 24).reshape(16, 24)
     Image.fromarray(values.astype("uint16")).save(folder / "a.png")
@@ -117,7 +117,7 @@ def test_training_finds_it_and_the_detector_keeps_it(write, tmp_path):
         [(images, _)] = data.batches(1, (64, 96))
         file = tmp_path / split / "images" / "a.png"
         np.testing.assert_array_equal(seen(model, predictor, file), images[0])
-    # Data that do not know their depth are scored at the model's.
+    # Data without a `max_value` is scored with the model's.
     unknown = load_detection(sources["data.test"], images=tmp_path / "test" / "images")
     assert unknown.max_value is None
     found = [predict_coco(model, data, confidence_threshold=0) for data in (unknown, data)]
@@ -132,7 +132,7 @@ def test_training_and_test_data_of_different_depths_are_refused(tmp_path):
 
 
 def test_a_model_keeps_it(tmp_path):
-    """What it predicts with is what it was told, also once it is saved and from a TFLite file."""
+    """The model predicts with the value it was given, also when saved and as a TFLite file."""
     inputs = keras.Input((16, 24, 3))
     mean = keras.layers.GlobalAveragePooling2D()(inputs)
     top = keras.layers.Dense(2, activation="softmax", use_bias=False)

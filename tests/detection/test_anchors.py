@@ -1,4 +1,4 @@
-"""Fitting anchors to a data set."""
+"""Fitting anchors to a dataset."""
 
 import numpy as np
 import pytest

@@ -32,7 +32,7 @@ def test_regularisers_count():
 
 
 def test_the_optimizer_is_built_before_a_step_is_traced():
-    """A trace that makes variables would be followed by another, which takes as long."""
+    """A trace that creates variables would be followed by a second one, which takes as long."""
     model = tiny_detector()
     model.compile()
     model.make_train_function()

@@ -21,7 +21,7 @@ def images(rng):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A file of the authors' with one class: their 80 classes' head, cut."""
+    """A file of the authors with one class: their head for 80 classes, cut."""
     arrays, _, _ = reference.load("yolov5_spd_n")
     for name, array in arrays.items():
         if array.shape[:1] == (255,):

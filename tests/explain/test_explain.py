@@ -45,7 +45,7 @@ def test_feature_maps_are_the_layers_results(pixels):
     named = explain.feature_maps(model, pixels, ["stem_conv", "stage3_block2_out"])
     assert list(named) == ["stem_conv", "stage3_block2_out"]
     np.testing.assert_allclose(named["stage3_block2_out"], maps["P3"], atol=1e-5)
-    # Nothing of it stays in the model.
+    # The model is unchanged afterwards.
     assert "call" not in vars(model.get_layer("stage3_block2_out"))
     np.testing.assert_allclose(part(normalised(pixels))[0], maps["P3"], atol=1e-5)
 
@@ -63,7 +63,7 @@ def test_feature_maps_of_a_detector_and_its_twin(pixels):
     assert shapes[0] == shapes[1]
     assert [level for level, _ in shapes[0]] == ["P1", "P2", "P3", "P4", "P5"]
     assert shapes[0][0][1][:2] == (32, 32) and shapes[0][4][1][:2] == (2, 2)
-    # What the head looks at: its convolution makes the raw predictions of it.
+    # The head's input: a convolution turns it into the raw predictions.
     raw = twins["spd"](np.asarray(_letterboxed(pixels)))["P3"][0]
     maps = explain.feature_maps(twins["spd"], pixels)
     head = twins["spd"].network.get_layer("head_p3_conv")(maps["P3"][None])[0]
@@ -206,7 +206,7 @@ def test_names_of_models(tmp_path):
     paths = [tmp_path / run / "model.keras" for run in ("spd", "strided")]
     assert list(predict.load_models(paths)) == ["spd", "strided"]
     assert list(predict.load_models([*paths[:1], "bccd"])) == ["spd", "bccd"]
-    with pytest.raises(ValueError, match="comes twice"):
+    with pytest.raises(ValueError, match="given twice"):
         predict.load_models([paths[0], paths[0]])
 
 

@@ -21,7 +21,7 @@ SIZE = (96, 128)
 
 
 def detector(confidence=0.02, **options):
-    """Trained, so that its boxes are not all alike, and unsure, so that there are many."""
+    """Trained, so that its boxes differ, and unsure, so that there are many."""
     model = YOLOV5SPD("n", weights="bccd", **options)
     model.decoder = dataclasses.replace(model.decoder, confidence_threshold=confidence)
     return model
@@ -132,7 +132,7 @@ def test_8_bits_hold(tmp_path):
     exported = load_detector(path)
     ((_, details),) = exported.file.runners[1, 320, 320, 3].get_input_details().items()
     assert details["dtype"] == np.uint8
-    assert tuple(details["quantization"]) == (1.0, 0)  # pixels as they are
+    assert tuple(details["quantization"]) == (1.0, 0)  # unchanged pixels
     test = keras_spd.data.load_detection(folder / "instances_test.json")
     scores = keras_spd.evaluate(exported, test).metrics
     expected = keras_spd.evaluate(model, test).metrics

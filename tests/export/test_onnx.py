@@ -27,7 +27,7 @@ def test_detector_with_its_boxes(tmp_path):
 @pytest.mark.slow
 def test_another_model_computes_what_it_computes(tmp_path, rng):
     layers = [keras.Input((16, 16, 3)), keras_spd.layers.SPDConv(4), keras.layers.Flatten()]
-    info = ModelInfo(input_range=(0, 1), outputs="probabilities")  # as they are
+    info = ModelInfo(input_range=(0, 1), outputs="probabilities")  # unchanged
     network = keras.Sequential(layers)
     model = ImageModel(network.inputs, network.outputs, info=info)
     images = rng.uniform(0, 255, (5, 16, 16, 3)).astype("float32")

@@ -29,7 +29,7 @@ def operators(path):
 
 @pytest.fixture
 def model():
-    """Batch-norm statistics that are not trivial, so that folding them shows."""
+    """Non-trivial batch-norm statistics, so that folding them has an effect."""
     model = ResNet18SPD(classes=4, input_shape=(32, 32, 3))
     model.info = dataclasses.replace(model.info, statistics="cifar10")
     rng = np.random.default_rng(0)

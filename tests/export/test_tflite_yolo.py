@@ -28,7 +28,7 @@ SCORES = np.array([[0.9, 0.1], [0.1, 0.8], [0.1, 0.7], [0.0, 0.2]], "float32")
 
 
 def raw_rows(count, in_pixels):
-    """Predictions of a grid of cells, of which four say something."""
+    """Predictions on a grid of cells, four of them confident."""
     grid = np.random.default_rng(0).uniform(0, 1, (count, 2)) * [WIDTH, HEIGHT]
     rows = np.concatenate([grid, np.full((count, 2), 9.0), np.zeros((count, 2))], axis=1)
     rows[5:9] = np.concatenate([CENTRES, SIDES, SCORES], axis=1)

@@ -1,7 +1,7 @@
-"""A newcomer's first hour: the path of docs/guides/own-data.md as processes of their own.
+"""A newcomer's first hour: the steps of docs/guides/own-data.md, each in its own process.
 
 Images are drawn, each command runs as it is typed, and what it prints and writes is compared with
-what a user should see. Standard error holds our own lines alone. The page is opened in Chromium.
+what a user should see. Standard error only has our own lines. The page is opened in Chromium.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ NUMBER = r"\d+(?:\.\d+)?"
 
 
 class Newcomer:
-    """Somebody in a folder with images, who has changed no setting."""
+    """Someone in a folder with images who has not changed any settings."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -112,7 +112,7 @@ def trained(newcomer):
     found = re.fullmatch(rf"{', '.join(scores)}\. Everything is in {RUN}/", score)
     results = newcomer.json(f"{RUN}/results.json")
     assert float(found[1]) == pytest.approx(results["AP"], abs=6e-4)
-    assert results["AP50"] > 0.5  # the preset knows such cells, and fine-tuning keeps that
+    assert results["AP50"] > 0.5  # the preset finds such cells, and still does after fine-tuning
     return newcomer
 
 

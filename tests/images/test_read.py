@@ -91,7 +91,7 @@ def test_every_exif_orientation(size, orientation, file_format):
     opened = Image.open(io.BytesIO(data))
     picture = to_rgb(opened)
     check(to_array(picture))
-    check(to_array(to_rgb(picture)))  # not turned a second time
+    check(to_array(to_rgb(picture)))  # not rotated a second time
     check(to_array(to_rgb(opened)))  # nor one that is loaded
 
 
@@ -120,7 +120,7 @@ def test_8_bits_in_16_or_floating_point_come_back_exactly():
         read_image(encode(floats, format="TIFF")),
         read_image(encode(raw, format="TIFF"), max_value=255),
         read_image(eight),
-        read_image(eight, max_value=4095),  # 8 bits stay as they are
+        read_image(eight, max_value=4095),  # 8 bits are unchanged
     ):
         np.testing.assert_array_equal(pixels[..., 0], values)
 
@@ -272,7 +272,7 @@ def test_find_max_value(tmp_path):
 
 
 def test_hidden_files_are_no_data(tmp_path):
-    """Jupyter's copies would be another class or the same images twice, macOS' files broken."""
+    """Jupyter's copies would be another class or duplicate images; macOS's files are broken."""
     names = ("a/0.png", "b/0.png", ".ipynb_checkpoints/0.png", "a/.ipynb_checkpoints/0-copy.png")
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

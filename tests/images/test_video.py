@@ -18,7 +18,7 @@ TIMES = [0, 0.1, 0.15, 0.4, 1.0]
 
 
 def write_video(path, size=(48, 64)):
-    """A white square of 12 pixels that moves right by 4 a frame, on black."""
+    """A white square of 12 pixels that moves right by 4 per frame, on black."""
     with VideoWriter(path) as writer:
         for index, time in enumerate(TIMES):
             pixels = np.zeros((*size, 3), "uint8")
@@ -43,7 +43,7 @@ def test_odd_sides_get_an_even_video(tmp_path):
 
 
 def test_turned_as_a_phone_says(tmp_path):
-    """Phones store how the picture is turned as a matrix in the track's header."""
+    """Phones store the rotation as a matrix in the track's header."""
     content = write_video(tmp_path / "square.mp4").read_bytes()
     one, last = 0x10000, 0x40000000
     straight = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, last)
@@ -70,7 +70,7 @@ def test_files_that_are_not_videos(tmp_path):
 
 
 def test_webcam(monkeypatch):
-    """A camera of FFmpeg's own, which shows a test picture."""
+    """FFmpeg's virtual camera, which shows a test picture."""
     monkeypatch.setitem(
         video._CAMERAS, video.sys.platform, ("lavfi", "testsrc=size=64x48:rate=10:duration=1")
     )

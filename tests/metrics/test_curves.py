@@ -48,7 +48,7 @@ def test_pictures(classes, tmp_path, rng):
 
 
 def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
-    """Matplotlib warns of letters that a font lacks."""
+    """Matplotlib warns about letters that a font lacks."""
     monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
     titles = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text, **__: titles.append(text))

@@ -1,4 +1,4 @@
-"""Arguments of a wrong type are refused by name; data of a wrong type are not passed over."""
+"""Arguments of a wrong type are refused by name; data of a wrong type is not ignored."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_classifier_and_export(tmp_path):
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
 def test_training_data(task, tmp_path):
-    """Empty lists and zeros were taken for no data, and the recipe's own were downloaded."""
+    """Empty lists and zeros used to count as no data, and the recipe's own was downloaded."""
     recipe = load_recipe("short", task=task)
     for data in WRONG:
         with pytest.raises(ValueError, match="`train_data` must be `keras_spd.data."):

@@ -1,4 +1,4 @@
-"""Predicting files: which are found, what is written, and what an error leaves behind."""
+"""Predicting files: which are found, what is written, and what remains after an error."""
 
 import csv
 import dataclasses
@@ -184,7 +184,7 @@ print(memory("VmHWM") - before)
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="needs Linux' /proc")
 def test_memory_of_a_large_image_in_tiles(tmp_path):
-    """One copy of the image, 4 bytes a pixel, and a bound: reading, tiles, drawing, writing."""
+    """One copy of the image, 4 bytes per pixel, and a bound: reading, tiles, drawing, writing."""
     for side in (700, 5000):
         draw(tmp_path / f"{side}.png", size=(side, side))
     result = subprocess.run(

@@ -80,7 +80,7 @@ def test_predictor_maps_boxes_back(rng):
 
 
 class TwoClasses(BrightBox):
-    """Finds the bright box as three classes, one a little moved, and at a third of its width."""
+    """Finds the bright box as three classes, one slightly shifted, and at a third of its width."""
 
     info = keras_spd.applications.ModelInfo(
         class_names=("open", "short", "hole"), input_range=(0, 255)
@@ -108,14 +108,14 @@ def test_an_object_comes_once(tile):
     [every] = predict.Predictor(model, 64, tile=tile, multi_label=True)([image])
     [found] = predict.Predictor(model, 64, tile=tile)([image])
     assert sorted(every.classes) == [0, 0, 1, 2] and str(found) == "2 objects"
-    # What overlaps it by a third is another object.
+    # A box that overlaps it by a third is another object.
     assert found.classes.tolist() == [1, 0]
     assert found.confidence.tolist() == pytest.approx([0.9, 0.6])
     np.testing.assert_allclose(found.boxes[0], [10, 20, 30, 40], atol=2)
 
 
 def test_evaluation_counts_every_class(rng, tmp_path):
-    """A `Predictor` at work changes nothing of it."""
+    """A `Predictor` does not change it."""
     things = data.load_detection(write_drawings(tmp_path / "d", 1), images=tmp_path / "d/images")
     keras.utils.set_random_seed(1)
     model = YOLOV5SPD((0.33, 0.125), classes=2)
@@ -228,7 +228,7 @@ def test_pictures_show_the_boxes():
     picture = draw_detections(pixels, found)
     assert isinstance(picture, Image.Image) and picture.size == (120, 100)
     changed = np.asarray(picture) != pixels
-    # Lines are around what is in a box.
+    # Lines are drawn around the content of a box.
     assert changed[29, 9:61].any(axis=-1).all() and changed[29:81, 60].any(axis=-1).all()
     assert not changed[30:80, 10:60].any() and (pixels == 200).all()
     assert (np.asarray(picture)[29:81, 9] == class_colour(1)).all()
@@ -284,7 +284,7 @@ def test_labels_do_not_cover_each_other(rng):
         # It touches its box.
         assert x1 - 58 < left < x2 + 58 and y1 - 15 < top < y2 + 3
     assert taken.sum() == len(boxes) * 57 * 13 and taken.max() == 1
-    # Where there is no room at all, there is still a place inside of the image.
+    # If there is no room at all, there is still a position inside the image.
     crowd = place_labels([[0, 0, 5, 5]] * 9, [(20, 8)] * 9, (10, 10))
     assert len(crowd) == 9 and set(crowd) <= {(0, top) for top in range(3)}
 
@@ -312,7 +312,7 @@ def test_data_without_boxes_have_no_scores(tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
     empty = data.load_detection(file)
     model = YOLOV5SPD((0.33, 0.125), classes=2)
-    with pytest.raises(ValueError, match="not a single box in the data to score on .8 images"):
+    with pytest.raises(ValueError, match="no boxes in the data to score on .8 images"):
         keras_spd.evaluate(model, empty, 64)
     assert len(predict.predict_coco(model, empty, 64)[1]) == 8  # they can be predicted
 

@@ -40,7 +40,7 @@ def test_one_box_for_an_object_that_several_tiles_have_seen():
             [80, 10, 100, 50],  # its left half, cut, and more confident
             [81, 11, 120, 50],  # from the image as a whole: it is large
             [80, 10, 120, 50],  # of another class
-            [90, 60, 100, 90],  # cut, and nobody else has seen it
+            [90, 60, 100, 90],  # cut, and not found elsewhere
         ]
     )
     confidence = np.array([0.6, 0.9, 0.5, 0.4, 0.7])
@@ -54,7 +54,7 @@ def test_one_box_for_an_object_that_several_tiles_have_seen():
 
 
 class BrightSpots:
-    """Finds white rectangles on black, and cuts them at the edge of what it is shown."""
+    """Finds white rectangles on black, and cuts them at the edge of its input."""
 
     name = "spots"
     num_classes = 1

@@ -126,7 +126,7 @@ def test_batch_norms_become_part_of_the_convolution(layer, affine):
 def test_layers_that_cannot_be_folded_are_kept():
     inputs = keras.Input((16, 16, 4))
     active = _layers.Conv2D(4, 3, activation="relu", padding="same")(inputs)
-    x = _layers.BatchNormalization()(active)  # behind an activation
+    x = _layers.BatchNormalization()(active)  # after an activation
     branch = _layers.Conv2D(4, 3, padding="same")(x)
     x = _layers.BatchNormalization()(branch) + branch  # the convolution is needed without
     shared = _layers.Conv2D(4, 3, padding="same")
@@ -163,7 +163,7 @@ def test_new_names_are_unique():
     x = _layers.Conv2D(4, 3, 2, padding="same", name="other")(x)
     model = keras.Model(images, _layers.ReLU(name="other_align")(x))
     spd = keras_spd.to_spd(model)
-    _randomize(spd)  # as after fine-tuning: no tap is zero
+    _randomize(spd)  # as after fine-tuning: no weight is zero
     folded = keras_spd.fold(spd)
     assert {"conv_pad", "conv_pad_1"} <= {layer.name for layer in folded.layers}
     _assert_same(spd, folded, [(2, side, side, 3) for side in (16, 17)])

@@ -53,7 +53,7 @@ def _swap_phases(model):
 
 @pytest.fixture
 def double_precision():
-    """float64, in which rounding, which random networks amplify, is far below any mistake."""
+    """float64: rounding, which random networks amplify, is far below any error."""
     keras.config.set_dtype_policy("float64")
     keras.config.set_floatx("float64")
     yield

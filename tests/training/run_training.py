@@ -1,4 +1,4 @@
-"""A short training run in a process of its own, for tests of several devices, workers and kills.
+"""A short training run in its own process, for tests of several devices, workers and kills.
 
 python run_training.py {classifier|detector} RUN_FOLDER [--data labels.json] [--devices all]
     [--cpus 2] [--resume] [--set FIELD=VALUE ...]

@@ -60,7 +60,7 @@ def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
 
 @pytest.mark.slow
 def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, monkeypatch):
-    """Its score is NaN, than which nothing is greater."""
+    """Its score is NaN, and no score compares as greater."""
     scores = iter([0.25, 0.5, 0.5])  # after the second and the fourth epoch, and of the result
 
     def score(*args, **kwargs):
@@ -137,7 +137,7 @@ def test_data_without_a_box_are_refused_before_training(tmp_path, drawings, whic
     source = {which: str(tmp_path / "drawings" / "crowds.json")}
     recipe = drawings.model_copy(update={"data": drawings.data.model_copy(update=source)})
     names = {"train": "training", "test": "test"}
-    message = rf"not a single box in the {names[which]} data \(8 images, such as .*0.png"
+    message = rf"no boxes in the {names[which]} data \(8 images, such as .*0.png"
     with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path / "run", verbose=0)
     assert not (tmp_path / "run" / "log.csv").exists()

@@ -18,7 +18,7 @@ from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.run_folder import RunFolder
 
 SCRIPT = pathlib.Path(__file__).with_name("run_training.py")
-# Nothing random beside order and initial weights, and steps so small that noise stays noise.
+# Only order and initial weights are random, and steps are so small that noise stays noise.
 STILL = [
     "augmentation.horizontal_flip=false",
     "augmentation.vertical_flip=false",
@@ -114,7 +114,7 @@ def test_two_workers_one_is_killed_and_the_job_resumes(tmp_path, drawings, one_d
     other.send_signal(signal.SIGKILL)
     other.communicate()
     output, _ = chief.communicate(timeout=600)
-    if chief.returncode:  # it may have been through already
+    if chief.returncode:  # it may have finished already
         assert "resume with: keras-spd train --resume" in output, output[-3000:]
     arguments.insert(arguments.index("--set"), "--resume")
     finish(*workers("detector", tmp_path, *arguments))
@@ -124,7 +124,7 @@ def test_two_workers_one_is_killed_and_the_job_resumes(tmp_path, drawings, one_d
 
 @pytest.mark.parametrize("devices", [None, "all"])
 def test_a_step_is_traced_once(devices):
-    """A trace that makes variables would be followed by another, which takes as long."""
+    """A trace that creates variables would be followed by a second one, which takes as long."""
     distribution = distribute(devices)
     with distribution.scope():
         model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])

@@ -231,7 +231,7 @@ def test_unwritable_folder(tmp_path):
 
 
 def test_workers_share_a_folder(tmp_path):
-    """They meet first and then look at it in the same instant."""
+    """Workers wait for each other, then create it at the same time."""
     with concurrent.futures.ThreadPoolExecutor(4) as workers:
         folders = list(workers.map(RunFolder, [tmp_path / "run"] * 400))
     assert len(folders) == 400

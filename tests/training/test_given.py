@@ -56,7 +56,7 @@ def test_a_classifier_of_a_file_is_trained(tmp_path, cells):
     model = train(recipe, tmp_path / "run", model=tmp_path / "tiny.keras", **options)
     assert model.info.class_names == ("basophil", "red", "white")
     assert model.info.statistics is None and model.info.input_range == (0, 1)
-    # Nearly nothing was learned: the outputs are the given ones, in the order of the data.
+    # Almost nothing was learned: the outputs are the given model's, in the order of the data.
     kernel = np.array(given.get_layer("classes").kernel)[:, [2, 1, 0]]
     np.testing.assert_allclose(model.get_layer("classes").kernel, kernel, atol=1e-5)
     (tmp_path / "tiny.keras").unlink()  # the run folder has it

@@ -102,7 +102,7 @@ def test_wrong_fields(overrides, message):
 
 
 def test_wrong_files(tmp_path):
-    with pytest.raises(ValueError, match=r"no recipe 'paper'. Those of the package are \['demo'"):
+    with pytest.raises(ValueError, match=r"no recipe 'paper'. Shipped recipes: \['demo'"):
         load_recipe("paper")
     with pytest.raises(ValueError, match="no recipe 'paper' or 'paper_mnist'"):
         load_recipe("paper", dataset="mnist")
@@ -139,7 +139,7 @@ def test_the_task_chooses_the_recipe():
     assert (detection.task, detection.data.name) == ("detection", "voc/2012")
     assert detection.model.name == "yolov5_spd_n"
     assert load_recipe("short", task="classification").task == "classification"
-    with pytest.raises(ValueError, match="demo is not one for detection"):
+    with pytest.raises(ValueError, match="demo is not for detection"):
         load_recipe("demo", task="detection")
 
 

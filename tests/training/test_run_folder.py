@@ -1,4 +1,4 @@
-"""A run folder: damaged files are named, saved state is found again, and one training writes."""
+"""A run folder: damaged files are named, saved state is found, and only one training writes."""
 
 import multiprocessing
 import os
@@ -43,7 +43,7 @@ def model():
 
 
 def stopped_run(path, model, recipe, epochs=2):
-    """Writes what a run leaves that was stopped after so many epochs."""
+    """Writes the files of a run that was stopped after some epochs."""
     folder = RunFolder(path)
     folder.start(recipe)
     save = SaveState(folder.state)
@@ -64,7 +64,7 @@ def test_the_epoch_survives_steps_that_overflow(tmp_path, model, recipe):
 
 def test_the_log_keeps_its_line_endings(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.log.write_bytes(LINES.encode() + b"2,1.0")  # killed in the midst of a line
+    folder.log.write_bytes(LINES.encode() + b"2,1.0")  # killed in the middle of a line
     folder.forget_epochs(2)
     assert folder.log.read_bytes() == LINES.encode()
     folder.forget_epochs(1)
@@ -78,10 +78,10 @@ def test_the_log_keeps_its_line_endings(tmp_path):
         ("environment.json", b"[1]", "environment.json is damaged"),
         ("environment.json", b'{"resumed": 3}', "environment.json is damaged"),
         ("environment.json", b"\xff\xfe", "environment.json is damaged"),
-        ("recipe.toml", b"", "recipe.toml is empty.*put that back, or start a new run"),
-        ("recipe.toml", b"epochs = ", "Cannot read the recipe .*recipe.toml.*put that back"),
-        ("recipe.toml", b"\xff", "Cannot read the recipe .*recipe.toml.*put that back"),
-        ("recipe.toml", b"data = 3", "(?s)recipe.toml:.*data.*put that back"),
+        ("recipe.toml", b"", "recipe.toml is empty.*restore it, or start a new run"),
+        ("recipe.toml", b"epochs = ", "Cannot read the recipe .*recipe.toml.*restore it"),
+        ("recipe.toml", b"\xff", "Cannot read the recipe .*recipe.toml.*restore it"),
+        ("recipe.toml", b"data = 3", "(?s)recipe.toml:.*data.*restore it"),
         ("state.weights.h5", b"half", "Cannot resume from .*state.weights.h5: it is damaged"),
     ],
 )
@@ -173,7 +173,7 @@ def test_memory_that_ends_before_the_first_batch(tmp_path, cells, recipe, monkey
 
 
 def test_values_that_were_not_computed_are_blank(tmp_path):
-    """Scores come every few epochs; the columns of a resumed run are those of an unbroken one."""
+    """Scores are rare; the columns of a resumed run are those of an uninterrupted one."""
     folder = RunFolder(tmp_path)
     log = LogEpochs(folder.log)
     log.on_epoch_end(0, {"loss": 2.5})

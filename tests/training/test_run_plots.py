@@ -1,4 +1,4 @@
-"""Pictures of a run: their content, and no number that distorts an axis."""
+"""Pictures of a run: their content, and axes that a single number does not distort."""
 
 import matplotlib.figure
 import numpy as np
@@ -41,14 +41,14 @@ def test_each_loss_of_a_detector_has_its_panel(tmp_path, drawn):
     path.write_text("of the epoch before")
     draw_learning_curves(log, path)
     [figure] = drawn
-    panels = {axes.get_title(): axes for axes in figure.axes}
-    assert list(panels) == ["loss", "box loss", "scores"]
-    lines = {title: [line.get_label() for line in axes.lines] for title, axes in panels.items()}
+    subplots = {axes.get_title(): axes for axes in figure.axes}
+    assert list(subplots) == ["loss", "box loss", "scores"]
+    lines = {title: [line.get_label() for line in axes.lines] for title, axes in subplots.items()}
     assert lines["box loss"] == lines["loss"] == ["training", "validation"]
     assert lines["scores"] == ["validation AP"]
-    validation = panels["box loss"].lines[1]
+    validation = subplots["box loss"].lines[1]
     assert validation.get_xydata().tolist() == [[2, 0.2], [4, 0.2]]
-    assert panels["scores"].get_ylim() == (0, 1)
+    assert subplots["scores"].get_ylim() == (0, 1)
     with Image.open(path) as picture:
         assert picture.width > picture.height
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]

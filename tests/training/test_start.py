@@ -30,7 +30,7 @@ def classifier(cells, weights, **overrides):
 
 
 def save(model, path, statistics="tiny_imagenet"):
-    """Saves a classifier as the run folder of its training has it."""
+    """Saves a classifier as training does in its run folder."""
     facts = {"statistics": statistics, "class_names": NAMES}
     model.info = dataclasses.replace(model.info, **facts)
     model.save(path)
@@ -77,7 +77,7 @@ def test_other_weights_are_refused(tmp_path, cells, thin_networks):
     save(ResNet18SPD(classes=3, downsampling="strided"), tmp_path / "strided.keras")
     with pytest.raises(ValueError, match="strided.keras does not fit `resnet18_spd`"):
         classifier(cells, tmp_path / "strided.keras")
-    with pytest.raises(ValueError, match="detector starts from, and resnet18_spd is a classifier"):
+    with pytest.raises(ValueError, match="is for detectors, and resnet18_spd is a classifier"):
         classifier(cells, "cifar10", **{"model.backbone": "cifar10"})
     recipe = load_recipe("few_images", overrides={"model.class_map": {"kitten": "cat"}})
     with pytest.raises(ValueError, match="`model.class_map` needs `model.weights`"):
@@ -96,7 +96,7 @@ def test_a_backbone_is_of_the_kind_of_its_classifier(tmp_path, thin_networks, op
         if not variable.path.startswith("logits/"):
             np.testing.assert_array_equal(ours[variable.path], variable)
     assert backbone.info.statistics == trained.info.statistics
-    backbone.save(tmp_path / "backbone.keras")  # which is one, too
+    backbone.save(tmp_path / "backbone.keras")  # which is also one
     again = load_backbone(str(tmp_path / "backbone.keras"))
     assert [v.path for v in again.variables] == [v.path for v in backbone.variables]
 
@@ -133,5 +133,5 @@ def test_other_backbones_are_refused(tmp_path, thin_networks):
         keras.saving.save_model(fit.build(DetectionTask(detector(tmp_path))), tmp_path / "d.keras")
         load_backbone(str(tmp_path / "d.keras"))
     both = {"model.backbone": "cifar10", "model.weights": "bccd"}
-    with pytest.raises(ValueError, match="give one of them. Received: 'bccd' and 'cifar10'"):
+    with pytest.raises(ValueError, match="pass only one. Received: 'bccd' and 'cifar10'"):
         DetectionTask(detector(tmp_path / "both", **both))

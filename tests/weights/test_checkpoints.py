@@ -1,6 +1,6 @@
 """Checkpoints as YOLOv5 v6.0 to v7.0 write them, of every size, and older ones.
 
-Beside the official nano none is at hand, so they are made here: strided networks with the
+Only the official nano is at hand, so others are made here: strided networks with the
 statistics of data, written by PyTorch.
 """
 

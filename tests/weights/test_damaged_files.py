@@ -73,7 +73,9 @@ def test_damage(name, files, tmp_path):
     refused = 0
     for attempt in range(TRIES):
         kind, damaged = damage(content, rng)
-        path = tmp_path / f"{attempt}.{name.partition('.')[2]}"  # HDF5 knows files it has seen
+        path = (
+            tmp_path / f"{attempt}.{name.partition('.')[2]}"
+        )  # HDF5 remembers files it has opened
         path.write_bytes(damaged)
         try:
             arrays = READERS[name](path)

@@ -1,4 +1,4 @@
-"""The weights in the package, as installed."""
+"""Shipped weights, as installed."""
 
 import functools
 import hashlib

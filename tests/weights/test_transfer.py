@@ -29,7 +29,7 @@ def perturb(model, rng):
 
 
 def assert_equal_outputs(ours, theirs, images, rows=slice(None)):
-    """To relative 1e-5, the difference's norm over the norm, at each level they share."""
+    """To a relative 1e-5, norm of the difference over norm, at each level that both have."""
     ours, theirs = ours(images), theirs(images)
     for level in LEVELS:
         wanted = np.array(theirs[level])[..., rows]
@@ -128,7 +128,7 @@ def test_classes_by_name(strided, images, tmp_path, caplog):
         theirs = np.array(wanted[level])[..., [0, 1, 2, 3, 4, 7, 6, 5]]
         assert reference.relative_norm(ours - theirs, theirs) <= 1e-5
         bias = np.array(model.network.get_layer(f"head_{level.lower()}_conv").bias)
-        prior = np.log(0.6 / (4 - 0.99))  # as a new detector starts
+        prior = np.log(0.6 / (4 - 0.99))  # as in a new detector
         np.testing.assert_allclose(bias.reshape(3, 9)[:, 6], prior, atol=0.13)
 
 
@@ -156,7 +156,7 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
         np.testing.assert_array_equal(ours, theirs)
     model.save(tmp_path / "p2.keras")
     assert YOLOV5SPD("n", weights=tmp_path / "p2.keras").levels == LEVELS
-    assert "the level P2 is skipped" in caplog.text
+    assert "the level P2 is dropped" in caplog.text
     caplog.clear()
     fitted = {level: ((8 * 2**i, 8 * 2**i),) * 3 for i, level in enumerate(LEVELS)}
     model = YOLOV5SPD("n", weights=file, anchors=fitted)
@@ -196,7 +196,7 @@ def test_a_classifier_is_no_detector(tmp_path):
 
 @pytest.mark.slow
 def test_pytorch_files_are_models(images, tmp_path):
-    """`convert --downsampling spd`, and loading as `predict` and the like do it."""
+    """`convert --downsampling spd`, and loading as `predict` does."""
     state_dict, _, _ = reference.load("yolov5_spd_n")
     safetensors.numpy.save_file(state_dict, tmp_path / "nano.safetensors")
     model = load_model(tmp_path / "nano.safetensors")

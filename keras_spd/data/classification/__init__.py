@@ -1,1 +1,1 @@
-"""Data sets of images with one class each."""
+"""Datasets of images with one class each."""

@@ -22,7 +22,7 @@ class ArrayBatches(keras.utils.PyDataset):
         labels: Array of shape `(images,)`.
         batch_size: Integer.
         preprocess: Function from float images to network inputs, or `None`.
-        shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+        shuffle: Boolean. A shuffled dataset drops the last, incomplete batch.
         augmentation: `Augmentation` or `None`.
         seed: Integer.
         first_epoch: Integer, the index of the first epoch, for resumed training.

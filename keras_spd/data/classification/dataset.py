@@ -1,4 +1,4 @@
-"""`ClassificationData`, the interface of all classification data sets."""
+"""`ClassificationData`, the interface of all classification datasets."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ class ClassificationData:
         Args:
             batch_size: Integer.
             preprocess: Function from float images 0..255 to network inputs, or `None`.
-            shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+            shuffle: Boolean. A shuffled dataset drops the last, incomplete batch.
             augmentation: `Augmentation` or `None`.
             seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
             first_epoch: Integer, the index of the first epoch, for resumed training.

@@ -87,7 +87,7 @@ def from_folder(
     if broken and on_problem == "error":
         raise ValueError(
             f"{len(broken)} of {len(files)} images in {folder} are broken; the first: "
-            f"{next(iter(broken.values()))} Repair them, or skip them with "
+            f"{next(iter(broken.values()))} Fix them, or skip them with "
             '`on_problem="skip"` (`--on-problem skip`).'
         )
     usable = np.array([index for index in range(len(files)) if index not in broken], int)

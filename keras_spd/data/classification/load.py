@@ -21,7 +21,7 @@ def load_classification(
     max_value: float | Literal["auto"] | None = None,
     resize: str = "stretch",
 ) -> ClassificationData:
-    """Reads a classification data set from a folder, from the package or from TFDS.
+    """Reads a classification dataset from a folder, from the package or from TFDS.
 
     | `source` | `name` | read by |
     | --- | --- | --- |

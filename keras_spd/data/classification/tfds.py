@@ -22,13 +22,13 @@ def from_tfds(
     image_size: tuple[int, int] | None = None,
     resize: str = "stretch",
 ) -> ClassificationData:
-    """Reads a classification data set of TensorFlow Datasets.
+    """Reads a classification dataset of TensorFlow Datasets.
 
     Args:
-        name: Name of the data set, such as `"cifar10"` or `"cifar100:3.0.2"`.
+        name: Name of the dataset, such as `"cifar10"` or `"cifar100:3.0.2"`.
         split: Split, such as `"train"`, `"test"` or `"train[:10%]"`.
-        data_dir: Folder with prepared data sets. Defaults to TFDS' own.
-        download: Boolean, whether to fetch a data set that is not in `data_dir`.
+        data_dir: Folder with prepared datasets. Defaults to TFDS' own.
+        download: Boolean, whether to fetch a dataset that is not in `data_dir`.
         image_size: `(height, width)` in pixels to resize images to; required if their sizes
             differ.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
@@ -39,7 +39,7 @@ def from_tfds(
 
     Raises:
         ImportError: If TensorFlow or TFDS is not installed.
-        ValueError: If the data set or split does not exist or is not for classification, its
+        ValueError: If the dataset or split does not exist or is not for classification, its
             images have more than 8 bits, or differ in size and `image_size` is not given.
 
     Example:
@@ -59,12 +59,12 @@ def from_tfds(
         or not isinstance(features[supervised[1]], tfds.features.ClassLabel)
     ):
         raise ValueError(
-            f"The TFDS data set {name!r} is not for classification: its supervised keys must be "
+            f"The TFDS dataset {name!r} is not for classification: its supervised keys must be "
             f"an image and a class label. Received: supervised_keys={supervised}."
         )
     if (pixels := np.dtype(features[supervised[0]].np_dtype)) != np.uint8:
         raise ValueError(
-            f"The images of the TFDS data set {name!r} are {pixels}. Only 8-bit images are read "
+            f"The images of the TFDS dataset {name!r} are {pixels}. Only 8-bit images are read "
             "from TFDS. Save others as PNG or TIFF files and read them with "
             "`keras_spd.data.from_folder`, which scales them by `max_value`."
         )
@@ -73,15 +73,15 @@ def from_tfds(
         num_images = builder.info.splits[split].num_examples
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(
-            f"The TFDS data set {name!r} has no split {split!r} "
+            f"The TFDS dataset {name!r} has no split {split!r} "
             f"in {builder.data_dir}. It has: {sorted(builder.info.splits)}."
         ) from error
     if not num_images:
-        raise ValueError(f"Split {split!r} of the TFDS data set {name!r} is empty.")
+        raise ValueError(f"Split {split!r} of the TFDS dataset {name!r} is empty.")
     image_shape = tuple(features[supervised[0]].shape)
     if image_size is None and None in image_shape[:2]:
         raise ValueError(
-            f"The images of the TFDS data set {name!r} differ in size. Pass "
+            f"The images of the TFDS dataset {name!r} differ in size. Pass "
             "`image_size=(height, width)`, or set `data.image_size` in a recipe."
         )
     image_shape = (*(image_size or image_shape[:2]), 3)
@@ -124,7 +124,7 @@ def _in_order(tfds: Any) -> Any:
 
 
 def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any]:
-    """Returns the builder of a prepared TFDS data set, and the module `tensorflow_datasets`."""
+    """Returns the builder of a prepared TFDS dataset, and the module `tensorflow_datasets`."""
     try:
         import tensorflow  # noqa: F401
         import tensorflow_datasets as tfds
@@ -138,15 +138,15 @@ def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any,
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(
-            f"TFDS has no data set {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` lists "
-            "all data sets."
+            f"TFDS has no dataset {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` lists "
+            "all datasets."
         ) from error
     if download:
         try:
             builder.download_and_prepare()
         except (OSError, tfds.download.DownloadError) as error:
             raise ValueError(
-                f"The TFDS data set {name!r} is not prepared in {builder.data_dir} and cannot be "
+                f"The TFDS dataset {name!r} is not prepared in {builder.data_dir} and cannot be "
                 f"downloaded: {error}"
             ) from error
     return builder, tfds

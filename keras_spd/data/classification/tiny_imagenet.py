@@ -1,4 +1,4 @@
-"""Tiny ImageNet as a TFDS data set, from its standard folder or zip file."""
+"""Tiny ImageNet as a TFDS dataset, from its standard folder or zip file."""
 
 import pathlib
 import zipfile
@@ -46,7 +46,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
             folder = manual / _FOLDER
         elif archive.is_file():
             if not zipfile.is_zipfile(archive):
-                raise ValueError(f"{archive} is not a whole zip file. Download it again.")
+                raise ValueError(f"{archive} is not a complete zip file. Download it again.")
             folder = pathlib.Path(dl_manager.extract(archive)) / _FOLDER
         else:
             raise FileNotFoundError(

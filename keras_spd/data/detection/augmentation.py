@@ -89,8 +89,8 @@ class DetectionAugmentation:
         image, boxes, classes = self._compose(index, load, num_images, image_size, rng)
         if rng.random() < self.mixup:
             other = self._compose(int(rng.integers(num_images)), load, num_images, image_size, rng)
-            share = rng.beta(32, 32)
-            image = (image * share + other[0] * (1 - share)).round().astype("uint8")
+            weight = rng.beta(32, 32)
+            image = (image * weight + other[0] * (1 - weight)).round().astype("uint8")
             boxes = np.concatenate([boxes, other[1]])
             classes = np.concatenate([classes, other[2]])
         if self.hue or self.saturation or self.value:
@@ -133,11 +133,11 @@ class DetectionAugmentation:
         meeting = ((meeting - (width, height)) * zoom + middle + shift).round()  # on the canvas
         all_boxes, all_classes = [], []
         corners = ((1, 1), (0, 1), (1, 0), (0, 0))  # the corner of each image at the meeting point
-        for which, share in zip((index, *others), corners, strict=True):
+        for which, anchor in zip((index, *others), corners, strict=True):
             pixels, boxes, classes = load(int(which))
             scale = Letterbox.fit(pixels.shape[:2], image_size).scale * zoom
             size = np.array(pixels.shape[1::-1]) * scale
-            corner = meeting - size * share
+            corner = meeting - size * anchor
             boxes = place(canvas, pixels, boxes, scale, corner)
             all_boxes.append(boxes)
             all_classes.append(classes)

@@ -41,7 +41,7 @@ class DetectionBatches(keras.utils.PyDataset):
             raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
         check_augmentation(augmentation, DetectionAugmentation)
         if not data.images:
-            raise ValueError("The data set has no images.")
+            raise ValueError("The dataset has no images.")
         self.data = data
         self.batch_size = min(batch_size, data.num_images)
         height, width = image_size

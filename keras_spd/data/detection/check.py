@@ -1,4 +1,4 @@
-"""Describes a detection data set and suggests input size and anchors."""
+"""Describes a detection dataset and suggests input size and anchors."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def describe_detection(
         `examples_without_boxes` (names of up to 5 of them), `crowd_regions`, `boxes_by_side`
         (square root of width times height, in network pixels), `side_percentiles` (10, 50 and
         90 %), `best_possible_recall` of the default anchors, `suggested_anchors`,
-        `suggested_image_size`, `max_value` (of images with more than 8 bits, else `None`),
+        `suggested_image_size`, `max_value` (of images with more than 8 bits, or `None`),
         `problems` and `notes`.
     """
     without = [image.name for image in data.images if not len(image.boxes)]

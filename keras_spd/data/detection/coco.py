@@ -22,12 +22,12 @@ def read_coco(
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
 ) -> DetectionData:
-    """Reads a data set in COCO's format.
+    """Reads a dataset in COCO's format.
 
     Args:
         annotations: Path of the JSON file.
-        images: Folder of the images. Defaults to the first of the JSON file's folder, the folder
-            above, and their `images` folders that has the first image.
+        images: Folder of the images. Defaults to the first of the JSON file's folder, its parent,
+            and their `images` folders that has the first image.
         on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
@@ -80,7 +80,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"Cannot read the annotations {path}: {error}") from error
     except RecursionError:
-        raise ValueError(f"Cannot read the annotations {path}: they are nested too deep.") from None
+        raise ValueError(
+            f"Cannot read the annotations {path}: they are nested too deeply."
+        ) from None
     keys = ("images", "annotations", "categories")
     if not isinstance(content, dict) or any(not isinstance(content.get(k), list) for k in keys):
         raise ValueError(f"{path} is not a COCO file: it needs lists of {', '.join(keys)}.")
@@ -106,7 +108,7 @@ def _by_id(
         if id_ is None:
             problems.add(place, f"has the id {shorten(entry.get('id'))}; {_IDS}")
         elif not isinstance(name, str) or not name:
-            problems.add(place, f"has the {key} {shorten(name)}; it must be a text")
+            problems.add(place, f"has the {key} {shorten(name)}; it must be a string")
         elif found and type(id_) is not type(first := next(iter(found))):
             problems.add(
                 place,
@@ -120,7 +122,7 @@ def _by_id(
         else:
             problems.add(
                 place,
-                f"{shorten(name)} has the id {id_!r}, which {shorten(found[id_][key])} has too; "
+                f"{shorten(name)} has the id {id_!r}, which {shorten(found[id_][key])} also has; "
                 "each needs its own id",
             )
             disputed.add(id_)
@@ -139,7 +141,7 @@ def _without_unused_twins(
         for annotation in annotations
         if isinstance(annotation, dict)
     }
-    kept: dict[str, Any] = {}  # by name, the first one used, or else the first
+    kept: dict[str, Any] = {}  # by name: the first that is used, or else the first
     for id_, category in categories.items():
         name = category["name"]
         if name not in kept or (id_ in used and kept[name] not in used):

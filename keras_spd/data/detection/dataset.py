@@ -1,4 +1,4 @@
-"""`DetectionData`, the interface of all detection data sets."""
+"""`DetectionData`, the interface of all detection datasets."""
 
 import dataclasses
 import itertools
@@ -62,7 +62,7 @@ class DetectionData:
         images: Tuple of `BoxedImage`.
         class_names: Tuple of strings, by class.
         category_ids: The ids of the classes in the annotations.
-        coco: The COCO dictionary that the data set was read from, if any. Its annotations are the
+        coco: The COCO dictionary that the dataset was read from, if any. Its annotations are the
             `records` of the images.
         problems: Problems with files and annotations, one line each.
         notes: Remarks that are not problems, such as clipped boxes.
@@ -144,7 +144,7 @@ class DetectionData:
             bounding_box_format: Format of the boxes, a name in `keras_spd.boxes.BOX_FORMATS`.
             preprocess: Function from images, float32 arrays 0..255, to network inputs, such as
                 `model.info.preprocessing.normalize`; `None` for unchanged pixels.
-            shuffle: Boolean. A shuffled data set drops the last, incomplete batch.
+            shuffle: Boolean. A shuffled dataset drops the last, incomplete batch.
             augmentation: `DetectionAugmentation` or `None`.
             seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
             first_epoch: Integer, the index of the first epoch, for resumed training.
@@ -252,7 +252,7 @@ def with_max_value(
 
 
 def require_boxes(data: DetectionData, what: str) -> None:
-    """Raises a `ValueError` if data have no boxes.
+    """Raises a `ValueError` if the data have no boxes.
 
     Args:
         data: `DetectionData`. Crowd regions do not count.
@@ -262,7 +262,7 @@ def require_boxes(data: DetectionData, what: str) -> None:
         return
     such_as = f", such as {data.images[0].name}" if data.images else ""
     raise ValueError(
-        f"There is not a single box in the {what} ({plural(data.num_images, 'image')}{such_as}). "
+        f"There are no boxes in the {what} ({plural(data.num_images, 'image')}{such_as}). "
         "Run `keras-spd check-data` to see whether the right annotations are read."
     )
 

@@ -27,7 +27,7 @@ def load_detection(
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
 ) -> DetectionData:
-    """Reads a detection data set; the source determines the format.
+    """Reads a detection dataset; the source determines the format.
 
     | `source` | format |
     | --- | --- |
@@ -38,12 +38,12 @@ def load_detection(
     | `train`, with `name="voc/2012"` | TFDS, a split |
 
     Args:
-        source: Path, or a split of a TFDS data set.
-        name: TFDS data set, such as `"voc/2012"` or `"coco/2017"`.
+        source: Path, or a split of a TFDS dataset.
+        name: TFDS dataset, such as `"voc/2012"` or `"coco/2017"`.
         images: Folder of the images, if it cannot be found from the annotations.
-        data_dir: Folder with prepared TFDS data sets; defaults to that of TFDS.
+        data_dir: Folder with prepared TFDS datasets; defaults to that of TFDS.
         class_names: The classes, in order; pass those of the training data for test data. Classes
-            are matched by name. Defaults to those of the data set.
+            are matched by name. Defaults to those of the dataset.
         on_problem: `"error"`, or `"skip"` to skip broken images and annotations. Either way each
             is reported with its file name.
         max_value: The value that maps to 255 in images with more than 8 bits, as in
@@ -57,7 +57,7 @@ def load_detection(
         `DetectionData`.
 
     Raises:
-        ValueError: If the data set does not exist, it has problems and `on_problem` is
+        ValueError: If the dataset does not exist, it has problems and `on_problem` is
             `"error"`, or it has classes that are not in `class_names`.
 
     Example:
@@ -83,11 +83,11 @@ def load_detection(
     elif path.is_dir() and is_yolo_folder(path):
         data = read_yolo(path, images=images, **options)
     else:
-        what = "a file of another kind" if path.exists() else "not there"
+        problem = "it has another format" if path.exists() else "it does not exist"
         raise ValueError(
-            f"Cannot read detection data from {str(source)!r}: it is {what}. Accepted are COCO's "
+            f"Cannot read detection data from {str(source)!r}: {problem}. Accepted are COCO's "
             "`.json`, YOLO's `data.yaml` or folder of images and `.txt` files, a folder of VOC's "
-            "`.xml` files, and with `name=` (`--dataset`) a split of a TFDS data set."
+            "`.xml` files, and with `name=` (`--dataset`) a split of a TFDS dataset."
         )
     return _with_classes(data, class_names)
 

@@ -23,13 +23,13 @@ def read_tfds_detection(
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
 ) -> DetectionData:
-    """Reads a detection data set of TensorFlow Datasets.
+    """Reads a detection dataset of TensorFlow Datasets.
 
     Args:
-        name: Name of the data set, such as `"coco/2017"` or `"voc/2012"`.
+        name: Name of the dataset, such as `"coco/2017"` or `"voc/2012"`.
         split: Split, such as `"train"`, `"validation"` or `"train[:10%]"`.
-        data_dir: Folder with prepared data sets. Defaults to TFDS' own.
-        download: Boolean, whether to fetch a data set that is not in `data_dir`.
+        data_dir: Folder with prepared datasets. Defaults to TFDS' own.
+        download: Boolean, whether to fetch a dataset that is not in `data_dir`.
         on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
@@ -38,7 +38,7 @@ def read_tfds_detection(
 
     Raises:
         ImportError: If TensorFlow or TFDS is not installed.
-        ValueError: If the data set or split does not exist or is not for detection.
+        ValueError: If the dataset or split does not exist or is not for detection.
     """
     builder, tfds = open_builder(name, data_dir, download)
     features = builder.info.features
@@ -55,7 +55,7 @@ def read_tfds_detection(
         instructions = builder.info.splits[split].file_instructions
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(
-            f"The TFDS data set {name!r} has no split {split!r} "
+            f"The TFDS dataset {name!r} has no split {split!r} "
             f"in {builder.data_dir}. It has: {sorted(builder.info.splits)}."
         ) from error
     problems = Problems(f"{name}, {split}", on_problem)
@@ -105,7 +105,7 @@ def _object_feature(features: Any, name: str, tfds: Any) -> tuple[str, str, str]
             if boxes and labels:
                 return key, boxes[0], "label" if "label" in labels else labels[0]
     raise ValueError(
-        f"The TFDS data set {name!r} is not for detection: it must have an `image` and a sequence "
+        f"The TFDS dataset {name!r} is not for detection: it must have an `image` and a sequence "
         f"of objects with a box and a label. Its features: {', '.join(features)}."
     )
 

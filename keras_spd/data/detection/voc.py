@@ -25,7 +25,7 @@ def read_voc(
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
 ) -> DetectionData:
-    """Reads a data set in VOC's format.
+    """Reads a dataset in VOC's format.
 
     Args:
         folder: Folder with `Annotations`, `JPEGImages` and `ImageSets` as in `VOC2012`, or a
@@ -79,7 +79,7 @@ def read_voc(
     for number, image, size, boxes, names in parsed:
         known = [name in class_names for name in names]
         for name in {name for name, ok in zip(names, known, strict=True) if not ok}:
-            problems.add(image, f"has an object of the class {name!r}, which is not known")
+            problems.add(image, f"has an object of the unknown class {name!r}")
         found.append(
             boxed_image(
                 problems,
@@ -101,8 +101,8 @@ def _checked_size(
 ) -> tuple[int, int] | None:
     """Returns height and width as the image is shown, or as stored if the XML has that size.
 
-    Returns `None`, and adds a problem, if the image cannot be read or has another size than the
-    XML. Some tools write no size, or 0; then the XML is not compared.
+    Returns `None`, and adds a problem, if the image cannot be read or does not have the size in
+    the XML. Some tools write no size, or 0; then the XML is not compared.
     """
     try:
         shown, stored = image_sizes(image)

@@ -26,7 +26,7 @@ def read_yolo(
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
 ) -> DetectionData:
-    """Reads a data set in YOLO's format.
+    """Reads a dataset in YOLO's format.
 
     A line of a text file is `class x y width height`: the class index from 0, then the centre and
     size of the box as fractions of the image size. A polygon, `class x1 y1 x2 y2 x3 y3 ...`,

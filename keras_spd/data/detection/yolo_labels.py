@@ -31,7 +31,7 @@ def find_labels(
 
     Args:
         images: List of paths.
-        folder: Folder of the data set, or `None`.
+        folder: Folder of the dataset, or `None`.
         images_folder: Folder of the images, if `folder` holds labels only.
 
     Returns:
@@ -64,11 +64,11 @@ def explain_missing(
     folder: pathlib.Path | None = None,
     images_folder: pathlib.Path | None = None,
 ) -> str:
-    """Returns the message for images none of which has a text file.
+    """Returns the message for images without any text file.
 
     Args:
         images: List of paths, at least one.
-        source: The data set as the user named it.
+        source: The dataset as the user named it.
         folder, images_folder: As in `find_labels`.
     """
     image = images[0]
@@ -78,8 +78,8 @@ def explain_missing(
         expected = list(dict.fromkeys([expected_label(image), image.with_suffix(".txt")]))
     lines = [
         f"None of the {plural(len(images), 'image')} in {source} has a label file. Looked for "
-        f"{' and '.join(map(str, expected))}, and so on. YOLO's labels lie in `labels/` beside "
-        "`images/`, one .txt for an image, in the same sub-folders: images/train/a.jpg has "
+        f"{' and '.join(map(str, expected))}, and so on. YOLO's labels belong in `labels/` beside "
+        "`images/`, one .txt per image, in the same subfolders: images/train/a.jpg has "
         "labels/train/a.txt."
     ]
     root, _ = _at_images(image)

@@ -7,7 +7,7 @@ from keras_spd.data.files import parse_number, read_text
 from keras_spd.data.problems import Problems
 
 Box = tuple[float, float, float, float]
-_MOST_CLASSES = 30_000  # without names; more than any data set has
+_MOST_CLASSES = 30_000  # without names; more than any dataset has
 
 
 def read_labels(
@@ -56,7 +56,7 @@ def read_labels(
 
 
 def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box]:
-    """Returns the class and the xyxy box of a line, as shares of the image's sides."""
+    """Returns the class and the xyxy box of a line, as fractions of the image's sides."""
     shown = repr(line if len(line) <= 80 else f"{line[:77]}...")
     try:
         label, *values = map(parse_number, line.split())
@@ -79,7 +79,7 @@ def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box
     if not all(map(math.isfinite, values)):
         raise ValueError(f"{shown} has a coordinate that is not a number")
     if max(values) > 1.5:
-        raise ValueError(f"{shown} must be shares of the image's sides, not pixels")
+        raise ValueError(f"{shown} must be fractions of the image's sides, not pixels")
     if polygon:
         return int(label), (
             min(values[::2]),

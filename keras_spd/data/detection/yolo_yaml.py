@@ -27,7 +27,7 @@ def read_yaml(path: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"Cannot read {path}: {error}") from error
     except RecursionError:
-        raise ValueError(f"Cannot read {path}: it is nested too deep.") from None
+        raise ValueError(f"Cannot read {path}: it is nested too deeply.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is not YOLO's `data.yaml`: it has no `names` and no splits.")
     return content
@@ -49,8 +49,7 @@ def class_names(content: dict[str, Any], path: pathlib.Path) -> tuple[str, ...]:
         )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(
-            f"{path}: `names` must differ from each other. Received several times: "
-            f"{', '.join(map(shorten, twice))}."
+            f"{path}: `names` must be unique. Repeated: {', '.join(map(shorten, twice))}."
         )
     return tuple(names)
 

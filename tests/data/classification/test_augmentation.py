@@ -16,7 +16,7 @@ def augment(augmentation, images, key):
 
 
 def test_crop_is_a_whole_shift_and_every_shift_is_as_likely(rng):
-    """With padding 1 there are nine equally likely results, as of torchvision's RandomCrop."""
+    """With padding 1 there are nine equally likely results, as with torchvision's RandomCrop."""
     image = rng.uniform(1, 255, (6, 5, 3)).astype("float32")
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
     crops = [padded[y : y + 6, x : x + 5] for y in range(3) for x in range(3)]
@@ -38,7 +38,7 @@ def test_flips(rng):
 
 
 def test_rotation_stays_within_its_angle():
-    """A bright column through the centre leans to both sides, by at most 15 degrees."""
+    """A bright column through the centre tilts to both sides, by at most 15 degrees."""
     image = np.zeros((33, 33, 1), "float32")
     image[:, 16] = 1
     outputs = augment(Augmentation(rotation_degrees=15), np.stack([image] * 200), (1, 2))
@@ -91,17 +91,17 @@ def test_nothing_to_do():
 MIXED = Augmentation(mixup=0.4, cutmix=1.0, rand_augment=0.5)
 
 
-def test_mixed_labels_are_the_shares_of_the_pixels():
-    """Images of one colour each: the share of another colour is the share of its label."""
+def test_mixed_labels_are_fractions_of_the_pixels():
+    """Images of one colour each: the fraction of another colour is the fraction of its label."""
     labels = np.eye(4, dtype="float32")
     images = np.repeat(np.repeat(labels[:, None, None, :3] * 255, 16, 1), 16, 2)
     for augmentation in (Augmentation(mixup=1.0), data.Augmentation(cutmix=1.0)):
         mix = augmentation.build_mixing()
-        mixed, shares = (keras.ops.convert_to_numpy(x) for x in mix(images, labels, (3, 4)))
-        np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
-        assert (shares.max(1) < 0.99).any()
-        # Pasted boxes have whole pixels, their share is of what was drawn.
-        np.testing.assert_allclose(mixed.mean((1, 2)) / 255, shares[:, :3], atol=0.13)
+        mixed, mixed_labels = (keras.ops.convert_to_numpy(x) for x in mix(images, labels, (3, 4)))
+        np.testing.assert_allclose(mixed_labels.sum(1), 1, atol=1e-5)
+        assert (mixed_labels.max(1) < 0.99).any()
+        # Pasted boxes have whole pixels; the fraction is that of the drawn box.
+        np.testing.assert_allclose(mixed.mean((1, 2)) / 255, mixed_labels[:, :3], atol=0.13)
 
 
 def test_mixing_is_a_function_of_the_key():
@@ -123,7 +123,7 @@ def test_mixing_is_a_function_of_the_key():
 
 
 def test_mixup_and_cutmix_take_turns():
-    """Of many batches some are blended (no pixel is one of the two), and some are pasted."""
+    """Some of many batches are blended (no pixel is one of the two), and some are pasted."""
     images = np.stack([np.zeros((8, 8, 3)), np.full((8, 8, 3), 200.0)]).astype("float32")
     mix, kinds = MIXED.build_mixing(), set()
     for key in range(20):

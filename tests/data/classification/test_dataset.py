@@ -18,7 +18,7 @@ def arrays(rng):
 
 @pytest.fixture(params=["arrays", "tfds"])
 def source(request, arrays):
-    """50 images with distinct labels, as arrays and as a TFDS-backed data set."""
+    """50 images with distinct labels, as arrays and as a TFDS-backed dataset."""
     images, _ = arrays
     if request.param == "arrays":
         return data.from_arrays(images, np.arange(50))
@@ -35,7 +35,7 @@ def source(request, arrays):
 
 
 def epochs(batches, count):
-    """Iterates a data set as Keras does, and returns images and labels of each epoch."""
+    """Iterates a dataset as Keras does, and returns images and labels of each epoch."""
     result = []
     for _ in range(count):
         pairs = [tuple(map(np.array, batch)) for batch in _once(batches)]
@@ -147,12 +147,12 @@ def test_cifar10(cifar10_dir):
 
 
 def test_grayscale_images_of_different_sizes(tmp_path):
-    """A TFDS data set defined here: gray images of two sizes, two classes."""
-    tfds = pytest.importorskip("tensorflow_datasets", reason="the data set is TFDS'")
+    """A TFDS dataset defined here: gray images of two sizes, two classes."""
+    tfds = pytest.importorskip("tensorflow_datasets", reason="the dataset is TFDS'")
 
     class GrayShades(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
-        # Else it is looked for by the name of this module, and other packages have a `tests` too.
+        # Otherwise it is found by this module's name, and other packages also have a `tests`.
         pkg_dir_path = pathlib.Path(__file__).parent
 
         dtype = np.uint8
@@ -193,7 +193,7 @@ def test_grayscale_images_of_different_sizes(tmp_path):
 
 
 def test_tfds_errors(cifar10_dir):
-    with pytest.raises(ValueError, match="TFDS has no data set 'cifar11'"):
+    with pytest.raises(ValueError, match="TFDS has no dataset 'cifar11'"):
         data.from_tfds("cifar11", "train", data_dir=cifar10_dir, download=False)
     with pytest.raises(ValueError, match=r"no split 'dev'.*It has: \['test', 'train'\]"):
         data.from_tfds("cifar10", "dev", data_dir=cifar10_dir, download=False)

@@ -1,4 +1,4 @@
-"""Data for a classifier that letterboxes are letterboxed wherever they are read."""
+"""Data for a classifier that letterboxes is letterboxed wherever it is read."""
 
 import dataclasses
 import pathlib
@@ -47,7 +47,7 @@ def test_training_follows_a_given_model(folder):
         pixels = keras.utils.load_img(folder / "train" / file)
         np.testing.assert_array_equal(image, LETTERBOX.resize_image(pixels, SIZE))
     assert task.build().info.preprocessing.resize == "letterbox"
-    # Data that were stretched make a model that stretches.
+    # Stretched data gives a model that stretches.
     stretched = data.from_folder(folder / "train", image_size=SIZE)
     task = ClassificationTask(recipe, stretched, stretched, given=model)
     assert task.build().info.preprocessing.resize == "stretch"
@@ -79,7 +79,7 @@ def test_evaluate_scores_what_prediction_sees(folder, monkeypatch):
 
 def test_splits_of_tfds(tmp_path):
     """`keras-spd export --dataset` calibrates and compares on them."""
-    tfds = pytest.importorskip("tensorflow_datasets", reason="the data set is TFDS'")
+    tfds = pytest.importorskip("tensorflow_datasets", reason="the dataset is TFDS'")
 
     class WideShades(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")

@@ -7,14 +7,14 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-import keras_spd.data  # registers the data set
+import keras_spd.data  # registers the dataset
 
 IDS = ("n01443537", "n01629819", "n12267677")
 
 
 @pytest.fixture
 def folder(tmp_path, rng):
-    """The manual folder, with `tiny-imagenet-200` as Stanford lays it out. One image is gray."""
+    """The manual folder, with `tiny-imagenet-200` as Stanford packs it. One image is gray."""
     root = tmp_path / "manual" / "tiny-imagenet-200"
     pixels = iter(rng.integers(0, 256, (20, 8, 8, 3), dtype="uint8"))
 
@@ -76,5 +76,5 @@ def test_missing_files_name_the_folder(tmp_path):
     with pytest.raises(Exception, match="tiny-imagenet-200"):
         load(tmp_path, tmp_path / "data", "train")
     (tmp_path / "tiny-imagenet-200.zip").write_bytes(b"half a download")
-    with pytest.raises(ValueError, match="tiny-imagenet-200.zip is not a whole zip file"):
+    with pytest.raises(ValueError, match="tiny-imagenet-200.zip is not a complete zip file"):
         load(tmp_path, tmp_path / "other", "train")

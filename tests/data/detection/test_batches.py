@@ -51,7 +51,7 @@ def data(tmp_path):
 
 
 def check_boxes_cover_the_white(images, boxes, classes):
-    """Each box must be what a white region of the picture spans, to a pixel."""
+    """Each box must span a white region of the picture, to a pixel."""
     checked = 0
     for pixels, image_boxes, labels in zip(images, boxes, classes, strict=True):
         assert pixels.shape == (*SIZE, 3)

@@ -1,4 +1,4 @@
-"""Damaged data sets are read, or refused with a `ValueError`, within a second."""
+"""Damaged datasets are read, or refused with a `ValueError`, within a second."""
 
 import json
 import os
@@ -156,7 +156,7 @@ def damage_image(folder, rng):
 
 
 def read(source, on_problem):
-    """Returns the data set, or `None` if it is refused as it should be."""
+    """Returns the dataset, or `None` if it is refused as it should be."""
     start = time.perf_counter()
     try:
         data = load_detection(source, on_problem=on_problem)
@@ -193,18 +193,18 @@ def test_damaged_data_are_read_or_refused(damage, name, tmp_path):
         except Exception as error:
             error.add_note(f"seed {seed} of {damage.__name__}")
             raise
-        if strict is not None:  # what is accepted loses nothing where problems are skipped
+        if strict is not None:  # data without problems loses nothing if problems are skipped
             assert (
                 lenient is not None
                 and lenient.num_images == strict.num_images
                 or any("broken" in problem for problem in lenient.problems)
             )
         read_ones += lenient is not None
-    assert read_ones > 30  # the damage is not always so great that nothing is left to test
+    assert read_ones > 30  # some damage leaves something to test
 
 
 def check(data):
-    """Checks that all boxes lie in their images, and that scores count exactly these."""
+    """Checks that all boxes are inside their images, and that scores count exactly these."""
     if data is None or not data.images:
         return
     for image in data.images:

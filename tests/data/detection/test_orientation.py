@@ -16,7 +16,7 @@ CASES = [(size, turn) for size in ((16, 16), (16, 24)) for turn in range(1, 9)]
 
 
 def write_image(folder, size, orientation):
-    """Writes a picture that no turn leaves as it is, and returns its pixels as stored."""
+    """Writes a picture that every rotation changes, and returns its pixels as stored."""
     folder.mkdir(parents=True)
     stored = np.arange(size[0] * size[1] * 3).reshape(*size, 3) % 251
     exif = Image.Exif()

@@ -185,7 +185,7 @@ def test_classes_are_matched_by_name(tmp_path):
         load_detection(source, class_names=("cat",))
     voc = tmp_path / "voc"
     voc.mkdir()
-    with pytest.raises(ValueError, match="class 'dog', which is not known"):
+    with pytest.raises(ValueError, match="the unknown class 'dog'"):
         load_detection(write_voc(voc), class_names=("cat",))
 
 
@@ -279,7 +279,7 @@ def test_broken_and_missing_images(write, tmp_path, caplog):
     with pytest.raises(ValueError, match="a.png.*cannot be read"):
         load_detection(source)
     file.unlink()
-    if write is not write_yolo:  # there, the images are the data set
+    if write is not write_yolo:  # there, the images are the dataset
         with pytest.raises(ValueError, match="a.png"):
             load_detection(source)
 
@@ -353,17 +353,17 @@ def test_other_json(content, tmp_path):
 
 
 def test_nothing_to_read(tmp_path):
-    with pytest.raises(ValueError, match="not there"):
+    with pytest.raises(ValueError, match="it does not exist"):
         load_detection(tmp_path / "missing")
     (tmp_path / "a.csv").write_text("x")
-    with pytest.raises(ValueError, match="of another kind"):
+    with pytest.raises(ValueError, match="another format"):
         load_detection(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="on_problem"):
         load_detection(write_coco(tmp_path), on_problem="ignore")
 
 
 def read_with_problem(source, message):
-    """Checks that a data set is refused with one message, and returns what "skip" leaves."""
+    """Checks that a dataset is refused with one message, and returns what "skip" leaves."""
     with pytest.raises(ValueError, match=message):
         load_detection(source)
     data = load_detection(source, on_problem="skip")
@@ -381,7 +381,9 @@ def found_classes(data):
 def test_a_category_id_that_comes_twice_renames_no_box(tmp_path):
     content = coco_content()
     content["categories"].append({"id": 3, "name": "cow"})
-    data = read_with_problem(write_coco(tmp_path, content), "'cow' has the id 3, which 'cat' has")
+    data = read_with_problem(
+        write_coco(tmp_path, content), "'cow' has the id 3, which 'cat' also has"
+    )
     assert found_classes(data) == {"a.png": ["dog"], "b ü.png": ["dog"]}
     assert data.category_ids == (9,) and len(data.to_coco()["categories"]) == 1
 
@@ -395,7 +397,7 @@ def test_a_category_that_comes_twice_is_kept_once(tmp_path):
 
 
 def test_an_unused_category_of_the_same_name_is_dropped(tmp_path):
-    """Roboflow writes the project as a category, whose name may be that of a class."""
+    """Roboflow writes the project as a category, which may have the name of a class."""
     content = coco_content()
     content["categories"] += [{"id": 0, "name": "dog"}, {"id": 4, "name": "bird"}]
     data = load_detection(write_coco(tmp_path, content))
@@ -480,7 +482,7 @@ BAD_ENTRIES = {
     "list as image id": ("images", {"id": [7]}, r"image number 1: has the id \[7\]; it must be"),
     "huge image id": ("images", {"id": 10**400}, "image number 1: has the id 1000"),
     "no image id": ("images", {"id": None}, "has the id None"),
-    "no file name": ("images", {"file_name": None}, "file_name None; it must be a text"),
+    "no file name": ("images", {"file_name": None}, "file_name None; it must be a string"),
     "NUL in a file name": ("images", {"file_name": "a\0.png"}, "cannot be the name of a file"),
     "long file name": ("images", {"file_name": "a" * 5000}, "File name too long"),
     "half a character": ("images", {"file_name": "\ud800.png"}, "cannot be the name of a file"),
@@ -538,7 +540,7 @@ def test_ids_that_are_strings_or_whole_numbers(tmp_path):
 def test_json_that_is_nested_too_deep(tmp_path):
     file = tmp_path / "labels.json"
     file.write_text("[" * 100_000)
-    with pytest.raises(ValueError, match="labels.json: they are nested too deep"):
+    with pytest.raises(ValueError, match="labels.json: they are nested too deeply"):
         load_detection(file)
 
 
@@ -625,7 +627,7 @@ def test_alias_bombs(text, message, tmp_path):
 def test_class_names_that_come_twice(tmp_path):
     source = write_yolo(tmp_path)
     pathlib.Path(source).write_text("names: [cat, dog, cat]\ntrain: images/train\n")
-    with pytest.raises(ValueError, match="`names` must differ.*several times: 'cat'"):
+    with pytest.raises(ValueError, match="`names` must be unique.*Repeated: 'cat'"):
         load_detection(source)
 
 

@@ -1,4 +1,4 @@
-"""Which label file an image in YOLO's layout gets: its own, never that of a namesake."""
+"""Which label file an image in YOLO's layout gets: its own, never that of the same file name."""
 
 import pytest
 from PIL import Image
@@ -7,7 +7,7 @@ from keras_spd.data import load_detection
 
 
 def write(root, images=(), labels=()):
-    """Writes images, and text files with one box of the class given behind each path."""
+    """Writes images, and text files with one box each, of the class after each path."""
     for place in images:
         (root / place).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (64, 32)).save(root / place)
