@@ -79,49 +79,24 @@ _ARGUMENTS = """
 """
 
 
-def _build(
-    depth: int,
-    *,
-    include_top: bool,
-    weights: Path | None,
-    input_tensor: keras.KerasTensor | None,
-    input_shape: Shape | None,
-    pooling: str | None,
-    classes: int | None,
-    classifier_activation: str | Callable[..., Any] | None,
-    name: str | None,
-    downsampling: str,
-    stem_stride: int | None,
-    shortcut: str,
-    extra_stages: int = 0,
-) -> ImageModel:
-    variant = RESNETS[depth]
+def _check_downsampling(downsampling: str, stem_stride: int | None, shortcut: str) -> int:
+    """Checks how a network downsamples, and returns the stride of its stem."""
     check_image_data_format()
     check_choice("downsampling", downsampling, ("spd", "strided"))
     check_choice("shortcut", shortcut, ("strided", "spd"))
-    check_choice("pooling", pooling, (None, "avg", "max"))
     if downsampling == "spd":
         check_choice("stem_stride", stem_stride, (None, 2))
-        stem_stride = 2
-    else:
-        check_choice("stem_stride", stem_stride, (None, 1, 2))
-        stem_stride = stem_stride or 1
-    architecture = f"ResNet{depth}SPD"
-    preset = find_preset(
-        weights,
-        architecture,
-        downsampling=downsampling,
-        stem_stride=stem_stride,
-        shortcut=shortcut,
-    )
-    if include_top:
-        classes = _check_classes(classes, preset)
-    check_input_shape(input_shape)
-    name = name or f"resnet{depth}_{downsampling}"
+        return 2
+    check_choice("stem_stride", stem_stride, (None, 1, 2))
+    return stem_stride or 1
 
-    inputs, x = image_input(input_tensor, input_shape)
+
+def _features(
+    x: Tensor, depth: int, downsampling: str, stem_stride: int, shortcut: str, extra_stages: int = 0
+) -> tuple[Tensor, dict[str, str]]:
+    """Returns the last feature map, and the name of the last layer at each pyramid level."""
+    variant = RESNETS[depth]
     x = _stem(x, downsampling, stem_stride)
-
     stage_blocks = variant.blocks + (1,) * extra_stages
     levels, total_stride = {}, stem_stride
     for stage, num_blocks in enumerate(stage_blocks, start=1):
@@ -138,35 +113,16 @@ def _build(
                 shortcut=shortcut,
             )
         levels[f"P{int(math.log2(total_stride))}"] = f"stage{stage}_block{num_blocks}_out"
+    return x, levels
 
-    if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dense(classes, kernel_initializer=blocks.initializer(), name="logits")(x)
-        # Probabilities and the loss are computed in float32 under mixed precision.
-        x = layers.Activation(classifier_activation, dtype=_at_least_float32(), name="predictions")(
-            x
-        )
-    elif pooling == "avg":
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    elif pooling == "max":
-        x = layers.GlobalMaxPooling2D(name="max_pool")(x)
 
-    info = ModelInfo(architecture=architecture)
-    if preset is not None and include_top:
-        info = ModelInfo(
-            architecture=architecture,
-            class_names=preset.class_names,
-            statistics=preset.statistics,
-            image_size=preset.image_size,
-        )
-    model = ImageModel(inputs, x, name=name, info=info, pyramid_level_inputs=levels)
-    if not include_top:
-        start_from_classifier(model, weights, preset)
-    elif preset is not None:
-        load_preset(model.variables, preset)
-    else:
-        load_weights(model, weights)
-    return model
+def _classifier(
+    x: Tensor, classes: int, activation: str | Callable[..., Any] | None
+) -> keras.KerasTensor:
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    x = layers.Dense(classes, kernel_initializer=blocks.initializer(), name="logits")(x)
+    # Probabilities and the loss are computed in float32 under mixed precision.
+    return layers.Activation(activation, dtype=_at_least_float32(), name="predictions")(x)
 
 
 def _check_classes(classes: int | None, preset: Preset | None) -> int:
@@ -179,6 +135,15 @@ def _check_classes(classes: int | None, preset: Preset | None) -> int:
             "`include_top=False` and add a head."
         )
     return len(preset.class_names)
+
+
+def _info_of(preset: Preset) -> ModelInfo:
+    return ModelInfo(
+        architecture=preset.architecture,
+        class_names=preset.class_names,
+        statistics=preset.statistics,
+        image_size=preset.image_size,
+    )
 
 
 def _stem(x: Tensor, downsampling: str, stem_stride: int) -> Tensor:
@@ -212,20 +177,39 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
         stem_stride: int | None = None,
         shortcut: str = "strided",
     ) -> ImageModel:
-        return _build(
-            depth,
-            include_top=include_top,
-            weights=weights,
-            input_tensor=input_tensor,
-            input_shape=input_shape,
-            pooling=pooling,
-            classes=classes,
-            classifier_activation=classifier_activation,
-            name=name,
+        architecture = f"ResNet{depth}SPD"
+        stem_stride = _check_downsampling(downsampling, stem_stride, shortcut)
+        check_choice("pooling", pooling, (None, "avg", "max"))
+        preset = find_preset(
+            weights,
+            architecture,
             downsampling=downsampling,
             stem_stride=stem_stride,
             shortcut=shortcut,
         )
+        num_classes = _check_classes(classes, preset) if include_top else 0
+        check_input_shape(input_shape)
+
+        inputs, x = image_input(input_tensor, input_shape)
+        x, levels = _features(x, depth, downsampling, stem_stride, shortcut)
+        if include_top:
+            x = _classifier(x, num_classes, classifier_activation)
+        elif pooling == "avg":
+            x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        elif pooling == "max":
+            x = layers.GlobalMaxPooling2D(name="max_pool")(x)
+        name = name or f"resnet{depth}_{downsampling}"
+        info = ModelInfo(architecture=architecture)
+        if preset is not None and include_top:
+            info = _info_of(preset)
+        model = ImageModel(inputs, x, name=name, info=info, pyramid_level_inputs=levels)
+        if not include_top:
+            start_from_classifier(model, weights, preset)
+        elif preset is not None:
+            load_preset(model.variables, preset)
+        else:
+            load_weights(model, weights)
+        return model
 
     constructor.__name__ = constructor.__qualname__ = f"ResNet{depth}SPD"
     constructor.__doc__ = (
@@ -282,19 +266,22 @@ def ResNetSPDBackbone(
     >>> detector = keras_spd.applications.YOLOV5SPD("n", backbone=backbone, classes=3)
     """
     check_choice("depth", depth, tuple(RESNETS))
-    last_level = 3 if downsampling == "strided" and stem_stride in (None, 1) else 4
-    return _build(
-        depth,
-        include_top=False,
-        weights=weights,
-        input_tensor=None,
-        input_shape=input_shape,
-        pooling=None,
-        classes=None,
-        classifier_activation=None,
-        name=name or f"resnet{depth}_{downsampling}_backbone",
+    architecture = f"ResNet{depth}SPD"
+    stem_stride = _check_downsampling(downsampling, stem_stride, shortcut)
+    preset = find_preset(
+        weights,
+        architecture,
         downsampling=downsampling,
         stem_stride=stem_stride,
         shortcut=shortcut,
-        extra_stages=5 - last_level,
     )
+    check_input_shape(input_shape)
+
+    inputs, x = image_input(None, input_shape)
+    extra_stages = 2 if stem_stride == 1 else 1
+    x, levels = _features(x, depth, downsampling, stem_stride, shortcut, extra_stages)
+    name = name or f"resnet{depth}_{downsampling}_backbone"
+    info = ModelInfo(architecture=architecture)
+    model = ImageModel(inputs, x, name=name, info=info, pyramid_level_inputs=levels)
+    start_from_classifier(model, weights, preset)
+    return model
