@@ -197,3 +197,36 @@ class TriangularDecay(keras.optimizers.schedules.LearningRateSchedule):
             "warmup_steps": self.warmup_steps,
             "final_factor": self.final_factor,
         }
+
+
+def paper_optimizer(
+    learning_rate: float = 0.01, *, weight_decay: float = 5e-4, warmup_steps: int = 1000
+) -> CoupledSGD:
+    """The paper's optimizer: SGD with Nesterov momentum, decay on kernels only, bias warm-up.
+
+    Args:
+        learning_rate: Number, the rate after the warm-up.
+        weight_decay: Number, coupled as in PyTorch.
+        warmup_steps: Integer.
+
+    Returns:
+        `CoupledSGD`.
+
+    Example:
+
+    >>> model.compile(keras_spd.detection.paper_optimizer(0.001))
+
+    Source: section 4.1 of the paper (0.937, 5e-4, rate 0.01), `YOLOv5-SPD/train.py` of
+    LabSAINT/SPD-Conv, and YOLOv5 v6.0's `hyp.scratch.yaml`, which that code needs but does not
+    include.
+    """
+    return CoupledSGD(
+        MultiStepDecay(learning_rate, [], 1.0, warmup_steps),
+        momentum=0.937,
+        nesterov=True,
+        weight_decay=weight_decay,
+        decay_kernels_only=True,
+        warmup_steps=warmup_steps,
+        warmup_bias_rate=0.1,
+        warmup_momentum=0.8,
+    )

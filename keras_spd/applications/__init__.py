@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from keras_spd.applications.yolov5 import YOLOV5SPD as YOLOV5SPD
     from keras_spd.applications.yolov5 import YOLOV5SPDBackbone as YOLOV5SPDBackbone
     from keras_spd.detection.detector import Detector as Detector
-    from keras_spd.detection.detector import paper_optimizer as paper_optimizer
     from keras_spd.image_model import ImageModel as ImageModel
     from keras_spd.image_model import ModelInfo as ModelInfo
     from keras_spd.image_model import find_pyramid as find_pyramid
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from keras_spd.images.preprocessing import decode_predictions as decode_predictions
     from keras_spd.images.preprocessing import get_statistics as get_statistics
     from keras_spd.images.preprocessing import preprocess_input as preprocess_input
+    from keras_spd.optimizers import paper_optimizer as paper_optimizer
     from keras_spd.weights import load_torch_weights as load_torch_weights
 
 __getattr__, __dir__ = attach(
@@ -44,7 +44,7 @@ __getattr__, __dir__ = attach(
         "YOLOV5SPD": "keras_spd.applications.yolov5",
         "YOLOV5SPDBackbone": "keras_spd.applications.yolov5",
         "Detector": "keras_spd.detection.detector",
-        "paper_optimizer": "keras_spd.detection.detector",
+        "paper_optimizer": "keras_spd.optimizers",
         "ImageModel": "keras_spd.image_model",
         "ModelInfo": "keras_spd.image_model",
         "find_pyramid": "keras_spd.image_model",

@@ -92,7 +92,7 @@ def free_prefix(backbone: keras.Model) -> str:
     It is empty unless the backbone is itself the network of a detector.
     """
     names = [layer.name for layer in backbone.operations]
-    parts = ("lateral_", "top_down_", "bottom_up_", "head_")
+    parts = ("lateral_", "top_down_", "bottom_up_", "head_", "tower_")
     prefixes = itertools.chain(["", "detector_"], (f"detector{n}_" for n in itertools.count(2)))
     return next(
         prefix

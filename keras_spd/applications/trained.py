@@ -58,7 +58,8 @@ def find_trained(
         model.anchors,
         model.info.class_names,
         model.info.image_size,
-        model.single_class_logit,
+        model.head.name,
+        getattr(model.head, "single_class_logit", False),
     )
 
 

@@ -12,10 +12,12 @@ from keras_spd.applications.arguments import (
     check_class_names,
     check_positive_integer,
 )
+from keras_spd.applications.decoupled_head import decoupled_head
 from keras_spd.applications.trained import find_trained
 from keras_spd.boxes import check_box_format
-from keras_spd.detection.anchors import standardize_anchors
 from keras_spd.detection.detector import Detector
+from keras_spd.detection.heads import HEADS
+from keras_spd.detection.heads.decoupled import DecoupledHead
 from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.typing import Path, Shape
@@ -40,15 +42,16 @@ def YOLOV5SPD(
     bounding_box_format: str = "xyxy",
     backbone: keras.Model | None = None,
     name: str | None = None,
-) -> Any:
+) -> Detector:
     """Builds YOLOv5-SPD, a detector for small objects, or its strided twin.
 
     `model(images)` returns raw predictions, `{"P3": (batch, height / 8, width / 8, 3,
-    5 + classes), "P4": ..., "P5": ...}`. `model.predict(images)` returns keras-cv's detection
-    dictionary of `boxes`, `confidence`, `classes` and `num_detections`, after NMS.
-    `model.compile()` without arguments uses the paper's optimizer and loss. `model.fit` takes
-    batches of `(images, {"boxes": (batch, boxes, 4), "classes": (batch, boxes)})`, padded with
-    boxes of class -1, as from `keras_spd.data`.
+    5 + classes), "P4": ..., "P5": ...}`, with the paper's head. `model.predict(images)` returns
+    keras-cv's detection dictionary of `boxes`, `confidence`, `classes` and `num_detections`, after
+    NMS. `model.compile()` without arguments uses the paper's optimizer and the head's loss.
+    `model.fit` takes batches of
+    `(images, {"boxes": (batch, boxes, 4), "classes": (batch, boxes)})`, padded with boxes of class
+    -1, as from `keras_spd.data`.
 
     Args:
         size: `"n"`, `"s"`, `"m"`, `"l"`, `"x"`, or a pair of a depth and a width multiple.
@@ -69,13 +72,15 @@ def YOLOV5SPD(
             32, the largest stride.
         include_rescaling: Boolean, whether images are pixels 0..255, as in keras-cv. If not, they
             are 0..1 or, with `backbone`, in the range that the backbone takes.
-        head: `"yolov5"` for the paper's detector. `"yolov8"` and `"retinanet"` return keras-cv's
-            `YOLOV8Detector` and `RetinaNet` on `YOLOV5SPDBackbone`, with keras-cv's losses and
-            label encoders; their necks keep strided convolutions.
+        head: `"yolov5"` for the paper's; `"yolov8"` for YOLOv8's, without anchors; `"retinanet"`
+            for RetinaNet's. All stand on the same backbone and neck and are used in the same way.
+            The last two are trained with label encoder and losses of keras-cv, which imports
+            TensorFlow.
         levels: `("P3", "P4", "P5")`, or `("P2", "P3", "P4", "P5")` to add a head at a quarter of
             the resolution for objects of a few pixels.
         anchors: `{level: ((width, height), ...)}` in pixels, for example from
-            `keras_spd.detection.fit_anchors`; `None` for the authors'.
+            `keras_spd.detection.fit_anchors`; `None` for those of the head's authors. YOLOv8's has
+            none.
         downsampling: `"spd"`, or `"strided"` for YOLOv5 v6.0.
         bounding_box_format: Format of ground truth and predictions, a name in
             `keras_spd.boxes.BOX_FORMATS`.
@@ -87,7 +92,7 @@ def YOLOV5SPD(
         name: Name of the model.
 
     Returns:
-        `Detector`, or keras-cv's class for the other heads.
+        `Detector`.
 
     Raises:
         ValueError: If an argument is not as described, or a file does not match the network.
@@ -104,16 +109,14 @@ def YOLOV5SPD(
     >>> backbone = keras_spd.applications.ResNetSPDBackbone(18, weights="cifar10")
     >>> model = keras_spd.applications.YOLOV5SPD("n", backbone=backbone, classes=6)
     """
-    check_choice("head", head, ("yolov5", "yolov8", "retinanet"))
+    check_choice("head", head, tuple(HEADS))
     check_box_format(bounding_box_format)
     levels = yolov5_network.check_levels(levels)
     variant, size_name = yolov5_network.find_variant(size)
     preset = find_preset(weights, "YOLOV5SPD", size=size_name, downsampling=downsampling)
-    if preset is not None and head != "yolov5":
-        raise ValueError(f'The weights {weights!r} are for head="yolov5". Received: head={head!r}.')
     if preset is not None and backbone is not None:
         raise ValueError(f"The weights {weights!r} are for YOLOv5's own backbone.")
-    trained = find_trained(weights, preset) if head == "yolov5" else None
+    trained = find_trained(weights, preset)
     if class_map and trained is None:
         raise ValueError(
             "`class_map` needs `weights` with class names. "
@@ -124,25 +127,12 @@ def YOLOV5SPD(
     classes = check_positive_integer("classes", classes)
     if trained is not None and class_names is None and classes == trained.num_classes:
         class_names = trained.class_names
-    if head != "yolov5":
-        _refuse_with_keras_cv(
-            head, anchors=anchors, class_names=class_names, levels=levels, backbone=backbone
-        )
-    if trained is not None and anchors is None:
+    if trained is not None and anchors is None and trained.head == head:
         known = {level: trained.anchors[level] for level in levels if level in trained.anchors}
-        anchors = {**standardize_anchors(None, levels), **known}
-    anchors = standardize_anchors(anchors, levels)
+        anchors = {**HEADS[head].build(levels).anchors, **known}
+    chosen = HEADS[head].build(levels, anchors)
     class_names = check_class_names(class_names, classes)
-    name = name or f"yolov5_{downsampling}_{size_name}"
-    if head != "yolov5":
-        from keras_spd.applications.keras_cv_heads import keras_cv_detector
-
-        backbone = _backbone_model(
-            variant, input_shape, include_rescaling, downsampling, f"{name}_backbone"
-        )
-        model = keras_cv_detector(head, backbone, classes, bounding_box_format, f"{name}_{head}")
-        load_weights(model, weights)
-        return model
+    name = name or f"yolov5_{downsampling}_{size_name}" + ("" if head == "yolov5" else f"_{head}")
     prefix, preprocessing = "", _preprocessing(include_rescaling)
     if backbone is None:
         inputs, features = yolov5_network.backbone(
@@ -152,7 +142,10 @@ def YOLOV5SPD(
         inputs, features, preprocessing = given_backbone.attach(backbone, levels, include_rescaling)
         prefix = given_backbone.free_prefix(backbone)
     features = yolov5_network.neck(features, variant, levels, downsampling, prefix)
-    outputs = yolov5_network.head(features, anchors, classes, prefix)
+    if isinstance(chosen, DecoupledHead):
+        outputs = decoupled_head(features, chosen, classes, prefix)
+    else:
+        outputs = yolov5_network.head(features, chosen.anchors, classes, prefix)
     info = ModelInfo("YOLOV5SPD", preprocessing=preprocessing)
     network = ImageModel(inputs, outputs, name=f"{name}_network", info=info)
     info = ModelInfo(
@@ -161,9 +154,7 @@ def YOLOV5SPD(
         preprocessing=preprocessing,
         image_size=trained.image_size if trained is not None else None,
     )
-    model = Detector(
-        network, anchors, bounding_box_format=bounding_box_format, info=info, name=name
-    )
+    model = Detector(network, chosen, bounding_box_format=bounding_box_format, info=info, name=name)
     if trained is not None:
         transfer(trained, model, class_map)
     else:
@@ -243,21 +234,6 @@ def _backbone_model(
 
 def _preprocessing(include_rescaling: bool) -> Preprocessing:
     return Preprocessing(input_range=(0, 255) if include_rescaling else (0, 1))
-
-
-def _refuse_with_keras_cv(
-    head: str, *, anchors: Any, class_names: Any, levels: tuple[str, ...], backbone: Any
-) -> None:
-    """Raises a `ValueError` for arguments that keras-cv's detectors would ignore."""
-    given = {"anchors": anchors, "class_names": class_names, "backbone": backbone}
-    given["levels"] = None if levels == yolov5_network.LEVELS[0] else levels
-    for argument, value in given.items():
-        if value is not None:
-            raise ValueError(
-                f'`{argument}` needs head="yolov5": keras-cv\'s detectors have their own levels '
-                "and anchors and do not store class names. "
-                f"Received: {argument}={value!r}, head={head!r}."
-            )
 
 
 # Sizes by the names used in recipes and on the command line.

@@ -18,7 +18,7 @@ from keras_spd.applications.arguments import (
     check_input_shape,
 )
 from keras_spd.detection.anchors import level_stride
-from keras_spd.detection.detector import check_image_sides
+from keras_spd.detection.image_size import check_image_sides
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
 
 LEVELS = (("P3", "P4", "P5"), ("P2", "P3", "P4", "P5"))

@@ -34,7 +34,7 @@ def check_data(
     from keras_spd.data import load_detection
     from keras_spd.data.detection.check import describe_detection, format_description
     from keras_spd.data.detection.dataset import require_boxes
-    from keras_spd.detection.detector import check_multiples
+    from keras_spd.detection.image_size import check_multiples
 
     size = check_multiples(sides)
     with _quiet():  # the report lists the problems

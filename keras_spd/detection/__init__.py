@@ -10,9 +10,15 @@ if TYPE_CHECKING:
     from keras_spd.detection.decoding import Decoder as Decoder
     from keras_spd.detection.decoding import decode as decode
     from keras_spd.detection.detector import Detector as Detector
-    from keras_spd.detection.detector import paper_optimizer as paper_optimizer
+    from keras_spd.detection.heads import Head as Head
+    from keras_spd.detection.heads import RetinaNetHead as RetinaNetHead
+    from keras_spd.detection.heads import YOLOV5Head as YOLOV5Head
+    from keras_spd.detection.heads import YOLOV8Head as YOLOV8Head
+    from keras_spd.detection.heads.retinanet import RetinaNetLoss as RetinaNetLoss
+    from keras_spd.detection.heads.yolov8 import YOLOV8Loss as YOLOV8Loss
     from keras_spd.detection.losses import YOLOV5Loss as YOLOV5Loss
     from keras_spd.detection.protocol import DetectorProtocol as DetectorProtocol
+    from keras_spd.optimizers import paper_optimizer as paper_optimizer
 
 __getattr__, __dir__ = attach(
     __name__,
@@ -22,7 +28,13 @@ __getattr__, __dir__ = attach(
         "Decoder": "keras_spd.detection.decoding",
         "decode": "keras_spd.detection.decoding",
         "Detector": "keras_spd.detection.detector",
-        "paper_optimizer": "keras_spd.detection.detector",
+        "Head": "keras_spd.detection.heads",
+        "YOLOV5Head": "keras_spd.detection.heads",
+        "YOLOV8Head": "keras_spd.detection.heads",
+        "RetinaNetHead": "keras_spd.detection.heads",
+        "YOLOV8Loss": "keras_spd.detection.heads.yolov8",
+        "RetinaNetLoss": "keras_spd.detection.heads.retinanet",
+        "paper_optimizer": "keras_spd.optimizers",
         "YOLOV5Loss": "keras_spd.detection.losses",
         "DetectorProtocol": "keras_spd.detection.protocol",
     },

@@ -1,7 +1,8 @@
 """Decodes raw predictions into boxes and applies NMS, for `predict` and `evaluate`."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from keras import ops
 
 from keras_spd.boxes import check_box_format, convert_boxes, intersection_over_union
 from keras_spd.detection.anchors import Anchors, level_stride
-from keras_spd.typing import Tensor
+from keras_spd.typing import Array, Tensor
 
 MAX_CANDIDATES = 30_000  # the authors' `max_nms`: the most boxes passed to NMS
 _CHUNK = 512  # candidates processed together
@@ -31,22 +32,49 @@ def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool
 
     Source: `Detect.forward` in `YOLOv5-SPD/models/yolo.py` of LabSAINT/SPD-Conv.
     """
+    sides = {level: np.array(anchors[level], "float32") for level in raw}
+    return decode_levels(raw, sides, functools.partial(read_yolov5, class_logit=single_class_logit))
+
+
+def decode_levels(
+    raw: Mapping[str, Tensor], sides: Mapping[str, Array], read: Callable[..., Tensor]
+) -> Tensor:
+    """Decodes raw predictions of all levels by a function.
+
+    Args:
+        raw: `{level: (images, rows, columns, anchors, outputs)}`.
+        sides: `{level: (anchors, 2)}`, width and height of the anchors in pixels.
+        read: As `Head.read`.
+
+    Returns:
+        As `decode`.
+    """
     decoded = []
     for level in sorted(raw, key=level_stride):
-        x = ops.sigmoid(ops.cast(raw[level], "float32"))
-        images, rows, columns, num_anchors, outputs = ops.shape(x)
+        x = ops.cast(raw[level], "float32")
+        images, rows, columns, num_anchors, _ = ops.shape(x)
         grid = ops.stack(
             ops.meshgrid(ops.arange(columns, dtype="float32"), ops.arange(rows, dtype="float32")),
             axis=-1,
         )[None, :, :, None]
-        sides = ops.convert_to_tensor(np.array(anchors[level], "float32"))
-        boxes = decode_boxes(x, grid, level_stride(level), sides)
-        if outputs == 6 and not single_class_logit:
-            x = ops.concatenate([*boxes, x[..., 4:5], ops.ones_like(x[..., 5:])], axis=-1)
-        else:
-            x = ops.concatenate([*boxes, x[..., 4:]], axis=-1)
-        decoded.append(ops.reshape(x, (images, rows * columns * num_anchors, outputs)))
+        x = read(x, grid, level_stride(level), ops.convert_to_tensor(sides[level]))
+        decoded.append(ops.reshape(x, (images, rows * columns * num_anchors, x.shape[-1])))
     return ops.concatenate(decoded, axis=1)
+
+
+def read_yolov5(
+    x: Tensor, grid: Tensor, stride: Any, sides: Tensor, *, class_logit: bool = False
+) -> Tensor:
+    """Reads predictions of YOLOv5's head; `Head.read` describes arguments and result.
+
+    Args:
+        class_logit: Boolean, whether a single class has a probability of its own. If not, it is 1.
+    """
+    x = ops.sigmoid(x)
+    boxes = decode_boxes(x, grid, stride, sides)
+    if x.shape[-1] == 6 and not class_logit:
+        return ops.concatenate([*boxes, x[..., 4:5], ops.ones_like(x[..., 5:])], axis=-1)
+    return ops.concatenate([*boxes, x[..., 4:]], axis=-1)
 
 
 def decode_boxes(x: Tensor, grid: Tensor, stride: Any, anchors: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +92,13 @@ def decode_boxes(x: Tensor, grid: Tensor, stride: Any, anchors: Tensor) -> tuple
         Two tensors of shape `(..., 2)`: centres (x, y) and sides (width, height), in pixels.
     """
     return (2 * x[..., :2] - 0.5 + grid) * stride, ops.square(2 * x[..., 2:4]) * anchors
+
+
+def image_size(raw: Mapping[str, Tensor]) -> tuple[Any, Any]:
+    """Returns `(height, width)`, in pixels, of the images that raw predictions are of."""
+    finest = min(raw, key=level_stride)
+    rows, columns = ops.shape(raw[finest])[1:3]
+    return rows * level_stride(finest), columns * level_stride(finest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,11 +164,22 @@ class Decoder:
         Raises:
             ValueError: If `bounding_box_format` is unknown.
         """
-        finest = min(raw, key=level_stride)
-        rows, columns = ops.shape(raw[finest])[1:3]
-        image_size = (rows * level_stride(finest), columns * level_stride(finest))
-        detections = self.suppress(decode(raw, anchors, single_class_logit))
-        if check_box_format(bounding_box_format) != "xyxy":
+        check_box_format(bounding_box_format)
+        decoded = decode(raw, anchors, single_class_logit)
+        return self.detections(decoded, image_size(raw), bounding_box_format)
+
+    def detections(
+        self, decoded: Tensor, image_size: tuple[Any, Any], bounding_box_format: str
+    ) -> dict[str, Tensor]:
+        """Applies NMS, as `suppress`, and returns the boxes in another format.
+
+        Args:
+            decoded: As in `suppress`.
+            image_size: `(height, width)` of the images in pixels.
+            bounding_box_format: Format of the returned boxes.
+        """
+        detections = self.suppress(decoded)
+        if bounding_box_format != "xyxy":
             kept = detections["classes"] >= 0
             boxes = convert_boxes(detections["boxes"], "xyxy", bounding_box_format, image_size)
             detections["boxes"] = ops.where(kept[..., None], boxes, -1.0)

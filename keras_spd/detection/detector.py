@@ -1,56 +1,52 @@
-"""The detector class: a functional network with anchors, NMS and the loss."""
+"""The detector class: a functional network, its head and NMS."""
 
 import collections.abc
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import keras
 
 from keras_spd.boxes import check_box_format
-from keras_spd.detection.anchors import Anchors, level_stride, standardize_anchors
-from keras_spd.detection.decoding import Decoder
-from keras_spd.detection.losses import YOLOV5Loss, num_replicas
+from keras_spd.detection.anchors import Anchors, level_stride
+from keras_spd.detection.base_loss import DetectionLoss, count_images, num_replicas
+from keras_spd.detection.decoding import Decoder, image_size
+from keras_spd.detection.heads import Head, find_head
+from keras_spd.detection.image_size import check_image_sides
 from keras_spd.image_model import ModelInfo, build_optimizer
-from keras_spd.optimizers import CoupledSGD, MultiStepDecay
+from keras_spd.optimizers import paper_optimizer
 from keras_spd.typing import Shape, Tensor
-
-_LOSSES = ("box_loss", "objectness_loss", "class_loss")
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class Detector(keras.Model):
-    """A detector with YOLOv5's head, as built by `YOLOV5SPD`.
+    """A detector, as built by `YOLOV5SPD`.
 
-    Calling it returns raw predictions, `{level: (batch, rows, columns, anchors, 5 + classes)}`.
-    `predict` returns keras-cv's detection dictionary; see `Decoder`. Class names, box format,
-    anchors and thresholds are part of its config and survive saving and cloning.
+    Calling it returns raw predictions, `{level: (batch, rows, columns, anchors, outputs)}`, whose
+    meaning its `Head` knows. `predict` returns keras-cv's detection dictionary; see `Decoder`.
+    Class names, box format, head and thresholds are part of its config and survive saving and
+    cloning.
 
     Args:
         network: Functional Keras model from images to raw predictions.
-        anchors: `{level: ((width, height), ...)}` in pixels.
+        head: `keras_spd.detection.Head`. Anchors, `{level: ((width, height), ...)}` in pixels, or
+            `None` for the default ones, mean YOLOv5's.
         bounding_box_format: Format of the ground truth and of the boxes that `predict` returns.
         info: `ModelInfo`, class names and preprocessing.
         decoder: `Decoder`, how predictions become boxes.
-        single_class_logit: Boolean, whether a detector with one class multiplies objectness by
-            the class probability, as the authors' code does, or only reports objectness, as
-            YOLOv7 does. The loss does not train the class logit of a single class, so this is off
-            for networks built and trained here. Loading weights with a trained class logit (the
-            authors' files, or one class of a larger detector) turns it on; training turns it off.
-            Ignored with several classes.
         name: Name of the model.
 
     Input shape:
         `(batch, height, width, 3)`, sides divisible by the largest stride.
 
     Output shape:
-        `{level: (batch, rows, columns, anchors, 5 + classes)}`: the logits of box, objectness and
-        classes.
+        `{level: (batch, rows, columns, anchors, outputs)}`: with YOLOv5's head, the logits of box,
+        objectness and classes.
 
     Raises:
-        ValueError: If `anchors` or `bounding_box_format` are not as described, or the class names
-            do not match the number of classes.
+        ValueError: If anchors or `bounding_box_format` are not as described, or the class names do
+            not match the number of classes.
 
     Example:
 
@@ -63,22 +59,19 @@ class Detector(keras.Model):
     def __init__(
         self,
         network: keras.Model,
-        anchors: Anchors | None,
+        head: Head | Mapping[str, Any] | None = None,
         bounding_box_format: str = "xyxy",
         info: ModelInfo | None = None,
         decoder: Decoder | None = None,
-        single_class_logit: bool = False,
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
         self.network = network
-        levels = sorted(network.output, key=level_stride)
-        self.anchors = standardize_anchors(anchors, levels)
+        self._head = find_head(head, self.levels)
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.info = info or ModelInfo()
         self._decoder = decoder or Decoder()
-        self._single_class_logit = bool(single_class_logit)
-        self._trackers = [keras.metrics.Mean(name=loss) for loss in _LOSSES]
+        self._trackers = [keras.metrics.Mean(name=part) for part in self._head.loss_type.parts]
         self.build(network.input_shape)
 
     def build(self, input_shape: Shape) -> None:
@@ -88,12 +81,13 @@ class Detector(keras.Model):
     @property
     def levels(self) -> tuple[str, ...]:
         """Names of the levels, finest first."""
-        return tuple(self.anchors)
+        return tuple(sorted(self.network.output, key=level_stride))
 
     @property
     def num_classes(self) -> int:
         """Integer, the number of classes."""
-        return self.network.output[self.levels[0]].shape[-1] - 5
+        outputs = self.network.output[self.levels[0]].shape[-1]
+        return outputs - self.head.loss_type.box_outputs
 
     @property
     def image_sizes(self) -> tuple[tuple[int, int], ...] | None:
@@ -138,15 +132,25 @@ class Detector(keras.Model):
         self.predict_function = None  # it holds the thresholds
 
     @property
-    def single_class_logit(self) -> bool:
-        """Whether the confidence uses the logit of a single class; `fit` sets it to `False`."""
-        return self._single_class_logit
+    def head(self) -> Head:
+        """The `Head`, what raw predictions mean. Assign another one of the same kind."""
+        return self._head
 
-    @single_class_logit.setter
-    def single_class_logit(self, value: bool) -> None:
-        if value != self._single_class_logit:
-            self._single_class_logit = bool(value)
-            self.predict_function = None  # it holds the old value
+    @head.setter
+    def head(self, head: Head) -> None:
+        if head != self._head:
+            self._head = head
+            self.predict_function = None  # it holds the old one
+
+    @property
+    def anchors(self) -> Anchors:
+        """`{level: ((width, height), ...)}` in pixels, empty if the head has none. Assignable."""
+        return self.head.anchors
+
+    @anchors.setter
+    def anchors(self, anchors: Any) -> None:
+        checked = self.head.build(self.levels, anchors).anchors
+        self.head = dataclasses.replace(self.head, anchors=checked)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> dict[str, Tensor]:
         check_image_sides(inputs.shape, self.stride)
@@ -157,7 +161,8 @@ class Detector(keras.Model):
 
     def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turns raw predictions into the detection dictionary that `predict` returns."""
-        return self.decoder(raw, self.anchors, self.bounding_box_format, self.single_class_logit)
+        decoded = self.head.decode(raw)
+        return self.decoder.detections(decoded, image_size(raw), self.bounding_box_format)
 
     def predict_step(self, *args: Any) -> Any:
         outputs = super().predict_step(*args)
@@ -165,50 +170,36 @@ class Detector(keras.Model):
             return self.decode(outputs[0]), *outputs[1:]
         return self.decode(outputs)
 
-    def compile(self, optimizer: Any = None, loss: YOLOV5Loss | None = None, **kwargs: Any) -> None:
+    def compile(
+        self, optimizer: Any = None, loss: DetectionLoss | None = None, **kwargs: Any
+    ) -> None:
         """Configures the model for training.
 
         Args:
             optimizer: As in `keras.Model.compile`. Defaults to the paper's: `CoupledSGD` with
                 Nesterov momentum 0.937, weight decay 5e-4 on kernels only, learning rate 0.01 and
                 a warm-up of 1000 steps, during which the rate of biases falls from 0.1.
-            loss: `YOLOV5Loss`. Defaults to one for this model's classes, anchors and box format.
+            loss: The loss of the model's head, such as `YOLOV5Loss`. Defaults to one for the
+                model's classes, anchors and box format.
             **kwargs: Further arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: If the loss is not a `YOLOV5Loss`, or has other classes or anchors than
+            ValueError: If the loss is that of another head, or has other classes or anchors than
                 the model.
         """
         if loss is None:
-            loss = YOLOV5Loss(self.num_classes, self.bounding_box_format, anchors=self.anchors)
-        self._check_loss(loss)
+            loss = self.head.loss(self.num_classes, self.bounding_box_format)
+        self.head.check_loss(loss, self.num_classes)
         super().compile(optimizer=optimizer or paper_optimizer(), loss=loss, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
-        # Training changes the features but not the logit, so it must no longer be used.
-        self.single_class_logit = False
+        self.head = self.head.trained()
         build_optimizer(self)
         return super().make_train_function(force)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
-
-    def _check_loss(self, loss: Any) -> None:
-        if not isinstance(loss, YOLOV5Loss):
-            raise ValueError(
-                "`loss` must be a `keras_spd.detection.YOLOV5Loss`, or `None` for the one that "
-                f"fits the model. Received: loss={loss!r}."
-            )
-        if loss.num_classes != self.num_classes:
-            raise ValueError(
-                f"The model has {self.num_classes} classes, but the loss has num_classes="
-                f"{loss.num_classes}."
-            )
-        if standardize_anchors(loss.anchors, self.levels) != self.anchors:
-            raise ValueError(
-                "The loss has other anchors than the model. Pass it `anchors=model.anchors`."
-            )
 
     def compute_loss(
         self,
@@ -222,11 +213,11 @@ class Detector(keras.Model):
         if sample_weight is not None:
             raise ValueError("`sample_weight` is not supported; remove boxes or images instead.")
         parts = self.loss.components(y, y_pred)
-        images = keras.ops.cast(keras.ops.shape(y_pred[self.levels[0]])[0], "float32")
+        images = count_images(y_pred)
         for tracker in self._trackers:
             tracker.update_state(parts[tracker.name], sample_weight=images)
         penalties = sum(keras.ops.sum(loss) for loss in self.losses)  # of regularisers
-        return images * sum(parts[name] for name in _LOSSES) + penalties / num_replicas()
+        return self.loss.total(parts, images) + penalties / num_replicas()
 
     def evaluate(
         self,
@@ -284,11 +275,10 @@ class Detector(keras.Model):
         return {
             "name": self.name,
             "network": keras.saving.serialize_keras_object(self.network),
-            "anchors": self.anchors,
+            "head": self.head.get_config(),
             "bounding_box_format": self.bounding_box_format,
             "info": dataclasses.asdict(self.info),
             "decoder": dataclasses.asdict(self.decoder),
-            "single_class_logit": self.single_class_logit,
         }
 
     @classmethod
@@ -297,6 +287,9 @@ class Detector(keras.Model):
         config["network"] = keras.saving.deserialize_keras_object(config["network"])
         config["info"] = ModelInfo.from_config(config["info"])
         config["decoder"] = Decoder(**config["decoder"])
+        if "anchors" in config:  # of a file from before there were other heads
+            former = {key: config.pop(key) for key in ("anchors", "single_class_logit")}
+            config["head"] = {"name": "yolov5", **former}
         return cls(**config)
 
 
@@ -310,80 +303,3 @@ def _batches(x: Any, y: Any, batch_size: int, steps: int | None) -> Iterator[tup
     count = len(x) if isinstance(x, keras.utils.PyDataset) else None
     batches = (x[index] for index in range(count)) if count is not None else x
     yield from itertools.islice(batches, steps)
-
-
-def paper_optimizer(
-    learning_rate: float = 0.01, *, weight_decay: float = 5e-4, warmup_steps: int = 1000
-) -> CoupledSGD:
-    """The paper's optimizer: SGD with Nesterov momentum, decay on kernels only, bias warm-up.
-
-    Args:
-        learning_rate: Number, the rate after the warm-up.
-        weight_decay: Number, coupled as in PyTorch.
-        warmup_steps: Integer.
-
-    Returns:
-        `CoupledSGD`.
-
-    Example:
-
-    >>> model.compile(keras_spd.detection.paper_optimizer(0.001))
-
-    Source: section 4.1 of the paper (0.937, 5e-4, rate 0.01), `YOLOv5-SPD/train.py` of
-    LabSAINT/SPD-Conv, and YOLOv5 v6.0's `hyp.scratch.yaml`, which that code needs but does not
-    include.
-    """
-    return CoupledSGD(
-        MultiStepDecay(learning_rate, [], 1.0, warmup_steps),
-        momentum=0.937,
-        nesterov=True,
-        weight_decay=weight_decay,
-        decay_kernels_only=True,
-        warmup_steps=warmup_steps,
-        warmup_bias_rate=0.1,
-        warmup_momentum=0.8,
-    )
-
-
-def check_image_sides(shape: Shape, stride: int) -> None:
-    """Raises a `ValueError` unless known height and width are multiples of the largest stride."""
-    if any(side is not None and side % stride for side in shape[1:3]):
-        raise ValueError(
-            f"Height and width must be multiples of {stride}, the largest stride of the detector. "
-            f"Received: images of shape {tuple(shape)}. Resize them, e.g. with `image_size=` of "
-            "`keras_spd.data` or with `keras_spd.Predictor`, which letterboxes images."
-        )
-
-
-def standardize_image_size(image_size: int | Sequence[int] | None, model: Any) -> tuple[int, int]:
-    """Returns the image size for a detector as `(height, width)`, in pixels.
-
-    Args:
-        image_size: One integer, two integers, or `None` for the size the detector was trained at.
-        model: `Detector`, or another object that implements `DetectorProtocol`.
-
-    Raises:
-        ValueError: If the stride does not divide both sides, or the detector does not accept the
-            size.
-    """
-    if image_size is None:
-        image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
-    size = check_multiples(image_size, model.stride)
-    if model.image_sizes and size not in model.image_sizes:
-        raise ValueError(
-            f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
-            f"(height, width). Received: image_size={image_size!r}."
-        )
-    return size
-
-
-def check_multiples(image_size: int | Sequence[int], stride: int = 32) -> tuple[int, int]:
-    """Returns `(height, width)`, or raises a `ValueError` unless `stride` divides both."""
-    sides: Any = image_size
-    size = tuple(sides) if isinstance(sides, (tuple, list)) else (sides, sides)
-    if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
-        raise ValueError(
-            f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
-            f"detector, e.g. {10 * stride}. Received: image_size={image_size!r}."
-        )
-    return size

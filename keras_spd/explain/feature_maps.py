@@ -118,11 +118,10 @@ def _ends_block(layer: keras.layers.Layer) -> bool:
 def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
     """Returns the inputs of a detector's heads, and the finer levels of YOLOv5's backbone."""
     connections = Connections(model.network)
-    layers = {
-        level: connections.producer(model.network.get_layer(f"head_{level.lower()}_conv"))
-        for level in model.levels
-    }
-    paths = dict(walk(model.network))
+    paths, layers = dict(walk(model.network)), {}
+    for level in model.levels:
+        names = (f"head_{level.lower()}_conv", f"tower_{level.lower()}_box1_conv")
+        layers[level] = next(connections.producer(paths[name]) for name in names if name in paths)
     for level, prefix in (("P1", "stem"), ("P2", "stage2_c3")):
         inside = [layer for path, layer in paths.items() if path.startswith(prefix)]
         if inside and level not in layers:

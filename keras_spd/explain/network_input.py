@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_spd.applications import Detector
-from keras_spd.detection.detector import standardize_image_size
+from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.explain.activations import to_numpy
 from keras_spd.image_model import find_info, known_preprocessing
 from keras_spd.images.geometry import Letterbox

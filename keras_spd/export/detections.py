@@ -10,9 +10,10 @@ import numpy as np
 from keras import ops
 
 from keras_spd.boxes import convert_boxes
-from keras_spd.detection.anchors import Anchors, level_stride
-from keras_spd.detection.decoding import Decoder, decode_boxes
+from keras_spd.detection.anchors import level_stride
+from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.detector import Detector
+from keras_spd.detection.heads import Head
 from keras_spd.typing import Tensor
 
 _CANDIDATES = 1000
@@ -26,9 +27,8 @@ class BuiltinDetections(keras.layers.Layer):
 
     Args:
         decoder: `Decoder`, the thresholds.
-        anchors: As in `keras_spd.detection.decode`.
+        head: `Head` of the detector.
         bounding_box_format: Format of the returned boxes.
-        single_class_logit: As in `Detector`.
 
     Input: raw predictions, of known shape for a TFLite file. Output: the detection dictionary of
     `Decoder`.
@@ -37,16 +37,14 @@ class BuiltinDetections(keras.layers.Layer):
     def __init__(
         self,
         decoder: Decoder,
-        anchors: Anchors,
+        head: Head,
         bounding_box_format: str,
-        single_class_logit: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(dtype="float32", **kwargs)
         self.decoder = decoder
-        self.anchors = anchors
+        self.head = head
         self.bounding_box_format = bounding_box_format
-        self.single_class_logit = single_class_logit
 
     def call(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         import tensorflow as tf
@@ -57,7 +55,7 @@ class BuiltinDetections(keras.layers.Layer):
         grid = _PredictionGrid(
             sizes=[ops.shape(x)[1:3] for x in maps],
             strides=[level_stride(level) for level in levels],
-            anchors=np.array([self.anchors[level] for level in levels], "float32"),
+            anchors=np.stack([self.head.sides(level) for level in levels]),
         )
 
         def suppress(one: list[Tensor]) -> dict[str, Tensor]:
@@ -80,18 +78,17 @@ class BuiltinDetections(keras.layers.Layer):
         return {key: tf.stack([image[key] for image in found]) for key in found[0]}
 
     def _suppress(self, predictions: list[Tensor], grid: "_PredictionGrid") -> dict[str, Tensor]:
-        """Decodes one image from raw predictions, `(predictions, 5 + classes)` for each level."""
+        """Decodes one image from raw predictions, `(predictions, outputs)` for each level."""
         import tensorflow as tf
 
         decoder = self.decoder
         # Only the best predictions are decoded; finding them is most of the work.
-        best = tf.concat([self._confidence(x) for x in predictions], axis=0)
+        best = tf.concat([self.head.confidence(x) for x in predictions], axis=0)
         best = tf.reshape(best, (-1,))
         chosen = self._choose(best)
-        x = tf.sigmoid(grid.gather(predictions, chosen))
-        boxes = tf.concat(decode_boxes(x, *grid.cells(chosen)), axis=-1)
-        boxes = convert_boxes(boxes, "center_xywh", "xyxy", grid.image_size)
-        scores = x[:, 5:] * x[:, 4:5] if self._reads_classes(x) else x[:, 4:5]
+        x = self.head.read(grid.gather(predictions, chosen), *grid.cells(chosen))
+        boxes = convert_boxes(x[:, :4], "center_xywh", "xyxy", grid.image_size)
+        scores = x[:, 5:] * x[:, 4:5]
         num_classes = scores.shape[1]
         # Among these, the best pairs of prediction and class.
         if decoder.multi_label and num_classes > 1:
@@ -120,18 +117,6 @@ class BuiltinDetections(keras.layers.Layer):
             "classes": tf.where(there, tf.gather(classes, kept), -1),
             "num_detections": count,
         }
-
-    def _confidence(self, x: Tensor) -> Tensor:
-        """Returns the confidence of each prediction's best class, `(predictions, 1)`."""
-        import tensorflow as tf
-
-        objectness = tf.sigmoid(x[:, 4:5])
-        if not self._reads_classes(x):
-            return objectness
-        return tf.sigmoid(tf.reduce_max(x[:, 5:], axis=1, keepdims=True)) * objectness
-
-    def _reads_classes(self, x: Tensor) -> bool:
-        return x.shape[1] > 6 or self.single_class_logit
 
     def _choose(self, scores: Tensor) -> Tensor:
         """Returns the indices of the 1,000 best scores, those above the threshold first.
@@ -247,12 +232,6 @@ def with_detections(
     """
     inputs = keras.Input(batch_shape=(batch_size, *image_size, 3), name="images")
     batch = model.info.preprocessing.normalize_in_graph(inputs)
-    decode = BuiltinDetections(
-        model.decoder,
-        model.anchors,
-        model.bounding_box_format,
-        model.single_class_logit,
-        name=LAYER,
-    )
+    decode = BuiltinDetections(model.decoder, model.head, model.bounding_box_format, name=LAYER)
     outputs = decode(model.network(batch))
     return keras.Model(inputs, outputs, name="serve")

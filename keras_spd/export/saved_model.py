@@ -149,9 +149,7 @@ def _serving(model: keras.Model, image_size: int | tuple[int, int] | None) -> An
                 )
             },
         )
-    decode = BuiltinDetections(
-        model.decoder, model.anchors, model.bounding_box_format, model.single_class_logit
-    )
+    decode = BuiltinDetections(model.decoder, model.head, model.bounding_box_format)
     return (
         serving.image_sides(model, image_size),
         3,

@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from keras_spd.detection.detector import Detector, standardize_image_size
+from keras_spd.detection.detector import Detector
+from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.export.detections import with_detections
 from keras_spd.image_model import find_info, known_preprocessing
 from keras_spd.surgery.outputs import to_probabilities

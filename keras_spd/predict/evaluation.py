@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_spd.data.detection.dataset import BoxedImage, DetectionData, require_boxes
-from keras_spd.detection.detector import standardize_image_size
+from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.metrics import COCOScores, evaluate_coco

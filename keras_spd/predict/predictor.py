@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.decoding import Decoder
-from keras_spd.detection.detector import standardize_image_size
+from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images

@@ -12,6 +12,7 @@ from keras_spd import keras_internals
 from keras_spd.applications.yolo_blocks import DetectionBias
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.detector import Detector
+from keras_spd.detection.heads.decoupled import DecoupledHead
 from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.surgery import graph
 from keras_spd.surgery.to_spd import with_network
@@ -67,7 +68,7 @@ def with_classes(
     unchanged = former == len(class_names) and kept == {index: index for index in range(former)}
     if detects:
         heads = {} if unchanged else _heads(model, len(class_names))
-        network = _rebuild(model.network, heads, 5, former, kept)
+        network = _rebuild(model.network, heads, former, kept)
         nameless = with_network(model, model.network)
         nameless.info = dataclasses.replace(info, class_names=None)
         copy = with_network(nameless, network)
@@ -75,7 +76,7 @@ def with_classes(
         return copy
     functional = keras.Model(model.inputs, model.outputs, name=model.name)
     heads = {} if unchanged else _classifier_head(functional, len(class_names))
-    copy = _rebuild(functional, heads, 0, former, kept)
+    copy = _rebuild(functional, heads, former, kept)
     return ImageModel(
         copy.inputs,
         copy.outputs[0],
@@ -89,17 +90,25 @@ def _heads(model: Detector, num_classes: int) -> dict[Any, tuple[Any, int]]:
     """Returns `{head: (new head, number of anchors)}`."""
     connections, heads = graph.Connections(model.network), {}
     for level, tensor in model.network.output.items():
-        head = connections.producer(keras_internals.origin(tensor)[0])
+        last = keras_internals.origin(tensor)[0]
+        if isinstance(last, keras.layers.Concatenate):  # of boxes and classes
+            [call] = connections.calls(last)
+            last = keras_internals.origin(call.input_tensors[-1])[0]
+        head = connections.producer(last)
         if not isinstance(head, keras.layers.Conv2D):
             raise ValueError(
                 f"The outputs of `{model.name}` at {level} do not come from a convolution, so "
                 f"its classes cannot be changed. It has {model.num_classes}, and the data "
                 f"{num_classes}."
             )
-        anchors = len(model.anchors[level])
-        new = type(head).from_config({**head.get_config(), "filters": anchors * (5 + num_classes)})
-        fan_in = head.kernel.shape[2]
-        new.bias_initializer = DetectionBias(num_classes, level_stride(level), fan_in)
+        anchors = len(model.head.sides(level))
+        filters = head.filters + anchors * (num_classes - model.num_classes)
+        new = type(head).from_config({**head.get_config(), "filters": filters})
+        if isinstance(model.head, DecoupledHead):
+            bias = keras.initializers.Constant(model.head.class_bias(level, num_classes))
+        else:
+            bias = DetectionBias(num_classes, level_stride(level), head.kernel.shape[2])
+        new.bias_initializer = bias
         heads[head] = (new, anchors)
     return heads
 
@@ -120,7 +129,6 @@ def _classifier_head(model: keras.Model, num_classes: int) -> dict[Any, tuple[An
 def _rebuild(
     network: keras.Model,
     heads: Mapping[Any, tuple[Any, int]],
-    before: int,
     former: int,
     kept: Mapping[int, int],
 ) -> keras.Model:
@@ -129,5 +137,6 @@ def _rebuild(
     for head, (new, anchors) in heads.items():
         for ours, theirs in zip(new.variables, head.variables, strict=True):
             first, trained = (np.array(keras.ops.convert_to_numpy(v)) for v in (ours, theirs))
+            before = trained.shape[-1] // anchors - former
             ours.assign(keep_outputs(first, trained, anchors, before, former, kept))
     return copy

@@ -9,9 +9,11 @@ import keras
 
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
-from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
-from keras_spd.detection.anchors import MIN_RECALL, standardize_anchors
-from keras_spd.detection.detector import Detector, standardize_image_size
+from keras_spd.detection import fit_anchors
+from keras_spd.detection.anchors import MIN_RECALL
+from keras_spd.detection.detector import Detector
+from keras_spd.detection.heads import HEADS, YOLOV5Head
+from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.files import write_json
 from keras_spd.predict import evaluate
 from keras_spd.training.classes import with_classes
@@ -26,7 +28,6 @@ from keras_spd.typing import Array, Path, Tensor
 _log = logging.getLogger(__name__)
 _ENOUGH_STEPS = 2000  # DeepPCB from random weights: AP50 0.44 after 1,240 steps, 0.54 after 1,612
 _ACCEPTED_OPTIONS = {
-    "head": (("yolov5",), "the other heads are keras-cv's, with losses of their own"),
     "include_rescaling": ((True,), "batches hold pixels from 0 to 255"),
 }
 
@@ -109,8 +110,16 @@ class DetectionTask:
     def _anchors(self) -> Any:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
         if self.recipe.fit_anchors:
-            levels = self.recipe.model.options.get("levels", ("P3", "P4", "P5"))
-            levels = self._given.levels if self._given is not None else levels
+            options = self.recipe.model.options
+            levels = options.get("levels", ("P3", "P4", "P5"))
+            head = HEADS.get(options.get("head", "yolov5"), YOLOV5Head)
+            if self._given is not None:
+                levels, head = self._given.levels, type(self._given.head)
+            if not head.has_anchors:
+                raise ValueError(
+                    "`fit_anchors` is for heads with anchors, and "
+                    f'head="{head.loss_type.head}" has none. Leave it out.'
+                )
             boxes = keras.ops.convert_to_numpy(keras.ops.pad(sides, ((0, 0), (2, 0))))
             return fit_anchors(boxes, bounding_box_format="xywh", levels=levels)
         return self.recipe.model.options.get("anchors")
@@ -131,8 +140,8 @@ class DetectionTask:
     def build(self) -> Detector:
         model = self._named() if self._given is None else self._from_given(self._given)
         if self.anchors is not None:  # otherwise the anchors of the weights
-            model.anchors = standardize_anchors(self.anchors, model.levels)
-        model.single_class_logit = False  # the loss does not train it
+            model.anchors = self.anchors
+        model.head = model.head.trained()
         image_size = standardize_image_size(self.recipe.data.image_size, model)
         facts: dict[str, Any] = {"image_size": image_size, "max_value": self.train_data.max_value}
         model.info = dataclasses.replace(model.info, **facts)
@@ -165,7 +174,7 @@ class DetectionTask:
 
     def compile(self, model: Detector, optimizer: keras.optimizers.Optimizer | None) -> None:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
-        recall = best_possible_recall(sides, model.anchors)
+        recall = model.head.recall(sides)
         if recall < MIN_RECALL:
             _log.warning(
                 "The anchors match only %.1f %% of the training boxes at %s pixels. Set "
@@ -174,12 +183,8 @@ class DetectionTask:
                 100 * recall,
                 self.recipe.data.image_size,
             )
-        loss = YOLOV5Loss(
-            model.num_classes,
-            model.bounding_box_format,
-            anchors=model.anchors,
-            **self.recipe.loss.model_dump(),
-        )
+        options = self.recipe.loss.model_dump(exclude_none=True)
+        loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
         model.compile(optimizer=optimizer, loss=loss)
 
     def train_batches(self, first_epoch: int, last_epoch: int | None = None) -> Any:

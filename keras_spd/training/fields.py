@@ -252,12 +252,13 @@ class DetectionSource(_Section):
 
 
 class DetectionLoss(_Section):
-    """Fields as in `keras_spd.detection.YOLOV5Loss`, which documents them."""
+    """Arguments of the loss of the model's head, such as `keras_spd.detection.YOLOV5Loss`. By
+    default, its own values."""
 
-    label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
-    box_gain: float = pydantic.Field(default=0.05, ge=0)
-    objectness_gain: float = pydantic.Field(default=1.0, ge=0)
-    class_gain: float = pydantic.Field(default=0.5, ge=0)
+    label_smoothing: float | None = pydantic.Field(default=None, ge=0, lt=1)
+    box_gain: float | None = pydantic.Field(default=None, ge=0)
+    objectness_gain: float | None = pydantic.Field(default=None, ge=0)
+    class_gain: float | None = pydantic.Field(default=None, ge=0)
 
 
 class DetectionRecipe(Recipe):

@@ -12,7 +12,7 @@ from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph
 
 # Prefixes of layers in the neck and head. On a backbone that uses the others, they are "detector_".
-_NECK_AND_HEAD = ("lateral_", "top_down_", "bottom_up_", "head_", "detector")
+_NECK_AND_HEAD = ("lateral_", "top_down_", "bottom_up_", "head_", "tower_", "detector")
 
 
 def freeze(model: keras.Model, names: Sequence[str]) -> list[keras.layers.Layer]:

@@ -72,7 +72,7 @@ def load_torch_weights(
             weights, those are loaded. A classifier in the source is ignored if the model has none.
             A detector also gets the anchors and, unless it has its own, the class names. With a
             single class, confidence stays objectness times class probability, as in the authors'
-            code (`Detector.single_class_logit`).
+            code (`YOLOV5Head.single_class_logit`).
 
     Returns:
         The model.
@@ -124,7 +124,8 @@ def load_torch_weights(
     for name, entry in entries.items():
         entry.variable.assign(entry.convert(arrays[name]))
     if detector:
-        model.single_class_logit = model.num_classes == 1  # the authors' code always reads it
+        reads = model.num_classes == 1  # as the authors' code always does
+        model.head = dataclasses.replace(model.head, single_class_logit=reads)
     if detector and anchors is not None:
         model.anchors = anchors
     names = checkpoint.class_names

@@ -19,6 +19,7 @@ from keras_spd.algebra import (
     strided_to_spd,
 )
 from keras_spd.detection.detector import Detector
+from keras_spd.detection.heads import YOLOV5Head
 from keras_spd.image_model import ImageModel
 from keras_spd.typing import Array, Shape
 from keras_spd.variants import find_yolov5_size
@@ -27,7 +28,10 @@ _log = logging.getLogger(__name__)
 # Paths of the stem's kernel in the SPD network, inside an `SPDConv`, and in the strided one.
 _SPD_STEM, _STRIDED_STEM = "stem_conv/conv/kernel", "stem_conv/kernel"
 # Layers that only detectors with the level P2 have.
-_P2_LAYERS = ("lateral_p3_", "top_down_p2_", "bottom_up_p3_", "head_p2_")
+_P2_LAYERS = ("lateral_p3_", "top_down_p2_", "bottom_up_p3_", "head_p2_", "tower_p2_")
+# Layers of a head, and those of them with the outputs of classes.
+_HEAD_LAYERS = ("head_", "tower_")
+_CLASS_OUTPUTS = r"head_p\d_(class_)?conv/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +42,11 @@ class TrainedDetector:
         source: Name of the weights or path of the file, for messages.
         arrays: `{path of a variable: array}` of the network.
         num_classes: Number of classes.
-        anchors: `{level: ((width, height), ...)}` in pixels.
+        anchors: `{level: ((width, height), ...)}` in pixels; empty if its head has none.
         class_names: Names of the classes, if known.
         image_size: `(height, width)` of the training images, if known.
-        single_class_logit: As in `Detector`.
+        head: Name of its head.
+        single_class_logit: As in `YOLOV5Head`.
     """
 
     source: str
@@ -50,12 +55,19 @@ class TrainedDetector:
     anchors: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
+    head: str = "yolov5"
     single_class_logit: bool = False
 
     @property
     def spd(self) -> bool:
         """Whether the network downsamples by SPD-Conv."""
         return _SPD_STEM in self.arrays
+
+    @property
+    def levels(self) -> set[str]:
+        """Names of the levels that have a head."""
+        found = {re.match(r"head_(p\d)_", path) for path in self.arrays}
+        return {match[1].upper() for match in found if match}
 
     @property
     def size(self) -> str | None:
@@ -78,9 +90,9 @@ def transfer(
     """Initializes a detector with the weights of a trained one.
 
     Weights of a strided network are converted for an SPD network with exactly the same outputs. In
-    the head, boxes, objectness and classes with equal names are transferred. If either detector has
-    no class names, all classes are transferred if their number is the same. Everything else keeps
-    its initial values.
+    the head, if it is of the same kind, boxes, objectness and classes with equal names are
+    transferred. If either detector has no class names, all classes are transferred if their number
+    is the same. Everything else keeps its initial values.
 
     Args:
         trained: `TrainedDetector`.
@@ -102,16 +114,19 @@ def transfer(
     differences: list[str] = []
     for path, variable in variables.items():
         array = _find(trained, path, tuple(variable.shape), variables)
-        if path.startswith("head_"):
+        if path.startswith(_HEAD_LAYERS):
             level = path.split("_")[1].upper()
-            anchors = len(model.anchors[level])
-            if array is None or len(trained.anchors.get(level, ())) != anchors:
+            same_anchors = len(trained.anchors.get(level, ())) == len(model.anchors.get(level, ()))
+            if trained.head != model.head.name or array is None or not same_anchors:
                 fresh.add(f"head_{level.lower()}")
                 continue
-            array = keep_outputs(
-                np.array(variable), array, anchors, 5, trained.num_classes, classes
-            )
-        elif array is None and "P2" not in trained.anchors and path.startswith(_P2_LAYERS):
+            if re.match(_CLASS_OUTPUTS, path):
+                groups = len(model.head.sides(level))
+                before = array.shape[-1] // groups - trained.num_classes
+                array = keep_outputs(
+                    np.array(variable), array, groups, before, trained.num_classes, classes
+                )
+        elif array is None and "P2" not in trained.levels and path.startswith(_P2_LAYERS):
             fresh.add(re.sub(r"_(conv|bn|cv\d|block\d+).*", "", path))
             continue
         if array is None:
@@ -123,8 +138,10 @@ def transfer(
             )
         values[path] = array
     unused = {path for path in trained.arrays if path not in variables}
-    if "P2" not in model.anchors:
+    if "P2" not in model.levels:
         unused = {path for path in unused if not path.startswith(_P2_LAYERS)}
+    if trained.head != model.head.name:
+        unused = {path for path in unused if not path.startswith(_HEAD_LAYERS)}
     unused -= {_SPD_STEM, _STRIDED_STEM} if "stem_bn/gamma" in variables else set()
     differences += [f"  + {path}: not in the model" for path in sorted(unused)]
     if differences:
@@ -135,12 +152,14 @@ def transfer(
         )
     for path, array in values.items():
         variables[path].assign(array)
-    model.single_class_logit = (
+    reads = (
         model.num_classes == 1
         and bool(classes)
         and not fresh
         and (trained.num_classes > 1 or trained.single_class_logit)
     )
+    if isinstance(model.head, YOLOV5Head):
+        model.head = dataclasses.replace(model.head, single_class_logit=reads)
     return _report(trained, model, fresh, classes)
 
 
@@ -283,11 +302,12 @@ def _report(
 ) -> str:
     """Logs and returns what was transferred; an exact copy is logged at the level DEBUG."""
     new = []
-    if len(classes) < model.num_classes:
+    same_head = trained.head == model.head.name
+    if same_head and len(classes) < model.num_classes:
         new.append(describe_new(classes, model.num_classes, model.info.class_names))
     if fresh:
         new.append(", ".join(sorted(fresh)))
-    dropped = set(trained.anchors) - set(model.anchors)
+    dropped = trained.levels - set(model.levels)
     spd = any(variable.path == _SPD_STEM for variable in model.network.variables)
     changed = spd != trained.spd
     line = f"Weights {trained.source} into {model.name}: "
@@ -298,7 +318,7 @@ def _report(
         )
     if dropped:
         line += f"; the level {', '.join(sorted(dropped))} is dropped"
-    shared = set(trained.anchors) & set(model.anchors)
+    shared = set(trained.anchors) & set(model.anchors) if same_head else set()
     other_anchors = any(model.anchors[level] != trained.anchors[level] for level in shared)
     if other_anchors:
         line += "; boxes are relative to other anchors than in training"

@@ -197,27 +197,6 @@ def test_backbone_levels_have_their_strides():
     assert backbone.output is backbone.get_layer(backbone.pyramid_level_inputs["P5"]).output
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("head", ["yolov8", "retinanet"])
-def test_keras_cv_heads(head, tmp_path):
-    pytest.importorskip("keras_cv")
-    model = YOLOV5SPD(TINY, classes=3, head=head, input_shape=(64, 64, 3))
-    losses = {
-        "yolov8": {"classification_loss": "binary_crossentropy", "box_loss": "ciou"},
-        "retinanet": {"classification_loss": "focal", "box_loss": "smoothl1"},
-    }
-    model.compile(optimizer="adam", **losses[head])
-    images, truth = np.full((4, 64, 64, 3), 99.0, "float32"), make_truth()
-    history = model.fit(images, truth, batch_size=2, epochs=2, verbose=0).history
-    assert np.isfinite(history["loss"]).all()
-    found = model.predict(images, verbose=0)
-    model.save(tmp_path / "detector.keras")
-    loaded = keras.saving.load_model(tmp_path / "detector.keras")
-    np.testing.assert_allclose(
-        loaded.predict(images, verbose=0)["boxes"], found["boxes"], atol=1e-2
-    )
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -233,7 +212,6 @@ def test_keras_cv_heads(head, tmp_path):
         ({"anchors": {"P3": [[1, 2]]}}, "must map each of P3, P4, P5"),
         ({"downsampling": "pool"}, "`downsampling` must be one of"),
         ({"bounding_box_format": "coco"}, "`bounding_box_format` must be one of"),
-        ({"head": "yolov8", "class_names": ["a"] * 80}, 'needs head="yolov5"'),
         ({"weights": "missing.keras"}, "there is no such file"),
     ],
 )
@@ -296,8 +274,6 @@ def test_another_backbone(tmp_path):
     shallow = keras.Model(strided.input, strided.get_layer("block_3_expand").output)
     with pytest.raises(ValueError, match="`backbone` has no layer at 1/8, 1/16, 1/32"):
         YOLOV5SPD("n", classes=2, backbone=shallow)
-    with pytest.raises(ValueError, match="`backbone` needs head=.yolov5"):
-        YOLOV5SPD("n", classes=2, backbone=converted, head="yolov8")
     with pytest.raises(ValueError, match="are for YOLOv5's own backbone"):
         YOLOV5SPD("n", weights="bccd", backbone=converted)
 

@@ -1,5 +1,7 @@
 """Detectors with one class: the untrained class logit, and when it is used."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -101,12 +103,14 @@ def test_which_transfers_read_the_logit(tmp_path):
 
     def reads(file, name):
         model = YOLOV5SPD(TINY, weights=tmp_path / file, classes=1, class_names=(name,))
-        return model.single_class_logit
+        return model.head.single_class_logit
 
     assert reads("two.keras", "boat")  # trained beside the car's
     assert not reads("two.keras", "bird")  # initialised
     assert not reads("one.keras", "boat")  # never trained
-    one.single_class_logit = True  # as of a checkpoint of the authors'
+    one.head = dataclasses.replace(
+        one.head, single_class_logit=True
+    )  # as of a checkpoint of the authors'
     one.save(tmp_path / "one.keras")
     assert reads("one.keras", "boat")
     assert not reads("one.keras", "bird")

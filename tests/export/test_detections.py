@@ -6,7 +6,7 @@ import pytest
 
 from keras_spd.boxes import intersection_over_union
 from keras_spd.detection import Decoder
-from keras_spd.detection.anchors import standardize_anchors
+from keras_spd.detection.heads import YOLOV5Head
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("exported files are TensorFlow's", allow_module_level=True)
@@ -39,7 +39,7 @@ def test_classes_are_moved_apart_exactly(rng):
 @pytest.mark.parametrize("options", [{}, {"class_agnostic": True}, {"multi_label": False}])
 def test_the_boxes_are_those_of_the_decoder(options, rng):
     """Small objects of late classes, whose neighbours overlap by about the threshold."""
-    anchors = standardize_anchors({"P3": ((6, 6), (7, 5))}, ["P3"])
+    head = YOLOV5Head.build(["P3"], {"P3": ((6, 6), (7, 5))})
     raw = np.full((1, 4, SIDE // 8, 2, 5 + CLASSES), -12, "float32")
     raw[..., :4] = rng.uniform(-0.4, 0.4, raw[..., :4].shape)
     cells = rng.permutation(4 * SIDE // 8)[:150]
@@ -48,8 +48,8 @@ def test_the_boxes_are_those_of_the_decoder(options, rng):
         raw[0, row, column, :, 4] = rng.uniform(0, 3, 2)
         raw[0, row, column, :, 5 + CLASSES - 1 - rng.integers(0, 2)] = rng.uniform(1, 3)
     decoder = Decoder(0.25, 0.45, **options)
-    expected = decoder({"P3": raw}, anchors)
-    received = BuiltinDetections(decoder, anchors, "xyxy")({"P3": raw})
+    expected = decoder({"P3": raw}, head.anchors)
+    received = BuiltinDetections(decoder, head, "xyxy")({"P3": raw})
     count = int(expected["num_detections"][0])
     assert 100 < count < 300 and int(received["num_detections"][0]) == count
     for key, tolerance in (("confidence", 1e-6), ("boxes", 1e-3), ("classes", 0)):

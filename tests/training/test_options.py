@@ -44,7 +44,6 @@ def test_classifier_options_that_contradict_training_are_refused(options, messag
     ("options", "message"),
     [
         ({"include_rescaling": False}, "`model.options.include_rescaling` must be True .*255"),
-        ({"head": "yolov8"}, "`model.options.head` must be 'yolov5' in training"),
         ({"size": "s"}, "it is part of `model.name`"),
     ],
 )

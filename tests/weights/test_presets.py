@@ -78,8 +78,6 @@ def test_wrong_names_and_options():
         YOLOV5SPD("n", weights="coco")
     with pytest.raises(ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"):
         YOLOV5SPD("s", weights="bccd")
-    with pytest.raises(ValueError, match="'bccd' are for head"):
-        YOLOV5SPD("n", weights="bccd", head="retinanet")
     with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD"):
         ResNet18SPD(weights="bccd")
     with pytest.raises(ValueError, match=r"to_spd\(keras.applications.ResNet50\(\)\)"):

@@ -1,0 +1,36 @@
+"""The heads of detectors, by name. One module for each; `head.py` says what a head must offer."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_spd.detection.heads.head import Head
+from keras_spd.detection.heads.retinanet import RetinaNetHead
+from keras_spd.detection.heads.yolov5 import YOLOV5Head
+from keras_spd.detection.heads.yolov8 import YOLOV8Head
+
+HEADS: dict[str, type[Head]] = {
+    "yolov5": YOLOV5Head,
+    "yolov8": YOLOV8Head,
+    "retinanet": RetinaNetHead,
+}
+
+
+def find_head(head: Head | Mapping[str, Any] | None, levels: Sequence[str]) -> Head:
+    """Returns a `Head` from any description of one.
+
+    Args:
+        head: `Head`; the config of one; or anchors, or `None` for the default anchors, of YOLOv5's
+            head.
+        levels: Names of the levels, finest first.
+
+    Raises:
+        ValueError: If the anchors are not as described.
+    """
+    if isinstance(head, Head):
+        return head
+    if not isinstance(head, Mapping) or "name" not in head:
+        return YOLOV5Head.build(levels, head)
+    config = dict(head)
+    kind = HEADS[config.pop("name")]
+    return dataclasses.replace(kind.build(levels, config.pop("anchors", None) or None), **config)

@@ -1,0 +1,44 @@
+"""What heads with separate outputs for boxes and classes, and without objectness, share."""
+
+import abc
+from typing import Any
+
+from keras import ops
+
+from keras_spd.detection.heads.head import Head
+from keras_spd.typing import Tensor
+
+
+class DecoupledHead(Head):
+    """A head whose predictions are numbers of a box, then a logit for each class."""
+
+    box_bias = 0.0
+    """Initial bias of the numbers of a box."""
+
+    @abc.abstractmethod
+    def read_boxes(
+        self, x: Tensor, grid: Tensor, stride: Any, sides: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Decodes the numbers of boxes.
+
+        Args:
+            x: float32 tensor of shape `(..., box_outputs)`.
+            grid, stride, sides: As in `read`.
+
+        Returns:
+            Two tensors of shape `(..., 2)`: centres (x, y) and sides (width, height), in pixels.
+        """
+
+    @abc.abstractmethod
+    def class_bias(self, level: str, num_classes: int) -> float:
+        """Returns the initial bias of a level's logits of classes."""
+
+    def read(self, x: Tensor, grid: Tensor, stride: Any, sides: Tensor) -> Tensor:
+        logits = x[..., self.loss_type.box_outputs :]
+        centres, sides = self.read_boxes(x[..., : self.loss_type.box_outputs], grid, stride, sides)
+        objectness = ops.ones_like(logits[..., :1])
+        return ops.concatenate([centres, sides, objectness, ops.sigmoid(logits)], axis=-1)
+
+    def confidence(self, x: Tensor) -> Tensor:
+        logits = x[:, self.loss_type.box_outputs :]
+        return ops.sigmoid(ops.max(logits, axis=1, keepdims=True))

@@ -1,0 +1,50 @@
+"""The image sizes that a detector accepts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from keras_spd.typing import Shape
+
+
+def check_image_sides(shape: Shape, stride: int) -> None:
+    """Raises a `ValueError` unless known height and width are multiples of the largest stride."""
+    if any(side is not None and side % stride for side in shape[1:3]):
+        raise ValueError(
+            f"Height and width must be multiples of {stride}, the largest stride of the detector. "
+            f"Received: images of shape {tuple(shape)}. Resize them, e.g. with `image_size=` of "
+            "`keras_spd.data` or with `keras_spd.Predictor`, which letterboxes images."
+        )
+
+
+def standardize_image_size(image_size: int | Sequence[int] | None, model: Any) -> tuple[int, int]:
+    """Returns the image size for a detector as `(height, width)`, in pixels.
+
+    Args:
+        image_size: One integer, two integers, or `None` for the size the detector was trained at.
+        model: `Detector`, or another object that implements `DetectorProtocol`.
+
+    Raises:
+        ValueError: If the stride does not divide both sides, or the detector does not accept the
+            size.
+    """
+    if image_size is None:
+        image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
+    size = check_multiples(image_size, model.stride)
+    if model.image_sizes and size not in model.image_sizes:
+        raise ValueError(
+            f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
+            f"(height, width). Received: image_size={image_size!r}."
+        )
+    return size
+
+
+def check_multiples(image_size: int | Sequence[int], stride: int = 32) -> tuple[int, int]:
+    """Returns `(height, width)`, or raises a `ValueError` unless `stride` divides both."""
+    sides: Any = image_size
+    size = tuple(sides) if isinstance(sides, (tuple, list)) else (sides, sides)
+    if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
+        raise ValueError(
+            f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
+            f"detector, e.g. {10 * stride}. Received: image_size={image_size!r}."
+        )
+    return size

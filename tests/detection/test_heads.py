@@ -1,0 +1,240 @@
+"""Every head: raw predictions become the same boxes everywhere, and the loss trains them."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_spd
+from keras_spd.applications import YOLOV5SPD, Detector
+from keras_spd.detection import Decoder
+from keras_spd.detection.heads import HEADS, find_head
+from keras_spd.detection.heads.retinanet import encode
+
+KERAS_CV_HEADS = ("yolov8", "retinanet")
+LEVELS = ("P3", "P4", "P5")
+SIZE = (64, 96)
+BOXES = np.array([[[8, 8, 40, 40], [30, 20, 60, 50], [-1] * 4], [[3, 3, 9, 12], *[[-1] * 4] * 2]])
+TRUTH = {"boxes": BOXES.astype("float32"), "classes": np.array([[0, 2, -1], [1, -1, -1]])}
+
+
+def raw_predictions(head, rng, classes=3):
+    """Random raw predictions of two images."""
+    outputs = HEADS[head].loss_type.box_outputs + classes
+    anchors = len(HEADS[head].build(LEVELS).sides("P3"))
+    sides = {"P3": (8, 12), "P4": (4, 6), "P5": (2, 3)}
+    return {
+        level: ops.convert_to_tensor(
+            rng.normal(0, 1, (2, *side, anchors, outputs)).astype("float32")
+        )
+        for level, side in sides.items()
+    }
+
+
+def perfect_predictions(head, box, level="P3", cell=(3, 2)):
+    """Raw predictions of one image with a single box, confident of class 1."""
+    raw = {
+        level: np.full(x.shape, -9, "float32")
+        for level, x in raw_predictions(head, np.random.default_rng(0)).items()
+    }
+    raw[level][0, cell[0], cell[1], 0, -3:] = -9, 9, -9
+    built = HEADS[head].build(LEVELS)
+    centre = (np.array(cell[::-1]) + 0.5) * 8
+    numbers = raw[level][0, *cell, 0]
+    if head == "yolov8":
+        distances = np.concatenate([centre - box[:2], box[2:] - centre]) / 8
+        bins = np.full((4, 16), -30, "float32")
+        for side, distance in enumerate(distances):
+            low = int(distance)
+            bins[side, low : low + 2] = np.log([1 - distance + low + 1e-9, distance - low + 1e-9])
+        numbers[:64] = bins.ravel()
+    else:
+        width, height = built.sides(level)[0]
+        anchor = [*(centre - [width / 2, height / 2]), *(centre + [width / 2, height / 2])]
+        numbers[:4] = ops.convert_to_numpy(
+            encode(ops.convert_to_tensor(box), ops.convert_to_tensor(np.array(anchor, "float32")))
+        )
+    return raw
+
+
+@pytest.mark.parametrize("head", KERAS_CV_HEADS)
+def test_a_box_that_is_encoded_is_found(head):
+    box = np.array([9, 17, 35, 41], "float32")
+    raw = perfect_predictions(head, box)
+    decoded = HEADS[head].build(LEVELS).decode(raw)
+    found = Decoder(0.5).detections(decoded, SIZE, "xyxy")
+    assert found["num_detections"][0] == 1 and found["classes"][0][0] == 1
+    np.testing.assert_allclose(found["boxes"][0][0], box, atol=1e-3)
+
+
+def test_decoding_is_that_of_keras_cv(rng):
+    """Of its YOLOV8Detector and RetinaNet, whose functions need images of known size."""
+    pytest.importorskip("keras_cv")
+    from keras_cv.src import bounding_box
+    from keras_cv.src.models.object_detection.yolo_v8 import yolo_v8_detector as yolov8
+
+    raw = raw_predictions("yolov8", rng)
+    flat = ops.concatenate([ops.reshape(raw[level], (2, -1, 67)) for level in LEVELS], axis=1)
+    points, strides = yolov8.get_anchors((*SIZE, 3))
+    distances = yolov8.decode_regression_to_boxes(flat[..., :64])
+    expected = yolov8.dist2bbox(distances, points) * strides[:, None]
+    received = HEADS["yolov8"].build(LEVELS).decode(raw)
+    corners = keras_spd.boxes.convert_boxes(received[..., :4], "center_xywh", "xyxy", SIZE)
+    np.testing.assert_allclose(corners, expected, atol=1e-3)
+    np.testing.assert_allclose(received[..., 5:], ops.sigmoid(flat[..., 64:]), atol=1e-6)
+
+    raw = raw_predictions("retinanet", rng)
+    head = HEADS["retinanet"].build(LEVELS)
+    flat = ops.concatenate([ops.reshape(raw[level], (2, -1, 7)) for level in LEVELS], axis=1)
+    expected = bounding_box.converters._decode_deltas_to_boxes(
+        anchors=head.corners(raw),
+        boxes_delta=flat[..., :4],
+        anchor_format="xyxy",
+        box_format="center_xywh",
+        variance=[0.1, 0.1, 0.2, 0.2],
+    )
+    np.testing.assert_allclose(head.decode(raw)[..., :4], expected, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("head", KERAS_CV_HEADS)
+def test_the_loss_knows_a_good_prediction(head, rng):
+    pytest.importorskip("keras_cv")
+    box = np.array([9, 17, 35, 41], "float32")
+    truth = {"boxes": box[None, None], "classes": np.array([[1]])}
+    loss = HEADS[head].build(LEVELS).loss(3, "xyxy")
+    good = {level: x[:1] for level, x in perfect_predictions(head, box).items()}
+    bad = {level: x[:1] for level, x in raw_predictions(head, rng).items()}
+    assert float(loss(truth, good)) < 0.3 * float(loss(truth, bad))
+    moved = {**truth, "boxes": truth["boxes"] + 100}  # beyond the image
+    for nothing in (moved, {"boxes": np.zeros((1, 0, 4)), "classes": np.zeros((1, 0), "int32")}):
+        parts = loss.components(nothing, good)
+        assert float(parts["box_loss"]) == 0 and np.isfinite(float(parts["class_loss"]))
+
+
+@pytest.mark.parametrize("head", KERAS_CV_HEADS)
+def test_losses_of_other_formats_and_padding_are_equal(head, rng):
+    pytest.importorskip("keras_cv")
+    raw, built = raw_predictions(head, rng), HEADS[head].build(LEVELS)
+    expected = built.loss(3, "xyxy").components(TRUTH, raw)
+    boxes = keras_spd.boxes.convert_boxes(TRUTH["boxes"], "xyxy", "rel_xywh", SIZE)
+    other = {"boxes": boxes, "classes": TRUTH["classes"]}
+    unpadded = {"boxes": TRUTH["boxes"][:, :2], "classes": TRUTH["classes"][:, :2]}
+    for box_format, truth in (("rel_xywh", other), ("xyxy", unpadded)):
+        received = built.loss(3, box_format).components(truth, raw)
+        for part in ("box_loss", "class_loss"):
+            assert float(received[part]) == pytest.approx(float(expected[part]), rel=1e-4)
+
+
+def test_targets_of_retinanet_are_those_of_keras_cv(rng):
+    """Where an anchor overlaps each box by half; keras-cv gives others no anchor."""
+    keras_cv = pytest.importorskip("keras_cv")
+    raw, head = raw_predictions("retinanet", rng), HEADS["retinanet"].build(LEVELS)
+    boxes = np.array([[[4, 20, 36, 52], [28, 4, 92, 60]]], "float32")
+    truth = {"boxes": np.repeat(boxes, 2, axis=0), "classes": np.array([[0, 2]] * 2)}
+
+    class Anchors:
+        bounding_box_format = "xyxy"
+
+        def __call__(self, image_shape):
+            return {"all": head.corners(raw)}
+
+    encoder = keras_cv.models.retinanet.LabelEncoder("xyxy", Anchors())
+    given = {"boxes": truth["boxes"], "classes": truth["classes"].astype("float32")}
+    codes, classes = encoder(np.zeros((2, *SIZE, 3), "float32"), given)
+    received = head.loss(3, "xyxy").encode_truth(truth, raw)
+    np.testing.assert_array_equal(received[1], classes)
+    found = np.array(classes) >= 0
+    assert found.sum() > 10
+    np.testing.assert_allclose(np.array(received[0])[found], np.array(codes)[found], atol=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_survive_their_config(head):
+    built = HEADS[head].build(LEVELS)
+    assert find_head(built.get_config(), LEVELS) == built
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_one_class_has_two_axes_too(head, rng):
+    raw = raw_predictions(head, rng, classes=1)
+    found = Decoder(0.2).detections(HEADS[head].build(LEVELS).decode(raw), SIZE, "xyxy")
+    assert found["num_detections"][0] > 0 and (np.array(found["classes"]) <= 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", KERAS_CV_HEADS)
+def test_a_detector_of_another_head(head, thin_networks, tmp_path, rng):
+    """It learns, survives saving with its names, is compiled anew, and its file finds its boxes."""
+    pytest.importorskip("keras_cv")
+    model = YOLOV5SPD(
+        "n", classes=3, class_names=("a", "b", "c"), head=head, input_shape=(64, 64, 3)
+    )
+    images = rng.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    model.compile(keras.optimizers.Adam(3e-3))
+    losses = model.fit(images, TRUTH, batch_size=2, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    scores = model.evaluate(images, TRUTH, return_dict=True, verbose=0)
+    assert {"loss", "box_loss", "class_loss", "AP", "AP50"} <= set(scores)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, Detector) and loaded.head == model.head
+    assert loaded.info.class_names == ("a", "b", "c") and loaded.compiled
+    assert type(loaded.loss) is HEADS[head].loss_type and loaded.optimizer.built
+    for one in (model, loaded):
+        one.decoder = dataclasses.replace(one.decoder, confidence_threshold=0.002)
+    expected = model.predict(images, verbose=0)
+    assert (expected["num_detections"] > 0).all()
+    np.testing.assert_allclose(loaded.predict(images, verbose=0)["boxes"], expected["boxes"])
+    if keras.backend.backend() == "tensorflow":
+        file = keras_spd.export.export_tflite(loaded, tmp_path / "model.tflite")
+        comparison = keras_spd.export.verify_tflite(file, loaded, images)
+        assert comparison.agreement > 0.95
+
+
+@pytest.mark.parametrize("head", KERAS_CV_HEADS)
+def test_weights_of_another_head_give_backbone_and_neck(head, thin_networks, tmp_path, caplog):
+    trained = YOLOV5SPD("n", classes=2, class_names=("a", "b"))
+    trained.save(tmp_path / "trained.keras")
+    model = YOLOV5SPD(
+        "n", classes=2, class_names=("a", "b"), head=head, weights=tmp_path / "trained.keras"
+    )
+    assert "all except head_p3, head_p4, head_p5, which are initialised" in caplog.text
+    for name in ("stage4_c3_cv3_conv", "bottom_up_p5_c3_cv3_conv"):
+        received, given = (m.network.get_layer(name).kernel for m in (model, trained))
+        np.testing.assert_array_equal(received, given)
+    model.save(tmp_path / "model.keras")
+    other = YOLOV5SPD(
+        "n", classes=3, class_names=("c", "b", "a"), head=head, weights=tmp_path / "model.keras"
+    )
+    received, given = (m.network.get_layer("head_p4_class_conv").kernel for m in (other, model))
+    groups = len(model.head.sides("P4"))
+    received, given = (
+        np.array(k).reshape(-1, groups, k.shape[-1] // groups) for k in (received, given)
+    )
+    np.testing.assert_array_equal(received[..., [2, 1]], given)
+    for name in ("head_p4_box_conv", "tower_p5_class2_conv"):
+        received, given = (m.network.get_layer(name).kernel for m in (other, model))
+        np.testing.assert_array_equal(received, given)
+
+
+def test_bad_losses_and_anchors(thin_networks):
+    model = YOLOV5SPD("n", classes=3, head="yolov8")
+    with pytest.raises(ValueError, match="must be a `keras_spd.detection.YOLOV8Loss`"):
+        model.compile(loss=keras_spd.detection.YOLOV5Loss(3))
+    with pytest.raises(ValueError, match="`YOLOV8Loss`.*has no `objectness_gain`"):
+        model.head.loss(3, "xyxy", objectness_gain=1.0)
+    with pytest.raises(ValueError, match='`head="yolov8"` has no anchors'):
+        YOLOV5SPD("n", head="yolov8", anchors={level: [[8, 8]] for level in LEVELS})
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="sizes are always known")
+def test_yolov8_says_that_it_needs_known_sizes(rng):
+    pytest.importorskip("keras_cv")
+    import tensorflow as tf
+
+    loss, raw = HEADS["yolov8"].build(LEVELS).loss(3, "xyxy"), raw_predictions("yolov8", rng)
+    unknown = {level: tf.TensorSpec((2, None, None, 1, x.shape[-1])) for level, x in raw.items()}
+    with pytest.raises(ValueError, match="whose height and width are known"):
+        tf.function(lambda raw: loss.components(TRUTH, raw)).get_concrete_function(unknown)
