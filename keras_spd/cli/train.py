@@ -25,7 +25,10 @@ def train(
     run: train_options.Run = None,
     resume: train_options.Resume = False,
     devices: train_options.Devices = None,
-    epochs: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Default: the recipe's. With --resume, the epochs in all."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     on_problem: train_options.OnProblem = None,
@@ -81,7 +84,13 @@ def train(
     verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar, or a line per epoch
     try:
         trained = training.train(
-            chosen, run, model=given, resume=resume, devices=devices, verbose=verbose
+            chosen,
+            run,
+            model=given,
+            resume=resume,
+            epochs=epochs if resume else None,
+            devices=devices,
+            verbose=verbose,
         )
     except KeyboardInterrupt:
         typer.echo(f"\nStopped. Resume with: keras-spd train --resume --run {run}", err=True)

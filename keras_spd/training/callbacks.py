@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -24,7 +25,11 @@ Task: TypeAlias = ClassificationTask | DetectionTask
 
 
 def make_callbacks(
-    task: Task, start: keras.Model, folder: RunFolder, distribution: Distribution
+    task: Task,
+    start: keras.Model,
+    folder: RunFolder,
+    distribution: Distribution,
+    user_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run in the order in which `fit` calls them.
 
@@ -33,6 +38,7 @@ def make_callbacks(
         start: Model that training starts from, in float32.
         folder: Run folder.
         distribution: Where training runs; only its chief writes files.
+        user_callbacks: Callbacks that were passed to `train`.
     """
     recipe, score = task.recipe, task.best_by
     stop = keras.callbacks.TerminateOnNaN()
@@ -54,6 +60,7 @@ def make_callbacks(
         stop,
         *average,
         *task.callbacks(twin),  # before `LogEpochs`, which logs their metrics
+        *user_callbacks,  # after the evaluation, and before `LogEpochs`: they may add metrics
         LogEpochs(folder.log),
         best,
         *([StopEarly(folder, score, recipe.patience)] if recipe.patience else []),
@@ -62,6 +69,18 @@ def make_callbacks(
         *back,
         SaveState(folder.state),  # last: an epoch it saves must be logged
     ]
+
+
+def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks as a list, or raises a `TypeError` if one is something else."""
+    callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise TypeError(
+                "`callbacks` must be a list of `keras.callbacks.Callback`s. "
+                f"Received: {callback!r}."
+            )
+    return callbacks
 
 
 class _DrawCurves(keras.callbacks.Callback):

@@ -69,16 +69,16 @@ def check_resume(
     """Returns the run folder to resume.
 
     Raises:
-        ValueError: If there is none, or a recipe or a field is given as well.
+        ValueError: If there is none, or a recipe or a field other than `epochs` is given as well.
     """
     if run_folder is None:
         raise ValueError("`--resume` needs the run folder: `--run runs/...`.")
-    fields = merge_fields(options, assignments)
+    fields = merge_fields({**options, "epochs": None}, assignments)
     others = [f"{field}={value}" for field, value in fields.items()]
     if others or recipe:
         raise ValueError(
-            f"`--resume` uses the recipe in {run_folder}, and can only be combined with `--run` "
-            f"and `--devices`. Received: {', '.join(others) or recipe}."
+            f"`--resume` uses the recipe in {run_folder}, and can only be combined with `--run`, "
+            f"`--epochs` and `--devices`. Received: {', '.join(others) or recipe}."
         )
     return pathlib.Path(run_folder)
 

@@ -14,7 +14,7 @@ from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay, TriangularDecay
 from keras_spd.training.best_epoch import describe_best, has_stopped
-from keras_spd.training.callbacks import StopAfter, Task, make_callbacks
+from keras_spd.training.callbacks import StopAfter, Task, check_callbacks, make_callbacks
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
 from keras_spd.training.detection import DetectionTask
@@ -49,7 +49,9 @@ def train(
     test_data: ClassificationData | DetectionData | None = None,
     validation_data: ClassificationData | DetectionData | None = None,
     resume: bool = False,
+    epochs: int | None = None,
     devices: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: str | int = "auto",
 ) -> Any:
     """Trains a model as a recipe says, with `model.fit`.
@@ -72,10 +74,16 @@ def train(
             the test data, so the test scores are optimistic.
         resume: Whether to resume a stopped run in the same folder. Schedule, order of the data and
             augmentation are the same as in an uninterrupted run.
+        epochs: To train a run for longer, with `resume`: the number of epochs in all, instead of
+            the recipe's. The learning rate continues as in a run of that many epochs: it rises
+            again if it had fallen to the end of its schedule.
         devices: `None` for one device, `"all"` for all devices of this machine, or a
             `tf.distribute.Strategy`, such as `TPUStrategy`. On several machines, start the same
             training on each of them. TensorFlow's variable `TF_CONFIG` must name them all, and all
             must see the same run folder; the first one writes to it.
+        callbacks: Your own `keras.callbacks.Callback`s. They are called after each evaluation, on
+            the first worker; metrics that they add to `logs` are written to `log.csv`. One that
+            sets `model.stop_training` ends the run. `resume` does not restore their own state.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -101,6 +109,8 @@ def train(
             stack.enter_context(locked(folder.lock))
         recipe, model = name_given(recipe, model)
         recipe = _find_recipe(recipe, folder, resume)
+        if epochs is not None:
+            recipe = _lengthened(recipe, folder, epochs, resume)
         given = find_given(recipe, model, folder.start_model)
         task_recipe = without_class_map(recipe) if folder.start_model.is_file() else recipe
         distribution.check_batch_size(recipe.batch_size)
@@ -114,7 +124,7 @@ def train(
         if given is not None and distribution.is_chief and not folder.start_model.is_file():
             with whole_file(folder.start_model) as unfinished:
                 start.save(unfinished)
-        _train(task, start, folder, distribution, resume, verbose)
+        _train(task, start, folder, distribution, resume, verbose, check_callbacks(callbacks))
         return _finish(task, start, folder) if distribution.is_chief else None
 
 
@@ -138,6 +148,23 @@ def _find_recipe(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Reci
     return stored
 
 
+def _lengthened(recipe: Recipe, folder: RunFolder, epochs: int, resume: bool) -> Recipe:
+    """Returns the recipe of a run with another number of epochs."""
+    done = saved_epochs(folder.state) if folder.state.is_file() else 0
+    if (
+        not resume
+        or isinstance(epochs, bool)
+        or not isinstance(epochs, int)
+        or epochs < max(done, 1)
+    ):
+        raise ValueError(
+            "`epochs` trains a run for longer: pass `resume=True` and an integer, at least the "
+            f"number of epochs that are done, {done}. Received: epochs={epochs!r}, "
+            f"resume={resume}. A new run has the epochs of its recipe."
+        )
+    return recipe.model_copy(update={"epochs": epochs})
+
+
 def _train(
     task: Task,
     start: keras.Model,
@@ -145,6 +172,7 @@ def _train(
     distribution: Distribution,
     resume: bool,
     verbose: str | int,
+    user_callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Fits a copy of the model `start`, from its weights or from the state in the folder."""
     recipe = task.recipe
@@ -162,7 +190,11 @@ def _train(
         _log.warning("The run in %s has completed its %d epochs.", folder.path, recipe.epochs)
         return
     if resumes and has_stopped(folder, task.best_by, recipe.patience):
-        _log.warning("The run in %s stopped early (`patience`).", folder.path)
+        _log.warning(
+            "The run in %s stopped early. To train on, raise `patience` in %s.",
+            folder.path,
+            folder.recipe,
+        )
         return
     if distribution.is_chief:
         folder.forget_epochs(first_epoch)
@@ -176,12 +208,12 @@ def _train(
         if frozen and first_epoch == thaw_at:
             with distribution.scope():
                 _thaw(task, model, frozen, steps_per_epoch)
-        callbacks = make_callbacks(task, start, folder, distribution)
+        callbacks = make_callbacks(task, start, folder, distribution, user_callbacks)
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch, last_epoch))
-            _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose)
-        if has_stopped(folder, task.best_by, recipe.patience):
-            return
+            done = _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose)
+        if done < last_epoch or has_stopped(folder, task.best_by, recipe.patience):
+            return  # stopped by a callback
         first_epoch = last_epoch
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
             with distribution.scope():
@@ -288,7 +320,8 @@ def _fit(
     steps_per_epoch: int,
     callbacks: list[keras.callbacks.Callback],
     verbose: str | int,
-) -> None:
+) -> int:
+    """Trains until `last_epoch`, and returns the number of epochs that are done."""
     if keras.backend.backend() != "torch":  # PyTorch builds no graph
         _log.info("%s: building the graph, about 20 s.", model.name)
     batches, stop = task.train_batches(first_epoch, last_epoch), StopAfter(last_epoch)
@@ -308,3 +341,4 @@ def _fit(
             f"The loss became NaN in epoch {first_epoch + len(history.epoch)}. Lower "
             "`optimizer.learning_rate`, or lengthen `schedule.warmup_epochs`."
         )
+    return first_epoch + len(history.epoch)

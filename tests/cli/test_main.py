@@ -32,8 +32,8 @@ from keras_spd.apps import demo
         (["train", "--resume"], "`--resume` needs the run folder"),
         (["train", "--resume", "--run", "none"], "no run to resume in none"),
         (
-            ["train", "--resume", "--run", "none", "--epochs", "9"],
-            "can only be combined with `--run` and `--devices`. Received: epochs=9.",
+            ["train", "--resume", "--run", "none", "--batch-size", "9", "--epochs", "9"],
+            "combined with `--run`, `--epochs` and `--devices`. Received: batch_size=9.",
         ),
     ],
 )

@@ -136,10 +136,7 @@ def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe):
         def on_train_batch_end(self, batch, logs=None):
             weights.append([np.array(w) for w in self.model.trainable_weights])
 
-    make = fit_module.make_callbacks
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fit_module, "make_callbacks", lambda *args: [Watch(), *make(*args)])
-        model = train(recipe, tmp_path, **cells)
+    model = train(recipe, tmp_path, **cells, callbacks=[Watch()])
     assert len(weights) == 2
     for ours, first, second in zip(model.trainable_weights, *weights, strict=True):
         np.testing.assert_allclose(ours, (first + second) / 2, rtol=1e-4, atol=1e-6)

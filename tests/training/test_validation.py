@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 from drawings import write_drawings
@@ -32,10 +33,11 @@ def cells():
 def fit(cells):
     """Returns a function that trains a small classifier."""
 
-    def fit(folder, *, resume=False, **overrides):
+    def fit(folder, *, resume=False, callbacks=(), **overrides):
         recipe = load_recipe("demo", overrides=OVERRIDES | overrides)
         options = {"train_data": cells[0], "test_data": cells[1], "verbose": 0}
-        return train(recipe, folder, model=tiny_classifier(), resume=resume, **options)
+        options |= {"model": tiny_classifier(), "resume": resume, "callbacks": callbacks}
+        return train(recipe, folder, **options)
 
     return fit
 
@@ -83,8 +85,35 @@ def test_a_run_without_improvement_stops_early_also_when_it_is_resumed(
     assert record(tmp_path)["evaluations"] == 4
     assert "of 8, the best on the validation data" in read_scores(RunFolder(tmp_path))
     fit(tmp_path, **overrides, resume=True)
-    assert "stopped early (`patience`)" in caplog.text
+    assert "stopped early. To train on, raise `patience` in" in caplog.text
     assert RunFolder(tmp_path).read_log() == rows
+
+
+@pytest.mark.slow
+def test_callbacks_of_the_user_and_a_run_that_is_lengthened(tmp_path, cells, fit):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["seen"] = logs["val_accuracy"]
+            self.model.stop_training = epoch == 1
+
+    fit(tmp_path, epochs=4, callbacks=[Stop()])
+    rows = RunFolder(tmp_path).read_log()
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert all(row["seen"] == row["val_accuracy"] for row in rows)
+    options = {"train_data": cells[0], "test_data": cells[1], "verbose": 0, "resume": True}
+    train(None, tmp_path, epochs=3, **options)
+    assert load_recipe(tmp_path / "recipe.toml").epochs == 3
+    assert [row["epoch"] for row in RunFolder(tmp_path).read_log()] == [0, 1, 2]
+    assert record(tmp_path)["last_epoch"]["epoch"] == 2
+    with pytest.raises(ValueError, match=r"at least the number of epochs that are done, 3. Recei"):
+        train(None, tmp_path, epochs=2, **options)
+
+
+def test_bad_epochs_and_callbacks(tmp_path, fit):
+    with pytest.raises(ValueError, match=r"pass `resume=True`.*Received: epochs=3, resume=False"):
+        train(load_recipe("demo"), tmp_path, epochs=3)
+    with pytest.raises(TypeError, match=r"`callbacks` must be a list of .*Received: <function"):
+        fit(tmp_path, callbacks=[record])
 
 
 def test_evaluations_without_improvement():
