@@ -1,4 +1,4 @@
-"""Measurements as a table for people and a record for programs."""
+"""Measurements as a table and as a JSON record."""
 
 import dataclasses
 import os

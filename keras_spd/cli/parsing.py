@@ -39,7 +39,7 @@ def text(value: object) -> str | None:
 
 
 def model_name(network: str | None, file: pathlib.Path | None) -> str | None:
-    """Returns the name of a network, or the path of a model in place of one."""
+    """Returns the name of a network, or the path of a model."""
     if network and file:
         raise ValueError(
             "Give either the name of a network or `--model`, not both. "

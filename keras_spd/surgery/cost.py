@@ -39,7 +39,7 @@ def count_multiply_adds(model: keras.Model | Detector) -> int:
         model = model.network
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(
-            f"`{model.name}` is not built. Give it a `keras.Input` or call `build(input_shape)`."
+            f"`{model.name}` is not built. Add a `keras.Input`, or call `build(input_shape)`."
         )
     if not keras_internals.is_functional(model) and not isinstance(model, keras.Sequential):
         raise ValueError(

@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def without_improvement(log: Sequence[Mapping[str, float]], score: str) -> int:
-    """Returns the number of evaluations since the one whose score exceeded all before it.
+    """Returns the number of evaluations since the best one.
 
     Args:
         log: A dictionary for each epoch. Epochs without the score, or with NaN, do not count.
@@ -25,7 +25,7 @@ def without_improvement(log: Sequence[Mapping[str, float]], score: str) -> int:
 
 
 def has_stopped(folder: RunFolder, score: str, patience: int | None) -> bool:
-    """Whether a run has had as many evaluations without a better score as `patience` allows."""
+    """Returns whether the last `patience` evaluations of a run gave no better score."""
     return patience is not None and without_improvement(folder.read_log(), score) >= patience
 
 
@@ -33,7 +33,7 @@ class StopEarly(keras.callbacks.Callback):
     """Stops a run after `patience` evaluations without a better score.
 
     It counts in the run's log, after `LogEpochs` has written the epoch, so a resumed run stops
-    where an uninterrupted one does. `keras.callbacks.EarlyStopping` counts anew after each start.
+    where an uninterrupted one does. `keras.callbacks.EarlyStopping` restarts its count.
 
     Args:
         folder: Run folder.

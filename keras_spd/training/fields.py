@@ -111,7 +111,7 @@ def _check_fraction(value: str | float | None) -> str | float | None:
 
 
 Validation = Annotated[str | float | None, pydantic.AfterValidator(_check_fraction)]
-_Share = Annotated[float, pydantic.Field(ge=0, le=1)]
+_Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
@@ -123,13 +123,13 @@ class ClassificationAugmentation(_Section):
     vertical_flip: bool = False
     rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
     """Largest random rotation, in either direction."""
-    rand_augment: _Share = 0.0
+    rand_augment: _Fraction = 0.0
     """Strength of `keras.layers.RandAugment`."""
     cutout: int = pydantic.Field(default=0, ge=0)
     """Side of a square that is erased in each image, in pixels."""
     mixup: float = pydantic.Field(default=0.0, ge=0)
     """Strength of mixing two images (alpha of the beta distribution)."""
-    cutmix: _Share = 0.0
+    cutmix: _Fraction = 0.0
     """Strength of pasting a part of one image into another (largest alpha)."""
 
 
@@ -169,9 +169,9 @@ class ProgressiveResizing(_Section):
 
     initial_scale: float = pydantic.Field(default=1.0, gt=0, le=1)
     """Size of the images in the first epochs, as a fraction of the full size; 1 turns this off."""
-    delay_fraction: _Share = 0.5
+    delay_fraction: _Fraction = 0.5
     """Fraction of the epochs with the initial size. After that, the size grows linearly."""
-    finetune_fraction: _Share = 0.2
+    finetune_fraction: _Fraction = 0.2
     """Fraction of the epochs, at the end, with the full size. The last epoch always has it."""
     size_increment: int = pydantic.Field(default=4, ge=1)
     """Sizes are multiples of this number of pixels."""
@@ -217,15 +217,15 @@ class ClassificationRecipe(Recipe):
 class DetectionAugmentation(_Section):
     """Fields as in `keras_spd.data.DetectionAugmentation`, which documents them."""
 
-    mosaic: _Share = 0.0
-    mixup: _Share = 0.0
-    scale: _Share = 0.0
-    translate: _Share = 0.0
-    horizontal_flip: _Share = 0.0
-    vertical_flip: _Share = 0.0
-    hue: _Share = 0.0
-    saturation: _Share = 0.0
-    value: _Share = 0.0
+    mosaic: _Fraction = 0.0
+    mixup: _Fraction = 0.0
+    scale: _Fraction = 0.0
+    translate: _Fraction = 0.0
+    horizontal_flip: _Fraction = 0.0
+    vertical_flip: _Fraction = 0.0
+    hue: _Fraction = 0.0
+    saturation: _Fraction = 0.0
+    value: _Fraction = 0.0
 
 
 class DetectionSource(_Section):

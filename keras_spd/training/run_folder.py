@@ -247,7 +247,7 @@ class SaveBest(keras.callbacks.Callback):
 def saved_epochs(path: Path, otherwise: int | None = None) -> int:
     """Returns the number of completed epochs in a file of `SaveState` or `SaveBest`.
 
-    If the file does not say it, it returns `otherwise`, or raises a `ValueError` if that is `None`.
+    If the file does not record it, returns `otherwise`, or raises a `ValueError` if that is `None`.
     """
     try:
         check_h5(path)

@@ -1,11 +1,18 @@
 """Recipes: the shipped ones, and the errors for invalid ones."""
 
+import dataclasses
+
 import pytest
 
+from keras_spd import data
 from keras_spd.training import Recipe, list_recipes, load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
-from keras_spd.training.fields import ProgressiveResizing
+from keras_spd.training.fields import (
+    ClassificationRecipe,
+    DetectionRecipe,
+    ProgressiveResizing,
+)
 from keras_spd.training.fit import make_optimizer
 
 
@@ -99,6 +106,14 @@ def test_overrides():
 def test_wrong_fields(overrides, message):
     with pytest.raises(ValueError, match=message):
         load_recipe("demo", overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "augmentation"),
+    [(ClassificationRecipe, data.Augmentation), (DetectionRecipe, data.DetectionAugmentation)],
+)
+def test_recipes_have_every_augmentation(recipe, augmentation):
+    assert recipe().augmentation.model_dump() == dataclasses.asdict(augmentation())
 
 
 def test_wrong_files(tmp_path):
