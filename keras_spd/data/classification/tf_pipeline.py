@@ -103,19 +103,26 @@ def batches(
     if not shuffle and not changes and epochs is None:
         stream = one_epoch(tf.constant(first_epoch, "int64"))  # every epoch is the same
     else:
-        if epochs is None:  # each iteration is the next epoch
-            counter = itertools.count(first_epoch)
-            numbers = tf.data.Dataset.from_generator(
-                lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")
-            )
-            cardinality = num_images // batch_size if shuffle else -(-num_images // batch_size)
-        else:
-            numbers = tf.data.Dataset.range(first_epoch, first_epoch + epochs)
-            cardinality = None
-        stream = numbers.flat_map(one_epoch)
-        if cardinality is not None:
-            stream = stream.apply(tf.data.experimental.assert_cardinality(cardinality))
+        num_batches = num_images // batch_size if shuffle else -(-num_images // batch_size)
+        stream = _stream(one_epoch, first_epoch, epochs, num_batches)
     return stream.prefetch(tf.data.AUTOTUNE)
+
+
+def _stream(
+    one_epoch: Callable[[Any], tf.data.Dataset],
+    first_epoch: int,
+    epochs: int | None,
+    num_batches: int,
+) -> tf.data.Dataset:
+    """Returns one stream of all epochs; without `epochs`, each iteration is the next epoch."""
+    if epochs is not None:
+        return tf.data.Dataset.range(first_epoch, first_epoch + epochs).flat_map(one_epoch)
+    counter = itertools.count(first_epoch)
+    numbers = tf.data.Dataset.from_generator(
+        lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")
+    )
+    cardinality = tf.data.experimental.assert_cardinality(num_batches)
+    return numbers.flat_map(one_epoch).apply(cardinality)
 
 
 def _key(seed: int, epoch: Any, index: Any) -> tf.Tensor:

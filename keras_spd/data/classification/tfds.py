@@ -49,25 +49,74 @@ def from_tfds(
     """
     preprocessing = Preprocessing(resize)
     builder, tfds = open_builder(name, data_dir, download)
-    from keras_spd.data.classification import tf_pipeline as tf_batches
+    from keras_spd.data.classification import tf_pipeline
 
+    image, label = _check_features(name, builder.info, tfds)
+    dataset, num_images = _open_split(name, split, builder, tfds)
     features = builder.info.features
-    supervised = builder.info.supervised_keys
+    image_shape = tuple(features[image].shape)
+    if image_size is None and None in image_shape[:2]:
+        raise ValueError(
+            f"The images of the TFDS dataset {name!r} differ in size. Pass "
+            "`image_size=(height, width)`, or set `data.image_size` in a recipe."
+        )
+    image_shape = (*(image_size or image_shape[:2]), 3)
+    standardize = tf_pipeline.standardize(image_size, preprocessing)
+
+    def select(indices: Array | None) -> Callable[..., Any]:
+        chosen, count = dataset, num_images
+        if indices is not None:
+            chosen, count = tf_pipeline.select(dataset, indices, num_images), len(indices)
+        chosen = chosen.map(standardize, num_parallel_calls=4)
+        if count * math.prod(image_shape) < _CACHE_BYTES:
+            chosen = chosen.cache()
+        return lambda batch_size, **options: tf_pipeline.batches(
+            chosen, count, batch_size, **options
+        )
+
+    def read_labels() -> Array:
+        labels = builder.as_dataset(
+            split=split,
+            as_supervised=True,
+            read_config=_in_order(tfds),
+            decoders={image: tfds.decode.SkipDecoding()},
+        ).map(lambda _, label: label)
+        return np.concatenate(list(labels.batch(10_000).as_numpy_iterator()))
+
+    return ClassificationData(
+        num_images,
+        image_shape,
+        tuple(features[label].names),
+        select(None),
+        resize=resize,
+        read_labels=read_labels,
+        select=select,
+    )
+
+
+def _check_features(name: str, info: Any, tfds: Any) -> tuple[str, str]:
+    """Returns the names of the image and the label, or raises a `ValueError`."""
+    supervised = info.supervised_keys
     if (
         supervised is None
-        or not isinstance(features[supervised[0]], tfds.features.Image)
-        or not isinstance(features[supervised[1]], tfds.features.ClassLabel)
+        or not isinstance(info.features[supervised[0]], tfds.features.Image)
+        or not isinstance(info.features[supervised[1]], tfds.features.ClassLabel)
     ):
         raise ValueError(
             f"The TFDS dataset {name!r} is not for classification: its supervised keys must be "
             f"an image and a class label. Received: supervised_keys={supervised}."
         )
-    if (pixels := np.dtype(features[supervised[0]].np_dtype)) != np.uint8:
+    if (pixels := np.dtype(info.features[supervised[0]].np_dtype)) != np.uint8:
         raise ValueError(
             f"The images of the TFDS dataset {name!r} are {pixels}. Only 8-bit images are read "
             "from TFDS. Save others as PNG or TIFF files and read them with "
             "`keras_spd.data.from_folder`, which scales them by `max_value`."
         )
+    return supervised
+
+
+def _open_split(name: str, split: str, builder: Any, tfds: Any) -> tuple[Any, int]:
+    """Returns a split as a `tf.data.Dataset`, and its number of images."""
     try:
         dataset = builder.as_dataset(split=split, as_supervised=True, read_config=_in_order(tfds))
         num_images = builder.info.splits[split].num_examples
@@ -78,44 +127,7 @@ def from_tfds(
         ) from error
     if not num_images:
         raise ValueError(f"Split {split!r} of the TFDS dataset {name!r} is empty.")
-    image_shape = tuple(features[supervised[0]].shape)
-    if image_size is None and None in image_shape[:2]:
-        raise ValueError(
-            f"The images of the TFDS dataset {name!r} differ in size. Pass "
-            "`image_size=(height, width)`, or set `data.image_size` in a recipe."
-        )
-    image_shape = (*(image_size or image_shape[:2]), 3)
-    standardize = tf_batches.standardize(image_size, preprocessing)
-
-    def select(indices: Array | None) -> Callable[..., Any]:
-        chosen, count = dataset, num_images
-        if indices is not None:
-            chosen, count = tf_batches.select(dataset, indices, num_images), len(indices)
-        chosen = chosen.map(standardize, num_parallel_calls=4)
-        if count * math.prod(image_shape) < _CACHE_BYTES:
-            chosen = chosen.cache()
-        return lambda batch_size, **options: tf_batches.batches(
-            chosen, count, batch_size, **options
-        )
-
-    def read_labels() -> Array:
-        labels = builder.as_dataset(
-            split=split,
-            as_supervised=True,
-            read_config=_in_order(tfds),
-            decoders={supervised[0]: tfds.decode.SkipDecoding()},
-        ).map(lambda image, label: label)
-        return np.concatenate(list(labels.batch(10_000).as_numpy_iterator()))
-
-    return ClassificationData(
-        num_images,
-        image_shape,
-        tuple(features[supervised[1]].names),
-        select(None),
-        resize=resize,
-        read_labels=read_labels,
-        select=select,
-    )
+    return dataset, num_images
 
 
 def _in_order(tfds: Any) -> Any:

@@ -64,8 +64,8 @@ def test_evaluate_scores_what_prediction_sees(folder, monkeypatch):
     seen = []
     monkeypatch.setattr(
         Classifier,
-        "_predict",
-        lambda self, pixels, run=Classifier._predict: seen.extend(pixels) or run(self, pixels),
+        "_rows",
+        lambda self, pixels, run=Classifier._rows: seen.extend(pixels) or run(self, pixels),
     )
     arguments = ["evaluate", folder / "test", "--weights", folder / "model.keras"]
     app([*map(str, arguments), "--output", str(folder / "scores")], standalone_mode=False)
