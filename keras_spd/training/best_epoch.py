@@ -91,21 +91,20 @@ def read_scores(folder: RunFolder) -> str:
 
 
 def _explain_choice(results: Mapping[str, Any]) -> str:
-    """Returns which epoch was scored and how it was chosen.
+    """Returns which epoch was scored and how it was chosen, if it was one of several.
 
-    If the best of several epochs was chosen on the test data, the score is too high on average, as
-    any maximum of noisy values is.
+    If it was chosen on the test data, the score is too high on average, as any maximum of noisy
+    values is.
     """
-    best, last = results.get("best_epoch"), results.get("last_epoch")
-    if not best or not last:
+    if results.get("evaluations", 0) < 2:
         return ""
-    epochs = f"epoch {best['epoch'] + 1:.0f} of {last['epoch'] + 1:.0f}"
-    if results["evaluations"] < 2:
-        return f" with the weights of {epochs}"
+    epoch = "the best epoch"
+    if (best := results["best_epoch"]) and (last := results["last_epoch"]):
+        epoch = f"epoch {best['epoch'] + 1:.0f} of {last['epoch'] + 1:.0f}"
     if results["chosen_on"] == "validation":
-        return f" with the weights of {epochs}, the best on the validation data"
+        return f" with the weights of {epoch}, the best on the validation data"
     return (
-        f" with the weights of {epochs}, the best on this same test data, so the score is "
+        f" with the weights of {epoch}, the best on this same test data, so the score is "
         "optimistic (`--validation 0.1` holds out training data to choose on)"
     )
 

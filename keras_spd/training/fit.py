@@ -197,6 +197,7 @@ def _train(
         )
         return
     if distribution.is_chief:
+        _say_what_decides(task)
         folder.forget_epochs(first_epoch)
         images, boxes, labels = task.preview(first_epoch)
         names = task.train_data.class_names
@@ -218,6 +219,21 @@ def _train(
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
             with distribution.scope():
                 task.compile(model, model.optimizer)
+
+
+def _say_what_decides(task: Task) -> None:
+    """Logs what the best epoch is chosen on, if there are several evaluations."""
+    if task.recipe.epochs <= task.recipe.evaluate_every:
+        return
+    if task.splits.validation is None:
+        _log.info(
+            "The best epoch is chosen on the test data, so the test score will be optimistic. "
+            "`data.validation` (`--validation`) names other data, or a fraction such as 0.1."
+        )
+    else:
+        parts = (task.splits.train, task.splits.validation, task.splits.test)
+        counts = [data.num_images for data in parts]
+        _log.info("Images: %d to train on, %d for validation, %d to test on.", *counts)
 
 
 def _copy_to_train(start: keras.Model, task: Task) -> keras.Model:
