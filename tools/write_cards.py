@@ -2,8 +2,8 @@
 
     python tools/write_cards.py
 
-The part of a page from the marker on is written by hand and kept. What a record does not say is
-"not recorded". `tests/test_docs.py` fails if a card is not what this writes.
+The part of a page from the marker on is written by hand and kept. Facts that a record lacks are
+"not recorded". `tests/test_docs.py` fails if a card is not up to date.
 """
 
 import json
@@ -59,7 +59,7 @@ def _card(record):
         f"# Weights: `{record['name']}`\n\n```python\nfrom keras_spd.applications import "
         f"{record['architecture']}\n\nmodel = {_call(record)}\n"
         f"print(model.info.class_names, model.info.image_size)\n```\n\n"
-        f"| | |\n| --- | --- |\n{table}\n\n## Not good for\n\n{limits}\n\n"
+        f"| | |\n| --- | --- |\n{table}\n\n## Not suited for\n\n{limits}\n\n"
     )
 
 
