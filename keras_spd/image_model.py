@@ -117,8 +117,8 @@ def known_preprocessing(model: Any) -> Preprocessing:
     info = find_info(model)
     if info is None or not info.preprocessing.is_known:
         raise ValueError(
-            f"`{getattr(model, 'name', model)}` does not know how its images are normalised, so "
-            "that pixels would give wrong results. Say it with `keras_spd.applications.ModelInfo`: "
+            f"`{getattr(model, 'name', model)}` does not define how its images are normalised, so "
+            "results would be wrong. Define it with `keras_spd.applications.ModelInfo`: "
             "`model.info = "
             'dataclasses.replace(model.info, statistics="imagenet")` for an `ImageModel`, '
             "`model = ImageModel(model.input, model.output, info=ModelInfo(...))` for any other "
@@ -206,9 +206,9 @@ class ImageModel(keras.Model):
 
 
 def build_optimizer(model: keras.Model) -> None:
-    """Makes the optimizer's variables before a training step is traced.
+    """Creates the optimizer's variables before a training step is traced.
 
-    A trace that makes variables is followed by another one, which takes as long.
+    A trace that creates variables is followed by a second one, which takes as long.
     """
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)

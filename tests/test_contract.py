@@ -163,7 +163,7 @@ def refusals(model, image, folder):
         for command in commands
     ]
     for way in ways:
-        with pytest.raises(ValueError, match="does not know how its images are norm") as error:
+        with pytest.raises(ValueError, match="does not define how its images are norm") as error:
             way()
         yield str(error.value)
     written = {path.name for path in folder.rglob("*") if path.is_file()}
@@ -364,7 +364,7 @@ def test_changed_networks_say_the_same(kind, rng):
         input_shape=(32, 32, 3), alpha=0.25, weights=None, classes=3
     )
     info = ModelInfo(class_names=("a", "b", "c"), input_range=(-1, 1))
-    with pytest.raises(ValueError, match="does not know how its images are normalised"):
+    with pytest.raises(ValueError, match="does not define how its images are normalised"):
         predict.Classifier(network)
     model = ImageModel(network.input, network.output, info=info)
     changed = (keras_spd.to_spd if kind == "converted" else keras_spd.fold)(model)

@@ -15,11 +15,11 @@ def decoupled_head(
     """Returns the raw predictions of each level, `(batch, rows, columns, anchors, outputs)`.
 
     On each level, two 3x3 convolutions and a 1x1 convolution predict boxes, and as many classes, as
-    in YOLOv8. The levels of the neck differ in channels, so that no layers are shared by levels.
+    in YOLOv8. The levels of the neck differ in channels, so levels share no layers.
 
     Args:
         features: Feature map of each level, finest first, from the neck.
-        head: `DecoupledHead`, which knows outputs, anchors and initial biases.
+        head: `DecoupledHead`, which defines outputs, anchors and initial biases.
         classes: Integer, the number of classes.
         prefix: Prefix of layer names.
     """

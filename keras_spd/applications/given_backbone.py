@@ -20,7 +20,7 @@ def attach(
     """Returns the input, features and preprocessing of a backbone.
 
     Args:
-        backbone: Functional model from images to features that knows its `Preprocessing`.
+        backbone: Functional model from images to features that defines its `Preprocessing`.
         levels: The levels whose features are needed.
         normalize: Whether to take pixels 0..255 and normalise them in the graph as the backbone
             expects. If not, the input is the backbone's own.

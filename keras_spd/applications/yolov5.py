@@ -87,7 +87,7 @@ def YOLOV5SPD(
         backbone: Functional model from images to features, with its weights, to use instead of
             YOLOv5's: `ResNetSPDBackbone(18, weights=...)`, or a network without its top that was
             converted by `keras_spd.to_spd`. Its last layers at 1/8, 1/16 and 1/32 of the
-            resolution feed the neck; see `find_pyramid`. It must know its `Preprocessing`, as an
+            resolution feed the neck; see `find_pyramid`. It must define its `Preprocessing`, as an
             `ImageModel(..., info=ModelInfo(...))` does; the detector normalises pixels with it.
         name: Name of the model.
 

@@ -55,7 +55,7 @@ def build_page(paths: Sequence[str | os.PathLike]) -> Any:
     Raises:
         ImportError: If Gradio is not installed.
         ValueError: If `paths` is empty, or a model cannot be loaded or is neither a `Detector` nor
-            a classifier that knows how its images are normalised.
+            a classifier that defines how its images are normalised.
 
     Example:
 

@@ -27,7 +27,7 @@ def train(
     devices: train_options.Devices = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Default: the recipe's. With --resume, the epochs in all."),
+        typer.Option(min=1, help="Default: the recipe's. With --resume, the total."),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,

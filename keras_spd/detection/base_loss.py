@@ -1,4 +1,4 @@
-"""What the losses of all heads share: one form of ground truth, and sums over all replicas."""
+"""The base of all heads' losses: one form of ground truth, and sums over all replicas."""
 
 import abc
 from typing import Any, ClassVar

@@ -35,7 +35,7 @@ def read_images(
     """Reads images as a model gets them, before normalisation; noise if there is no source.
 
     Args:
-        model: `Detector` or classifier that knows its preprocessing.
+        model: `Detector` or classifier that defines its preprocessing.
         size: `(height, width)` of the network's input.
         source, name, images, data_dir, on_problem: As in `read_detector_images` and
             `read_classifier_images`; `images` is for detectors.

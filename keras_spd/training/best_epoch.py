@@ -57,7 +57,7 @@ class StopEarly(keras.callbacks.Callback):
 
 
 def describe_best(folder: RunFolder, score: str, chosen_on: str) -> dict[str, Any]:
-    """Returns what `results.json` says of the choice of the best epoch.
+    """Returns the entries of `results.json` about the choice of the best epoch.
 
     Args:
         folder: Run folder with the weights of the best epoch.

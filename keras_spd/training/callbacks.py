@@ -84,7 +84,7 @@ def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
 
 
 class _DrawCurves(keras.callbacks.Callback):
-    """Draws the learning curves during a run, so that a stopped run has them too.
+    """Draws the learning curves during a run, so a stopped run also has them.
 
     It waits at least half a minute between two drawings, which take about a second.
     """

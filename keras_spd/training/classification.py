@@ -106,7 +106,7 @@ class ClassificationTask:
         if known.is_known:
             return {"statistics": known.statistics, "input_range": known.input_range}
         _log.warning(
-            "`%s` does not record how its images are normalised. `data.statistics`, %r, is used. "
+            "`%s` does not define how its images are normalised. `data.statistics`, %r, is used. "
             "If it was trained otherwise, set its `keras_spd.applications.ModelInfo`.",
             self._given.name,
             self.recipe.data.statistics,

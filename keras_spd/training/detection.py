@@ -118,7 +118,7 @@ class DetectionTask:
             if not head.has_anchors:
                 raise ValueError(
                     "`fit_anchors` is for heads with anchors, and "
-                    f'head="{head.loss_type.head}" has none. Leave it out.'
+                    f'head="{head.loss_type.head}" has none. Remove it.'
                 )
             boxes = keras.ops.convert_to_numpy(keras.ops.pad(sides, ((0, 0), (2, 0))))
             return fit_anchors(boxes, bounding_box_format="xywh", levels=levels)

@@ -66,7 +66,7 @@ class Distribution:
         if patience is not None and self.workers > 1:
             raise ValueError(
                 "`patience` is for training on one machine. Received: "
-                f"patience={patience} and {self.workers} workers. Leave it out of the recipe."
+                f"patience={patience} and {self.workers} workers. Remove it from the recipe."
             )
 
     def prepare(self, model: keras.Model, batches: Iterable[Any]) -> None:

@@ -74,7 +74,7 @@ def train(
             the test data, so the test scores are optimistic.
         resume: Whether to resume a stopped run in the same folder. Schedule, order of the data and
             augmentation are the same as in an uninterrupted run.
-        epochs: To train a run for longer, with `resume`: the number of epochs in all, instead of
+        epochs: To train a run for longer, with `resume`: the total number of epochs, instead of
             the recipe's. The learning rate continues as in a run of that many epochs: it rises
             again if it had fallen to the end of its schedule.
         devices: `None` for one device, `"all"` for all devices of this machine, or a

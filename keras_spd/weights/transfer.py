@@ -321,7 +321,7 @@ def _report(
     shared = set(trained.anchors) & set(model.anchors) if same_head else set()
     other_anchors = any(model.anchors[level] != trained.anchors[level] for level in shared)
     if other_anchors:
-        line += "; boxes are relative to other anchors than in training"
+        line += "; boxes are relative to anchors that differ from training"
     line += "."
     partial = new or dropped or other_anchors
     level = logging.WARNING if partial else logging.INFO if changed else logging.DEBUG

@@ -78,7 +78,7 @@ def test_a_detectors_network_knows_its_pixels():
 
 def test_refusals(tiny):
     plain = keras.Model(tiny.inputs, tiny.outputs)
-    with pytest.raises(ValueError, match="does not know how its images are normalised"):
+    with pytest.raises(ValueError, match="does not define how its images are normalised"):
         YOLOV5SPD("n", classes=2, backbone=plain)
     with pytest.raises(ValueError, match=r"no layer at 1/32.*ResNetSPDBackbone\(18, weights="):
         YOLOV5SPD("n", classes=2, backbone=ResNet18SPD(include_top=False, weights=None))

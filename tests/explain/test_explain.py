@@ -152,7 +152,7 @@ def test_grad_cam_of_fine_tuned_models(pixels):
     for name in ("stage2_block2_out", f"{features.name}/stage2_block2_out"):
         np.testing.assert_allclose(explain.grad_cam(nested, image, 0, name), inner, atol=1e-4)
     assert explain.feature_maps(flat, image)["P4"].shape == (2, 2, 512)
-    with pytest.raises(ValueError, match="does not know how its images are normalised"):
+    with pytest.raises(ValueError, match="does not define how its images are normalised"):
         explain.grad_cam(flat, pixels)
     # As the message says.
     info = ModelInfo(statistics=STATISTICS["imagenet"])

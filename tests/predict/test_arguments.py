@@ -34,7 +34,7 @@ def test_classifier_and_export(tmp_path):
     for value in WRONG:
         with pytest.raises(ValueError, match="`top` must be an integer >= 1"):
             Classifier(model, top=value)
-        with pytest.raises(ValueError, match="does not know how its images are normalised"):
+        with pytest.raises(ValueError, match="does not define how its images are normalised"):
             export.export_onnx(value, tmp_path / "a.onnx")
 
 

@@ -89,7 +89,7 @@ def test_a_model_that_does_not_say_how_images_are_normalised(tmp_path, cells, ca
     recipe = load_recipe("demo", overrides=FEW)
     with caplog.at_level(logging.WARNING):
         model = ClassificationTask(recipe, *cells, given=tiny_classifier()).build()
-    assert "`tiny` does not record how its images are normalised" in caplog.text
+    assert "`tiny` does not define how its images are normalised" in caplog.text
     assert model.info.statistics == recipe_statistics(recipe)
 
 

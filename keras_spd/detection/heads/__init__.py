@@ -1,4 +1,4 @@
-"""The heads of detectors, by name. One module for each; `head.py` says what a head must offer."""
+"""The heads of detectors by name, a module for each; `head.py` defines their interface."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

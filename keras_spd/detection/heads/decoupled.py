@@ -1,4 +1,4 @@
-"""What heads with separate outputs for boxes and classes, and without objectness, share."""
+"""The base of heads with separate outputs for boxes and classes, and no objectness."""
 
 import abc
 from typing import Any
@@ -10,16 +10,16 @@ from keras_spd.typing import Tensor
 
 
 class DecoupledHead(Head):
-    """A head whose predictions are numbers of a box, then a logit for each class."""
+    """A head whose predictions are the outputs of a box, then a logit for each class."""
 
     box_bias = 0.0
-    """Initial bias of the numbers of a box."""
+    """Initial bias of the box outputs."""
 
     @abc.abstractmethod
     def read_boxes(
         self, x: Tensor, grid: Tensor, stride: Any, sides: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Decodes the numbers of boxes.
+        """Decodes box outputs.
 
         Args:
             x: float32 tensor of shape `(..., box_outputs)`.
@@ -31,7 +31,7 @@ class DecoupledHead(Head):
 
     @abc.abstractmethod
     def class_bias(self, level: str, num_classes: int) -> float:
-        """Returns the initial bias of a level's logits of classes."""
+        """Returns the initial bias of a level's class logits."""
 
     def read(self, x: Tensor, grid: Tensor, stride: Any, sides: Tensor) -> Tensor:
         logits = x[..., self.loss_type.box_outputs :]

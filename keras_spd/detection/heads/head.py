@@ -1,4 +1,4 @@
-"""What a detector needs to know of its head."""
+"""The interface of a detector's head."""
 
 import abc
 import dataclasses
@@ -16,7 +16,7 @@ from keras_spd.typing import Array, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Head(abc.ABC):
-    """What the numbers of raw predictions mean: how they become a loss, or boxes.
+    """Defines what raw predictions mean: how they become a loss, or boxes.
 
     Raw predictions are `{level: (images, rows, columns, anchors, outputs)}` for every head. The
     outputs of a prediction are those of its box, then those of its classes. A head without anchors
@@ -99,7 +99,7 @@ class Head(abc.ABC):
         if unknown := sorted(set(options) - set(known)):
             raise ValueError(
                 f"`{self.loss_type.__name__}`, the loss of head={self.name!r}, has no "
-                f"{', '.join(f'`{name}`' for name in unknown)}. Leave it out."
+                f"{', '.join(f'`{name}`' for name in unknown)}. Remove it."
             )
         anchors = self.anchors or None
         return self.loss_type(num_classes, bounding_box_format, anchors=anchors, **options)
@@ -118,7 +118,7 @@ class Head(abc.ABC):
             )
         if self.build(tuple(self.anchors), loss.anchors).anchors != self.anchors:
             raise ValueError(
-                "The loss has other anchors than the model. Pass it `anchors=model.anchors`."
+                "The anchors of the loss differ from the model's. Pass it `anchors=model.anchors`."
             )
 
     def recall(self, sides: Array) -> float:
@@ -130,7 +130,7 @@ class Head(abc.ABC):
         return 1.0
 
     def trained(self) -> Self:
-        """Returns the head as it is once its network has been trained."""
+        """Returns the head to use after training."""
         return self
 
     def get_config(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from keras_spd.detection.heads.decoupled import DecoupledHead
 from keras_spd.typing import Array, Tensor
 
 _NEGATIVE, _POSITIVE = 0.4, 0.5  # IoU with an anchor; between them, an anchor is ignored
-_BACKGROUND, _IGNORED = -1, -2  # in place of a class
+_BACKGROUND, _IGNORED = -1, -2  # instead of a class
 _VARIANCE = 0.1, 0.2  # of centres and of sides
 
 

@@ -131,7 +131,7 @@ class YOLOV8Head(DecoupledHead):
     def build(cls, levels: Sequence[str], anchors: Any = None) -> Self:
         if anchors:
             raise ValueError(
-                f'`head="yolov8"` has no anchors. Received: anchors={anchors!r}. Leave them out, '
+                f'`head="yolov8"` has no anchors. Received: anchors={anchors!r}. Remove them, '
                 'or use head="yolov5" or "retinanet".'
             )
         return cls()
