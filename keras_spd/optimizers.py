@@ -200,7 +200,11 @@ class TriangularDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def paper_optimizer(
-    learning_rate: float = 0.01, *, weight_decay: float = 5e-4, warmup_steps: int = 1000
+    learning_rate: float = 0.01,
+    *,
+    weight_decay: float = 5e-4,
+    warmup_steps: int = 1000,
+    global_clipnorm: float | None = None,
 ) -> CoupledSGD:
     """The paper's optimizer: SGD with Nesterov momentum, decay on kernels only, bias warm-up.
 
@@ -208,6 +212,7 @@ def paper_optimizer(
         learning_rate: Number, the rate after the warm-up.
         weight_decay: Number, coupled as in PyTorch.
         warmup_steps: Integer.
+        global_clipnorm: Number, the largest norm of all gradients together; `None` for any.
 
     Returns:
         `CoupledSGD`.
@@ -229,4 +234,5 @@ def paper_optimizer(
         warmup_steps=warmup_steps,
         warmup_bias_rate=0.1,
         warmup_momentum=0.8,
+        global_clipnorm=global_clipnorm,
     )

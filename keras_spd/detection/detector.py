@@ -178,7 +178,8 @@ class Detector(keras.Model):
         Args:
             optimizer: As in `keras.Model.compile`. Defaults to the paper's: `CoupledSGD` with
                 Nesterov momentum 0.937, weight decay 5e-4 on kernels only, learning rate 0.01 and
-                a warm-up of 1000 steps, during which the rate of biases falls from 0.1.
+                a warm-up of 1000 steps, during which the rate of biases falls from 0.1; with the
+                head's `clip_norm`.
             loss: The loss of the model's head, such as `YOLOV5Loss`. Defaults to one for the
                 model's classes, anchors and box format.
             **kwargs: Further arguments of `keras.Model.compile`.
@@ -190,7 +191,8 @@ class Detector(keras.Model):
         if loss is None:
             loss = self.head.loss(self.num_classes, self.bounding_box_format)
         self.head.check_loss(loss, self.num_classes)
-        super().compile(optimizer=optimizer or paper_optimizer(), loss=loss, **kwargs)
+        optimizer = optimizer or paper_optimizer(global_clipnorm=self.head.clip_norm)
+        super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
         self.head = self.head.trained()

@@ -185,6 +185,8 @@ class DetectionTask:
             )
         options = self.recipe.loss.model_dump(exclude_none=True)
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
+        if optimizer is not None:
+            optimizer.global_clipnorm = model.head.clip_norm
         model.compile(optimizer=optimizer, loss=loss)
 
     def train_batches(self, first_epoch: int, last_epoch: int | None = None) -> Any:

@@ -219,6 +219,14 @@ def test_weights_of_another_head_give_backbone_and_neck(head, thin_networks, tmp
         np.testing.assert_array_equal(received, given)
 
 
+def test_gradients_of_yolov8_are_clipped(thin_networks):
+    """Otherwise the first epochs, with a high rate for biases, ruin batch norm statistics."""
+    for head, norm in (("yolov8", 10.0), ("yolov5", None)):
+        model = YOLOV5SPD("n", classes=3, head=head)
+        model.compile()
+        assert model.optimizer.global_clipnorm == norm
+
+
 def test_bad_losses_and_anchors(thin_networks):
     model = YOLOV5SPD("n", classes=3, head="yolov8")
     with pytest.raises(ValueError, match="must be a `keras_spd.detection.YOLOV8Loss`"):

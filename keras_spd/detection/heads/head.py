@@ -30,6 +30,9 @@ class Head(abc.ABC):
     """The loss that the head is trained with."""
     has_anchors: ClassVar[bool] = True
     """Whether boxes are relative to anchors."""
+    clip_norm: ClassVar[float | None] = None
+    """The largest norm of all gradients together that training from scratch is stable with, by the
+    head's authors; `None` if they clip none."""
 
     anchors: Anchors = dataclasses.field(default_factory=dict)
 
