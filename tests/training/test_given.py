@@ -9,6 +9,7 @@ from drawings import write_drawings
 from tiny import tiny_classifier, tiny_detector
 
 from keras_spd import data, to_spd
+from keras_spd.applications import YOLOV5SPD
 from keras_spd.training import load_recipe, train
 from keras_spd.training.classes import with_classes
 from keras_spd.training.copies import copy_model
@@ -74,6 +75,18 @@ def test_outputs_of_a_detector_by_name(rng):
     assert changed.num_classes == 3 and changed.anchors == model.anchors
     same = with_classes(changed, ("cube", "disc", "cone"))
     np.testing.assert_array_equal(same(images)["P3"], changed(images)["P3"])
+
+
+@pytest.mark.parametrize("head", ["yolov8", "retinanet"])
+def test_outputs_of_other_heads_by_name(head, thin_networks, rng):
+    model = YOLOV5SPD("n", classes=2, class_names=("disc", "ball"), head=head)
+    images = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    changed = with_classes(model, ("cube", "disc", "cone"), {"cone": "ball"})
+    boxes = range(model.head.loss_type.box_outputs)
+    for level, theirs in model(images).items():
+        ours = np.array(changed(images)[level])[..., [*boxes, len(boxes) + 1, len(boxes) + 2]]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert changed.num_classes == 3 and changed.head == model.head
 
 
 def test_a_copy_computes_in_another_precision():

@@ -7,6 +7,8 @@ from drawings import write_drawings
 
 from keras_spd import data
 from keras_spd.applications import YOLOV5SPD
+from keras_spd.detection.heads import HEADS
+from keras_spd.optimizers import CoupledSGD
 from keras_spd.training import fit, load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
@@ -104,6 +106,26 @@ ANCHORS = {
     "P4": ((23, 29), (43, 55), (73, 105)),
     "P5": ((146, 217), (231, 300), (335, 433)),
 }
+
+
+@pytest.mark.parametrize("head", ["yolov8", "retinanet"])
+def test_other_heads_are_trained_with_their_own_loss(tmp_path, head, thin_networks):
+    options = {"model.options.head": head, "loss.box_gain": 3.0}
+    task = detector(tmp_path, **options)
+    model = fit.build(task)
+    task.compile(model, CoupledSGD(0.01))
+    assert type(model.loss) is HEADS[head].loss_type and model.loss.box_gain == 3
+    assert model.loss.class_gain == HEADS[head].loss_type(2).class_gain  # the loss's own
+    assert model.info.class_names == task.train_data.class_names
+    assert model.optimizer.global_clipnorm == HEADS[head].clip_norm
+    with pytest.raises(ValueError, match="has no `objectness_gain`"):
+        task = detector(tmp_path / "gain", **options, **{"loss.objectness_gain": 2.0})
+        task.compile(model, CoupledSGD(0.01))
+    if head == "retinanet":
+        assert len(detector(tmp_path / "fit", **options, fit_anchors=True).anchors["P3"]) == 3
+    else:
+        with pytest.raises(ValueError, match='`fit_anchors` is for heads.*"yolov8" has none'):
+            detector(tmp_path / "fit", **options, fit_anchors=True)
 
 
 @pytest.mark.parametrize(("steps_per_epoch", "warmup"), [(10, 10), (400, 100)])
