@@ -20,12 +20,13 @@ _NOISE = re.compile(
     rb"" + _OLD_PLACE + rb"(?:[IW] |E \S+ " + _HARMLESS + rb")|"
     rb"(?:\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIW]:onnxruntime|"
     rb"^(?:INFO|WARNING|VERBOSE): |"  # TensorFlow Lite, and Abseil before it is ready
-    rb"^To enable the following instructions: "  # the second line of TensorFlow's about the CPU
+    rb"^To enable the following instructions: |"  # the second line of TensorFlow's about the CPU
+    rb"^fully_quantize: \d, inference_type: "  # TFLite's quantizer
     rb")[^\n]*\n?",
     re.MULTILINE,
 )
 # The start of a line that may turn out to be noise. It is held back until this is known.
-_SUSPECT = re.compile(rb"\[?[IWE]\d|\x1b|\d{4}-|(?:INFO|WARNING|VERBOSE): |To enable the ")
+_SUSPECT = re.compile(rb"\[?[IWE]\d|\x1b|\d{4}-|(?:INFO|WARNING|VERBOSE): |To enable the |fully_q")
 
 
 def remove_noise(text: bytes) -> tuple[bytes, bytes]:

@@ -62,15 +62,11 @@ class TFLiteDetector:
             or decoder.confidence_threshold < inside.confidence_threshold
         ):
             _log.warning(
-                "The TFLite file uses the thresholds it was exported with, confidence %g and IoU "
-                "%g, not %g and %g. This changes its scores (AP). To use the new thresholds, "
-                "export it with `--confidence %g --iou %g`.",
-                inside.confidence_threshold,
-                inside.iou_threshold,
-                decoder.confidence_threshold,
-                decoder.iou_threshold,
-                decoder.confidence_threshold,
-                decoder.iou_threshold,
+                "The TFLite file keeps the thresholds it was exported with, confidence %g and IoU "
+                "%g: fewer boxes than at %g and %g, and another AP. To change them, export it with "
+                "`--confidence %g --iou %g`.",
+                *(inside.confidence_threshold, inside.iou_threshold),
+                *(decoder.confidence_threshold, decoder.iou_threshold) * 2,
             )
         self._decoder = decoder
 

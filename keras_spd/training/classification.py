@@ -9,6 +9,7 @@ import keras
 from keras_spd import applications, data
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import NoClassFoldersError
+from keras_spd.data.problems import plural
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.surgery.graph import check_graph
@@ -149,13 +150,15 @@ class ClassificationTask:
         steps = recipe.epochs * self.train_data.steps_per_epoch(recipe.batch_size)
         if steps < _ENOUGH_STEPS:
             _log.warning(
-                "%d epochs of %d images in batches of %d are only %d steps. From random weights a "
-                "network needs a few hundred: `--recipe few_images`, or smaller batches at a "
-                "lower rate (`--batch-size 32 --set optimizer.learning_rate=0.01`), or `--epochs`.",
-                recipe.epochs,
-                images,
+                "%s of %s in batches of %d are only %s. From random weights a network needs "
+                "hundreds: raise `--epochs`%s.",
+                plural(recipe.epochs, "epoch"),
+                plural(images, "image"),
                 recipe.batch_size,
-                steps,
+                plural(steps, "step"),
+                ""
+                if recipe.batch_size <= 32
+                else ", or use `--recipe few_images`, whose batches are smaller",
             )
 
     def build(self) -> keras.Model:

@@ -9,6 +9,7 @@ import keras
 
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
+from keras_spd.data.problems import plural
 from keras_spd.detection import fit_anchors
 from keras_spd.detection.anchors import MIN_RECALL
 from keras_spd.detection.detector import Detector
@@ -128,11 +129,11 @@ class DetectionTask:
         per_epoch = self.train_data.steps_per_epoch(self.recipe.batch_size)
         if per_epoch * self.recipe.epochs < _ENOUGH_STEPS:
             _log.warning(
-                "%d epochs of %d images are only %d steps. From random weights a detector needs "
-                "about %d: `--epochs %d`.",
-                self.recipe.epochs,
-                self.train_data.num_images,
-                per_epoch * self.recipe.epochs,
+                "%s of %s are only %s. From random weights a detector needs about %d: "
+                "`--epochs %d`, or start from trained weights with `--weights`.",
+                plural(self.recipe.epochs, "epoch"),
+                plural(self.train_data.num_images, "image"),
+                plural(per_epoch * self.recipe.epochs, "step"),
                 _ENOUGH_STEPS,
                 -(-_ENOUGH_STEPS // per_epoch),
             )
@@ -276,11 +277,9 @@ class COCOScore(keras.callbacks.Callback):
         self.twin = twin
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if 1 < self.every < self.params["epochs"]:
-            _log.info(
-                "The model is evaluated every %d epochs and after the last (`evaluate_every`).",
-                self.every,
-            )
+        if self.every > 1 and self.params["epochs"] > 1:
+            every = f"every {self.every} epochs and " if self.every < self.params["epochs"] else ""
+            _log.info("The model is evaluated %safter the last epoch (`evaluate_every`).", every)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self.every != 0 and epoch + 1 != self.params.get("epochs"):

@@ -22,7 +22,7 @@ from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.errors import explained
 from keras_spd.training.fields import Recipe
 from keras_spd.training.freezing import carry_over, freeze
-from keras_spd.training.given import find_given, name_given, without_class_map
+from keras_spd.training.given import find_given, has_start, name_given, without_start
 from keras_spd.training.lock import locked
 from keras_spd.training.recipe import differences
 from keras_spd.training.run_folder import (
@@ -111,19 +111,20 @@ def train(
         recipe = _find_recipe(recipe, folder, resume)
         if epochs is not None:
             recipe = _lengthened(recipe, folder, epochs, resume)
-        given = find_given(recipe, model, folder.start_model)
-        task_recipe = without_class_map(recipe) if folder.start_model.is_file() else recipe
+        kept = folder.start_model if resume and folder.start_model.is_file() else None
+        given = find_given(recipe, model, kept)
+        task_recipe = without_start(recipe) if kept else recipe
         distribution.check_batch_size(recipe.batch_size)
         distribution.check_patience(recipe.patience)
         stack.enter_context(explained(folder, recipe.batch_size))
         task = _TASKS[recipe.task](task_recipe, train_data, test_data, validation_data, given)
-        if distribution.is_chief:
-            folder.start(recipe, resumed=resume and folder.state.is_file())
         keras.utils.set_random_seed(recipe.seed)
         start = build(task)
-        if given is not None and distribution.is_chief and not folder.start_model.is_file():
-            with whole_file(folder.start_model) as unfinished:
-                start.save(unfinished)
+        if distribution.is_chief:
+            folder.start(recipe, resumed=resume and folder.state.is_file())
+            if kept is None and has_start(recipe):
+                with whole_file(folder.start_model) as unfinished:
+                    start.save(unfinished)
         _train(task, start, folder, distribution, resume, verbose, check_callbacks(callbacks))
         return _finish(task, start, folder) if distribution.is_chief else None
 
@@ -187,7 +188,10 @@ def _train(
         if resumes:
             restore_state(model, folder.state)
     if first_epoch >= recipe.epochs:
-        _log.warning("The run in %s has completed its %d epochs.", folder.path, recipe.epochs)
+        _log.warning(
+            "The run in %s is finished (%d of %d epochs). To continue, resume with more `epochs`.",
+            *(folder.path, first_epoch, recipe.epochs),
+        )
         return
     if resumes and has_stopped(folder, task.best_by, recipe.patience):
         _log.warning(
@@ -196,6 +200,8 @@ def _train(
             folder.recipe,
         )
         return
+    if resumes:
+        _log.info("Resuming %s after epoch %d of %d.", folder.path, first_epoch, recipe.epochs)
     if distribution.is_chief:
         _say_what_decides(task)
         folder.forget_epochs(first_epoch)

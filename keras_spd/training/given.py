@@ -36,17 +36,25 @@ def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
     return recipe.model_copy(update=update), model
 
 
-def find_given(recipe: Recipe, model: Any, kept: pathlib.Path) -> keras.Model | None:
+def has_start(recipe: Recipe) -> bool:
+    """Whether a run starts from a file or trained weights, which may be gone when it resumes."""
+    model = recipe.model
+    return bool(model.weights or model.backbone) or _is_file(model.name)
+
+
+def find_given(recipe: Recipe, model: Any, kept: pathlib.Path | None) -> keras.Model | None:
     """Returns the given model, or `None` if the recipe builds one by name.
 
     Args:
         recipe: The recipe of the run.
         model: Model, its path, or `None`.
-        kept: `start.keras` of the run folder. If this file exists, it is loaded.
+        kept: `start.keras` of a run that is resumed, or `None`.
 
     Raises:
         ValueError: If the recipe has fields that only apply to networks built by name.
     """
+    if kept is not None:
+        return load_model(kept)
     if not _is_file(recipe.model.name):
         return None
     for field in ("weights", "backbone", "options"):
@@ -55,15 +63,14 @@ def find_given(recipe: Recipe, model: Any, kept: pathlib.Path) -> keras.Model | 
                 f"`model.{field}` applies to networks built by name; a given model has its "
                 f"own. Received: model.{field}={value!r} and the model {recipe.model.name}."
             )
-    if kept.is_file():
-        return load_model(kept)
     given = recipe.model.name if model is None else model
     return load_model(given) if isinstance(given, (str, os.PathLike)) else given
 
 
-def without_class_map(recipe: Recipe) -> Recipe:
-    """Returns the recipe for a model that already has the classes of the data."""
-    model = recipe.model.model_copy(update={"class_map": {}})
+def without_start(recipe: Recipe) -> Recipe:
+    """Returns the recipe for `start.keras`, which has trained weights and the data's classes."""
+    update: dict[str, Any] = {"weights": None, "backbone": None, "class_map": {}, "options": {}}
+    model = recipe.model.model_copy(update=update)
     return recipe.model_copy(update={"model": model})
 
 

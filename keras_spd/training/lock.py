@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 def locked(file: pathlib.Path) -> Iterator[None]:
     """Holds the lock of a run folder. The system releases it when the process ends.
 
+    A folder that holds nothing else is removed after an error.
+
     Args:
         file: Path of the lock file. It is created, and not deleted.
 
@@ -42,4 +44,10 @@ def locked(file: pathlib.Path) -> Iterator[None]:
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {platform.node()}\n")
         stream.flush()
-        yield
+        try:
+            yield
+        except Exception:
+            if [*file.parent.iterdir()] == [file]:  # it failed before it wrote anything
+                file.unlink()
+                file.parent.rmdir()
+            raise

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-_DATA = "it follows from the data"
+_DATA = "it is read from the data"
 # Arguments that are set elsewhere, or not at all.
 _ELSEWHERE = {
     "weights": "give it as `model.weights`, on the command line as `--weights`",
@@ -42,8 +42,7 @@ def check_options(
             )
         if name in _ELSEWHERE:
             raise ValueError(
-                f"`model.options.{name}` is not for `model.options`: {_ELSEWHERE[name]}. "
-                f"Received: {value!r}."
+                f"`model.options` cannot set `{name}`: {_ELSEWHERE[name]}. Received: {value!r}."
             )
         values, reason = accepted.get(name, ((value,), ""))
         if not any(value is one or (type(value) is type(one) and value == one) for one in values):

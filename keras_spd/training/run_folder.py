@@ -3,7 +3,7 @@
 | file | content |
 | --- | --- |
 | `recipe.toml` | the resolved recipe; `load_recipe` reads it |
-| `start.keras` | the initial model, if one was passed as `model` |
+| `start.keras` | the initial model, if the run starts from trained weights or a given model |
 | `environment.json` | versions, platform, command line and git state, also of resumed runs |
 | `log.csv` | losses and metrics of every epoch |
 | `training_images.png` | augmented images of the first batch, with boxes |

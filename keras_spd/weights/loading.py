@@ -53,9 +53,9 @@ def check_weights_file(weights: Path) -> pathlib.Path:
     path = pathlib.Path(weights)
     if not path.is_file():
         raise ValueError(
-            "`weights` must be `None`, the name of shipped weights, or the "
-            "path of a `.weights.h5`, `.keras`, `.safetensors`, `.pt` or `.pth` file. "
-            f"Received: weights={str(weights)!r}; there is no such file."
+            f"There is no file {path}, and there are no weights of that name. `weights` is `None`, "
+            "a name from `keras_spd.list_models`, or the path of a `.weights.h5`, `.keras`, "
+            "`.safetensors`, `.pt` or `.pth` file."
         )
     return path
 

@@ -85,7 +85,23 @@ def read_torch(path: pathlib.Path) -> tuple[dict[str, Array], tuple[str, ...] | 
     except _Refused as error:
         raise ValueError(f"{path} {error}") from None
     except Exception as error:  # a hostile pickle can raise anything
-        raise ValueError(f"{path} is not a readable PyTorch file: {files.DAMAGED}") from error
+        raise ValueError(f"{path} {_describe_damage(path)}") from error
+
+
+def _describe_damage(path: pathlib.Path) -> str:
+    """Says what is wrong with a file: an error page or a Git LFS pointer is text, not a pickle."""
+    with path.open("rb") as file:
+        start = file.read(40)
+    if (
+        len(start) > 10
+        and start.isascii()
+        and (shown := start.decode().replace("\n", " ")).isprintable()
+    ):
+        return (
+            f"is not a readable PyTorch file: it is text that starts with {shown!r}. Did the "
+            "download save a web page, or a pointer of Git LFS?"
+        )
+    return f"is not a readable PyTorch file: {files.DAMAGED}"
 
 
 class _Refused(Exception):

@@ -5,6 +5,7 @@ identities in `keras_spd.algebra`. Layers without a counterpart keep their initi
 """
 
 import dataclasses
+import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -145,9 +146,15 @@ def transfer(
     unused -= {_SPD_STEM, _STRIDED_STEM} if "stem_bn/gamma" in variables else set()
     differences += [f"  + {path}: not in the model" for path in sorted(unused)]
     if differences:
+        if trained.size and model.name.startswith("yolov5_") and trained.size != model.name[-1]:
+            raise ValueError(
+                f"{trained.source} holds weights of size {trained.size}, and `{model.name}` has "
+                f"another size. Build `YOLOV5SPD({trained.size!r})`; on the command line, train "
+                f"`yolov5_spd_{trained.size}`."
+            )
         shown = "\n".join(differences[:5])
         raise ValueError(
-            f"The weights {trained.source} do not fit `{model.name}`. It fits `{trained}`. "
+            f"The weights {trained.source} do not fit `{model.name}`. They fit `{trained}`. "
             f"The first {len(differences[:5])} of {len(differences)} differences:\n{shown}"
         )
     for path, array in values.items():
@@ -213,14 +220,22 @@ def match_classes(
         if unknown:
             whose = "the model's classes" if role == "keys" else f"classes of {trained.source}"
             raise ValueError(
-                f"The {role} of `class_map` must be {whose}: {', '.join(known)}. "
-                f"Received: {', '.join(map(repr, unknown))}."
+                f"`class_map` has {role} that are not {whose}: {', '.join(map(repr, unknown))}."
+                f"{_suggest(unknown[0], known, role, class_map)} Accepted are: {', '.join(known)}."
             )
     if tuple(class_names) == tuple(trained.class_names) and not class_map:
         return {index: index for index in range(num_classes)}
     wanted = [class_map.get(name, name) for name in class_names]
     theirs = list(trained.class_names)
     return {i: theirs.index(name) for i, name in enumerate(wanted) if name in theirs}
+
+
+def _suggest(name: str, known: Sequence[str], role: str, class_map: Mapping[str, str]) -> str:
+    """Returns a question for a name that looks like another, or for a swapped pair, or nothing."""
+    close = difflib.get_close_matches(name, known, 1)
+    if not close and role == "keys" and class_map[name] in known:
+        return f" Did you mean {class_map[name]}={name}? Your class comes first."
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _find(
@@ -310,14 +325,12 @@ def _report(
     dropped = trained.levels - set(model.levels)
     spd = any(variable.path == _SPD_STEM for variable in model.network.variables)
     changed = spd != trained.spd
-    line = f"Weights {trained.source} into {model.name}: "
+    line = f"Loaded {trained.source} into {model.name}: "
     line += f"all except {' and '.join(new)}, which are initialised" if new else "exact"
     if changed:
-        line += (
-            ", strided convolutions as SPD-Conv" if spd else ", SPD-Conv as strided convolutions"
-        )
+        line += "; strided convolutions became SPD-Conv" if spd else "; SPD-Conv became strided"
     if dropped:
-        line += f"; the level {', '.join(sorted(dropped))} is dropped"
+        line += f"; the level {', '.join(sorted(dropped))} was dropped"
     shared = set(trained.anchors) & set(model.anchors) if same_head else set()
     other_anchors = any(model.anchors[level] != trained.anchors[level] for level in shared)
     if other_anchors:

@@ -212,7 +212,7 @@ def test_backbone_levels_have_their_strides():
         ({"anchors": {"P3": [[1, 2]]}}, "must map each of P3, P4, P5"),
         ({"downsampling": "pool"}, "`downsampling` must be one of"),
         ({"bounding_box_format": "coco"}, "`bounding_box_format` must be one of"),
-        ({"weights": "missing.keras"}, "there is no such file"),
+        ({"weights": "missing.keras"}, "There is no file missing.keras"),
     ],
 )
 def test_bad_arguments(options, message):

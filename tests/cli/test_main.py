@@ -65,7 +65,7 @@ def test_train_and_resume(keras_spd, thin_networks, tmp_path):
     assert again.returncode == 1 and "already holds a run" in again.stderr
     resumed = keras_spd("train", "--resume", "--run", "run")
     assert resumed.returncode == 0, resumed.stderr
-    assert "The run in run has completed its 1 epochs." in resumed.stderr
+    assert "The run in run is finished (1 of 1 epochs)." in resumed.stderr
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert "--epochs" in environment["command"]
     assert "--resume" in environment["resumed"][0]["command"]

@@ -18,6 +18,7 @@ E0000 00:00:1795521231.878270   12114 cuda_platform.cc:52] failed call to cuInit
 W0000 00:00:1795521249.819913   12114 tf_tfl_flatbuffer_helpers.cc:364] Ignored output_format.
 E0000 00:00:1795521253.307750   12448 node_def_util.cc:682] NodeDef mentions attribute Truncate
 E0000 00:00:1795540397.525775   21126 util.cc:131] oneDNN supports DT_BOOL only on platforms with
+fully_quantize: 0, inference_type: 6, input_inference_type: FLOAT32, output_inference_type: FLOAT32
 INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
 2024-03-01 10:11:12.131415: I tensorflow/core/platform/cpu_feature_guard.cc:182] This binary
 2024-03-01 10:11:12.131415: E external/xla/cuda_dnn.cc:9261] Unable to register cuDNN factory: twice

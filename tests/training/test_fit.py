@@ -203,7 +203,11 @@ def test_few_steps_are_warned_of(cells, recipe, caplog):
     with caplog.at_level(logging.WARNING):
         fit_module.ClassificationTask(recipe, **cells)
     assert "4 epochs of 160 images in batches of 16 are only 40 steps" in caplog.text
-    assert "`--recipe few_images`" in caplog.text
+    assert "raise `--epochs`." in caplog.text
+    caplog.clear()
+    large = recipe.model_copy(update={"batch_size": 64})
+    fit_module.ClassificationTask(large, **cells)
+    assert "8 steps" in caplog.text and "`--recipe few_images`" in caplog.text
     caplog.clear()
     fit_module.ClassificationTask(recipe.model_copy(update={"epochs": 20}), **cells)
     assert not caplog.text

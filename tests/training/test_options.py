@@ -31,7 +31,7 @@ def detector(folder, **overrides):
     ("options", "message"),
     [
         ({"downsample": "spd"}, "ResNet18SPD has no argument 'downsample'. It has: include_top"),
-        ({"classes": 3}, "is not for `model.options`: it follows from the data"),
+        ({"classes": 3}, "cannot set `classes`: it is read from the data"),
         ({"weights": "cifar10"}, "give it as `model.weights`"),
         ({"include_top": False}, "`model.options.include_top` must be True in training"),
         ({"classifier_activation": "sigmoid"}, "must be 'softmax' or None .*Received: 'sigmoid'"),

@@ -84,6 +84,12 @@ def test_other_weights_are_refused(tmp_path, cells, thin_networks):
         ClassificationTask(recipe, cells, cells)
 
 
+def test_a_training_that_cannot_start_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="There is no file gone.keras"):
+        train(detector(tmp_path, **{"model.weights": "gone.keras"}), tmp_path / "runs" / "gone")
+    assert [*(tmp_path / "runs").iterdir()] == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"shortcut": "spd"}, {"downsampling": "strided", "stem_stride": 2}]
@@ -123,6 +129,7 @@ def test_a_detector_on_a_classifier_is_trained_scored_and_resumed(tmp_path, thin
     ours = {v.path: v for v in model.network.variables}
     path = next(path for path in start if path.startswith("stage1") and path.endswith("/kernel"))
     np.testing.assert_array_equal(ours[path], start[path])  # frozen
+    (tmp_path / "model.keras").unlink()  # `start.keras` has its weights
     resumed = train(None, tmp_path / "run", resume=True, verbose=0)
     for again, before in zip(resumed.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(again, before)

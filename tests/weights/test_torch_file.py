@@ -178,6 +178,13 @@ def test_cut_off_files_say_so(tmp_path):
             read_torch(cut)
 
 
+def test_a_web_page_in_place_of_a_file(tmp_path):
+    page = tmp_path / "best.pt"
+    page.write_text("<!DOCTYPE html>\n<title>Not Found</title>")
+    with pytest.raises(ValueError, match="best.pt .*text that starts with '<!DOCTYPE html> <title"):
+        read_torch(page)
+
+
 def test_broken_files(tmp_path):
     good = write_zip(tmp_path / "good.pt", tensor_pickle(), {"0": FOUR}).read_bytes()
     broken = tmp_path / "broken.pt"
@@ -244,7 +251,7 @@ def test_the_released_format():
 
     named = YOLOV5SPD("n", weights=file, class_names=[str(number) for number in range(80)])
     assert named.info.class_names[3] == "3"  # the user's names stay
-    with pytest.raises(ValueError, match=r'It fits `.*YOLOV5SPD\(size="n", classes=80\)`'):
+    with pytest.raises(ValueError, match="size n, and `yolov5_spd_s` has another"):
         YOLOV5SPD("s", weights=file)
 
 

@@ -73,7 +73,8 @@ def format_description(report: dict[str, Any]) -> str:
         f"{plural(report['crowd_regions'], 'crowd region')}.",
         *_name_images_without_boxes(report),
         "Boxes by class: "
-        + ", ".join(f"{name} {count}" for name, count in report["boxes_by_class"].items()),
+        + ", ".join(f"{name} {count}" for name, count in report["boxes_by_class"].items() if count)
+        + _name_empty_classes(report["boxes_by_class"]),
         f"Boxes by side in network pixels at {size}: "
         + ", ".join(f"{name}: {count}" for name, count in report["boxes_by_side"].items()),
     ]
@@ -93,11 +94,7 @@ def format_description(report: dict[str, Any]) -> str:
             lines.append(
                 f"Anchors fitted to these boxes (`train --set fit_anchors=true`): {anchors}."
             )
-        height, width = report["suggested_image_size"]
-        lines.append(
-            f"Suggested input: {height}x{width}, the smallest of {', '.join(map(str, _SIZES))} at "
-            "which 9 of 10 boxes have a side of 8 pixels or more, the finest stride."
-        )
+        lines.append(_suggest_input(report, low))
         if middle < 16:
             lines.append(
                 "Half of the boxes are below 16 pixels: consider adding a P2 head, "
@@ -113,6 +110,26 @@ def format_description(report: dict[str, Any]) -> str:
     count = plural(len(report["problems"]), "problem")
     lines.append(count + (":" if report["problems"] else "."))
     return "\n".join(lines + [f"  {problem}" for problem in report["problems"]])
+
+
+def _name_empty_classes(boxes_by_class: dict[str, int]) -> str:
+    empty = [name for name, count in boxes_by_class.items() if not count]
+    if not empty:
+        return ""
+    more = ", ..." if len(empty) > _NAMED else ""
+    return f"; none of {plural(len(empty), 'class')} ({', '.join(empty[:_NAMED])}{more})"
+
+
+def _suggest_input(report: dict[str, Any], low: float) -> str:
+    """Returns the line that says at which size most boxes are as large as the finest stride."""
+    reason = "9 of 10 boxes have a side of 8 pixels or more, the finest stride"
+    height, width = report["suggested_image_size"]
+    if low >= 8 and max(report["image_size"]) <= height:
+        return f"The input size is large enough: {reason}."
+    return (
+        f"Suggested input: {height}x{width}, the smallest of {', '.join(map(str, _SIZES))} at "
+        f"which {reason}."
+    )
 
 
 def _name_images_without_boxes(report: dict[str, Any]) -> list[str]:

@@ -39,8 +39,10 @@ def class_names(content: dict[str, Any], path: pathlib.Path) -> tuple[str, ...]:
     if isinstance(names, dict):
         numbers = [str(number) for number in range(len(names))]
         if set(names) != set(numbers):
+            missing = [number for number in numbers if number not in names]
             raise ValueError(
-                f"{path}: `names` must number the classes from 0. Received: {shorten(names)}."
+                f"{path}: `names` must number its {len(names)} classes from 0 to {len(names) - 1}, "
+                f"without gaps. Missing: {', '.join(missing[:5])}. Received: {shorten(names)}."
             )
         names = [names[number] for number in numbers]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):

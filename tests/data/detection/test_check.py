@@ -1,5 +1,6 @@
 """`describe_detection`: the report of `keras-spd check-data`."""
 
+import dataclasses
 import json
 
 import pytest
@@ -53,3 +54,23 @@ def test_data_without_boxes(tmp_path):
     assert report["boxes"] == 0
     assert "best_possible_recall" not in report
     assert "2 images, 2 of them without a box; 0 boxes" in format_description(report)
+
+
+@pytest.mark.parametrize(
+    ("side", "image_size", "words"),
+    [
+        (12, 320, "The input size is large enough: 9 of 10 boxes have a side of 8 pixels"),
+        (12, 640, "Suggested input: 320x320, the smallest of 320, 416"),
+        (1, 320, "Suggested input: 512x512"),
+    ],
+)
+def test_the_input_size(side, image_size, words, tmp_path):
+    data = boards(tmp_path, [[4 * i, 4 * i, side, side] for i in range(12)])
+    assert words in format_description(describe_detection(data, (image_size, image_size)))
+
+
+def test_classes_without_boxes_are_named_once(tmp_path):
+    data = boards(tmp_path, [[0, 0, 12, 12]])
+    names = ("scratch", *(f"class{i}" for i in range(9)))
+    text = format_description(describe_detection(dataclasses.replace(data, class_names=names)))
+    assert "scratch 1; none of 9 classes (class0, class1, class2, class3, class4, ...)\n" in text
