@@ -33,7 +33,22 @@ def _same_start():
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
+    _forget_gradients()
     keras.utils.clear_session()
+
+
+def _forget_gradients():
+    """Drops the gradients that traced functions have registered under names of their own.
+
+    TensorFlow keeps them for ever, and with them the graph and the weights of each model with a
+    SiLU or a loss: 85 MB for each ResNet18 that has predicted.
+    """
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow.python.framework.ops import gradient_registry
+
+        registered = gradient_registry._registry
+        for name in [name for name in registered if name.startswith("CustomGradient-")]:
+            del registered[name]
 
 
 @pytest.fixture

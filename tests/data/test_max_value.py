@@ -103,7 +103,7 @@ def test_training_finds_it_and_the_classifier_keeps_it(max_value, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("write", [write_coco, write_yolo, write_voc])
-def test_training_finds_it_and_the_detector_keeps_it(write, tmp_path):
+def test_training_finds_it_and_the_detector_keeps_it(write, tmp_path, thin_networks):
     sources = {}
     for split, dark in (("train", False), ("test", True)):
         thermal(tmp_path / split / "images", dark)

@@ -25,7 +25,7 @@ def _file(pixels, kind):
 
 
 @pytest.fixture
-def classifier():
+def classifier(thin_networks):
     model = ResNet18SPD(weights=None, classes=3, input_shape=(32, 32, 3))
     model.info = dataclasses.replace(
         model.info, statistics=STATISTICS["cifar10"], class_names=("red", "white", "blue")

@@ -19,7 +19,7 @@ SIZES, COUNTS = [(32, 32), (16, 24)], [1, 3]
 
 
 @pytest.fixture
-def model():
+def model(thin_networks):
     """A small classifier for any image size that records its statistics."""
     model = ResNet18SPD(classes=4)
     model.info = dataclasses.replace(model.info, statistics=STATISTICS["cifar10"])

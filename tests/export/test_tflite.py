@@ -28,7 +28,7 @@ def operators(path):
 
 
 @pytest.fixture
-def model():
+def model(thin_networks):
     """Non-trivial batch-norm statistics, so that folding them has an effect."""
     model = ResNet18SPD(classes=4, input_shape=(32, 32, 3))
     model.info = dataclasses.replace(model.info, statistics="cifar10")

@@ -49,7 +49,7 @@ def test_without_a_classifier(fixture):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
-def test_keras_files(tmp_path, suffix):
+def test_keras_files(tmp_path, suffix, thin_networks):
     model = ResNet18SPD(classes=3)
     path = tmp_path / f"model{suffix}"
     model.save(path) if suffix == ".keras" else model.save_weights(path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 
 import keras
 import numpy as np
@@ -41,12 +42,21 @@ def images(rng):
     return rng.uniform(0, 255, (1, 96, 64, 3)).astype("float32")
 
 
-@pytest.fixture
-def strided(rng, tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A strided detector, and its file."""
     names = ("person", "car", "boat")
     model = YOLOV5SPD("n", classes=3, class_names=names, downsampling="strided")
-    perturb(model, rng).save(tmp_path / "strided.keras")
-    return model
+    file = tmp_path_factory.mktemp("strided") / "strided.keras"
+    perturb(model, np.random.default_rng(0)).save(file)
+    return model, file
+
+
+@pytest.fixture
+def strided(saved, tmp_path):
+    """The detector; its file is in `tmp_path`."""
+    shutil.copy(saved[1], tmp_path)
+    return saved[0]
 
 
 @pytest.mark.slow
@@ -219,9 +229,12 @@ def test_pytorch_files_are_models(images, tmp_path):
     assert_equal_outputs(load_model(tmp_path / "spd.keras"), load_model(file), images)
 
 
-def test_keras_files_are_converted_and_start_backbones(strided, images, tmp_path, caplog):
+def test_keras_files_are_converted_and_start_backbones(
+    strided, images, tmp_path, caplog, monkeypatch
+):
     file = tmp_path / "strided.keras"
-    strided.decoder = dataclasses.replace(strided.decoder, confidence_threshold=0.3)
+    decoder = dataclasses.replace(strided.decoder, confidence_threshold=0.3)
+    monkeypatch.setattr(strided, "decoder", decoder)
     strided.save(file)
     result = CliRunner().invoke(
         app, ["convert", str(file), str(tmp_path / "spd.keras"), "--downsampling", "spd"]
