@@ -29,8 +29,8 @@ def convert(
 
     No code in a PyTorch file is executed.
 
-    Needs neither PyTorch nor the authors' code. Weights from their YOLOv5 code are GPL-3.0, also
-    after conversion.
+    Needs neither PyTorch nor the authors' code. Licences stay: weights of the authors' YOLOv5 are
+    GPL-3.0, those of Ultralytics AGPL-3.0, also after conversion and training.
 
     Example: keras-spd convert yolov5n.pt yolov5_spd_n.keras --downsampling spd
 

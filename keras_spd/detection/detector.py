@@ -3,7 +3,7 @@
 import collections.abc
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import keras
@@ -194,6 +194,25 @@ class Detector(keras.Model):
         optimizer = optimizer or paper_optimizer(global_clipnorm=self.head.clip_norm)
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Trains as `keras.Model.fit` does, on data of the model's classes.
+
+        Raises:
+            ValueError: If `x` names its classes, as `DetectionData.batches` does, and they are not
+                the model's: class 0 of the data would be trained as class 0 of the model.
+        """
+        names, known = getattr(x, "class_names", None), self.info.class_names
+        if names is not None and (
+            len(names) != self.num_classes or known not in (None, tuple(names))
+        ):
+            raise ValueError(
+                f"The data has {_describe_classes(names, len(names))}, and the model "
+                f"{_describe_classes(known or (), self.num_classes)}. Build it with the classes of "
+                "the data: `YOLOV5SPD(size, weights=FILE, class_names=...)` keeps the outputs of "
+                "classes with the same name."
+            )
+        return super().fit(x, *args, **kwargs)
+
     def make_train_function(self, force: bool = False) -> Any:
         self.head = self.head.trained()
         build_optimizer(self)
@@ -293,6 +312,11 @@ class Detector(keras.Model):
             former = {key: config.pop(key) for key in ("anchors", "single_class_logit")}
             config["head"] = {"name": "yolov5", **former}
         return cls(**config)
+
+
+def _describe_classes(names: Sequence[str], count: int) -> str:
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"{count} classes" + (f" ({shown})" if names else "")
 
 
 def _batches(x: Any, y: Any, batch_size: int, steps: int | None) -> Iterator[tuple[Any, Any]]:

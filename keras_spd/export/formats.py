@@ -137,8 +137,8 @@ def describe_comparison(
     if not found.compared:
         return f"Not compared with the Keras model, because neither finds anything in {images}."
     if isinstance(model, Detector):
-        same = "boxes are the same"
-        differ = f"their coordinates differ by at most {found.max_difference:.3g} pixels"
+        same = "boxes are found by both"
+        differ = f"their coordinates differ by at most {found.max_difference:.3g} network pixels"
     else:
         same = "images get the same class"
         differ = f"probabilities differ by at most {found.max_difference:.2g}"

@@ -1,10 +1,14 @@
 """The detector's own training and evaluation."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
+from drawings import write_drawings
 from tiny import tiny_detector
 
+import keras_spd
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 
 
@@ -37,6 +41,23 @@ def test_the_optimizer_is_built_before_a_step_is_traced():
     model.compile()
     model.make_train_function()
     assert model.optimizer.built
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("cell",), r"1 classes \(cell\), and the model 2 classes \(cube, ball\)"),
+        (("ball", "cube"), r"2 classes \(ball, cube\), and the model 2 classes \(cube, ball\)"),
+    ],
+)
+def test_data_of_other_classes_is_refused(names, words, tmp_path):
+    data = keras_spd.data.load_detection(write_drawings(tmp_path, 2))
+    data = dataclasses.replace(data, class_names=names)
+    model = tiny_detector()
+    model.info = dataclasses.replace(model.info, class_names=("cube", "ball"))
+    model.compile()
+    with pytest.raises(ValueError, match=words):
+        model.fit(data.batches(2, (64, 64)))
 
 
 @pytest.mark.slow

@@ -155,7 +155,8 @@ class DetectionData:
         Returns:
             `tf.data.Dataset` if Keras runs on TensorFlow, otherwise `keras.utils.PyDataset`, of
             `(images, {"boxes": ..., "classes": ...})` with the shapes `(batch, height, width, 3)`,
-            float32 0..255, `(batch, boxes, 4)` and `(batch, boxes)`, padded with -1.
+            float32 0..255, `(batch, boxes, 4)` and `(batch, boxes)`, padded with -1. Its attribute
+            `class_names` lets `Detector.fit` refuse a model with other classes.
 
         Raises:
             ValueError: If an argument is not as described, or there are no images.
@@ -176,9 +177,9 @@ class DetectionData:
             seed=seed,
             first_epoch=first_epoch,
         )
-        if keras.backend.backend() == "tensorflow":
-            return batches.to_tf_data(epochs)
-        return batches
+        result = batches.to_tf_data(epochs) if keras.backend.backend() == "tensorflow" else batches
+        result.class_names = self.class_names  # as `image_dataset_from_directory` of Keras does
+        return result
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of batches in a shuffled epoch."""
