@@ -60,6 +60,24 @@ def thin_networks():
 
 
 @pytest.fixture
+def eager_training(monkeypatch):
+    """Training steps run eagerly; predictions are in graphs, as always.
+
+    Tracing the step of a thin detector takes ten seconds, as long as ten eager steps. For tests of
+    a few steps that are not about the graph.
+    """
+    make = keras.Model.make_train_function
+
+    def make_eagerly(self, force=False):
+        former, self.run_eagerly = self.run_eagerly, True
+        train_function = make(self, force)
+        self.run_eagerly = former
+        return train_function
+
+    monkeypatch.setattr(keras.Model, "make_train_function", make_eagerly)
+
+
+@pytest.fixture
 def keras_spd(monkeypatch, capfd, tmp_path):
     """Runs `keras-spd` in this process and an empty folder: exit code and both streams.
 
