@@ -123,7 +123,7 @@ def _type_name(kind):
         named = [_type_name(part) for part in arguments if part is not type(None)]
         return " or ".join(named)
     if typing.get_origin(kind) is tuple:
-        return f"{len(arguments)} times {_type_name(arguments[0])}"
+        return f"list of {len(arguments)} {_type_name(arguments[0])}s"
     if typing.get_origin(kind) is list:
         return f"list of {_type_name(arguments[0])}"
     names = {dict: "table", bool: "true or false", str: "text", int: "integer", float: "number"}
