@@ -95,6 +95,7 @@ def test_classifiers_in_keras(kind, facts, rng):
             assert probability == pytest.approx(row[label], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written with TensorFlow")
 @pytest.mark.parametrize(
     ("kind", "facts"),
@@ -178,6 +179,7 @@ def pyramid():
     return inputs, x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "unknown"])
 def test_a_model_that_does_not_know_its_inputs_is_refused(kind, tmp_path, rng):
     known = classifier("softmax", statistics="imagenet")
@@ -259,6 +261,7 @@ def cameras(request, tmp_path_factory):
     return name, model, ways, folder
 
 
+@pytest.mark.slow
 def test_every_way_sees_the_same_picture(cameras, tmp_path):
     name, model, ways, _ = cameras
     given = list(pictures.objects(model.info.max_value))
@@ -273,6 +276,7 @@ def test_every_way_sees_the_same_picture(cameras, tmp_path):
             )
 
 
+@pytest.mark.slow
 def test_training_sees_the_same_picture(cameras, tmp_path):
     """So do detectors' batches, letterboxed, and `keras-spd predict`."""
     name, model, _, _ = cameras
@@ -309,6 +313,7 @@ def test_training_sees_the_same_picture(cameras, tmp_path):
         np.testing.assert_allclose(best, np.sort(row)[::-1][: len(best)], atol=1e-4, err_msg=path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written with TensorFlow")
 def test_served_files_see_the_same_picture(cameras):
     """A SavedModel decodes them; ONNX files take the pixels. Resizing differs by a level or two."""
@@ -357,6 +362,7 @@ def test_every_way_refuses_with_the_same_words(cameras, tmp_path):
 # === Kinds of models ===
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["converted", "folded"])
 def test_changed_networks_say_the_same(kind, rng):
     """With their `Preprocessing`: `keras.applications`' networks know none and are given one."""
@@ -375,6 +381,7 @@ def test_changed_networks_say_the_same(kind, rng):
         assert explain_classes(changed, image)[0][2] == pytest.approx(ours.confidence[0], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_a_backbone", [False, True])
 def test_detectors_see_the_same_picture(on_a_backbone, tmp_path):
     options = {}

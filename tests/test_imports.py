@@ -117,6 +117,7 @@ def test_other_versions_are_refused(package, version):
         check_version(package, version)
 
 
+@pytest.mark.slow
 def test_another_version_stops_the_import():
     """Of Keras on every backend, of TensorFlow where Keras runs on it."""
     others = {"keras": "3.99.0"}

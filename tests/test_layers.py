@@ -71,6 +71,7 @@ def test_contract(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_spd_conv_contract(tmp_path):
     layer, _ = testing.run_layer_test(
         SPDConv,

@@ -32,6 +32,7 @@ def tiny():
     return ImageModel(images, x, info=ModelInfo(input_range=(-1, 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["preset", "file"])
 def test_a_classifier_starts_a_detector(kind, pixels, tmp_path):
     classifier = ResNet18SPD(weights="cifar10")
@@ -70,12 +71,14 @@ def test_or_they_come_as_the_backbone_takes_them(tiny):
     assert not any("normalize" in layer.name for layer in model.network.layers)
 
 
+@pytest.mark.slow
 def test_a_detectors_network_knows_its_pixels():
     first = YOLOV5SPD((0.33, 0.125), classes=2, include_rescaling=False)
     second = YOLOV5SPD("n", classes=2, backbone=keras_spd.to_spd(first.network))
     assert "normalize" in [layer.name for layer in second.network.layers]
 
 
+@pytest.mark.slow
 def test_refusals(tiny):
     plain = keras.Model(tiny.inputs, tiny.outputs)
     with pytest.raises(ValueError, match="does not define how its images are normalised"):
@@ -99,6 +102,7 @@ def test_arguments_of_a_wrong_type(options, message):
         YOLOV5SPD("n", classes=2, **options)
 
 
+@pytest.mark.slow
 def test_weights_of_another_network(tmp_path, tiny):
     tiny.save(tmp_path / "tiny.keras")
     with pytest.raises(ValueError, match="none of its layers is in the weights"):

@@ -36,6 +36,7 @@ def test_parity_with_the_authors(name, build, arguments):
     assert error <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_wrong_phase_order_shows():
     """Swapping the two middle phases of one batch norm is far beyond the tolerance above."""
     state_dict, images, expected = reference.load("resnet18_spd_basicblock")
@@ -102,6 +103,7 @@ def test_downsampling_of_the_default_and_of_the_paper():
     assert len(spd) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(32, 32), (33, 47), (7, 20)])
 def test_any_input_size(rng, sides):
     model = ResNet18SPD(classes=3)
@@ -114,6 +116,7 @@ def test_any_input_size(rng, sides):
     )
 
 
+@pytest.mark.slow
 def test_include_top_and_pooling():
     shape = (64, 32, 3)
     assert ResNet18SPD(include_top=False, input_shape=shape).output_shape == (None, 4, 2, 512)
@@ -122,6 +125,7 @@ def test_include_top_and_pooling():
         assert model.output_shape == (None, 2048)
 
 
+@pytest.mark.slow
 def test_input_tensor(rng):
     inputs = keras.Input((32, 32, 3))
     model = ResNet18SPD(classes=3, input_tensor=keras.layers.Rescaling(1 / 255)(inputs))
@@ -216,6 +220,7 @@ def test_bad_depth():
         applications.ResNetSPDBackbone(20)
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_heavy():
     code = (
         "import sys, keras_spd;"

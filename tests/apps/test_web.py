@@ -141,6 +141,7 @@ def test_names_that_the_page_answers_to(served_at, host, status):
     assert (refusal and refusal[0]) == status
 
 
+@pytest.mark.slow
 def test_no_image_and_no_objects():
     predictors = {"bccd": Predictor("bccd", confidence_threshold=0.05, batch_size=1)}
     assert web.find_objects(predictors, None, 0.25) == [None, "", None]

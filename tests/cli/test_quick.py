@@ -74,6 +74,7 @@ keras.saving.load_model(sys.argv[1])
 """
 
 
+@pytest.mark.slow
 def test_import_alone_lets_keras_load_our_files(tmp_path):
     """Registered classes are found although nothing else of the package was used."""
     import keras

@@ -131,6 +131,7 @@ def test_training_and_test_data_of_different_depths_are_refused(tmp_path):
         ClassificationTask(load_recipe("demo"), data[4095], data[16383])
 
 
+@pytest.mark.slow
 def test_a_model_keeps_it(tmp_path):
     """The model predicts with the value it was given, also when saved and as a TFLite file."""
     inputs = keras.Input((16, 24, 3))

@@ -17,6 +17,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_authors_suppression(name):
     arrays = dict(np.load(reference.FIXTURES / "yolov5" / "nms.npz"))

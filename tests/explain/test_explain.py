@@ -50,6 +50,7 @@ def test_feature_maps_are_the_layers_results(pixels):
     np.testing.assert_allclose(part(normalised(pixels))[0], maps["P3"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_feature_maps_of_a_detector_and_its_twin(pixels):
     twins = {
         name: applications.YOLOV5SPD((0.33, 0.125), classes=2, downsampling=name)
@@ -87,6 +88,7 @@ def test_channels_that_vary_most_are_drawn():
     assert varied_channels(array, 3).tolist() == [1, 3, 0]
 
 
+@pytest.mark.slow
 def test_grad_cam_in_closed_form(pixels):
     """Below global average pooling and a dense layer, the weights are the dense kernel's."""
     model = resnet()
@@ -108,6 +110,7 @@ def test_grad_cam_in_closed_form(pixels):
     assert model.get_layer("predictions").activation is keras.activations.softmax
 
 
+@pytest.mark.slow
 def test_grad_cam_by_numerical_gradient(rng):
     """An inner layer, whose change has no closed form; softmax in the dense layer itself."""
     keras.config.set_dtype_policy("float64")
@@ -135,6 +138,7 @@ def test_grad_cam_by_numerical_gradient(rng):
     np.testing.assert_allclose(heat, expected / expected.max(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_grad_cam_of_fine_tuned_models(pixels):
     """A new top on our tensors, and on our model as a layer, give the same map."""
     features = ResNet18SPD(include_top=False, pooling="avg")
@@ -161,6 +165,7 @@ def test_grad_cam_of_fine_tuned_models(pixels):
     assert explain.draw_grad_cam(known, pixels).width > 500
 
 
+@pytest.mark.slow
 def test_probabilities_from_any_head(pixels):
     softmax = resnet()
     scores = resnet(classifier_activation=None)
@@ -199,6 +204,7 @@ def test_errors(pixels):
         explain.draw_feature_maps(model, pixels, channels=0)
 
 
+@pytest.mark.slow
 def test_names_of_models(tmp_path):
     for run in ("spd", "strided"):
         (tmp_path / run).mkdir()

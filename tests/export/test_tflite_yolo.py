@@ -183,6 +183,7 @@ def test_other_files_are_refused_in_a_line(tmp_path):
     assert str(e.value).endswith("It takes images of (64, 96) and returns (1, 3).")
 
 
+@pytest.mark.slow
 def test_benchmark_takes_them_and_skips_what_does_not_run(tmp_path, caplog):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -94,6 +94,7 @@ def test_what_was_found_survives_an_interruption(tmp_path):
     assert len((tmp_path / "out" / "detections.csv").read_text().splitlines()) == 1 + 4
 
 
+@pytest.mark.slow
 def test_classes_of_images(tmp_path):
     files = [draw(tmp_path / f"{index}.png", size=(40 + index, 32)) for index in range(3)]
     classifier = load_predictor("cifar10", batch_size=2)
@@ -117,6 +118,7 @@ def test_classes_of_images(tmp_path):
     assert lines[0] == "file,frame,time,confidence,class,name" and len(lines) == 1 + 3 * 5
 
 
+@pytest.mark.slow
 def test_options_and_models_that_do_not_fit():
     with pytest.raises(ValueError, match="cifar10 is not a detector and does not take: tile"):
         load_predictor("cifar10", tile=320)

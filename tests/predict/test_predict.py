@@ -61,6 +61,7 @@ def tiny(classes=6, **options):
     return YOLOV5SPD((0.33, 0.125), classes=classes, **options)
 
 
+@pytest.mark.slow
 def test_predictor_maps_boxes_back(rng):
     model = tiny()
     predictor = predict.Predictor(
@@ -114,6 +115,7 @@ def test_an_object_comes_once(tile):
     np.testing.assert_allclose(found.boxes[0], [10, 20, 30, 40], atol=2)
 
 
+@pytest.mark.slow
 def test_evaluation_counts_every_class(rng, tmp_path):
     """A `Predictor` does not change it."""
     things = data.load_detection(write_drawings(tmp_path / "d", 1), images=tmp_path / "d/images")
@@ -131,6 +133,7 @@ def test_evaluation_counts_every_class(rng, tmp_path):
     assert overlaps[found.classes[:, None] != found.classes].max() <= 0.7001
 
 
+@pytest.mark.slow
 def test_other_box_formats_and_input_ranges_change_nothing(rng):
     weights = tiny().get_weights()
     images = [rng.integers(0, 256, (64, 64, 3), dtype="uint8")]
@@ -158,6 +161,7 @@ def test_image_size_comes_from_the_model():
         predict.Predictor(fixed, 128)
 
 
+@pytest.mark.slow
 def test_evaluation_batches_are_rectangular(rng, tmp_path, monkeypatch):
     """Wide and tall images are scored together, each in its original pixels."""
     sizes = [(40, 80), (80, 40), (60, 60), (39, 80), (80, 38)]
@@ -307,6 +311,7 @@ def test_wrong_number_of_classes(drawings):
         predict.evaluate(YOLOV5SPD((0.33, 0.125)), drawings, 64)
 
 
+@pytest.mark.slow
 def test_data_without_boxes_have_no_scores(tmp_path):
     file = write_drawings(tmp_path / "drawings")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": []}))
@@ -317,6 +322,7 @@ def test_data_without_boxes_have_no_scores(tmp_path):
     assert len(predict.predict_coco(model, empty, 64)[1]) == 8  # they can be predicted
 
 
+@pytest.mark.slow
 def test_trained_weights_by_their_name():
     model = keras_spd.predict.load_model("bccd")
     assert model.info.class_names == ("RBC", "WBC", "Platelets")

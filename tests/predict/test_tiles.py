@@ -112,6 +112,7 @@ def test_objects_on_seams_are_found_once():
     assert model.largest_batch == 4  # however many tiles there are
 
 
+@pytest.mark.slow
 def test_small_images_are_not_cut():
     model = keras_spd.applications.YOLOV5SPD("n", weights="bccd")
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype="uint8")

@@ -213,6 +213,7 @@ def test_nested_models():
     np.testing.assert_allclose(folded(images), model(images), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_resnet():
     model = ResNet18SPD(weights=None, classes=10, input_shape=(32, 32, 3), shortcut="spd")
     _randomize(model)

@@ -158,6 +158,7 @@ def _shared_and_nested():
     return keras.Model({"left": left, "right": right}, {"total": total, "left": outputs[0]})
 
 
+@pytest.mark.slow
 def test_shared_layers_nested_models_and_several_inputs(tmp_path):
     model = _shared_and_nested()
     plan = surgery.plan(model, pooling="exact")
@@ -245,6 +246,7 @@ def test_a_named_pooling_layer_needs_a_choice():
     assert note == "4x as many windows, 1 in 4 is used"
 
 
+@pytest.mark.slow
 def test_a_converted_model_has_a_name_of_its_own():
     chain = _chain()
     converted = keras_spd.to_spd(chain)
@@ -392,6 +394,7 @@ def test_a_converted_network_loads_in_a_fresh_process_and_exports(tmp_path):
     assert keras_spd.export.verify_tflite(path, served, pixels).max_difference < 1e-5
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_detector_is_that_of_its_network():
     detector = YOLOV5SPD("n", classes=2, downsampling="strided")
     assert surgery.plan(detector) == surgery.plan(detector.network)

@@ -67,6 +67,7 @@ def loss_of(task, model):
     return float(model.compute_loss(images, truth, model(images)))
 
 
+@pytest.mark.slow
 def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities():
     losses = []
     for options in ({}, {"classifier_activation": None}):
@@ -78,6 +79,7 @@ def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities():
     assert losses[2:] == pytest.approx(losses[:2], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_box_format_of_a_detector_changes_no_loss(tmp_path):
     losses = []
     for box_format in ("xyxy", "center_xywh"):
@@ -89,6 +91,7 @@ def test_the_box_format_of_a_detector_changes_no_loss(tmp_path):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_weights_are_what_training_starts_from(tmp_path, caplog):
     task = detector(tmp_path, **{"model.weights": "bccd", "model.options.anchors": ANCHORS})
     assert "From random weights" not in caplog.text

@@ -36,6 +36,7 @@ def test_torch_tensors_and_a_data_parallel_prefix(fixture):
     assert reference.relative_norm(logits - expected["logits"], expected["logits"]) <= 1e-4
 
 
+@pytest.mark.slow
 def test_without_a_classifier(fixture):
     state_dict, images, _ = fixture
     features = ResNet18SPD(include_top=False, downsampling="strided", pooling="avg")
@@ -108,6 +109,7 @@ def test_a_misfit_lists_the_first_differences(fixture):
     ]
 
 
+@pytest.mark.slow
 def test_bad_sources(tmp_path):
     with pytest.raises(ValueError, match="must map PyTorch names to arrays.*Received: int"):
         load_torch_weights(build(), 3)

@@ -137,6 +137,7 @@ def test_small_data_sets_are_one_batch(source):
     assert len(labels) == 50
 
 
+@pytest.mark.slow
 def test_cifar10(cifar10_dir):
     test = data.from_tfds("cifar10", "test", data_dir=cifar10_dir, download=False)
     assert (test.num_images, test.image_shape) == (10_000, (32, 32, 3))

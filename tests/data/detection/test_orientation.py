@@ -36,6 +36,7 @@ def test_readers_turn_images_as_prediction_does(write, size, orientation, tmp_pa
     np.testing.assert_array_equal(read_image(image.source), shown)
 
 
+@pytest.mark.slow
 def test_predictor_sees_the_image_as_shown(tmp_path):
     keras.utils.set_random_seed(0)
     model = YOLOV5SPD((0.33, 0.125), classes=2)
