@@ -1,6 +1,5 @@
 """Computes the results that the web page shows."""
 
-import collections
 import dataclasses
 import os
 import pathlib
@@ -43,15 +42,12 @@ def find_objects(
         pixels = image if isinstance(image, np.ndarray) else _read(image, predictor.max_value)
         [found] = predictor([pixels])
         found = found.select(found.confidence >= confidence)
-        counts = collections.Counter(found.name(int(label)) for label in found.classes)
-        kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
-        noun = "object" if len(found) == 1 else "objects"
         zoom = max(_READABLE // max(pixels.shape), 1)
         shown = dataclasses.replace(found, boxes=found.boxes * zoom)
         pixels = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
         results += [
             np.asarray(draw_detections(pixels, shown)),
-            f"{len(found)} {noun}" + (f": {kinds}" if kinds else ""),
+            str(found),
             found.to_json(),
         ]
     return results

@@ -78,7 +78,10 @@ def predict(
     else:
         predictor = predict.load_predictor(weights, **settings)
         failed = predict.predict_files(predictor, files, output, webcam=webcam, say=typer.echo)
-        typer.echo(f"Pictures, JSON and CSV are in {output}/")
+        height, width = predictor.image_size
+        typer.echo(
+            f"Images were predicted at {height}x{width}. Pictures, JSON and CSV are in {output}/"
+        )
         problems = f"{failed} of {len(files)} files could not be read to the end."
     if failed:
         typer.echo(problems, err=True)

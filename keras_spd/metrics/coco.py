@@ -47,6 +47,10 @@ class COCOScores:
     per_class: dict[str, dict[str, float]]
     by_side: dict[str, dict[str, float]]
 
+    def __repr__(self) -> str:
+        scores = ", ".join(f"{name}={_as_text(self.metrics[name])}" for name in ("AP", "AP50"))
+        return f"<COCOScores: {scores}; `print(scores.summary())` for all>"
+
     def to_json(self) -> dict[str, Any]:
         """Returns the scores as a dictionary."""
         return dataclasses.asdict(self)

@@ -1,5 +1,6 @@
 """The results for one image."""
 
+import collections
 import dataclasses
 from typing import Any
 
@@ -37,7 +38,10 @@ class Detections:
         return len(self.boxes)
 
     def __str__(self) -> str:
-        return f"{len(self)} object{'s' * (len(self) != 1)}"
+        counts = collections.Counter(self.name(int(label)) for label in self.classes)
+        kinds = ", ".join(f"{count} {name}" for name, count in counts.most_common())
+        noun = "object" if len(self) == 1 else "objects"
+        return f"{len(self)} {noun}" + (f": {kinds}" if kinds else "")
 
     def select(self, which: Array) -> "Detections":
         """Returns the detections at some indices, or where a boolean array is true."""

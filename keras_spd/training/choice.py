@@ -1,5 +1,6 @@
 """Turns command-line options into a recipe, and refuses options that contradict each other."""
 
+import difflib
 import json
 import os
 import pathlib
@@ -139,8 +140,10 @@ def _check_start(given: Mapping[str, Any], model_file: Path | None) -> None:
     name, weights, backbone = (given.get(f"model.{key}") for key in ("name", "weights", "backbone"))
     networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
     if model_file is None and name is not None and name not in networks:
+        close = difflib.get_close_matches(name, networks, 1)
         raise ValueError(
-            f"There is no network {name!r}. Available networks: {', '.join(networks)}."
+            f"There is no network {name!r}.{f' Did you mean {close[0]}?' if close else ''} "
+            f"Available networks: {', '.join(networks)}."
         )
     if backbone and (weights or model_file):
         raise ValueError(

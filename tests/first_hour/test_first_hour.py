@@ -158,11 +158,11 @@ def test_evaluate(trained):
 def test_predict(trained):
     output = trained.run("predict", "cells/test/images", "--weights", MODEL)
     *files, last = output.splitlines()
-    assert last == "Pictures, JSON and CSV are in predictions/"
+    assert last == "Images were predicted at 96x96. Pictures, JSON and CSV are in predictions/"
     entries = trained.json("predictions/detections.json")
     for index, (line, entry) in enumerate(zip(files, entries, strict=True)):
         count = len(entry["detections"])
-        assert line == f"cells/test/images/{index}.png: {count} objects"
+        assert line.startswith(f"cells/test/images/{index}.png: {count} objects: ")
         assert count >= 2
         assert Image.open(trained.folder / "predictions" / entry["picture"]).width >= 96
     rows = (trained.folder / "predictions" / "detections.csv").read_text().splitlines()

@@ -62,7 +62,7 @@ def test_one_broken_image_loses_nothing(tmp_path, caplog, tile):
     said: list[str] = []
     problems = predict_files(predictor, files, tmp_path / "out", say=said.append)
     assert problems == 1 and "3.png: " in caplog.text
-    assert said[0] == f"{files[0]}: 1 object" and len(said) == 4
+    assert said[0] == f"{files[0]}: 1 object: 1 bright" and len(said) == 4
     entries = json.loads((tmp_path / "out" / "detections.json").read_text())
     read = [0, 1, 2, 4]
     assert [entry["image"] for entry in entries] == [str(files[index]) for index in read]
