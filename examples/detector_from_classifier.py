@@ -37,7 +37,7 @@ def build_classifier(classes):
     outputs = keras.layers.Dense(classes, activation="softmax")(x)
     info = ModelInfo(input_range=(0, 255))
     backbone = ImageModel(features.inputs, features.outputs, info=info)
-    return keras.Model(features.input, outputs), backbone
+    return ImageModel(features.input, outputs, info=info), backbone
 
 
 def photos(split, count):

@@ -1,17 +1,9 @@
 """Networks of few layers and channels, for tests of code that works on any network.
 
 Most of a short training is building and tracing, whose time grows with the layers.
-
-    python tests/thin.py SCRIPT [ARGUMENTS]
-
-runs a script with these networks instead of the real ones.
 """
 
-import runpy
-import sys
 import types
-
-import pytest
 
 from keras_spd.applications import blocks, resnet, yolo_blocks, yolov5_network
 from keras_spd.variants import RESNETS, YOLOV5S, ResNetVariant, YOLOV5Variant
@@ -38,9 +30,3 @@ def make_thin(monkeypatch):
     patched = vars(yolo_blocks) | {"c3": one_convolution}
     monkeypatch.setattr(yolov5_network, "blocks", types.SimpleNamespace(**patched))
     monkeypatch.setitem(YOLOV5S, "n", YOLOV5Variant(0.33, 0.0625))
-
-
-if __name__ == "__main__":
-    make_thin(pytest.MonkeyPatch())
-    del sys.argv[0]
-    runpy.run_path(sys.argv[0], run_name="__main__")
