@@ -108,7 +108,7 @@ def test_an_object_comes_once(tile):
     model = TwoClasses()
     [every] = predict.Predictor(model, 64, tile=tile, multi_label=True)([image])
     [found] = predict.Predictor(model, 64, tile=tile)([image])
-    assert sorted(every.classes) == [0, 0, 1, 2] and str(found) == "2 objects: 1 1, 1 0"
+    assert sorted(every.classes) == [0, 0, 1, 2] and str(found) == "2 objects: 1 short, 1 open"
     # A box that overlaps it by a third is another object.
     assert found.classes.tolist() == [1, 0]
     assert found.confidence.tolist() == pytest.approx([0.9, 0.6])
