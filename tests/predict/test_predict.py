@@ -294,7 +294,7 @@ def test_labels_do_not_cover_each_other(rng):
 
 
 @pytest.mark.slow
-def test_callback_adds_scores_to_the_logs(drawings, thin_networks):
+def test_callback_adds_scores_to_the_logs(drawings, thin_networks, eager_training):
     model = tiny(classes=2)
     model.compile()
     callback = COCOScore(drawings, (64, 64), batch_size=4, every=2)

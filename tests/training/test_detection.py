@@ -58,7 +58,9 @@ def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
 
 
 @pytest.mark.slow
-def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, monkeypatch):
+def test_an_epoch_without_an_evaluation_is_never_the_best(
+    tmp_path, drawings, monkeypatch, eager_training
+):
     """Its score is NaN, and no score compares as greater."""
     scores = iter([0.25, 0.5, 0.5])  # after the second and the fourth epoch, and of the result
 
@@ -77,7 +79,8 @@ def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, mo
     monkeypatch.setattr(
         DetectionTask, "callbacks", lambda self, folder: [Saved(), *callbacks(self, folder)]
     )
-    train(drawings.model_copy(update={"evaluate_every": 2}), tmp_path / "run", verbose=0)
+    recipe = drawings.model_copy(update={"evaluate_every": 2, "batch_size": 8})
+    train(recipe, tmp_path / "run", verbose=0)
     # The callback runs before the weights of its epoch are saved.
     first, second, third, fourth = saved
     assert first is None and second is None and third is not None and fourth == third
