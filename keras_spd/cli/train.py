@@ -1,7 +1,7 @@
 """`keras-spd train`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,10 +25,7 @@ def train(
     run: train_options.Run = None,
     resume: train_options.Resume = False,
     devices: train_options.Devices = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="Default: the recipe's. With --resume, the total."),
-    ] = None,
+    epochs: train_options.Epochs = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
     on_problem: train_options.OnProblem = None,
@@ -77,21 +74,14 @@ def train(
 
     if resume:
         run = choice.check_resume(run, fields, set_ or [], recipe)
-        chosen, given = None, None
+        chosen, given, total = None, None, epochs
     else:
         chosen, given = choice.choose_recipe(fields, set_ or [], recipe, model_file)
-        run = run or choice.default_run_folder(chosen)
+        run, total = run or choice.default_run_folder(chosen), None
     verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar, or a line per epoch
     try:
-        trained = training.train(
-            chosen,
-            run,
-            model=given,
-            resume=resume,
-            epochs=epochs if resume else None,
-            devices=devices,
-            verbose=verbose,
-        )
+        settings: Any = {"resume": resume, "epochs": total, "devices": devices, "verbose": verbose}
+        trained = training.train(chosen, run, model=given, **settings)
     except KeyboardInterrupt:
         typer.echo(f"\nStopped. Resume with: keras-spd train --resume --run {run}", err=True)
         raise typer.Exit(130) from None

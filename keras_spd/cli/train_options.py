@@ -27,6 +27,9 @@ Validation = Annotated[
         "to hold out, such as 0.1. Without it, the test data."
     ),
 ]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Default: the recipe's. With --resume, the total.")
+]
 RecipeName = Annotated[
     str | None,
     typer.Option(

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +13,6 @@ from keras_spd.predict.loading import load_model
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
-
-_DATA = {"data.train", "data.validation", "data.test"}
-_PATHS = {*_DATA, "data.images", "data.data_dir", "model.weights", "model.backbone", "model.name"}
 
 
 def choose_recipe(
@@ -46,7 +42,7 @@ def choose_recipe(
     _check_start(given, model_file)
     model = None if model_file is None else load_model(model_file)
     task = _find_task(given, model)
-    overrides = _from_anywhere(merge_fields(given, assignments))
+    overrides = merge_fields(given, assignments)
     _require_data(given, overrides, recipe, task)
     if "data.train" in given and "data.name" not in given:
         overrides["data.name"] = None  # not the recipe's
@@ -116,23 +112,6 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
         return field.strip(), json.loads(value)
     except json.JSONDecodeError:
         return field.strip(), value
-
-
-def _from_anywhere(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Makes paths absolute, so that a run resumes from any folder."""
-    absolute = dict(fields)
-    for field in _PATHS:
-        if not isinstance(value := fields.get(field), str):
-            continue
-        path, colon, split = value, "", ""
-        if field in _DATA and not pathlib.Path(value).exists():
-            path, colon, split = value.rpartition(":")  # data.yaml:train
-        exists = os.path.isfile if field.startswith("model.") else os.path.exists
-        if path and exists(path):
-            absolute[field] = f"{pathlib.Path(path).resolve()}{colon}{split}"
-    if fields.get("data.name"):  # `train` and `test` are splits of a TFDS dataset
-        absolute |= {field: fields[field] for field in _DATA & set(fields)}
-    return absolute
 
 
 def _check_start(given: Mapping[str, Any], model_file: Path | None) -> None:

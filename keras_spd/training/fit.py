@@ -24,6 +24,7 @@ from keras_spd.training.fields import Recipe
 from keras_spd.training.freezing import carry_over, freeze
 from keras_spd.training.given import find_given, has_start, name_given, without_start
 from keras_spd.training.lock import locked
+from keras_spd.training.paths import with_absolute_paths
 from keras_spd.training.recipe import differences
 from keras_spd.training.run_folder import (
     RunFolder,
@@ -121,7 +122,7 @@ def train(
         keras.utils.set_random_seed(recipe.seed)
         start = build(task)
         if distribution.is_chief:
-            folder.start(recipe, resumed=resume and folder.state.is_file())
+            folder.start(with_absolute_paths(recipe), resumed=resume and folder.state.is_file())
             if kept is None and has_start(recipe):
                 with whole_file(folder.start_model) as unfinished:
                     start.save(unfinished)
@@ -141,7 +142,8 @@ def _find_recipe(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Reci
         if recipe is None:
             raise ValueError(f"There is no run to resume in {folder.path}.")
         return recipe
-    if recipe is not None and (differ := differences(stored, recipe)):
+    both = [with_absolute_paths(one) for one in (stored, recipe or stored)]
+    if differ := differences(*both):
         raise ValueError(
             f"A run resumes with the recipe it was started with, {folder.recipe}. The recipe given "
             f"differs: {', '.join(differ)}. Pass `recipe=None`, or another run folder."
