@@ -31,7 +31,7 @@ def columns_to_rows(array: Array, *, axis: int, scale: int = 2) -> Array:
     """Reorders stacked phases from column by column (the authors) to row by row (ours).
 
     Args:
-        array: NumPy array, for example a convolution kernel or the gain of a batch norm.
+        array: NumPy array, for example a convolution kernel or the gamma of a batch norm.
         axis: The axis that holds `scale**2` phases, each with all channels of the layer before
             the space-to-depth.
         scale: The scale of the space-to-depth.
@@ -68,7 +68,7 @@ def strided_to_spd(
     offset: Sequence[int] = (0, 0),
     blocks: Sequence[int] | None = None,
 ) -> Array:
-    """Converts the kernel of a strided convolution for a convolution after space-to-depth.
+    """Converts the kernel of a strided convolution into that of a convolution after space-to-depth.
 
     Args:
         kernel: NumPy array of shape `(height, width, inputs, outputs)`, the kernel of a
@@ -77,7 +77,7 @@ def strided_to_spd(
         scale: The stride, and the scale of the space-to-depth.
         offset: Row and column at which `kernel` starts in the zero-padded kernel of size
             `scale * blocks`.
-        blocks: `(height, width)` of the result; defaults to the smallest that hold the kernel.
+        blocks: `(height, width)` of the result; defaults to the smallest that holds the kernel.
 
     Returns:
         Array of shape `(*blocks, scale**2 * inputs, outputs)`: the given weights, phase by phase,
@@ -110,9 +110,9 @@ def strided_to_spd(
 
 
 def spd_to_strided(kernel: Array, scale: int) -> Array:
-    """Converts the kernel of a convolution after space-to-depth for a strided convolution.
+    """Converts the kernel of a convolution after space-to-depth into that of a strided one.
 
-    This is the inverse of `strided_to_spd`, except for the zeros that it added.
+    This is the inverse of `strided_to_spd`, except that the zeros it added are kept.
 
     Args:
         kernel: NumPy array of shape `(height, width, scale**2 * inputs, outputs)`.
@@ -190,7 +190,7 @@ def repeat_for_phases(values: np.ndarray, scale: int = 2) -> np.ndarray:
     same outputs as the strided branch.
 
     Args:
-        values: Array of shape `(channels,)`: gain, offset, mean or variance.
+        values: Array of shape `(channels,)`: gamma, beta, mean or variance.
         scale: The stride, and the scale of the space-to-depth.
 
     Returns:

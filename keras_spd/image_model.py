@@ -64,7 +64,7 @@ class ModelInfo:
 
     @property
     def max_value(self) -> float | None:
-        """The value that maps to 255 in images with more than 8 bits; `None` for the largest."""
+        """The value that maps to 255 in images of more than 8 bits; `None` for the largest."""
         return self.preprocessing.max_value
 
     @classmethod
@@ -82,8 +82,8 @@ class ModelInfo:
 class ClassifierProtocol(Protocol):
     """The interface that Keras classifiers and `keras_spd.export.TFLiteClassifier` share.
 
-    `keras_spd.predict.Classifier` and `keras_spd.evaluate` use this interface and, through
-    `find_info`, the model's `info`, which other models may lack.
+    `keras_spd.predict.Classifier` and `keras_spd.evaluate` use this interface. They also read the
+    model's `info` if it has one (`find_info`).
     """
 
     @property
@@ -139,11 +139,12 @@ class ImageModel(keras.Model):
     Args:
         inputs: As in `keras.Model`. A list with a single tensor, such as `model.inputs`, is
             treated as that tensor.
-        outputs: As `inputs`.
+        outputs: Like `inputs`.
         name: Name of the model.
         info: `ModelInfo`, or its config.
-        pyramid_level_inputs: Dictionary from `"P3"` etc. to the name of the last layer whose
-            output is `2**3` etc. times smaller than the input. keras-cv's detectors read it.
+        pyramid_level_inputs: Dictionary that maps `"P3"` and so on to the name of the last layer
+            whose output is `2**3` and so on times smaller than the input. keras-cv's detectors
+            read it.
         **kwargs: As in `keras.Model`.
 
     Raises:
@@ -208,7 +209,7 @@ class ImageModel(keras.Model):
 def build_optimizer(model: keras.Model) -> None:
     """Creates the optimizer's variables before a training step is traced.
 
-    A trace that creates variables is followed by a second one, which takes as long.
+    TensorFlow traces a step that creates variables twice, which takes twice as long.
     """
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)

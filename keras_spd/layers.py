@@ -1,4 +1,4 @@
-"""SPD-Conv: space-to-depth, and space-to-depth followed by a non-strided convolution.
+"""Space-to-depth, and SPD-Conv: space-to-depth followed by a non-strided convolution.
 
 Reference: Sunkara and Luo, "No More Strided Convolutions or Pooling", ECML PKDD 2022, section 3,
 https://arxiv.org/abs/2208.03641.
@@ -28,13 +28,13 @@ class SpaceToDepth(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
-        `(batch, height, width, channels)`, of any height and width, which may be unknown. If
-        `scale` does not divide a side, it is padded with zeros at the bottom or right.
+        `(batch, height, width, channels)`. Height and width may be unknown. If `scale` does not
+        divide one of them, zeros are added at the bottom or right.
 
     Output shape:
         `(batch, ceil(height / scale), ceil(width / scale), scale**2 * channels)`. Channel
         `(row * scale + column) * channels + c` holds channel `c` of the pixel at `(row, column)`
-        of each patch. With `"channels_first"`, the transpose of this.
+        of each patch. With `"channels_first"`, channels are the second axis of both shapes.
 
     Raises:
         ValueError: If `scale` is not an integer >= 2, or the input is not of rank 4.
@@ -102,8 +102,8 @@ class SPDConv(keras.layers.Layer):
         padding: `"valid"` or `"same"`, the padding of the convolution.
         data_format: `"channels_last"` or `"channels_first"`.
         dilation_rate: As in `keras.layers.Conv2D`.
-        groups: As in `keras.layers.Conv2D`. A group sees all `scale**2` phases of its own input
-            channels only.
+        groups: As in `keras.layers.Conv2D`. A group sees all `scale**2` phases, but only of its
+            own input channels.
         activation, use_bias: As in `keras.layers.Conv2D`.
         kernel_initializer, bias_initializer: As in `keras.layers.Conv2D`.
         kernel_regularizer, bias_regularizer: As in `keras.layers.Conv2D`.
@@ -111,7 +111,7 @@ class SPDConv(keras.layers.Layer):
         **kwargs: Arguments of `keras.layers.Layer`, such as `name` and `dtype`.
 
     Input shape:
-        `(batch, height, width, channels)`, any height and width.
+        `(batch, height, width, channels)`. Height and width may be unknown.
 
     Output shape:
         `(batch, ceil(height / scale), ceil(width / scale), filters)` with `padding="same"`; with

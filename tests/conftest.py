@@ -16,9 +16,10 @@ FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
 
 def pytest_collection_finish():
-    """Takes what the imports made out of the garbage collector's sight.
+    """Freezes the objects that imports created, so that the garbage collector skips them.
 
-    `clear_session` collects after each test, and half a second of that is looking at TensorFlow.
+    `clear_session` collects garbage after each test, which takes half a second with TensorFlow's
+    objects.
     """
     gc.collect()
     gc.freeze()
@@ -26,7 +27,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def _same_start():
-    """Fixed random numbers, Keras' defaults and no layer names left over from another test."""
+    """Each test starts with the same seed, Keras' defaults and no layer names of other tests."""
     keras.utils.set_random_seed(0)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
@@ -38,10 +39,10 @@ def _same_start():
 
 
 def _forget_gradients():
-    """Drops the gradients that traced functions have registered under names of their own.
+    """Drops the custom gradients that traced functions have registered.
 
-    TensorFlow keeps them for ever, and with them the graph and the weights of each model with a
-    SiLU or a loss: 85 MB for each ResNet18 that has predicted.
+    TensorFlow never drops them, and they hold the graph and weights of each model with a SiLU or a
+    loss: 85 MB for each ResNet18 that has predicted.
     """
     if keras.backend.backend() == "tensorflow":
         from tensorflow.python.framework.ops import gradient_registry
@@ -53,7 +54,7 @@ def _forget_gradients():
 
 @pytest.fixture
 def thin_networks():
-    """ResNets, and size n of YOLOv5, with few channels: training them takes seconds."""
+    """ResNets and YOLOv5-n with few channels, which train in seconds."""
     with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo `monkeypatch`
         make_thin(patch)
         yield
@@ -61,10 +62,10 @@ def thin_networks():
 
 @pytest.fixture
 def eager_training(monkeypatch):
-    """Training steps run eagerly; predictions are in graphs, as always.
+    """Runs training steps eagerly. Predictions still run in graphs.
 
-    Tracing the step of a thin detector takes ten seconds, as long as ten eager steps. For tests of
-    a few steps that are not about the graph.
+    Tracing the step of a thin detector takes ten seconds, as long as ten eager steps. Use it in
+    tests of a few steps that are not about the graph.
     """
     make = keras.Model.make_train_function
 
@@ -79,10 +80,10 @@ def eager_training(monkeypatch):
 
 @pytest.fixture
 def keras_spd(monkeypatch, capfd, tmp_path):
-    """Runs `keras-spd` in this process and an empty folder: exit code and both streams.
+    """Runs `keras-spd` in this process and an empty folder; returns exit code and both streams.
 
-    A process of its own takes five seconds to import TensorFlow, so only tests of what belongs to
-    a process (signals, native log lines, what is imported) start one.
+    A new process takes five seconds to import TensorFlow, so only tests that need one (signals,
+    native log lines, imports) start it.
     """
     from keras_spd.cli import main
 
@@ -112,7 +113,7 @@ def rng():
 
 
 def find_shared(path):
-    """Returns a path in the folder `shared` beside the project or in KERAS_SPD_SHARED, or skips."""
+    """Returns a path in `shared/` beside the project or in KERAS_SPD_SHARED; skips if missing."""
     root = pathlib.Path(__file__).parents[1]
     found = pathlib.Path(os.environ.get("KERAS_SPD_SHARED", root.parent / "shared")) / path
     if not found.exists():

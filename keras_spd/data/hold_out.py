@@ -6,17 +6,17 @@ from keras_spd.typing import Array
 
 
 def hold_out(labels: Array, fraction: float, seed: int) -> tuple[Array, Array]:
-    """Splits images at random, in each class alike (a stratified split).
+    """Splits images at random, stratified by class.
 
     Args:
         labels: Integer array of shape `(images,)`; all equal to ignore classes.
-        fraction: Number between 0 and 1, the fraction to hold out. At least one image is.
+        fraction: Float between 0 and 1, the fraction to hold out. At least one image is held out.
         seed: Integer.
 
     Returns:
-        The indices that remain and those that are held out, each in ascending order. An image of
-        each class remains. The numbers held out of two classes are in the ratio of their images, to
-        within an image.
+        The indices that remain and those that are held out, each in ascending order. At least one
+        image of each class remains; the others are held out in the same proportion in every class,
+        to within one image.
 
     Raises:
         ValueError: If `fraction` is not between 0 and 1, or there is only one image of each class.

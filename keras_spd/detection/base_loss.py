@@ -1,4 +1,4 @@
-"""The base of all heads' losses: one form of ground truth, and sums over all replicas."""
+"""The base class of all heads' losses: checks the ground truth, and counts over all replicas."""
 
 import abc
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
     """The loss of a head. Subclasses compute its parts from ground truth and raw predictions.
 
     The loss is computed in float32, whatever the model's dtype. Boxes are ignored if they have no
-    area, non-finite coordinates, a class out of range, or lie outside the image.
+    area, non-finite coordinates or a class out of range, or lie outside the image.
 
     Args:
         num_classes: Integer.
@@ -103,7 +103,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
 
         Returns:
             xyxy boxes `(images, boxes, 4)`, their classes and a mask `(images, boxes)` of those
-            that count. Boxes that do not count are `(0.5, 0.5, 1.5, 1.5)`.
+            that count. Boxes that do not count are replaced by `(0.5, 0.5, 1.5, 1.5)`.
         """
         boxes, classes = _check_ground_truth(y_true)
         finite = ops.all(ops.isfinite(boxes), axis=-1) & (classes >= 0)

@@ -17,12 +17,12 @@ _CHUNK = 512  # candidates processed together
 
 
 def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool = False) -> Tensor:
-    """Decodes raw predictions of all levels.
+    """Decodes raw predictions of all levels of YOLOv5's head.
 
     Args:
         raw: `{level: (images, rows, columns, anchors, 5 + classes)}`.
         anchors: `{level: ((width, height), ...)}` in pixels.
-        single_class_logit: Boolean, as in `Detector`: whether a detector with one class uses its
+        single_class_logit: Boolean, as in `YOLOV5Head`: whether a detector with one class uses its
             class logit. If not, the class probability is 1.
 
     Returns:
@@ -39,15 +39,16 @@ def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool
 def decode_levels(
     raw: Mapping[str, Tensor], sides: Mapping[str, Array], read: Callable[..., Tensor]
 ) -> Tensor:
-    """Decodes raw predictions of all levels by a function.
+    """Decodes raw predictions of all levels with a function.
 
     Args:
         raw: `{level: (images, rows, columns, anchors, outputs)}`.
         sides: `{level: (anchors, 2)}`, width and height of the anchors in pixels.
-        read: As `Head.read`.
+        read: Like `Head.read`.
 
     Returns:
-        As `decode`.
+        float32 tensor of shape `(images, predictions, ...)`: what `read` returns, in the order of
+        `decode`.
     """
     decoded = []
     for level in sorted(raw, key=level_stride):
@@ -68,7 +69,7 @@ def read_yolov5(
     """Reads predictions of YOLOv5's head; `Head.read` describes arguments and result.
 
     Args:
-        class_logit: Boolean, whether a single class has a probability of its own. If not, it is 1.
+        class_logit: Boolean, whether a single class has its own probability. If not, it is 1.
     """
     x = ops.sigmoid(x)
     boxes = decode_boxes(x, grid, stride, sides)
@@ -95,7 +96,7 @@ def decode_boxes(x: Tensor, grid: Tensor, stride: Any, anchors: Tensor) -> tuple
 
 
 def image_size(raw: Mapping[str, Tensor]) -> tuple[Any, Any]:
-    """Returns `(height, width)`, in pixels, of the images that raw predictions are of."""
+    """Returns `(height, width)`, in pixels, of the images that raw predictions belong to."""
     finest = min(raw, key=level_stride)
     rows, columns = ops.shape(raw[finest])[1:3]
     return rows * level_stride(finest), columns * level_stride(finest)
@@ -103,7 +104,7 @@ def image_size(raw: Mapping[str, Tensor]) -> tuple[Any, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """How predictions become detections: thresholds and NMS.
+    """Turns predictions into detections: thresholds and NMS.
 
     Args:
         confidence_threshold: Number between 0 and 1. Detections whose confidence (objectness
@@ -150,7 +151,7 @@ class Decoder:
         bounding_box_format: str = "xyxy",
         single_class_logit: bool = False,
     ) -> dict[str, Tensor]:
-        """Turns raw predictions into keras-cv's detection dictionary.
+        """Turns raw predictions of YOLOv5's head into keras-cv's detection dictionary.
 
         Args:
             raw, anchors, single_class_logit: As in `decode`.
@@ -171,12 +172,15 @@ class Decoder:
     def detections(
         self, decoded: Tensor, image_size: tuple[Any, Any], bounding_box_format: str
     ) -> dict[str, Tensor]:
-        """Applies NMS, as `suppress`, and returns the boxes in another format.
+        """Applies NMS as `suppress` does, and returns the boxes in a given format.
 
         Args:
             decoded: As in `suppress`.
             image_size: `(height, width)` of the images in pixels.
             bounding_box_format: Format of the returned boxes.
+
+        Returns:
+            As in `__call__`.
         """
         detections = self.suppress(decoded)
         if bounding_box_format != "xyxy":
@@ -189,8 +193,8 @@ class Decoder:
         """Applies NMS to decoded predictions.
 
         The most confident candidate is kept and those that overlap it are dropped, until
-        `max_detections` are found or none are left, for all images at once. Candidates are
-        processed in chunks, most confident first; most chunks are never reached.
+        `max_detections` are found or none are left. All images are processed at once, and
+        candidates in chunks, most confident first; most chunks are never reached.
 
         Args:
             decoded: Tensor of shape `(images, predictions, 5 + classes)`, as from `decode`.

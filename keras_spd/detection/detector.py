@@ -23,22 +23,22 @@ from keras_spd.typing import Shape, Tensor
 class Detector(keras.Model):
     """A detector, as built by `YOLOV5SPD`.
 
-    Calling it returns raw predictions, `{level: (batch, rows, columns, anchors, outputs)}`, whose
-    meaning its `Head` knows. `predict` returns keras-cv's detection dictionary; see `Decoder`.
-    Class names, box format, head and thresholds are part of its config and survive saving and
+    Calling it returns raw predictions, `{level: (batch, rows, columns, anchors, outputs)}`. Its
+    `Head` defines what they mean. `predict` returns keras-cv's detection dictionary; see `Decoder`.
+    Class names, box format, head and thresholds are part of the config, so they survive saving and
     cloning.
 
     Args:
         network: Functional Keras model from images to raw predictions.
-        head: `keras_spd.detection.Head`. Anchors, `{level: ((width, height), ...)}` in pixels, or
-            `None` for the default ones, mean YOLOv5's.
+        head: `keras_spd.detection.Head`, or its config. For YOLOv5's head, pass only its anchors,
+            `{level: ((width, height), ...)}` in pixels, or `None` for the default anchors.
         bounding_box_format: Format of the ground truth and of the boxes that `predict` returns.
         info: `ModelInfo`, class names and preprocessing.
-        decoder: `Decoder`, how predictions become boxes.
+        decoder: `Decoder`, which turns predictions into boxes.
         name: Name of the model.
 
     Input shape:
-        `(batch, height, width, 3)`, sides divisible by the largest stride.
+        `(batch, height, width, 3)`. The largest stride must divide height and width.
 
     Output shape:
         `{level: (batch, rows, columns, anchors, outputs)}`: with YOLOv5's head, the logits of box,
@@ -104,8 +104,8 @@ class Detector(keras.Model):
     def info(self) -> ModelInfo:
         """The model's `ModelInfo`. Assign a new one, e.g. from `dataclasses.replace`.
 
-        Images are always letterboxed. Unless the info says otherwise, the network takes pixels
-        0..255.
+        Images are always letterboxed. If the info defines no normalisation, the network takes
+        pixels 0..255.
         """
         return self._info
 
@@ -129,18 +129,18 @@ class Detector(keras.Model):
     @decoder.setter
     def decoder(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self.predict_function = None  # it holds the thresholds
+        self.predict_function = None  # traced with the old thresholds
 
     @property
     def head(self) -> Head:
-        """The `Head`, what raw predictions mean. Assign another one of the same kind."""
+        """The `Head`, which defines raw predictions. Assign another one of the same kind."""
         return self._head
 
     @head.setter
     def head(self, head: Head) -> None:
         if head != self._head:
             self._head = head
-            self.predict_function = None  # it holds the old one
+            self.predict_function = None  # traced with the old head
 
     @property
     def anchors(self) -> Anchors:
@@ -178,15 +178,15 @@ class Detector(keras.Model):
         Args:
             optimizer: As in `keras.Model.compile`. Defaults to the paper's: `CoupledSGD` with
                 Nesterov momentum 0.937, weight decay 5e-4 on kernels only, learning rate 0.01 and
-                a warm-up of 1000 steps, during which the rate of biases falls from 0.1; with the
-                head's `clip_norm`.
+                a warm-up of 1000 steps, during which the rate of biases falls from 0.1. Gradients
+                are clipped to the head's `clip_norm`.
             loss: The loss of the model's head, such as `YOLOV5Loss`. Defaults to one for the
                 model's classes, anchors and box format.
             **kwargs: Further arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: If the loss is that of another head, or has other classes or anchors than
-                the model.
+            ValueError: If the loss belongs to another head, or its number of classes or its
+                anchors differ from the model's.
         """
         if loss is None:
             loss = self.head.loss(self.num_classes, self.bounding_box_format)
@@ -195,11 +195,12 @@ class Detector(keras.Model):
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Trains as `keras.Model.fit` does, on data of the model's classes.
+        """Checks the classes of the data, then trains as `keras.Model.fit` does.
 
         Raises:
-            ValueError: If `x` names its classes, as `DetectionData.batches` does, and they are not
-                the model's: class 0 of the data would be trained as class 0 of the model.
+            ValueError: If `x` has class names, as `DetectionData.batches` returns them, and they
+                differ from the model's: class 0 of the data would be trained as class 0 of the
+                model.
         """
         names, known = getattr(x, "class_names", None), self.info.class_names
         if names is not None and (
@@ -308,7 +309,7 @@ class Detector(keras.Model):
         config["network"] = keras.saving.deserialize_keras_object(config["network"])
         config["info"] = ModelInfo.from_config(config["info"])
         config["decoder"] = Decoder(**config["decoder"])
-        if "anchors" in config:  # of a file from before there were other heads
+        if "anchors" in config:  # files from before there were other heads
             former = {key: config.pop(key) for key in ("anchors", "single_class_logit")}
             config["head"] = {"name": "yolov5", **former}
         return cls(**config)

@@ -26,14 +26,14 @@ class YOLOV5Loss(DetectionLoss):
 
     Tensor shapes only depend on the padded ground truth, and memory grows with the number of
     boxes. The loss is computed in float32, whatever the model's dtype. Boxes are ignored if they
-    have no area, non-finite coordinates, a class out of range, or lie outside the image.
+    have no area, non-finite coordinates or a class out of range, or lie outside the image.
 
     Args:
         num_classes: Integer.
         bounding_box_format: Format of the ground truth, a name in `keras_spd.boxes.BOX_FORMATS`.
         anchors: `{level: ((width, height), ...)}` in pixels; `None` for the default anchors.
-        label_smoothing: Number between 0 and 1. Class targets are `1 - label_smoothing / 2` and
-            `label_smoothing / 2`.
+        label_smoothing: Number, at least 0 and below 1. Class targets are
+            `1 - label_smoothing / 2` and `label_smoothing / 2`.
         box_gain: Number, weight of the box loss for 3 levels.
         objectness_gain: Number, weight of the objectness loss for 3 levels and images of 640
             pixels. It is scaled with the square of the longest side.

@@ -26,25 +26,26 @@ class Predictor:
     """Runs a detector on image files and arrays of any size.
 
     Args:
-        model: `Detector`, or the path of one (`.keras`, or `.tflite` from `keras-spd export`), or
-            a name from `keras_spd.list_models`.
+        model: `Detector`; the path of one: a `.keras` file, a `.tflite` file (from `keras-spd
+            export`, or a YOLO detector from Ultralytics) or a PyTorch checkpoint of YOLOv5; or a
+            name from `keras_spd.list_models`.
         image_size: Integer or `(height, width)`, the size in pixels that images are letterboxed
             to; multiples of the model's largest stride. Defaults to the size the model was
             trained at, or to 640.
         batch_size: Integer.
         tile: Integer or `(height, width)` in pixels. Larger images are cut into overlapping
-            tiles, each letterboxed to `image_size` (by default, the size of a tile). The whole
-            image is predicted too, for objects larger than the overlap. `None` for no tiles.
-            Tiles show objects at full resolution, so train the model at the same scale.
-        overlap: Fraction of a tile that the next tile covers too, 0..0.5. Objects smaller than
+            tiles, each letterboxed to `image_size` (by default, the size of a tile). The detector
+            also runs on the whole image, for objects larger than the overlap. `None` for no
+            tiles. Tiles show objects at full resolution, so train the model at the same scale.
+        overlap: Fraction of a tile that the next tile also covers, 0..0.5. Objects smaller than
             the overlap are complete in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
             `None` for the model's. A `max_detections` given here limits the image as well as each
             tile; the model's own limits each tile only.
         multi_label: Boolean, whether an object may be reported for several classes, as in the
             authors' evaluation and in `keras_spd.evaluate`, where it raises the scores. By
-            default it is reported once: of boxes of different classes with an IoU above 0.7, the
-            most confident is kept.
+            default it is reported once: of boxes of different classes with an IoU above 0.7, only
+            the most confident is kept.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -99,7 +100,7 @@ class Predictor:
                 An array of rank 4 is a batch.
 
         Returns:
-            List of `Detections`, one for each image; for a single image a list of one.
+            List of `Detections`, one for each image; also for a single image.
 
         Raises:
             ValueError: If an image cannot be read; the message names the file.
@@ -125,7 +126,7 @@ class Predictor:
         corners = tiles.tile_corners(size, tile, self.overlap)
         if len(corners) == 1:
             return found[0]
-        # Smaller objects are complete in a tile, at higher resolution.
+        # Smaller objects are complete in a tile, at a higher resolution.
         sides = found[0].boxes[:, 2:] - found[0].boxes[:, :2]
         large = (sides > self.overlap * np.array(tile[::-1])).any(axis=1)
         found = [found[0].select(large)]
@@ -164,9 +165,9 @@ def detect(
     """Runs a detector on one batch of letterboxed images.
 
     Args:
-        model: `Detector`.
+        model: `Detector`, or another object with its interface. It keeps the `decoder`.
         images: Array of shape `(batch, height, width, 3)`, pixels 0..255.
-        letterboxes: `Letterbox` of each image. Images beyond these only fill the batch and are
+        letterboxes: `Letterbox` of each image. Further images only fill the batch and are
             ignored.
         decoder: `Decoder`.
 

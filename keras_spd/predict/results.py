@@ -1,4 +1,4 @@
-"""The results for one image."""
+"""The results of a detector or classifier for one image."""
 
 import collections
 import dataclasses
@@ -22,7 +22,7 @@ class Detections:
 
     Args:
         boxes: float32 array of shape `(detections, 4)`, xyxy in pixels of the original image.
-        confidence: float32 array of shape `(detections,)`, the highest first.
+        confidence: float32 array of shape `(detections,)`, highest first.
         classes: Integer array of shape `(detections,)`.
         class_names: One name for each class of the model; `None` if it has none.
         letterbox: `Letterbox`, how the image was resized and padded for the network.
@@ -55,11 +55,8 @@ class Detections:
     def with_one_class_each(self) -> "Detections":
         """Drops boxes that report an object a second time, with another class.
 
-        NMS within each class keeps such boxes. A box is dropped if it overlaps a more confident
-        box of another class with an IoU above 0.7.
-
-        Returns:
-            `Detections`.
+        NMS within each class keeps such boxes. A box is dropped if its IoU with a more confident
+        box of another class is above 0.7.
         """
         left = np.argsort(-self.confidence, kind="stable")
         kept = []
@@ -76,7 +73,7 @@ class Detections:
         return self.class_names[label] if self.class_names else str(label)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Returns a list of dictionaries with `box`, `confidence`, `class` and `name`."""
+        """Returns a list of dictionaries with `box` (xyxy), `confidence`, `class` and `name`."""
         return [
             {
                 "box": [round(float(side), 2) for side in box],
@@ -95,7 +92,7 @@ class Classification:
     """The most probable classes of one image.
 
     Args:
-        confidence: float32 array of shape `(classes,)`, their probabilities, the highest first.
+        confidence: float32 array of shape `(classes,)`, their probabilities, highest first.
         classes: Integer array of shape `(classes,)`.
         class_names: One name for each class of the model; `None` if it has none.
     """

@@ -26,8 +26,8 @@ def count_multiply_adds(model: keras.Model | Detector) -> int:
         Integer. FLOPs, as often reported in papers, are twice as many.
 
     Raises:
-        ValueError: If the input size is unknown, or the model, or one inside it, is subclassed or
-            not built.
+        ValueError: If the input size is unknown, or the model or a nested one is subclassed or not
+            built.
 
     Example:
 

@@ -22,7 +22,7 @@ class PlannedLayer:
     """A layer that strides or pools.
 
     Args:
-        path: Names of the nested models that contain it, and its own: `"encoder/conv1"`.
+        path: Names of the nested models that contain it, then its own: `"encoder/conv1"`.
         type: Name of its class.
         becomes: The layers that replace it, or `None` if it is kept.
         note: Why it is kept, or a remark on the new layers.
@@ -42,7 +42,7 @@ class PlannedLayer:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The changes that `to_spd` makes to a model. Printed as a table.
+    """The changes that `to_spd` makes to a model. `print` shows them as a table.
 
     Args:
         model: Name of the model.

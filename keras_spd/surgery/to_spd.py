@@ -1,4 +1,4 @@
-"""Replaces the strides of a trained network by SPD-Conv, with the same outputs."""
+"""Replaces the strided layers of a trained network with SPD-Conv, with the same outputs."""
 
 import keras
 
@@ -17,19 +17,19 @@ def to_spd(
     depthwise: str = "spd",
     input_shape: Shape | None = None,
 ) -> keras.Model:
-    """Replaces strided convolutions by SPD-Conv and keeps the outputs of the model.
+    """Replaces strided convolutions with SPD-Conv, without changing the outputs of the model.
 
     A strided convolution becomes space-to-depth and a convolution without stride. The new kernel
     holds the old weights, each at the phase of the pixel it was applied to, and zeros: the
-    converted network computes the same outputs and can learn more. Sizes that the stride does not
-    divide are padded at run time (`PhaseAlignment`).
+    converted network computes the same outputs, and training can use the added weights. Sizes that
+    the stride does not divide are padded at run time (`PhaseAlignment`).
 
     Args:
         model: Functional or Sequential Keras model, which may contain nested models, or a
             `keras_spd.applications.Detector`. It is not changed.
         layers: Layers to convert: names, paths (`"encoder/conv1"`), names of nested models (all
             their layers), or a function from layer to boolean. Defaults to all.
-        first_n: Integer, to convert only the first `first_n` of them.
+        first_n: Integer, to convert only the first `first_n` of these layers.
         pooling: What to do with strided pooling. `"keep"` keeps it. `"learned"` replaces it by an
             `SPDConv` initialised as an average, which changes the outputs of max pooling.
             `"exact"` replaces it by `PhasePooling`, which pools at every pixel and keeps one
@@ -47,6 +47,7 @@ def to_spd(
     Raises:
         ValueError: If the model is not as described, a name in `layers` is unknown or its layer
             cannot be converted, or a layer's weights do not fit `input_shape`.
+        RuntimeError: If a strided layer remains that the plan does not list.
 
     Example:
 

@@ -17,7 +17,7 @@ def without_improvement(log: Sequence[Mapping[str, float]], score: str) -> int:
     """Returns the number of evaluations since the best one.
 
     Args:
-        log: A dictionary for each epoch. Epochs without the score, or with NaN, do not count.
+        log: A dictionary for each epoch. Epochs whose score is missing or NaN are ignored.
         score: Name of a metric for which higher is better.
     """
     scores = _scores(log, score)
@@ -65,11 +65,11 @@ def describe_best(folder: RunFolder, score: str, chosen_on: str) -> dict[str, An
         chosen_on: `"validation"` or `"test"`, the split that was evaluated.
 
     Returns:
-        `{"chosen_on", "chosen_by", "evaluations", "best_epoch", "last_epoch"}`; the last two are
-        rows of the log, or `None` if it does not have them.
+        `{"chosen_on", "chosen_by", "evaluations", "best_epoch", "last_epoch"}`. The last two are
+        rows of the log, or `None` if it lacks them.
     """
     log = folder.read_log()
-    best = saved_epochs(folder.best, otherwise=0) - 1  # unknown in files of earlier versions
+    best = saved_epochs(folder.best, otherwise=0) - 1  # earlier versions did not record it
     return {
         "chosen_on": chosen_on,
         "chosen_by": score,
@@ -80,7 +80,7 @@ def describe_best(folder: RunFolder, score: str, chosen_on: str) -> dict[str, An
 
 
 def read_scores(folder: RunFolder) -> str:
-    """Returns the main scores of a finished run, and which epoch has them, in a line."""
+    """Returns a line of text: the main scores of a finished run, and which epoch has them."""
     results = json.loads(folder.results.read_text(encoding="utf-8"))
     if "test_accuracy" in results:
         scores = f"Test accuracy {results['test_accuracy']:.4f}"

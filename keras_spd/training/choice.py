@@ -21,19 +21,19 @@ def choose_recipe(
     recipe: str | None = None,
     model_file: Path | None = None,
 ) -> tuple[Recipe, keras.Model | None]:
-    """Returns a recipe with the fields that were given, and the model to train if it is in a file.
+    """Returns a recipe with the given fields, and the model to train if it is in a file.
 
     Args:
-        options: `{dotted field: value}` of options with a name of their own; `None` for those that
-            were not given.
+        options: `{dotted field: value}` of the command-line options, apart from `--set`; `None`
+            for those that were not given.
         assignments: `"FIELD=VALUE"` for any other field, as `--set` takes them.
-        recipe: Name or path of a recipe. By default `short`, and from trained weights `finetune`
+        recipe: Name or path of a recipe. Defaults to `short`; from trained weights, to `finetune`
             for a detector and `few_images` for a classifier.
-        model_file: Path of a model that is trained instead of a network; it is also
+        model_file: Path of a model to train instead of a named network; it is also
             `options["model.name"]`.
 
     Returns:
-        The recipe; and the model in `model_file`, or `None`.
+        The recipe, and the model in `model_file` or `None`.
 
     Raises:
         ValueError: If options contradict each other, or there is nothing to train or train on.
@@ -45,7 +45,7 @@ def choose_recipe(
     overrides = merge_fields(given, assignments)
     _require_data(given, overrides, recipe, task)
     if "data.train" in given and "data.name" not in given:
-        overrides["data.name"] = None  # not the recipe's
+        overrides["data.name"] = None  # not the dataset of the recipe
     if recipe is None:
         trained = "model.weights" in given or model is not None
         recipe = ("finetune" if task == "detection" else "few_images") if trained else "short"
@@ -115,7 +115,7 @@ def _parse_assignment(assignment: str) -> tuple[str, Any]:
 
 
 def _check_start(given: Mapping[str, Any], model_file: Path | None) -> None:
-    """Raises a `ValueError` unless training starts from exactly one thing that exists."""
+    """Raises a `ValueError` if the network is unknown or `--backbone` contradicts the rest."""
     name, weights, backbone = (given.get(f"model.{key}") for key in ("name", "weights", "backbone"))
     networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
     if model_file is None and name is not None and name not in networks:

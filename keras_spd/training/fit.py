@@ -1,4 +1,4 @@
-"""Trains a classifier or detector as a recipe says."""
+"""Trains a classifier or detector from a recipe."""
 
 import contextlib
 import logging
@@ -55,36 +55,36 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: str | int = "auto",
 ) -> Any:
-    """Trains a model as a recipe says, with `model.fit`.
+    """Trains a model from a recipe, with `model.fit`.
 
     Args:
-        recipe: `Recipe`; or `None` to resume with the recipe in the run folder. A recipe given to
-            resume must equal that one.
-        run_folder: Path of the folder for logs, weights and results. Its files are listed in
-            `keras_spd/training/run_folder.py`.
+        recipe: `Recipe`; or `None` to resume with the recipe in the run folder. If one is given
+            with `resume`, it must equal the stored one.
+        run_folder: Path of the folder for logs, weights and results.
+            `keras_spd/training/run_folder.py` lists its files.
         model: Model to train instead of the recipe's network: a `Detector` (converted by `to_spd`,
             on your own backbone, ...), a functional or Sequential classifier, or a path that
             `keras_spd.predict.load_model` reads. The model is copied, and saved in the run folder
-            as `start.keras`. If the data has other classes, outputs of classes with equal names are
-            kept; `recipe.model.class_map` maps other names.
+            as `start.keras`. If the data has other classes, outputs of classes with the same name
+            are kept; `recipe.model.class_map` maps names that differ.
         train_data: `ClassificationData` or `DetectionData` to use instead of the recipe's training
             data.
         test_data: The same for the test data, on which the trained model is scored.
-        validation_data: The same for the validation data, on which the best epoch is chosen. By
-            default that is `recipe.data.validation`. Without either, the best epoch is chosen on
-            the test data, so the test scores are optimistic.
+        validation_data: The same for the validation data, on which the best epoch is chosen;
+            defaults to `recipe.data.validation`. Without either, the best epoch is chosen on the
+            test data, so the test scores are optimistic.
         resume: Whether to resume a stopped run in the same folder. Schedule, order of the data and
             augmentation are the same as in an uninterrupted run.
-        epochs: To train a run for longer, with `resume`: the total number of epochs, instead of
-            the recipe's. The learning rate continues as in a run of that many epochs: it rises
-            again if it had fallen to the end of its schedule.
+        epochs: With `resume`, to train a run for longer: the total number of epochs, instead of
+            the recipe's. The learning rate continues as in a run of that many epochs, so it rises
+            again if its schedule had ended.
         devices: `None` for one device, `"all"` for all devices of this machine, or a
             `tf.distribute.Strategy`, such as `TPUStrategy`. On several machines, start the same
-            training on each of them. TensorFlow's variable `TF_CONFIG` must name them all, and all
-            must see the same run folder; the first one writes to it.
+            training on each. TensorFlow's environment variable `TF_CONFIG` must name them all, and
+            all must see the same run folder; the first one writes to it.
         callbacks: Your own `keras.callbacks.Callback`s. They are called after each evaluation, on
-            the first worker; metrics that they add to `logs` are written to `log.csv`. One that
-            sets `model.stop_training` ends the run. `resume` does not restore their own state.
+            the first worker. Metrics that they add to `logs` are written to `log.csv`, and
+            `model.stop_training = True` ends the run. `resume` does not restore their state.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -103,7 +103,7 @@ def train(
     >>> converted = keras_spd.to_spd(model)
     >>> keras_spd.training.train(recipe, "runs/converted", model=converted)
     """
-    distribution = distribute(devices)  # first: workers meet before anything is computed
+    distribution = distribute(devices)  # first: workers must meet before anything is computed
     folder = RunFolder(run_folder)
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
@@ -131,7 +131,7 @@ def train(
 
 
 def _find_recipe(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
-    """Returns the recipe to use, and refuses one that contradicts the folder."""
+    """Returns the recipe to use; refuses one that contradicts the run folder."""
     if folder.state.is_file() and not resume:
         raise ValueError(
             f"{folder.path} already holds a run. Resume it (`--resume`, or `resume=True`), or "
@@ -345,7 +345,7 @@ def _fit(
     callbacks: list[keras.callbacks.Callback],
     verbose: str | int,
 ) -> int:
-    """Trains until `last_epoch`, and returns the number of epochs that are done."""
+    """Trains until `last_epoch`, and returns the number of completed epochs."""
     if keras.backend.backend() != "torch":  # PyTorch builds no graph
         _log.info("%s: building the graph, about 20 s.", model.name)
     batches, stop = task.train_batches(first_epoch, last_epoch), StopAfter(last_epoch)

@@ -1,4 +1,4 @@
-"""Trains a given model instead of the network in the recipe."""
+"""Models that are passed to training, instead of the network in the recipe."""
 
 import os
 import pathlib
@@ -14,7 +14,7 @@ _SUFFIXES = (".keras", ".pt", ".pth", ".safetensors")
 
 
 def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
-    """Writes the name of a given model into the recipe. Returns both.
+    """Writes the name of a given model into the recipe, and returns both.
 
     Args:
         recipe: The recipe, or `None` to resume.
@@ -37,7 +37,7 @@ def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
 
 
 def has_start(recipe: Recipe) -> bool:
-    """Whether a run starts from a file or trained weights, which may be gone when it resumes."""
+    """Returns whether a run starts from weights or a file, which may be gone when it resumes."""
     model = recipe.model
     return bool(model.weights or model.backbone) or _is_file(model.name)
 

@@ -39,17 +39,17 @@ class Splits:
 def load_splits(
     kind: type, recipe: ClassificationRecipe | DetectionRecipe, given: Splits, read: Callable
 ) -> Splits:
-    """Returns the data that is given, and reads the rest as the recipe says.
+    """Returns the given data, and reads the rest as the recipe defines it.
 
     Args:
         kind: `ClassificationData` or `DetectionData`.
         recipe: Its `data` names the splits; its `seed` decides which images are held out.
         given: `Splits`, with `None` for data to read.
-        read: Function from a path or split, and the training data if it is known, to data.
+        read: Function from a path or split and, once known, the training data, to data.
 
     Raises:
-        ValueError: If given data is of another kind, the validation data is also that of another
-            split, or splits are read differently.
+        ValueError: If given data is of another kind, the validation data is the same as another
+            split's, or splits are preprocessed differently.
     """
     check_data(kind, train_data=given.train, validation_data=given.validation, test_data=given.test)
     source = recipe.data
@@ -74,7 +74,7 @@ def load_splits(
 
 
 def _split_of(recipe: ClassificationRecipe | DetectionRecipe, name: str) -> Any:
-    """Returns the source of a split; that of a `data.yaml` names the split in it."""
+    """Returns the source of a split; for a `data.yaml`, with the name of the split in it."""
     source = getattr(recipe.data, name)
     is_yaml = recipe.task == "detection" and recipe.data.name is None
     if is_yaml and pathlib.Path(str(source)).suffix in (".yaml", ".yml"):

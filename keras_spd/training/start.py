@@ -1,4 +1,4 @@
-"""Loads the trained networks of a recipe: `model.weights` of classifiers, `model.backbone`."""
+"""Loads trained classifiers that a recipe names: `model.weights` and `model.backbone`."""
 
 import dataclasses
 import pathlib
@@ -22,8 +22,8 @@ def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> I
     Args:
         recipe: The recipe's `model`. Its `name` is in `applications.CLASSIFIERS`.
         input_shape: `(height, width, 3)` of the data.
-        num_classes: Number of classes of the data; also that of a `.weights.h5` file, which does
-            not record it.
+        num_classes: Number of classes of the data. A `.weights.h5` file does not record its own
+            number, so it must be the same.
 
     Returns:
         `ImageModel`. Its `info` has the class names and normalisation of the weights.

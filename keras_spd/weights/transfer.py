@@ -1,7 +1,8 @@
 """Transfers weights from a detector to one with different downsampling, classes or levels.
 
-Layers are matched by name. Equal layers are copied. Strided layers become SPD-Conv by the
-identities in `keras_spd.algebra`. Layers without a counterpart keep their initial values.
+Layers are matched by name. Equal layers are copied. Weights of strided layers are converted for
+SPD-Conv, and vice versa, by the identities in `keras_spd.algebra`. Layers without a counterpart
+keep their initial weights.
 """
 
 import dataclasses
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 _SPD_STEM, _STRIDED_STEM = "stem_conv/conv/kernel", "stem_conv/kernel"
 # Layers that only detectors with the level P2 have.
 _P2_LAYERS = ("lateral_p3_", "top_down_p2_", "bottom_up_p3_", "head_p2_", "tower_p2_")
-# Layers of a head, and those of them with the outputs of classes.
+# Layers of a head, and those of them that output classes.
 _HEAD_LAYERS = ("head_", "tower_")
 _CLASS_OUTPUTS = r"head_p\d_(class_)?conv/"
 
@@ -88,12 +89,12 @@ class TrainedDetector:
 def transfer(
     trained: TrainedDetector, model: Detector, class_map: Mapping[str, str] | None = None
 ) -> str:
-    """Initializes a detector with the weights of a trained one.
+    """Initialises a detector with the weights of a trained one.
 
-    Weights of a strided network are converted for an SPD network with exactly the same outputs. In
-    the head, if it is of the same kind, boxes, objectness and classes with equal names are
-    transferred. If either detector has no class names, all classes are transferred if their number
-    is the same. Everything else keeps its initial values.
+    Weights of a strided network are converted, so that an SPD network computes exactly the same.
+    If the heads are of the same kind, boxes, objectness and classes with the same name are
+    transferred. If either detector has no class names, all classes are transferred, provided that
+    both have the same number. Everything else keeps its initial weights.
 
     Args:
         trained: `TrainedDetector`.
@@ -101,12 +102,12 @@ def transfer(
         class_map: `{class of the model: class of the trained detector}` for names that differ.
 
     Returns:
-        A line that says what was transferred. It is also logged.
+        A line of text about what was transferred, which is also logged.
 
     Raises:
-        ValueError: If the networks differ in any other way, if a strided model cannot represent an
-            SPD network, because that reads pixels a stride skips, or if `class_map` names unknown
-            classes. The model is unchanged.
+        ValueError: If the networks differ in any other way; if the model is strided, but the SPD
+            network reads pixels that a stride skips; or if `class_map` names unknown classes. The
+            model is unchanged.
     """
     classes = match_classes(trained, model.num_classes, model.info.class_names, class_map)
     variables = {variable.path: variable for variable in model.network.variables}
@@ -231,7 +232,7 @@ def match_classes(
 
 
 def _suggest(name: str, known: Sequence[str], role: str, class_map: Mapping[str, str]) -> str:
-    """Returns a question for a name that looks like another, or for a swapped pair, or nothing."""
+    """Returns a suggestion for a misspelt name or a swapped pair, or an empty string."""
     close = difflib.get_close_matches(name, known, 1)
     if not close and role == "keys" and class_map[name] in known:
         return f" Did you mean {class_map[name]}={name}? Your class comes first."
@@ -241,7 +242,7 @@ def _suggest(name: str, known: Sequence[str], role: str, class_map: Mapping[str,
 def _find(
     trained: TrainedDetector, path: str, shape: Shape, variables: Mapping[str, Any]
 ) -> Array | None:
-    """Returns the array for a variable, converted to its downsampling, or `None`."""
+    """Returns the array for a variable, converted to the model's downsampling, or `None`."""
     arrays = trained.arrays
     if path == _SPD_STEM and _STRIDED_STEM in arrays:
         return strided_to_spd(arrays[_STRIDED_STEM], 2)
@@ -284,8 +285,8 @@ def keep_outputs(
         values: Kernel or bias of the new head, with outputs in the last axis.
         array: Kernel or bias of the trained head.
         groups: Number of groups of outputs, one for each anchor.
-        before: Number of outputs before the classes in a group, which are always copied: 5 in a
-            detector, for box and objectness.
+        before: Number of outputs before the classes in a group, which are always copied: 5 in
+            YOLOv5's head, for box and objectness; 0 in layers that only output classes.
         num_classes: Number of classes of the trained head.
         kept: `{index of a class: index in the trained head}`.
 
@@ -293,7 +294,7 @@ def keep_outputs(
         Array with the shape of `values`.
     """
     if values.shape[:-1] != array.shape[:-1]:
-        return array  # the caller refuses networks of another size
+        return array  # `transfer` refuses arrays of another shape
     shape = values.shape
     values = values.reshape(*shape[:-1], groups, -1)
     array = array.reshape(*shape[:-1], groups, before + num_classes)

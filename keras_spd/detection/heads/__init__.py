@@ -1,4 +1,4 @@
-"""The heads of detectors by name, a module for each; `head.py` defines their interface."""
+"""The heads of detectors by name. Each has a module; `head.py` defines their interface."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ HEADS: dict[str, type[Head]] = {
 
 
 def find_head(head: Head | Mapping[str, Any] | None, levels: Sequence[str]) -> Head:
-    """Returns a `Head` from any description of one.
+    """Returns a `Head` from any description of it.
 
     Args:
-        head: `Head`; the config of one; or anchors, or `None` for the default anchors, of YOLOv5's
-            head.
+        head: `Head`; its config; or, for YOLOv5's head, only its anchors, or `None` for the
+            default anchors.
         levels: Names of the levels, finest first.
 
     Raises:

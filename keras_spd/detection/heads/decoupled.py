@@ -1,4 +1,4 @@
-"""The base of heads with separate outputs for boxes and classes, and no objectness."""
+"""The base class of heads with separate layers for boxes and classes, and no objectness."""
 
 import abc
 from typing import Any
@@ -10,7 +10,7 @@ from keras_spd.typing import Tensor
 
 
 class DecoupledHead(Head):
-    """A head whose predictions are the outputs of a box, then a logit for each class."""
+    """A head whose predictions are the box outputs, then a logit for each class."""
 
     box_bias = 0.0
     """Initial bias of the box outputs."""

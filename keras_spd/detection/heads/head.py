@@ -16,11 +16,11 @@ from keras_spd.typing import Array, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Head(abc.ABC):
-    """Defines what raw predictions mean: how they become a loss, or boxes.
+    """Defines what raw predictions mean: how they become boxes, and which loss trains them.
 
-    Raw predictions are `{level: (images, rows, columns, anchors, outputs)}` for every head. The
-    outputs of a prediction are those of its box, then those of its classes. A head without anchors
-    has one prediction for each cell. The fields of a head are its config.
+    For every head, raw predictions are `{level: (images, rows, columns, anchors, outputs)}`, the
+    outputs of the box first and those of the classes last. A head without anchors has one
+    prediction for each cell. The fields of a head are its config.
 
     Args:
         anchors: `{level: ((width, height), ...)}` in pixels; empty if the head has none.
@@ -31,8 +31,8 @@ class Head(abc.ABC):
     has_anchors: ClassVar[bool] = True
     """Whether boxes are relative to anchors."""
     clip_norm: ClassVar[float | None] = None
-    """The largest norm of all gradients together that training from scratch is stable with, by the
-    head's authors; `None` if they clip none."""
+    """The global norm to which gradients are clipped, as by the head's authors; `None` for no
+    clipping."""
 
     anchors: Anchors = dataclasses.field(default_factory=dict)
 
@@ -84,7 +84,7 @@ class Head(abc.ABC):
         return np.array(self.anchors[level], "float32")
 
     def decode(self, raw: Mapping[str, Tensor]) -> Tensor:
-        """Decodes raw predictions of all levels, as `keras_spd.detection.decode`."""
+        """Decodes raw predictions of all levels, as `keras_spd.detection.decode` does."""
         return decode_levels(raw, {level: self.sides(level) for level in raw}, self.read)
 
     def loss(self, num_classes: int, bounding_box_format: str, **options: Any) -> DetectionLoss:

@@ -22,8 +22,8 @@ from keras_spd.detection.decoding import image_size
 from keras_spd.detection.heads.decoupled import DecoupledHead
 from keras_spd.typing import Array, Tensor
 
-_NEGATIVE, _POSITIVE = 0.4, 0.5  # IoU with an anchor; between them, an anchor is ignored
-_BACKGROUND, _IGNORED = -1, -2  # instead of a class
+_NEGATIVE, _POSITIVE = 0.4, 0.5  # IoU of an anchor with a box; in between, it is ignored
+_BACKGROUND, _IGNORED = -1, -2  # instead of the index of a class
 _VARIANCE = 0.1, 0.2  # of centres and of sides
 
 
@@ -44,9 +44,9 @@ def default_anchors(levels: Sequence[str]) -> dict[str, tuple[tuple[float, float
 class RetinaNetLoss(DetectionLoss):
     """RetinaNet's loss: focal loss for classes, smooth L1 for boxes.
 
-    Anchors with an IoU of 0.5 or more are matched to boxes (`keras_cv.layers.BoxMatcher`). A box
-    without such an anchor gets those that overlap it most, as small boxes need. The losses are
-    keras-cv's.
+    Boxes are matched to anchors with an IoU of at least 0.5 (`keras_cv.layers.BoxMatcher`). A box
+    without such an anchor, as most small boxes are, is matched to those with the highest IoU. The
+    losses are keras-cv's.
 
     Args:
         num_classes: Integer.
@@ -65,7 +65,7 @@ class RetinaNetLoss(DetectionLoss):
     >>> model = keras_spd.applications.YOLOV5SPD("n", classes=3, head="retinanet")
     >>> model.compile(loss=keras_spd.detection.RetinaNetLoss(3, box_gain=2.0))
 
-    Source: https://arxiv.org/abs/1708.02002, sections 3 and 4; codes as in keras-cv.
+    Source: https://arxiv.org/abs/1708.02002, sections 3 and 4; boxes are encoded as in keras-cv.
     """
 
     head = "retinanet"
@@ -115,10 +115,10 @@ class RetinaNetLoss(DetectionLoss):
     def encode_truth(
         self, y_true: dict[str, Tensor], raw: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Returns the codes and the class of each anchor; or `_BACKGROUND` or `_IGNORED`."""
+        """Returns the encoded box and the class, `_BACKGROUND` or `_IGNORED` of each anchor."""
         import keras_cv
 
-        padded = {  # so that there is a box at all
+        padded = {  # so that there is at least one box
             "boxes": ops.pad(y_true["boxes"], ((0, 0), (0, 1), (0, 0)), constant_values=-1),
             "classes": ops.pad(y_true["classes"], ((0, 0), (0, 1)), constant_values=-1),
         }
@@ -142,7 +142,7 @@ class RetinaNetLoss(DetectionLoss):
 
 
 def encode(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Returns boxes as the head predicts them, relative to anchors.
+    """Encodes boxes relative to anchors, as the head predicts them.
 
     Args:
         boxes, anchors: Tensors of shape `(..., 4)`, xyxy in pixels.

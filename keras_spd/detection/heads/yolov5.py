@@ -19,12 +19,11 @@ class YOLOV5Head(Head):
 
     Args:
         anchors: `{level: ((width, height), ...)}` in pixels.
-        single_class_logit: Boolean, whether a detector with one class multiplies objectness by
-            the class probability, as the authors' code does, or only reports objectness, as
-            YOLOv7 does. The loss does not train the class logit of a single class, so this is off
-            for networks built and trained here. Loading weights with a trained class logit (the
-            authors' files, or one class of a larger detector) turns it on; training turns it off.
-            Ignored with several classes.
+        single_class_logit: Boolean, whether the confidence of a detector with one class is
+            objectness times class probability, as in the authors' code, or only objectness, as in
+            YOLOv7. The loss does not train the class logit of a single class, so training turns
+            this off. Loading weights with a trained class logit (the authors' files, or one class
+            of a larger detector) turns it on. Ignored with several classes.
     """
 
     loss_type = YOLOV5Loss

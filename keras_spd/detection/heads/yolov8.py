@@ -25,12 +25,12 @@ _BINS = 16  # distances 0 to 15, in cells, whose probabilities give the position
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class YOLOV8Loss(DetectionLoss):
-    """YOLOv8's loss: CIoU for boxes, cross-entropy for classes, for task-aligned assignment.
+    """YOLOv8's loss: CIoU for boxes, cross-entropy for classes, with task-aligned assignment.
 
-    Each box is assigned to the up to 10 cells inside it whose predictions fit it best, by
-    `keras_cv.models.yolov8.LabelEncoder`; boxes between the centres of all cells are not learned. A
-    cell's class target is how well its prediction fits. Boxes and classes are normalised by the sum
-    of these targets. As in keras-cv, there is no distribution focal loss.
+    `keras_cv.models.yolov8.LabelEncoder` assigns each box to at most 10 cells with their centre in
+    it, those whose predictions fit best. Boxes that contain no cell's centre are not learned. A
+    cell's class target is how well its prediction fits, and both losses are divided by the sum of
+    these targets. As in keras-cv, there is no distribution focal loss.
 
     Args:
         num_classes: Integer.
@@ -110,7 +110,7 @@ class YOLOV8Loss(DetectionLoss):
 
 
 def _cells(x: Tensor, grid: Tensor, stride: int, sides: Tensor) -> Tensor:
-    """Reads centre and stride of each cell, in pixels, in the form of `Head.read`."""
+    """Returns centre and stride of each cell, in pixels; a `read` for `decode_levels`."""
     centres = (grid + 0.5) * stride
     return ops.concatenate([centres, ops.full_like(centres[..., :1], stride)], axis=-1)
 
@@ -119,8 +119,8 @@ def _cells(x: Tensor, grid: Tensor, stride: int, sides: Tensor) -> Tensor:
 class YOLOV8Head(DecoupledHead):
     """YOLOv8's head: distances from a cell's centre to the sides of a box, and classes.
 
-    Each of the four distances (left, top, right, bottom) is the mean of 0 to 15 cells, weighted by
-    the softmax of 16 numbers. There are no anchors.
+    Each of the four distances (left, top, right, bottom) is the mean of 0, 1, ..., 15 cells,
+    weighted by the softmax of 16 outputs. There are no anchors.
     """
 
     loss_type = YOLOV8Loss
@@ -147,5 +147,5 @@ class YOLOV8Head(DecoupledHead):
         return (grid + 0.5 + (after - before) / 2) * stride, (before + after) * stride
 
     def class_bias(self, level: str, num_classes: int) -> float:
-        """As if 5 objects were expected in an image of 640 pixels, as in YOLOv8."""
+        """Expects 5 objects in an image of 640x640 pixels, as in YOLOv8."""
         return math.log(5 / num_classes / (640 / level_stride(level)) ** 2)
