@@ -19,7 +19,7 @@ class ModelInfo:
         class_names: One name for each output, in order; `None` if unknown.
         preprocessing: `Preprocessing`, how images become the model's inputs.
         **facts: Single fields of `Preprocessing` (`statistics`, `input_range`, `image_size` for
-            its `size`, `resize`, `outputs`, `max_value`). `dataclasses.replace` accepts them too.
+            its `size`, `resize`, `outputs`, `max_value`). `dataclasses.replace` also accepts them.
 
     Example:
 

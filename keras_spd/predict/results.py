@@ -57,6 +57,9 @@ class Detections:
 
         NMS within each class keeps such boxes. A box is dropped if its IoU with a more confident
         box of another class is above 0.7.
+
+        Returns:
+            `Detections` without these boxes, highest confidence first.
         """
         left = np.argsort(-self.confidence, kind="stable")
         kept = []

@@ -33,7 +33,7 @@ class StopEarly(keras.callbacks.Callback):
     """Stops a run after `patience` evaluations without a better score.
 
     It counts in the run's log, after `LogEpochs` has written the epoch, so a resumed run stops
-    where an uninterrupted one does. `keras.callbacks.EarlyStopping` restarts its count.
+    where an uninterrupted one does. `keras.callbacks.EarlyStopping` starts counting again.
 
     Args:
         folder: Run folder.
