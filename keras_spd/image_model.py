@@ -44,7 +44,8 @@ class ModelInfo:
             facts["size"] = facts.pop("image_size")
         preprocessing = dataclasses.replace(preprocessing or Preprocessing(), **facts)
         object.__setattr__(self, "architecture", architecture)
-        object.__setattr__(self, "class_names", class_names)
+        names = None if class_names is None else tuple(class_names)
+        object.__setattr__(self, "class_names", names)
         object.__setattr__(self, "preprocessing", preprocessing)
 
     @property

@@ -74,3 +74,8 @@ def test_a_training_step_is_traced_once():
     model.train_step = lambda data: (traced.append(data), step(data))[1]
     model.fit(np.ones((2, 2, 2, 3)), np.ones((2, 1)), verbose=0)
     assert len(traced) == 1
+
+
+def test_class_names_are_a_tuple():
+    info = dataclasses.replace(ModelInfo(), class_names=["cat", "dog"])
+    assert info.class_names == ("cat", "dog") and hash(info.class_names)

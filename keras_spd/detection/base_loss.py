@@ -105,7 +105,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
             xyxy boxes `(images, boxes, 4)`, their classes and a mask `(images, boxes)` of those
             that count. Boxes that do not count are replaced by `(0.5, 0.5, 1.5, 1.5)`.
         """
-        boxes, classes = _check_ground_truth(y_true)
+        boxes, classes = check_ground_truth(y_true)
         finite = ops.all(ops.isfinite(boxes), axis=-1) & (classes >= 0)
         boxes = ops.where(finite[..., None], boxes, 0.0)
         corners = convert_boxes(boxes, self.bounding_box_format, "xyxy", image_size)
@@ -132,7 +132,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
         }
 
 
-def _check_ground_truth(y_true: Any) -> tuple[Tensor, Tensor]:
+def check_ground_truth(y_true: Any) -> tuple[Tensor, Tensor]:
     if not hasattr(y_true, "keys") or not {"boxes", "classes"} <= set(y_true):
         raise ValueError(
             'The ground truth must be a dictionary {"boxes": (images, boxes, 4), "classes": '

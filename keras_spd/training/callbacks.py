@@ -119,9 +119,11 @@ class StopAfter(keras.callbacks.Callback):
     def __init__(self, last_epoch: int) -> None:
         super().__init__()
         self.last_epoch = last_epoch
+        self.was_stopped = False  # by another callback
         self._weights: list[Array] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.was_stopped = self.model.stop_training
         if epoch + 1 == self.last_epoch < self.params["epochs"]:
             variables = self.model.trainable_variables
             self._weights = [np.array(keras.ops.convert_to_numpy(v)) for v in variables]

@@ -149,7 +149,10 @@ def _require_data(
 ) -> None:
     """Raises a `ValueError` if training or test data is missing."""
     has_data = bool({"data.name", "data.train"} & set(overrides))
-    if task == "detection" and not (has_data or str(recipe).endswith(".toml")):
+    if task == "detection" and not has_data and recipe is not None:
+        data: Any = getattr(load_recipe(recipe, task=task), "data")  # noqa: B009
+        has_data = bool(data.name) or str(recipe).endswith(".toml")
+    if task == "detection" and not has_data:
         raise ValueError(
             "A detector is trained on your data: `--train ... --test ...` with COCO `.json` files, "
             "YOLO's `data.yaml:train` and `data.yaml:val`, or folders of VOC `.xml` files; or on a "

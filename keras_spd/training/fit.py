@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -220,9 +221,11 @@ def _train(
         callbacks = make_callbacks(task, start, folder, distribution, user_callbacks)
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch, last_epoch))
-            done = _fit(model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose)
-        if done < last_epoch or has_stopped(folder, task.best_by, recipe.patience):
-            return  # stopped by a callback
+            stopped = _fit(
+                model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose
+            )
+        if stopped or has_stopped(folder, task.best_by, recipe.patience):
+            return
         first_epoch = last_epoch
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
             with distribution.scope():
@@ -344,8 +347,8 @@ def _fit(
     steps_per_epoch: int,
     callbacks: list[keras.callbacks.Callback],
     verbose: str | int,
-) -> int:
-    """Trains until `last_epoch`, and returns the number of completed epochs."""
+) -> bool:
+    """Trains until `last_epoch`. Returns whether a callback stopped the run before its end."""
     if keras.backend.backend() != "torch":  # PyTorch builds no graph
         _log.info("%s: building the graph, about 20 s.", model.name)
     batches, stop = task.train_batches(first_epoch, last_epoch), StopAfter(last_epoch)
@@ -360,9 +363,10 @@ def _fit(
         verbose=verbose,
     )
     stop.restore_weights()
-    if any(loss != loss for loss in history.history.get("loss", [float("nan")])):
+    losses = history.history.get("loss", [math.nan])
+    if diverged := [epoch for epoch, loss in enumerate(losses) if math.isnan(loss)]:
         raise ValueError(
-            f"The loss became NaN in epoch {first_epoch + len(history.epoch)}. Lower "
+            f"The loss became NaN in epoch {first_epoch + diverged[0] + 1}. Lower "
             "`optimizer.learning_rate`, or lengthen `schedule.warmup_epochs`."
         )
-    return first_epoch + len(history.epoch)
+    return stop.was_stopped

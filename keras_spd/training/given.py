@@ -28,6 +28,8 @@ def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
     if model is None:
         return recipe, recipe.model.name if _is_file(recipe.model.name) else None
     name = recipe.model.name
+    if isinstance(model, str) and not _is_file(model):
+        model = load_model(model)  # by the name of shipped weights
     if isinstance(model, (str, os.PathLike)):
         name = str(model)
     elif not _is_file(name):

@@ -147,7 +147,8 @@ def transfer(
     unused -= {_SPD_STEM, _STRIDED_STEM} if "stem_bn/gamma" in variables else set()
     differences += [f"  + {path}: not in the model" for path in sorted(unused)]
     if differences:
-        if trained.size and model.name.startswith("yolov5_") and trained.size != model.name[-1]:
+        named = re.fullmatch(r"yolov5_(?:spd|strided)_([nsmlx])", model.name)
+        if named and trained.size and trained.size != named[1]:
             raise ValueError(
                 f"{trained.source} holds weights of size {trained.size}, and `{model.name}` has "
                 f"another size. Build `YOLOV5SPD({trained.size!r})`; on the command line, train "

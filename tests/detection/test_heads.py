@@ -246,3 +246,22 @@ def test_yolov8_says_that_it_needs_known_sizes(rng):
     unknown = {level: tf.TensorSpec((2, None, None, 1, x.shape[-1])) for level, x in raw.items()}
     with pytest.raises(ValueError, match="whose height and width are known"):
         tf.function(lambda raw: loss.components(TRUTH, raw)).get_concrete_function(unknown)
+
+
+def test_other_heads_are_refused():
+    with pytest.raises(ValueError, match="must be one of yolov5, yolov8, retinanet.*'ssd'"):
+        find_head({"name": "ssd"}, ("P3",))
+    head = find_head(None, ("P3", "P4"))
+    with pytest.raises(ValueError, match="levels of the network, P3, P4, P5.*head with P3, P4"):
+        find_head(head, ("P3", "P4", "P5"))
+
+
+@pytest.mark.parametrize("head", KERAS_CV_HEADS)
+def test_ragged_boxes_name_the_function_to_call(head, rng):
+    pytest.importorskip("keras_cv")
+    tf = pytest.importorskip("tensorflow")
+    boxes = tf.ragged.constant([[[1.0, 1, 9, 9]], []], ragged_rank=1, inner_shape=(4,))
+    with pytest.raises(ValueError, match="keras_spd.data.to_dense"):
+        HEADS[head].build(LEVELS).loss(3, "xyxy").components(
+            {"boxes": boxes, "classes": boxes[..., 0]}, raw_predictions(head, rng)
+        )

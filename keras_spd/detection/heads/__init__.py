@@ -25,12 +25,20 @@ def find_head(head: Head | Mapping[str, Any] | None, levels: Sequence[str]) -> H
         levels: Names of the levels, finest first.
 
     Raises:
-        ValueError: If the anchors are not as described.
+        ValueError: If the name or the anchors are not as described, or a `Head` has other levels.
     """
     if isinstance(head, Head):
+        if set(head.anchors) not in (set(), set(levels)):
+            raise ValueError(
+                f"The head must have the levels of the network, {', '.join(levels)}. Received a "
+                f"head with {', '.join(head.anchors)}."
+            )
         return head
     if not isinstance(head, Mapping) or "name" not in head:
         return YOLOV5Head.build(levels, head)
     config = dict(head)
-    kind = HEADS[config.pop("name")]
+    name = config.pop("name")
+    if name not in HEADS:
+        raise ValueError(f"`head` must be one of {', '.join(HEADS)}. Received: {name!r}.")
+    kind = HEADS[name]
     return dataclasses.replace(kind.build(levels, config.pop("anchors", None) or None), **config)

@@ -13,6 +13,7 @@ from keras_spd.boxes import convert_boxes, intersection_over_union
 from keras_spd.detection.anchors import Anchors, level_stride, standardize_anchors
 from keras_spd.detection.base_loss import (
     DetectionLoss,
+    check_ground_truth,
     corners,
     flatten,
     num_replicas,
@@ -118,9 +119,10 @@ class RetinaNetLoss(DetectionLoss):
         """Returns the encoded box and the class, `_BACKGROUND` or `_IGNORED` of each anchor."""
         import keras_cv
 
+        boxes, classes = check_ground_truth(y_true)
         padded = {  # so that there is at least one box
-            "boxes": ops.pad(y_true["boxes"], ((0, 0), (0, 1), (0, 0)), constant_values=-1),
-            "classes": ops.pad(y_true["classes"], ((0, 0), (0, 1)), constant_values=-1),
+            "boxes": ops.pad(boxes, ((0, 0), (0, 1), (0, 0)), constant_values=-1),
+            "classes": ops.pad(classes, ((0, 0), (0, 1)), constant_values=-1),
         }
         boxes, classes, mask = self.usable_boxes(padded, image_size(raw))
         anchors = RetinaNetHead.build(list(raw), self.anchors).corners(raw)
