@@ -21,7 +21,7 @@ _NOISE = re.compile(
     rb"(?:\x1b\[[\d;]*m)?\d{4}-\d\d-\d\d [\d:.]+ \[[VIW]:onnxruntime|"
     rb"^(?:INFO|WARNING|VERBOSE): |"  # TensorFlow Lite, and Abseil before it is ready
     rb"^To enable the following instructions: |"  # the second line of TensorFlow's about the CPU
-    rb"^fully_quantize: \d, inference_type: "  # TFLite's quantizer
+    rb"fully_quantize: \d, inference_type: "  # TFLite's quantizer
     rb")[^\n]*\n?",
     re.MULTILINE,
 )

@@ -184,7 +184,8 @@ def test_export_and_benchmark(trained):
     assert re.fullmatch(rf"{RUN}/model\.tflite: 8\.\d MB, images of 96x96", written)
     assert re.fullmatch(
         rf"Compared with the Keras model on 8 images of {TEST_DATA}: (99|100)\.\d% of the boxes "
-        rf"are found by both, and their coordinates differ by at most {NUMBER}(e-\d+)? network pixels\.",
+        rf"are found by both, and their coordinates differ by at most {NUMBER}(e-\d+)? "
+        r"network pixels\.",
         compared,
     )
     output = trained.run("benchmark", MODEL, f"{RUN}/model.tflite", "--repeats", "3")

@@ -95,7 +95,7 @@ def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
     )
     with caplog.at_level(logging.WARNING):
         task = DetectionTask(misfit)
-        task.compile(task.build(), "sgd")
+        task.compile(task.build(), keras.optimizers.SGD())
     assert "anchors match only 0.0 %" in caplog.text
     assert "fit_anchors=true" in caplog.text
 
@@ -103,7 +103,7 @@ def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
     task = DetectionTask(drawings.model_copy(update={"fit_anchors": True}))
     model = task.build()
     with caplog.at_level(logging.WARNING):
-        task.compile(model, "sgd")
+        task.compile(model, keras.optimizers.SGD())
     assert "anchors" not in caplog.text
     assert max(side for pairs in model.anchors.values() for pair in pairs for side in pair) < 30
 

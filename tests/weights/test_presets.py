@@ -82,7 +82,7 @@ def test_wrong_names_and_options():
         ResNet18SPD(weights="bccd")
     with pytest.raises(ValueError, match=r"to_spd\(keras.applications.ResNet50\(\)\)"):
         ResNet50SPD(weights="imagenet")
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(ValueError, match="There is no file runs/none.keras"):
         YOLOV5SPD("n", weights="runs/none.keras")
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from keras_spd.data.files import read_text
-from keras_spd.data.problems import Problems, shorten
+from keras_spd.data.problems import Problems, plural, shorten
 from keras_spd.images.read import find_images
 
 _EMPTY = ("", "~", "null")
@@ -40,8 +40,9 @@ def class_names(content: dict[str, Any], path: pathlib.Path) -> tuple[str, ...]:
         numbers = [str(number) for number in range(len(names))]
         if set(names) != set(numbers):
             missing = [number for number in numbers if number not in names]
+            count = plural(len(names), "class")
             raise ValueError(
-                f"{path}: `names` must number its {len(names)} classes from 0 to {len(names) - 1}, "
+                f"{path}: `names` must number its {count} from 0 to {len(names) - 1}, "
                 f"without gaps. Missing: {', '.join(missing[:5])}. Received: {shorten(names)}."
             )
         names = [names[number] for number in numbers]

@@ -612,7 +612,7 @@ def bomb(levels=30):
     ("text", "message"),
     [
         ("names: *a29\ntrain: images/train\n", "must name the classes"),
-        ("names: *b29\ntrain: images/train\n", "must number the classes"),
+        ("names: *b29\ntrain: images/train\n", "must number its 1 class from 0"),
         ("names: [cat, dog]\ntrain: *a29\n", "instead of a folder"),
         ("names: [cat, dog]\ntrain: images/train\npath: *a29\n", "must be folders"),
     ],
