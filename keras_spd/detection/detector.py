@@ -197,6 +197,8 @@ class Detector(keras.Model):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Checks the classes of the data, then trains as `keras.Model.fit` does.
 
+        Batches of `DetectionData.batches` are not shuffled again, unless `shuffle=True` is passed.
+
         Raises:
             ValueError: If `x` has class names, as `DetectionData.batches` returns them, and they
                 differ from the model's: class 0 of the data would be trained as class 0 of the
@@ -212,6 +214,8 @@ class Detector(keras.Model):
                 "the data: `YOLOV5SPD(size, weights=FILE, class_names=...)` keeps the outputs of "
                 "classes with the same name."
             )
+        if names is not None and not args:
+            kwargs.setdefault("shuffle", False)  # these batches are shuffled, if at all
         return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:

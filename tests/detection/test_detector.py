@@ -60,6 +60,18 @@ def test_data_of_other_classes_is_refused(names, words, tmp_path):
         model.fit(data.batches(2, (64, 64)))
 
 
+def test_batches_are_not_shuffled_again(tmp_path, monkeypatch):
+    data = keras_spd.data.load_detection(write_drawings(tmp_path, 2))
+    model = tiny_detector()
+    model.info = dataclasses.replace(model.info, class_names=data.class_names)
+    passed = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, x, **options: passed.append(options))
+    model.fit(data.batches(2, (64, 64)), epochs=3)
+    model.fit(_batch()[0])
+    model.fit(data.batches(2, (64, 64)), shuffle=True)
+    assert passed == [{"epochs": 3, "shuffle": False}, {}, {"shuffle": True}]
+
+
 @pytest.mark.slow
 def test_evaluation_of_a_generator():
     model = tiny_detector()
