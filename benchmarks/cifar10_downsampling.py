@@ -21,7 +21,7 @@ import numpy as np
 from keras_spd import applications
 from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe, train
-from keras_spd.training.fit import make_optimizer
+from keras_spd.training.optimizer import make_optimizer
 
 NETWORKS = {
     "spd": {},

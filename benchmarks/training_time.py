@@ -15,7 +15,7 @@ from keras_spd import fast_layers
 from keras_spd.applications import ResNet18SPD, blocks
 from keras_spd.data import Augmentation
 from keras_spd.training import load_recipe
-from keras_spd.training.fit import make_optimizer
+from keras_spd.training.optimizer import make_optimizer
 
 BATCH_SIZE = 128
 STEPS = 5  # of `fit` in one turn

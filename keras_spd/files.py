@@ -13,7 +13,24 @@ from typing import Any
 
 from keras_spd.typing import Path
 
-DAMAGED = "it is cut off or damaged. Download or copy it again."
+_DAMAGED = "it is cut off or damaged. Download or copy it again."
+
+
+def describe_damage(path: str | os.PathLike) -> str:
+    """Says what is wrong with a binary file that cannot be read.
+
+    A failed download often leaves a web page, or a pointer of Git LFS, which are text.
+    """
+    with open(path, "rb") as file:
+        start = file.read(40)
+    if len(start) > 10 and start.isascii():
+        shown = start.decode().replace("\n", " ")
+        if shown.isprintable():
+            return (
+                f"it is text that starts with {shown!r}. Did the download save a web page, or a "
+                "pointer of Git LFS?"
+            )
+    return _DAMAGED
 
 
 @contextlib.contextmanager
@@ -106,9 +123,9 @@ def check_zip(path: str | os.PathLike) -> None:
     except ValueError:
         raise
     except Exception as error:  # zipfile raises many kinds, such as NotImplementedError
-        raise ValueError(f"{path} is not a readable file: {DAMAGED}") from error
+        raise ValueError(f"{path} is not a readable file: {describe_damage(path)}") from error
     if broken:
-        raise ValueError(f"{path} is not a readable file: {DAMAGED}")
+        raise ValueError(f"{path} is not a readable file: {describe_damage(path)}")
 
 
 def check_h5(path: str | os.PathLike) -> None:
@@ -133,7 +150,7 @@ def check_h5(path: str | os.PathLike) -> None:
         with h5py.File(path) as file:
             file.visititems(functools.partial(_check_h5_item, size))
     except Exception as error:  # h5py raises many kinds, such as RuntimeError
-        raise ValueError(f"{path} is not a readable file: {DAMAGED}") from error
+        raise ValueError(f"{path} is not a readable file: {describe_damage(path)}") from error
 
 
 def _h5_size(path: Path) -> int:

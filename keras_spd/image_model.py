@@ -1,6 +1,7 @@
 """`ImageModel`, a functional model that stores class names and preprocessing."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol, Self, runtime_checkable
 
 import keras
@@ -128,6 +129,11 @@ def known_preprocessing(model: Any) -> Preprocessing:
             " instead."
         )
     return info.preprocessing
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Returns at most the first five names: `"cat, dog, cow, ..."`."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")

@@ -120,3 +120,10 @@ def test_whole_folder(tmp_path):
         raise OSError
     assert [path.name for path in folder.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["served"]
+
+
+@pytest.mark.parametrize("check", [files.check_zip, files.check_h5])
+def test_a_web_page_instead_of_a_file(check, tmp_path):
+    (tmp_path / "model").write_text("<!DOCTYPE html>\n<title>Not Found</title>")
+    with pytest.raises(ValueError, match="model is not .*text that starts with '<!DOCTYPE html>"):
+        check(tmp_path / "model")

@@ -49,6 +49,7 @@ def convert(
         )
     from keras_spd.applications import load_torch_model
     from keras_spd.applications.downsampling import load_with_downsampling
+    from keras_spd.data.problems import name_classes
     from keras_spd.weights.keras_file import save_weights_file
 
     if downsampling is None:
@@ -63,5 +64,4 @@ def convert(
     names = model.info.class_names
     typer.echo(f"{output}: {model.name}, {model.count_params():,} parameters")
     if names:
-        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        typer.echo(f"{len(names)} {'class' if len(names) == 1 else 'classes'}: {shown}")
+        typer.echo(name_classes(names))

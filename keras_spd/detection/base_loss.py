@@ -133,6 +133,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
 
 
 def check_ground_truth(y_true: Any) -> tuple[Tensor, Tensor]:
+    """Returns boxes, float32, and classes, int32, or raises a `ValueError`."""
     if not hasattr(y_true, "keys") or not {"boxes", "classes"} <= set(y_true):
         raise ValueError(
             'The ground truth must be a dictionary {"boxes": (images, boxes, 4), "classes": '

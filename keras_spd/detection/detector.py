@@ -3,7 +3,7 @@
 import collections.abc
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import keras
@@ -14,7 +14,7 @@ from keras_spd.detection.base_loss import DetectionLoss, count_images, num_repli
 from keras_spd.detection.decoding import Decoder, image_size
 from keras_spd.detection.heads import Head, find_head
 from keras_spd.detection.image_size import check_image_sides
-from keras_spd.image_model import ModelInfo, build_optimizer
+from keras_spd.image_model import ModelInfo, build_optimizer, list_names
 from keras_spd.optimizers import paper_optimizer
 from keras_spd.typing import Shape, Tensor
 
@@ -209,10 +209,10 @@ class Detector(keras.Model):
             len(names) != self.num_classes or known not in (None, tuple(names))
         ):
             raise ValueError(
-                f"The data has {_describe_classes(names, len(names))}, and the model "
-                f"{_describe_classes(known or (), self.num_classes)}. Build it with the classes of "
-                "the data: `YOLOV5SPD(size, weights=FILE, class_names=...)` keeps the outputs of "
-                "classes with the same name."
+                f"The data has other classes than the model: {len(names)} ({list_names(names)}), "
+                f"not {self.num_classes} ({list_names(known or ('no names',))}). Build it with "
+                "the classes of the data: `YOLOV5SPD(size, weights=FILE, class_names=...)` keeps "
+                "the outputs of classes with the same name."
             )
         if names is not None and not args:
             kwargs.setdefault("shuffle", False)  # these batches are shuffled, if at all
@@ -317,11 +317,6 @@ class Detector(keras.Model):
             former = {key: config.pop(key) for key in ("anchors", "single_class_logit")}
             config["head"] = {"name": "yolov5", **former}
         return cls(**config)
-
-
-def _describe_classes(names: Sequence[str], count: int) -> str:
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"{count} classes" + (f" ({shown})" if names else "")
 
 
 def _batches(x: Any, y: Any, batch_size: int, steps: int | None) -> Iterator[tuple[Any, Any]]:

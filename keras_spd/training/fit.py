@@ -13,7 +13,6 @@ from keras_spd import registered  # noqa: F401 (registers classes of saved model
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
-from keras_spd.optimizers import CoupledSGD, MultiStepDecay, TriangularDecay
 from keras_spd.training.best_epoch import describe_best, has_stopped
 from keras_spd.training.callbacks import StopAfter, Task, check_callbacks, make_callbacks
 from keras_spd.training.classification import ClassificationTask
@@ -25,14 +24,15 @@ from keras_spd.training.fields import Recipe
 from keras_spd.training.freezing import carry_over, freeze
 from keras_spd.training.given import find_given, has_start, name_given, without_start
 from keras_spd.training.lock import locked
+from keras_spd.training.optimizer import make_optimizer
 from keras_spd.training.paths import with_absolute_paths
-from keras_spd.training.recipe import differences
 from keras_spd.training.run_folder import (
     RunFolder,
     restore_state,
     saved_epochs,
 )
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
+from keras_spd.training.run_recipe import find_recipe
 from keras_spd.typing import Path
 
 _log = logging.getLogger(__name__)
@@ -104,15 +104,14 @@ def train(
     >>> converted = keras_spd.to_spd(model)
     >>> keras_spd.training.train(recipe, "runs/converted", model=converted)
     """
+    callbacks = check_callbacks(callbacks)
     distribution = distribute(devices)  # first: workers must meet before anything is computed
     folder = RunFolder(run_folder)
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
             stack.enter_context(locked(folder.lock))
         recipe, model = name_given(recipe, model)
-        recipe = _find_recipe(recipe, folder, resume)
-        if epochs is not None:
-            recipe = _lengthened(recipe, folder, epochs, resume)
+        recipe = find_recipe(recipe, folder, resume, epochs)
         kept = folder.start_model if resume and folder.start_model.is_file() else None
         given = find_given(recipe, model, kept)
         task_recipe = without_start(recipe) if kept else recipe
@@ -127,46 +126,8 @@ def train(
             if kept is None and has_start(recipe):
                 with whole_file(folder.start_model) as unfinished:
                     start.save(unfinished)
-        _train(task, start, folder, distribution, resume, verbose, check_callbacks(callbacks))
+        _train(task, start, folder, distribution, resume, verbose, callbacks)
         return _finish(task, start, folder) if distribution.is_chief else None
-
-
-def _find_recipe(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
-    """Returns the recipe to use; refuses one that contradicts the run folder."""
-    if folder.state.is_file() and not resume:
-        raise ValueError(
-            f"{folder.path} already holds a run. Resume it (`--resume`, or `resume=True`), or "
-            "choose another folder."
-        )
-    stored = folder.read_recipe() if resume and folder.recipe.is_file() else None
-    if stored is None:
-        if recipe is None:
-            raise ValueError(f"There is no run to resume in {folder.path}.")
-        return recipe
-    both = [with_absolute_paths(one) for one in (stored, recipe or stored)]
-    if differ := differences(*both):
-        raise ValueError(
-            f"A run resumes with the recipe it was started with, {folder.recipe}. The recipe given "
-            f"differs: {', '.join(differ)}. Pass `recipe=None`, or another run folder."
-        )
-    return stored
-
-
-def _lengthened(recipe: Recipe, folder: RunFolder, epochs: int, resume: bool) -> Recipe:
-    """Returns the recipe of a run with another number of epochs."""
-    done = saved_epochs(folder.state) if folder.state.is_file() else 0
-    if (
-        not resume
-        or isinstance(epochs, bool)
-        or not isinstance(epochs, int)
-        or epochs < max(done, 1)
-    ):
-        raise ValueError(
-            "`epochs` trains a run for longer: pass `resume=True` and an integer, at least the "
-            f"number of epochs that are done, {done}. Received: epochs={epochs!r}, "
-            f"resume={resume}. A new run has the epochs of its recipe."
-        )
-    return recipe.model_copy(update={"epochs": epochs})
 
 
 def _train(
@@ -193,7 +154,9 @@ def _train(
     if first_epoch >= recipe.epochs:
         _log.warning(
             "The run in %s is finished (%d of %d epochs). To continue, resume with more `epochs`.",
-            *(folder.path, first_epoch, recipe.epochs),
+            folder.path,
+            first_epoch,
+            recipe.epochs,
         )
         return
     if resumes and has_stopped(folder, task.best_by, recipe.patience):
@@ -295,48 +258,6 @@ def build(task: Task) -> keras.Model:
     """Builds the model of a task in float32."""
     with float32_policy():
         return task.build()
-
-
-def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
-    """Returns the optimizer of a recipe, with its schedule."""
-    options, schedule = recipe.optimizer, recipe.schedule
-    total_steps = recipe.epochs * steps_per_epoch
-    warmup_steps = round(schedule.warmup_epochs * steps_per_epoch)
-    if schedule.warmup_fraction is not None:
-        warmup_steps = round(schedule.warmup_fraction * total_steps)
-    if schedule.warmup_steps is not None:
-        warmup_steps = min(warmup_steps, schedule.warmup_steps)
-    if schedule.name == "multistep":
-        rate = MultiStepDecay(
-            options.learning_rate,
-            [(epoch - 1) * steps_per_epoch for epoch in schedule.milestones],
-            schedule.factor,
-            warmup_steps,
-        )
-    elif schedule.name == "triangular":
-        rate = TriangularDecay(
-            options.learning_rate, total_steps, warmup_steps, schedule.final_factor
-        )
-    else:
-        rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup_steps else options.learning_rate,
-            max(total_steps - warmup_steps, 1),
-            alpha=schedule.final_factor,
-            warmup_target=options.learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
-        )
-    return CoupledSGD(
-        rate,
-        momentum=options.momentum,
-        nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
-        decay_kernels_only=options.decay_kernels_only,
-        warmup_steps=warmup_steps,
-        warmup_bias_rate=schedule.warmup_bias_rate,
-        warmup_momentum=schedule.warmup_momentum,
-        use_ema=options.average is not None,
-        ema_momentum=options.average or 0.99,
-    )
 
 
 def _fit(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spd.files import DAMAGED
+from keras_spd.files import describe_damage
 from keras_spd.typing import Array, Path
 from keras_spd.weights.torch_file import read_torch
 
@@ -95,4 +95,6 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, Array]:
     try:
         return safetensors.numpy.load_file(path)
     except Exception as error:  # damaged files can raise anything
-        raise ValueError(f"{path} is not a readable `.safetensors` file: {DAMAGED}") from error
+        raise ValueError(
+            f"{path} is not a readable `.safetensors` file: {describe_damage(path)}"
+        ) from error

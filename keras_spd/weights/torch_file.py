@@ -76,7 +76,7 @@ def read_torch(path: pathlib.Path) -> tuple[dict[str, Array], tuple[str, ...] | 
         if zipfile.is_zipfile(path):
             root, storages = _read_zip(path)
         elif path.read_bytes()[:4] == b"PK\x03\x04":  # a truncated zip file
-            raise _Refused(f"is not a readable PyTorch file: {files.DAMAGED}")
+            raise EOFError  # a damaged file
         else:
             root, storages = _read_legacy(path)
         weights = _find_weights(root)
@@ -85,23 +85,8 @@ def read_torch(path: pathlib.Path) -> tuple[dict[str, Array], tuple[str, ...] | 
     except _Refused as error:
         raise ValueError(f"{path} {error}") from None
     except Exception as error:  # a hostile pickle can raise anything
-        raise ValueError(f"{path} {_describe_damage(path)}") from error
-
-
-def _describe_damage(path: pathlib.Path) -> str:
-    """Says what is wrong with a file: an error page or a Git LFS pointer is text, not a pickle."""
-    with path.open("rb") as file:
-        start = file.read(40)
-    if (
-        len(start) > 10
-        and start.isascii()
-        and (shown := start.decode().replace("\n", " ")).isprintable()
-    ):
-        return (
-            f"is not a readable PyTorch file: it is text that starts with {shown!r}. Did the "
-            "download save a web page, or a pointer of Git LFS?"
-        )
-    return f"is not a readable PyTorch file: {files.DAMAGED}"
+        damage = files.describe_damage(path)
+        raise ValueError(f"{path} is not a readable PyTorch file: {damage}") from error
 
 
 class _Refused(Exception):
@@ -208,7 +193,7 @@ class _Unpickler(_PythonUnpickler):
         if kind != "storage" or any(view is not None for view in saved_id[5:]):
             raise _Refused("was not read: it refers to something that is not a storage.")
         if not isinstance(key, (str, int)):
-            raise _Refused(f"is not a readable PyTorch file: {files.DAMAGED}")
+            raise EOFError  # a damaged file
         self.dtypes[str(key)] = storage_type.dtype
         return _Storage(str(key), storage_type.dtype, int(size))
 

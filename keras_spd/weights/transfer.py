@@ -22,7 +22,7 @@ from keras_spd.algebra import (
 )
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.heads import YOLOV5Head
-from keras_spd.image_model import ImageModel
+from keras_spd.image_model import ImageModel, list_names
 from keras_spd.typing import Array, Shape
 from keras_spd.variants import find_yolov5_size
 
@@ -310,7 +310,7 @@ def describe_new(
 ) -> str:
     """Describes outputs without trained weights: `"the outputs of 1 of 4 classes (bicycle)"`."""
     new = [index for index in range(num_classes) if index not in kept]
-    which = f" ({_shorten([class_names[index] for index in new])})" if class_names else ""
+    which = f" ({list_names([class_names[index] for index in new])})" if class_names else ""
     return f"the outputs of {len(new)} of {num_classes} classes{which}"
 
 
@@ -342,7 +342,3 @@ def _report(
     level = logging.WARNING if partial else logging.INFO if changed else logging.DEBUG
     _log.log(level, "%s", line)
     return line
-
-
-def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -46,8 +46,8 @@ def test_the_optimizer_is_built_before_a_step_is_traced():
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("cell",), r"1 classes \(cell\), and the model 2 classes \(cube, ball\)"),
-        (("ball", "cube"), r"2 classes \(ball, cube\), and the model 2 classes \(cube, ball\)"),
+        (("cell",), r"than the model: 1 \(cell\), not 2 \(cube, ball\)"),
+        (("ball", "cube"), r"than the model: 2 \(ball, cube\), not 2 \(cube, ball\)"),
     ],
 )
 def test_data_of_other_classes_is_refused(names, words, tmp_path):

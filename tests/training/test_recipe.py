@@ -13,7 +13,7 @@ from keras_spd.training.fields import (
     DetectionRecipe,
     ProgressiveResizing,
 )
-from keras_spd.training.fit import make_optimizer
+from keras_spd.training.optimizer import make_optimizer
 
 
 @pytest.mark.parametrize("name", list_recipes())

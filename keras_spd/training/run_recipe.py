@@ -1,0 +1,59 @@
+"""The recipe that a run uses: the given one, or that of the run folder it resumes in."""
+
+from keras_spd.training.fields import Recipe
+from keras_spd.training.paths import with_absolute_paths
+from keras_spd.training.recipe import differences
+from keras_spd.training.run_folder import RunFolder, saved_epochs
+
+
+def find_recipe(
+    recipe: Recipe | None, folder: RunFolder, resume: bool, epochs: int | None = None
+) -> Recipe:
+    """Returns the recipe of a new or resumed run.
+
+    Args:
+        recipe, resume, epochs: As in `training.train`.
+        folder: `RunFolder`.
+
+    Raises:
+        ValueError: If the recipe or `epochs` contradicts the folder, or there is nothing to resume.
+    """
+    found = _find(recipe, folder, resume)
+    return found if epochs is None else _lengthened(found, folder, epochs, resume)
+
+
+def _find(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
+    if folder.state.is_file() and not resume:
+        raise ValueError(
+            f"{folder.path} already holds a run. Resume it (`--resume`, or `resume=True`), or "
+            "choose another folder."
+        )
+    stored = folder.read_recipe() if resume and folder.recipe.is_file() else None
+    if stored is None:
+        if recipe is None:
+            raise ValueError(f"There is no run to resume in {folder.path}.")
+        return recipe
+    both = [with_absolute_paths(one) for one in (stored, recipe or stored)]
+    if differ := differences(*both):
+        raise ValueError(
+            f"A run resumes with the recipe it was started with, {folder.recipe}. The recipe given "
+            f"differs: {', '.join(differ)}. Pass `recipe=None`, or another run folder."
+        )
+    return stored
+
+
+def _lengthened(recipe: Recipe, folder: RunFolder, epochs: int, resume: bool) -> Recipe:
+    """Returns the recipe of a run with another number of epochs."""
+    done = saved_epochs(folder.state) if folder.state.is_file() else 0
+    if (
+        not resume
+        or isinstance(epochs, bool)
+        or not isinstance(epochs, int)
+        or epochs < max(done, 1)
+    ):
+        raise ValueError(
+            "`epochs` trains a run for longer: pass `resume=True` and an integer, at least the "
+            f"number of epochs that are done, {done}. Received: epochs={epochs!r}, "
+            f"resume={resume}. A new run has the epochs of its recipe."
+        )
+    return recipe.model_copy(update={"epochs": epochs})
