@@ -13,7 +13,6 @@ import numpy as np
 import keras_spd
 from keras_spd import fast_layers
 from keras_spd.applications import ResNet18SPD, blocks
-from keras_spd.data import Augmentation
 from keras_spd.training import load_recipe
 from keras_spd.training.optimizer import make_optimizer
 
@@ -69,7 +68,7 @@ def main():
         if arguments.data_dir:
             train = keras_spd.data.from_tfds("cifar10", "train", data_dir=arguments.data_dir)
             for name in ("short", "modern"):
-                augmentation = Augmentation(**load_recipe(name).augmentation.model_dump())
+                augmentation = load_recipe(name).augmentation
                 batches = train.batches(
                     BATCH_SIZE, shuffle=True, augmentation=augmentation, epochs=9, soft_labels=True
                 )

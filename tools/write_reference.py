@@ -5,6 +5,7 @@
 `tests/test_docs.py` fails where a page is not what this writes.
 """
 
+import dataclasses
 import inspect
 import pathlib
 import re
@@ -54,11 +55,14 @@ def _example(match):
 
 
 def _recipes():
-    import keras_spd
     from keras_spd.detection import YOLOV5Loss
-    from keras_spd.training.fields import ClassificationRecipe, DetectionRecipe, Recipe
+    from keras_spd.training.fields import (
+        ClassificationRecipe,
+        DetectionRecipe,
+        Recipe,
+        section_fields,
+    )
 
-    documented = {"augmentation": keras_spd.data.DetectionAugmentation, "loss": YOLOV5Loss}
     shared = Recipe.model_fields
     parts = []
     for title, recipe in (
@@ -76,19 +80,22 @@ def _recipes():
         parts += [_table(plain)] if plain else []
         for name, field in fields.items():
             if _is_section(field):
-                source = documented.get(name) if recipe is DetectionRecipe else None
-                table = _table(field.annotation.model_fields, _arguments(source))
+                source = field.annotation
+                if recipe is DetectionRecipe and name == "loss":
+                    source = YOLOV5Loss
+                table = _table(section_fields(field.annotation), _arguments(source))
                 parts.append(f"### {title}: `[{name}]`\n\n{table}")
     return "\n".join(parts)
 
 
 def _is_section(field):
-    return hasattr(field.annotation, "model_fields")
+    kind = field.annotation
+    return hasattr(kind, "model_fields") or dataclasses.is_dataclass(kind)
 
 
 def _arguments(documented):
     """Returns what a class' docstring says of its arguments."""
-    text = inspect.getdoc(documented) if documented else ""
+    text = inspect.getdoc(documented)
     section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.M)
     found = re.findall(r"^    ([\w, ]+): (.+(?:\n {8}.+)*)", section[1] if section else "", re.M)
     return {name: words for names, words in found for name in names.split(", ")}

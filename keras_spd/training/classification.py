@@ -74,7 +74,7 @@ class ClassificationTask:
             self._warn_of_few_steps()
         self._normalization = self._find_normalization()
         self._preprocess = Preprocessing(**self._normalization).normalize
-        self._augmentation = data.Augmentation(**recipe.augmentation.model_dump())
+        self._augmentation = recipe.augmentation
         self._soft_labels = self._augmentation.mixes or recipe.loss.label_smoothing > 0
 
     def _check_name(self) -> None:

@@ -210,7 +210,7 @@ class DetectionTask:
             bounding_box_format=bounding_box_format,
             preprocess=preprocess,
             shuffle=True,
-            augmentation=data.DetectionAugmentation(**self.recipe.augmentation.model_dump()),
+            augmentation=self.recipe.augmentation,
             seed=self.recipe.seed,
             first_epoch=first_epoch,
             epochs=self.recipe.epochs - first_epoch,

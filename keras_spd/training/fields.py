@@ -1,9 +1,14 @@
 """The fields of recipes: the settings of a training run, with types, ranges and defaults."""
 
+import dataclasses
+import typing
 from typing import Annotated, Any, Literal
 
 import pydantic
 import tomli_w
+
+from keras_spd.data.classification.augmentation import Augmentation
+from keras_spd.data.detection.augmentation import DetectionAugmentation
 
 
 class _Section(pydantic.BaseModel):
@@ -115,24 +120,6 @@ _Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
-class ClassificationAugmentation(_Section):
-    crop_padding: int = pydantic.Field(default=0, ge=0)
-    """Pixels of zero padding before a random crop to the original size."""
-    horizontal_flip: bool | Literal["alternating"] = False
-    """`true` flips at random; `"alternating"` flips each image in every other epoch."""
-    vertical_flip: bool = False
-    rotation_degrees: float = pydantic.Field(default=0.0, ge=0, le=180)
-    """Largest random rotation, in either direction."""
-    rand_augment: _Fraction = 0.0
-    """Strength of `keras.layers.RandAugment`."""
-    cutout: int = pydantic.Field(default=0, ge=0)
-    """Side of a square that is erased in each image, in pixels."""
-    mixup: float = pydantic.Field(default=0.0, ge=0)
-    """Strength of mixing two images (alpha of the beta distribution)."""
-    cutmix: _Fraction = 0.0
-    """Strength of pasting a part of one image into another (largest alpha)."""
-
-
 class ClassificationSource(_Section):
     name: str | None = None
     """TFDS dataset, or the shipped `blood_cells`; none for folders."""
@@ -204,7 +191,7 @@ class ClassificationRecipe(Recipe):
 
     task: Literal["classification"] = "classification"
     data: ClassificationSource = ClassificationSource()
-    augmentation: ClassificationAugmentation = ClassificationAugmentation()
+    augmentation: Augmentation = Augmentation()
     loss: ClassificationLoss = ClassificationLoss()
     progressive_resizing: ProgressiveResizing = ProgressiveResizing()
     evaluate_every: int = pydantic.Field(default=1, ge=1)
@@ -212,20 +199,6 @@ class ClassificationRecipe(Recipe):
     precise_batch_norm: int = pydantic.Field(default=0, ge=0)
     """Number of training images on which batch norm statistics are re-estimated before each
     evaluation; 0 keeps the moving averages. For averaged weights and `progressive_resizing`."""
-
-
-class DetectionAugmentation(_Section):
-    """Fields as in `keras_spd.data.DetectionAugmentation`, which documents them."""
-
-    mosaic: _Fraction = 0.0
-    mixup: _Fraction = 0.0
-    scale: _Fraction = 0.0
-    translate: _Fraction = 0.0
-    horizontal_flip: _Fraction = 0.0
-    vertical_flip: _Fraction = 0.0
-    hue: _Fraction = 0.0
-    saturation: _Fraction = 0.0
-    value: _Fraction = 0.0
 
 
 class DetectionSource(_Section):
@@ -272,3 +245,14 @@ class DetectionRecipe(Recipe):
     """Whether to fit the anchors to the training boxes, instead of using the authors'."""
     evaluate_every: int = pydantic.Field(default=5, ge=1)
     """Epochs between evaluations with COCO's metrics; the last epoch is always evaluated."""
+
+
+def section_fields(section: type) -> dict[str, pydantic.fields.FieldInfo]:
+    """Returns the fields of a section of a recipe, a pydantic model or a dataclass, by name."""
+    if not dataclasses.is_dataclass(section):
+        return section.model_fields  # type: ignore[attr-defined]
+    kinds = typing.get_type_hints(section)
+    return {
+        field.name: pydantic.fields.FieldInfo(annotation=kinds[field.name], default=field.default)
+        for field in dataclasses.fields(section)
+    }

@@ -9,7 +9,12 @@ from typing import Any
 
 import pydantic
 
-from keras_spd.training.fields import ClassificationRecipe, DetectionRecipe, Recipe
+from keras_spd.training.fields import (
+    ClassificationRecipe,
+    DetectionRecipe,
+    Recipe,
+    section_fields,
+)
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 
@@ -108,12 +113,14 @@ def _read(name_or_path: str | os.PathLike, task: str | None, dataset: str | None
 def _explain(problem: Any, kind: type[Recipe]) -> str:
     *parents, last = problem["loc"] or ("recipe",)
     field = ".".join(map(str, problem["loc"]))
-    if problem["type"] != "extra_forbidden":
-        return f"  {field}: {problem['msg']}. Received: {problem['input']!r}."
+    if problem["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        message = problem["msg"].removeprefix("Value error, ")
+        received = "" if "Received: " in message else f". Received: {problem['input']!r}."
+        return f"  {field}: {message}{received}"
     section: Any = kind
     for parent in parents:
-        section = section.model_fields[parent].annotation
-    known = list(section.model_fields)
+        section = section_fields(section)[parent].annotation
+    known = list(section_fields(section))
     close = difflib.get_close_matches(str(last), known, n=1)
     hint = f" Did you mean `{close[0]}`?" if close else f" Known fields: {', '.join(known)}."
     return f"  {field}: unknown field.{hint}"

@@ -6,6 +6,7 @@ a state, so a resumed run sees the same images as an uninterrupted one.
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -14,6 +15,15 @@ import numpy as np
 
 from keras_spd.images.geometry import GRAY
 from keras_spd.typing import Array, Tensor
+
+_LARGEST = {
+    "crop_padding": math.inf,
+    "rotation_degrees": 180,
+    "rand_augment": 1,
+    "mixup": math.inf,
+    "cutmix": 1,
+    "cutout": math.inf,
+}
 
 
 class KeySeed(keras.random.SeedGenerator):
@@ -61,6 +71,9 @@ class Augmentation:
         cutout: Integer, side in pixels of a square at a random place inside each image that becomes
             gray (DeVries and Taylor, 2017).
 
+    Raises:
+        ValueError: If an argument is not as described.
+
     Example:
 
     >>> augment = Augmentation(crop_padding=4, horizontal_flip=True).build(32, 32)
@@ -75,6 +88,13 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     cutout: int = 0
+
+    def __post_init__(self) -> None:
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if not 0 <= value <= largest:
+                limit = "at least 0" if largest == math.inf else f"between 0 and {largest}"
+                raise ValueError(f"`{name}` must be {limit}. Received: {name}={value!r}.")
 
     @property
     def mixes(self) -> bool:
