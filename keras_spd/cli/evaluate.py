@@ -21,6 +21,8 @@ def evaluate(
     images: options.Images = None,
     data_dir: options.DataDir = None,
     image_size: options.ImageSize = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
     on_problem: options.OnProblem = options.Reaction.ERROR,
     confidence: Annotated[
         float | None, options.fraction("Detectors: smallest confidence; default 0.001.")
@@ -41,12 +43,17 @@ def evaluate(
     Writes scores.json and confusion_matrix.png to the output folder; for a detector also
     detections.json (COCO results) and precision_recall.png.
 
+    With `--tile`, larger images are predicted in tiles as `keras-spd predict` does, and scored as
+    a whole.
+
     Example: keras-spd evaluate boards/test.json --weights runs/boards/model.keras
     """
-    size = parsing.parse_image_size(image_size)
+    size, tile_size = parsing.parse_image_size(image_size), parsing.parse_tile(tile, overlap)
     parsing.require_weights(weights)
+    from keras_spd.predict.files import trust_image_sizes
     from keras_spd.predict.score_files import score_model
 
+    trust_image_sizes(any_size=tile is not None)
     scores = score_model(
         weights,
         data,
@@ -57,6 +64,8 @@ def evaluate(
         on_problem=on_problem,
         image_size=size,
         batch_size=batch_size,
+        tile=tile_size,
+        overlap=overlap,
         confidence_threshold=confidence,
         iou_threshold=iou,
         mirror=mirror,

@@ -36,6 +36,20 @@ ImageSize = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="Input of the network, such as 640 or 480x640 (HxW)."),
 ]
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Cut larger images into overlapping tiles of 640 or 480x640 (HxW). The network "
+        "sees tiles at that size, or at `--image-size`.",
+    ),
+]
+Overlap = Annotated[
+    float | None,
+    typer.Option(
+        min=0, max=0.5, help="Fraction of a tile that the next tile overlaps; default 0.2."
+    ),
+]
 Weights = Annotated[
     pathlib.Path,
     typer.Option(

@@ -20,9 +20,16 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     if max(sides) > LONGEST_SIDE:
         raise ValueError(
             f"A size has sides of at most {LONGEST_SIDE} pixels. Received: {text!r}. For larger "
-            "images, use tiles: `keras-spd predict --tile 640`."
+            "images, use tiles: `--tile 640`."
         )
     return (sides[0], sides[-1])
+
+
+def parse_tile(text: str | None, overlap: float | None) -> tuple[int, int] | None:
+    """Reads the size of a tile; `overlap` is only accepted with one."""
+    if overlap is not None and text is None:
+        raise ValueError("`--overlap` is the overlap of tiles and needs `--tile`.")
+    return parse_image_size(text)
 
 
 def parse_validation(text: str | None) -> str | float | None:

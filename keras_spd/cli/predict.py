@@ -20,8 +20,8 @@ def predict(
     iou: Annotated[
         float | None, options.fraction("IoU threshold of NMS; default: the model's, 0.45.")
     ] = None,
-    tile: predict_options.Tile = None,
-    overlap: predict_options.Overlap = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
     batch_size: predict_options.BatchSize = 16,
     output: Annotated[
         pathlib.Path, typer.Option(help="Folder for pictures, videos, JSON and CSV.")
@@ -48,11 +48,9 @@ def predict(
     """
     if not sources and webcam is None:
         raise ValueError("Give images, videos or folders to predict, or `--webcam 0`.")
-    if overlap is not None and tile is None:
-        raise ValueError("`--overlap` is the overlap of tiles and needs `--tile`.")
     if engine != "ray" and (address or workers):
         raise ValueError("`--address` and `--workers` are for `--engine ray`.")
-    sides, tile_sides = parsing.parse_image_size(image_size), parsing.parse_image_size(tile)
+    sides, tile_sides = parsing.parse_image_size(image_size), parsing.parse_tile(tile, overlap)
     parsing.require_weights(weights)
     from keras_spd import predict
     from keras_spd.images.video import is_video

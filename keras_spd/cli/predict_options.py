@@ -21,20 +21,6 @@ Sources = Annotated[
     ),
 ]
 Webcam = Annotated[int | None, typer.Option(min=0, help="Camera, 0 for the first; Ctrl-C ends it.")]
-Tile = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Cut larger images into overlapping tiles of 640 or 480x640 (HxW). The network "
-        "sees tiles at that size, or at `--image-size`.",
-    ),
-]
-Overlap = Annotated[
-    float | None,
-    typer.Option(
-        min=0, max=0.5, help="Fraction of a tile that the next tile overlaps; default 0.2."
-    ),
-]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images, frames or tiles in a batch.")]
 EngineName = Annotated[
     Engine, typer.Option(help="ray: images in many processes, results as Parquet.")

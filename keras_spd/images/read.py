@@ -75,7 +75,7 @@ def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name}: {error} If you trust the file, set `PIL.Image.MAX_IMAGE_PIXELS = None`; "
-            "`keras-spd predict --tile` does."
+            "`--tile` does."
         ) from error
     except _BROKEN as error:
         raise ImageError(f"{name}: cannot be read as an image ({error}).") from error

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from keras_spd.data.detection.dataset import BoxedImage, DetectionData, require_boxes
+from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.metrics import COCOScores, evaluate_coco
-from keras_spd.predict.predictor import detect
+from keras_spd.predict.predictor import Predictor, detect
 from keras_spd.predict.results import Detections
 from keras_spd.typing import Array
 
@@ -22,6 +23,8 @@ def evaluate(
     image_size: int | tuple[int, int] | None = None,
     *,
     batch_size: int = 16,
+    tile: int | tuple[int, int] | None = None,
+    overlap: float = 0.2,
     confidence_threshold: float = 0.001,
     iou_threshold: float = 0.65,
     max_detections: int = 300,
@@ -37,6 +40,9 @@ def evaluate(
         data: `DetectionData`. If it has no `max_value`, the model's is used.
         image_size: Integer or `(height, width)`, as in `keras_spd.Predictor`.
         batch_size: Integer.
+        tile, overlap: As in `keras_spd.Predictor`. Larger images are predicted in tiles, whose
+            boxes are merged, and are scored as a whole. Scores by side then count network pixels
+            in tiles.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
             the defaults are the authors' for evaluation.
 
@@ -57,6 +63,8 @@ def evaluate(
         data,
         image_size,
         batch_size=batch_size,
+        tile=tile,
+        overlap=overlap,
         confidence_threshold=confidence_threshold,
         iou_threshold=iou_threshold,
         max_detections=max_detections,
@@ -70,12 +78,14 @@ def predict_coco(
     image_size: int | tuple[int, int] | None = None,
     *,
     batch_size: int = 16,
+    tile: int | tuple[int, int] | None = None,
+    overlap: float = 0.2,
     **thresholds: Any,
 ) -> tuple[list[dict[str, Any]], dict[int, float]]:
     """Finds objects in all images of a dataset, with or without annotations.
 
     Args:
-        model, data, image_size, batch_size: As in `evaluate`.
+        model, data, image_size, batch_size, tile, overlap: As in `evaluate`.
         **thresholds: Fields of `keras_spd.detection.Decoder`.
 
     Returns:
@@ -90,17 +100,46 @@ def predict_coco(
         )
     if data.max_value is None:
         data = data.with_max_value(model.info.max_value)
-    size = standardize_image_size(image_size, model)
-    former, decoder = model.decoder, dataclasses.replace(model.decoder, **thresholds)
+    predicted: Iterator[tuple[BoxedImage, Detections, float]]
+    if tile is None:
+        size = standardize_image_size(image_size, model)
+        decoder = dataclasses.replace(model.decoder, **thresholds)
+        predicted = _predict_whole(model, data, size, batch_size, decoder)
+    else:
+        options: dict[str, Any] = {"tile": tile, "overlap": overlap, **thresholds}
+        predictor = Predictor(model, image_size, batch_size=batch_size, multi_label=True, **options)
+        predicted = _predict_tiles(predictor, data)
+    former = model.decoder
     results, scales = [], {}
     try:
-        for images, canvases, fits in _batches(data, size, batch_size, model):
-            for image, found in zip(images, detect(model, canvases, fits, decoder), strict=True):
-                scales[image.image_id] = found.letterbox.scale
-                results += _to_coco(image.image_id, found, data.category_ids)
+        for image, found, scale in predicted:
+            scales[image.image_id] = scale
+            results += _to_coco(image.image_id, found, data.category_ids)
     finally:
         model.decoder = former
     return results, scales
+
+
+def _predict_whole(
+    model: DetectorProtocol,
+    data: DetectionData,
+    size: tuple[int, int],
+    batch_size: int,
+    decoder: Decoder,
+) -> Iterator[tuple[BoxedImage, Detections, float]]:
+    """Yields images, the objects in them, and network pixels per original pixel."""
+    for images, canvases, fits in _batches(data, size, batch_size, model):
+        for image, found in zip(images, detect(model, canvases, fits, decoder), strict=True):
+            yield image, found, found.letterbox.scale
+
+
+def _predict_tiles(
+    predictor: Predictor, data: DetectionData
+) -> Iterator[tuple[BoxedImage, Detections, float]]:
+    """The same as `_predict_whole`, in tiles."""
+    for image in data.images:
+        [found] = predictor([image.read()])
+        yield image, found, predictor.scale(image.size_hw)
 
 
 def _batches(

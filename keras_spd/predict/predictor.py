@@ -16,6 +16,7 @@ from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import to_rgb
+from keras_spd.images.tiles import check_overlap, check_tile, part_size, tile_corners
 from keras_spd.predict import tiles
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
@@ -36,7 +37,8 @@ class Predictor:
         tile: Integer or `(height, width)` in pixels. Larger images are cut into overlapping
             tiles, each letterboxed to `image_size` (by default, the size of a tile). The detector
             also runs on the whole image, for objects larger than the overlap. `None` for no
-            tiles. Tiles show objects at full resolution, so train the model at the same scale.
+            tiles. Tiles show objects at full resolution, so train the model at the same scale, on
+            `DetectionData.tiles`.
         overlap: Fraction of a tile that the next tile also covers, 0..0.5. Objects smaller than
             the overlap are complete in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
@@ -74,8 +76,8 @@ class Predictor:
             model = load_detector(model)
         self.model = model = check_detector(model)
         self.max_value = model.info.max_value
-        self.tile = None if tile is None else _check_tile(tile)
-        self.overlap = tiles.check_overlap(overlap)
+        self.tile = None if tile is None else check_tile(tile)
+        self.overlap = check_overlap(overlap)
         self.image_size = standardize_image_size(image_size or self.tile, model)
         self.batch_size = batch_size
         self.multi_label = multi_label
@@ -116,6 +118,11 @@ class Predictor:
             found = [one for batch in batches for one in self._predict(batch)]
         return found if self.multi_label else [one.with_one_class_each() for one in found]
 
+    def scale(self, size: tuple[int, int]) -> float:
+        """Returns network pixels per pixel of an image of `(height, width)`, or of its tiles."""
+        part = size if self.tile is None else part_size(size, self.tile)
+        return Letterbox.fit(part, self.image_size).scale
+
     def _prepare(self, image: Any) -> tuple[Array, Letterbox]:
         return letterbox(to_rgb(image, max_value=self.max_value), self.image_size)
 
@@ -123,7 +130,7 @@ class Predictor:
         """Finds objects in one image and its tiles; one batch of tiles is in memory at a time."""
         size = pixels.size[::-1]
         found = self._predict([letterbox(pixels, self.image_size)])
-        corners = tiles.tile_corners(size, tile, self.overlap)
+        corners = tile_corners(size, tile, self.overlap)
         if len(corners) == 1:
             return found[0]
         # Smaller objects are complete in a tile, at a higher resolution.
@@ -131,10 +138,9 @@ class Predictor:
         large = (sides > self.overlap * np.array(tile[::-1])).any(axis=1)
         found = [found[0].select(large)]
         seen = [np.full(len(found[0]), tiles.IN_IMAGE)]
+        side = part_size(size, tile)
         for batch in in_batches(corners, self.batch_size):
-            parts = [
-                letterbox(_cut(pixels, corner, tile, size), self.image_size) for corner in batch
-            ]
+            parts = [letterbox(_cut(pixels, corner, side), self.image_size) for corner in batch]
             for corner, part in zip(batch, self._predict(parts), strict=True):
                 boxes = part.boxes + np.array([*corner[::-1], *corner[::-1]], "float32")
                 found.append(dataclasses.replace(part, boxes=boxes))
@@ -196,15 +202,6 @@ def detect(
     return found
 
 
-def _cut(
-    pixels: Image.Image, corner: tuple[int, int], tile: tuple[int, int], size: tuple[int, int]
-) -> Image.Image:
-    (top, left), (bottom, right) = corner, np.minimum(np.add(corner, tile), size).tolist()
-    return pixels.crop((left, top, right, bottom))
-
-
-def _check_tile(tile: int | tuple[int, int]) -> tuple[int, int]:
-    sides = tuple(tile) if isinstance(tile, (tuple, list)) else (tile, tile)
-    if len(sides) != 2 or any(not isinstance(side, int) or side < 1 for side in sides):
-        raise ValueError(f"`tile` must be one or two positive integers. Received: tile={tile!r}.")
-    return sides
+def _cut(pixels: Image.Image, corner: tuple[int, int], part: tuple[int, int]) -> Image.Image:
+    (top, left), (height, width) = corner, part
+    return pixels.crop((left, top, left + width, top + height))

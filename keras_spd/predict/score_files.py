@@ -31,6 +31,8 @@ def score_model(
     on_problem: str = "error",
     image_size: tuple[int, int] | None = None,
     batch_size: int = 16,
+    tile: tuple[int, int] | None = None,
+    overlap: float | None = None,
     confidence_threshold: float | None = None,
     iou_threshold: float | None = None,
     mirror: bool = False,
@@ -45,14 +47,22 @@ def score_model(
             `score_classifier`.
         name, images, data_dir, on_problem: As in `keras_spd.data.load_detection`.
         image_size, batch_size: As in `keras_spd.predict.load_predictor`.
+        tile, overlap: For detectors, as in `keras_spd.evaluate`; `None` for no tiles and for 0.2.
         confidence_threshold, iou_threshold: For detectors; `None` for 0.001 and 0.65, the authors'.
         mirror: As in `score_classifier`.
 
     Raises:
         ValueError: If the model or the data cannot be read, or they have different classes.
     """
-    thresholds = {"confidence_threshold": confidence_threshold, "iou_threshold": iou_threshold}
-    given = {key: value for key, value in thresholds.items() if value is not None}
+    for_detectors = {
+        "confidence_threshold": confidence_threshold,
+        "iou_threshold": iou_threshold,
+        "tile": tile,
+        "overlap": overlap,
+    }
+    given: dict[str, Any] = {
+        key: value for key, value in for_detectors.items() if value is not None
+    }
     predictor = load_predictor(weights, image_size, batch_size=batch_size, **given)
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     if isinstance(predictor, Classifier):
@@ -84,9 +94,9 @@ def score_model(
         on_problem=on_problem,
         max_value=model.info.max_value,
     )
-    thresholds = {"confidence_threshold": 0.001, "iou_threshold": 0.65, **given}
+    options = {"confidence_threshold": 0.001, "iou_threshold": 0.65, **given}
     return score_detector(
-        model, boxed, folder, image_size=image_size, batch_size=batch_size, **thresholds
+        model, boxed, folder, image_size=image_size, batch_size=batch_size, **options
     )
 
 

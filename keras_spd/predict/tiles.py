@@ -1,6 +1,4 @@
-"""Cuts large images into overlapping tiles and merges the boxes found in them."""
-
-import math
+"""Merges the boxes found in the tiles of an image."""
 
 import numpy as np
 
@@ -10,40 +8,6 @@ from keras_spd.typing import Array
 
 # A box that ends this close to the edge of a tile, as a fraction of its side, may be cut.
 _EDGE = 0.01
-
-
-def check_overlap(overlap: float) -> float:
-    """Returns `overlap` if it is between 0 and 0.5; otherwise raises a `ValueError`."""
-    if not 0 <= overlap <= 0.5:
-        raise ValueError(f"`overlap` must be between 0 and 0.5. Received: overlap={overlap!r}.")
-    return overlap
-
-
-def tile_corners(
-    size: tuple[int, int], tile: tuple[int, int], overlap: float
-) -> list[tuple[int, int]]:
-    """Returns the top left corners `(row, column)` of tiles that cover an image.
-
-    Args:
-        size: `(height, width)` of the image, in pixels.
-        tile: `(height, width)` of a tile, in pixels.
-        overlap: Smallest fraction of a tile that the next tile covers too.
-
-    Example:
-
-    >>> tile_corners((640, 1000), (640, 640), 0.2)
-    [(0, 0), (0, 360)]
-    """
-    rows, columns = (_starts(side, part, overlap) for side, part in zip(size, tile, strict=True))
-    return [(row, column) for row in rows for column in columns]
-
-
-def _starts(side: int, part: int, overlap: float) -> list[int]:
-    if side <= part:
-        return [0]
-    step = part * (1 - overlap)
-    count = math.ceil((side - part) / step) + 1
-    return [round(index * (side - part) / (count - 1)) for index in range(count)]
 
 
 def is_cut(

@@ -38,6 +38,7 @@ def run(code, *arguments):
         ("export nowhere.keras", 1),
         ("export bccd --quantize int8", 1),
         ("evaluate data.json --weights nowhere.keras", 1),
+        ("evaluate data.json --weights bccd --overlap 0.1", 1),
         ("benchmark nowhere.tflite", 1),
         ("convert nowhere.pt out.keras", 1),
         ("convert weights.pt out.h5", 1),

@@ -1,13 +1,16 @@
 """Tiles of large images: full coverage, and objects on a seam are found once."""
 
 import dataclasses
+import io
 
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_spd
-from keras_spd.predict.tiles import CUT, IN_IMAGE, IN_TILE, is_cut, merge, tile_corners
+from keras_spd.images.tiles import tile_corners
+from keras_spd.predict.tiles import CUT, IN_IMAGE, IN_TILE, is_cut, merge
 
 
 @pytest.mark.parametrize("size", [(100, 100), (640, 1000), (641, 640), (1999, 77), (1280, 1280)])
@@ -92,16 +95,21 @@ class BrightSpots:
         }
 
 
-def test_objects_on_seams_are_found_once():
-    pytest.importorskip("scipy")
-    image = np.zeros((900, 1300, 3), "uint8")
+def draw_spots(size, step):
+    """White rectangles of 4 to 20 pixels on black, and their boxes."""
+    image, boxes = np.zeros((*size, 3), "uint8"), []
     random = np.random.default_rng(0)
-    expected = []
-    for top in range(10, 880, 60):
-        for left in range(10, 1270, 60):
+    for top in range(10, size[0] - 20, step):
+        for left in range(10, size[1] - 20, step):
             height, width = random.integers(4, 20, 2)
             image[top : top + height, left : left + width] = 255
-            expected.append((left, top, left + width, top + height))
+            boxes.append((left, top, left + width, top + height))
+    return image, boxes
+
+
+def test_objects_on_seams_are_found_once():
+    pytest.importorskip("scipy")
+    image, expected = draw_spots((900, 1300), 60)
     model = BrightSpots()
     predictor = keras_spd.Predictor(model, tile=320, overlap=0.2, batch_size=4)
     [found] = predictor([image])
@@ -110,6 +118,37 @@ def test_objects_on_seams_are_found_once():
     [two] = keras_spd.Predictor(model, tile=320, batch_size=4, max_detections=2)([image])
     assert len(two) == 2
     assert model.largest_batch == 4  # however many tiles there are
+
+
+def boxed_spots(name, size, step):
+    image, boxes = draw_spots(size, step)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "png")
+    boxes = np.array(boxes, "float32")
+    classes, crowd = np.zeros(len(boxes), "int32"), np.zeros(len(boxes), bool)
+    return keras_spd.data.BoxedImage(name, name, file.getvalue, size, boxes, classes, crowd)
+
+
+def test_scores_of_whole_images_predicted_in_tiles():
+    """AP is 1: each object is found once, at its place in the whole image."""
+    pytest.importorskip("scipy")
+    sizes = {"large": (900, 1300), "small": (200, 320), "wide": (320, 1000)}
+    images = tuple(boxed_spots(name, size, 130) for name, size in sizes.items())
+    data = keras_spd.data.DetectionData(images, ("spot",), (0,))
+    model = BrightSpots()
+    before = model.decoder
+    whole = keras_spd.evaluate(model, data, 320)
+    scores = keras_spd.evaluate(model, data, 320, tile=320, batch_size=4)
+    assert whole.metrics["AP"] < 0.6 and scores.metrics["AP"] == pytest.approx(1)
+    # By side in pixels of the network, which sees every tile at its own size.
+    sides = [np.sqrt((i.boxes[:, 2:] - i.boxes[:, :2]).prod(axis=1)) for i in images]
+    assert (
+        scores.by_side["<8"]["boxes"]
+        == (np.concatenate(sides) < 8).sum()
+        < whole.by_side["<8"]["boxes"]
+    )
+    assert model.decoder is before
+    assert keras_spd.Predictor(model, tile=640).scale((900, 1300)) == 1
 
 
 @pytest.mark.slow
@@ -126,7 +165,7 @@ def test_small_images_are_not_cut():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tile": 0}, "`tile` must be one or two positive integers"),
+        ({"tile": 0}, "`tile` must be one or two integers of at least 32 pixels"),
         ({"tile": (320, 320, 3)}, "`tile` must be"),
         ({"tile": 320, "overlap": 0.9}, "`overlap` must be between 0 and 0.5"),
         ({"tile": 300}, "multiples of 32"),
