@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from keras_spd.optimizers import CoupledSGD as CoupledSGD
     from keras_spd.optimizers import MultiStepDecay as MultiStepDecay
     from keras_spd.optimizers import TriangularDecay as TriangularDecay
+    from keras_spd.training.coco_score import COCOScore as COCOScore
     from keras_spd.training.fields import Recipe as Recipe
     from keras_spd.training.fit import train as train
     from keras_spd.training.recipe import list_recipes as list_recipes
@@ -19,6 +20,7 @@ __getattr__, __dir__ = attach(
         "CoupledSGD": "keras_spd.optimizers",
         "MultiStepDecay": "keras_spd.optimizers",
         "TriangularDecay": "keras_spd.optimizers",
+        "COCOScore": "keras_spd.training.coco_score",
         "train": "keras_spd.training.fit",
         "Recipe": "keras_spd.training.fields",
         "list_recipes": "keras_spd.training.recipe",

@@ -18,7 +18,7 @@ from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.files import write_json
 from keras_spd.predict import evaluate
 from keras_spd.training.classes import with_classes
-from keras_spd.training.distribution import on_one_device
+from keras_spd.training.coco_score import COCOScore
 from keras_spd.training.fields import DetectionRecipe
 from keras_spd.training.options import check_options
 from keras_spd.training.run_folder import RunFolder
@@ -239,64 +239,3 @@ class DetectionTask:
         )
         write_json(folder.path / "scores.json", scores.to_json())
         return {"test_images": self.test_data.num_images, **scores.metrics}
-
-
-class COCOScore(keras.callbacks.Callback):
-    """Evaluates every few epochs and adds AP and losses to the logs of `model.fit`.
-
-    The logs get `val_AP`, `val_AP50`, `val_AP_small`, `val_loss` and the parts of the loss. Logs of
-    epochs without an evaluation lack them, and so do scores of sizes without a box (-1 in COCO's).
-
-    Args:
-        data: `DetectionData` to score.
-        image_size: `(height, width)` of the network's input.
-        batch_size: Integer.
-        every: Integer. Evaluates every so many epochs, and after the last one.
-        twin: The same network on one device, to evaluate while training runs on several: otherwise
-            every device would predict every image. `None` for the model itself.
-
-    Example:
-
-    >>> model.fit(batches, epochs=100, callbacks=[COCOScore(validation_data, (640, 640), every=5)])
-    """
-
-    def __init__(
-        self,
-        data: DetectionData,
-        image_size: tuple[int, int],
-        *,
-        batch_size: int = 16,
-        every: int = 1,
-        twin: Detector | None = None,
-    ) -> None:
-        super().__init__()
-        self.data = data
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.every = every
-        self.twin = twin
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        if self.every > 1 and self.params["epochs"] > 1:
-            every = f"every {self.every} epochs and " if self.every < self.params["epochs"] else ""
-            _log.info("The model is evaluated %safter the last epoch (`evaluate_every`).", every)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if (epoch + 1) % self.every != 0 and epoch + 1 != self.params.get("epochs"):
-            return
-        with on_one_device(self.model, self.twin) as model:
-            scores, losses = self._evaluate(model)
-        if logs is not None:
-            known = {name: scores[name] for name in ("AP", "AP50", "AP_small") if scores[name] >= 0}
-            logs |= {f"val_{name}": value for name, value in (known | losses).items()}
-
-    def _evaluate(self, model: Detector) -> tuple[dict[str, float], dict[str, float]]:
-        scores = evaluate(model, self.data, self.image_size, batch_size=self.batch_size)
-        batches = self.data.batches(
-            self.batch_size,
-            self.image_size,
-            bounding_box_format=model.bounding_box_format,
-            preprocess=model.info.preprocessing.normalize,
-        )
-        losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
-        return scores.metrics, losses

@@ -16,7 +16,6 @@ from keras_spd.applications import YOLOV5SPD
 from keras_spd.images import draw_detections
 from keras_spd.images.draw import class_colour, place_labels
 from keras_spd.images.fonts import drawable, load_font
-from keras_spd.training.detection import COCOScore
 
 
 @pytest.fixture(scope="module")
@@ -291,19 +290,6 @@ def test_labels_do_not_cover_each_other(rng):
     # If there is no room at all, there is still a position inside the image.
     crowd = place_labels([[0, 0, 5, 5]] * 9, [(20, 8)] * 9, (10, 10))
     assert len(crowd) == 9 and set(crowd) <= {(0, top) for top in range(3)}
-
-
-@pytest.mark.slow
-def test_callback_adds_scores_to_the_logs(drawings, thin_networks, eager_training):
-    model = tiny(classes=2)
-    model.compile()
-    callback = COCOScore(drawings, (64, 64), batch_size=4, every=2)
-    batches = drawings.batches(4, (64, 64))
-    logs = model.fit(batches, epochs=3, callbacks=[callback], verbose=0).history
-    assert len(logs["val_AP"]) == 2 and np.isfinite(logs["val_AP"]).all()  # not of the first epoch
-    assert len(logs["loss"]) == 3 and np.isfinite(logs["val_box_loss"]).all()
-    assert "val_AP_small" in logs
-    assert model.decoder.confidence_threshold == 0.25
 
 
 def test_wrong_number_of_classes(drawings):

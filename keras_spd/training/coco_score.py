@@ -1,0 +1,101 @@
+"""A callback that adds COCO's scores to the logs of `fit`."""
+
+import logging
+from typing import Any
+
+import keras
+
+from keras_spd.data.detection.dataset import DetectionData, require_boxes
+from keras_spd.detection.detector import Detector
+from keras_spd.detection.image_size import standardize_image_size
+from keras_spd.predict import evaluate
+from keras_spd.training.distribution import on_one_device
+
+_log = logging.getLogger(__name__)
+_LOGGED = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+
+
+class COCOScore(keras.callbacks.Callback):
+    """Evaluates a `Detector` after epochs of `fit`, as keras-cv's `PyCOCOCallback` does.
+
+    The logs get `val_AP`, `val_AP50`, `val_AP75`, `val_AP_small`, `val_AP_medium`, `val_AP_large`,
+    `val_loss` and the parts of the loss. Pass it before callbacks that read them. Logs of epochs
+    without an evaluation lack them, and so do scores of sizes without a box (-1 in COCO's).
+    `training.train` uses it as well; the best epoch is the one with the highest `val_AP`.
+
+    Args:
+        data: `DetectionData` to score. The scores are those of `keras_spd.evaluate`: sizes are in
+            original pixels. Or batches, as `Detector.evaluate` takes them: sizes are in network
+            pixels, and there are only `val_AP`, `val_AP50` and `val_AP_small`.
+        image_size: Integer or `(height, width)` of the network's input; `None` for the size that
+            the model was trained at.
+        batch_size: Integer.
+        every: Integer. Evaluates every so many epochs, and after the last one.
+        twin: The same network on one device, to evaluate while training runs on several: otherwise
+            every device would predict every image. `None` for the model itself.
+
+    Raises:
+        ValueError: If the data has no boxes, or the model is not a `Detector` or has other classes.
+
+    Example:
+
+    >>> score = keras_spd.training.COCOScore(validation_data, 640)
+    >>> best = keras.callbacks.ModelCheckpoint(
+    ...     "best.keras", monitor="val_AP", mode="max", save_best_only=True
+    ... )
+    >>> stop = keras.callbacks.EarlyStopping(monitor="val_AP", mode="max", patience=10)
+    >>> model.fit(batches, epochs=100, callbacks=[score, best, stop])
+    """
+
+    def __init__(
+        self,
+        data: DetectionData | Any,
+        image_size: int | tuple[int, int] | None = None,
+        *,
+        batch_size: int = 16,
+        every: int = 1,
+        twin: Detector | None = None,
+    ) -> None:
+        super().__init__()
+        if isinstance(data, DetectionData):
+            require_boxes(data, "data to score on")
+        self.data = data
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.every = every
+        self.twin = twin
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if not isinstance(self.model, Detector):
+            raise ValueError(
+                "`COCOScore` evaluates a `keras_spd.applications.Detector`. Received: "
+                f"{self.model.name!r}, a {type(self.model).__name__}."
+            )
+        if self.every > 1 and self.params["epochs"] > 1:
+            every = f"every {self.every} epochs and " if self.every < self.params["epochs"] else ""
+            _log.info("The model is evaluated %safter the last epoch (`evaluate_every`).", every)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if (epoch + 1) % self.every != 0 and epoch + 1 != self.params.get("epochs"):
+            return
+        with on_one_device(self.model, self.twin) as model:
+            scores = self._evaluate(model)
+        if logs is not None:
+            logs |= {
+                f"val_{name}": value
+                for name, value in scores.items()
+                if value >= 0 or not name.startswith("AP")
+            }
+
+    def _evaluate(self, model: Detector) -> dict[str, float]:
+        if not isinstance(self.data, DetectionData):
+            return model.evaluate(self.data, return_dict=True, verbose=0)
+        scores = evaluate(model, self.data, self.image_size, batch_size=self.batch_size).metrics
+        batches = self.data.batches(
+            self.batch_size,
+            standardize_image_size(self.image_size, model),
+            bounding_box_format=model.bounding_box_format,
+            preprocess=model.info.preprocessing.normalize,
+        )
+        losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
+        return {name: scores[name] for name in _LOGGED} | losses
