@@ -1,7 +1,7 @@
 """`keras-spd predict`."""
 
 import pathlib
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -14,18 +14,15 @@ def predict(
     weights: options.Weights,
     webcam: predict_options.Webcam = None,
     image_size: options.ImageSize = None,
-    confidence: Annotated[
-        float | None, options.fraction("Smallest confidence; default: the model's, 0.25.")
-    ] = None,
-    iou: Annotated[
-        float | None, options.fraction("IoU threshold of NMS; default: the model's, 0.45.")
-    ] = None,
+    confidence: predict_options.Confidence = None,
+    iou: predict_options.IoU = None,
     tile: options.Tile = None,
     overlap: options.Overlap = None,
     batch_size: predict_options.BatchSize = 16,
-    output: Annotated[
-        pathlib.Path, typer.Option(help="Folder for pictures, videos, JSON and CSV.")
-    ] = pathlib.Path("predictions"),
+    output: predict_options.Output = pathlib.Path("predictions"),
+    pictures: predict_options.Pictures = True,
+    labels: predict_options.Labels = True,
+    annotations: predict_options.AnnotationFormat = None,
     engine: predict_options.EngineName = predict_options.Engine.LOCAL,
     address: predict_options.Address = None,
     workers: predict_options.Workers = None,
@@ -50,6 +47,8 @@ def predict(
         raise ValueError("Give images, videos or folders to predict, or `--webcam 0`.")
     if engine != "ray" and (address or workers):
         raise ValueError("`--address` and `--workers` are for `--engine ray`.")
+    if engine == "ray" and annotations:
+        raise ValueError("`--engine ray` writes Parquet files, not `--annotations`.")
     sides, tile_sides = parsing.parse_image_size(image_size), parsing.parse_tile(tile, overlap)
     parsing.require_weights(weights)
     from keras_spd import predict
@@ -75,11 +74,14 @@ def predict(
         failed = results.problems
     else:
         predictor = predict.load_predictor(weights, **settings)
-        failed = predict.predict_files(predictor, files, output, webcam=webcam, say=typer.echo)
-        height, width = predictor.image_size
-        typer.echo(
-            f"Images were predicted at {height}x{width}. Pictures, JSON and CSV are in {output}/"
+        written: dict[str, Any] = {"pictures": pictures, "labels": labels}
+        written["annotations"] = annotations
+        failed = predict.predict_files(
+            predictor, files, output, webcam=webcam, say=typer.echo, **written
         )
+        height, width = predictor.image_size
+        what = "Pictures, JSON and CSV" if pictures else "JSON and CSV"
+        typer.echo(f"Images were predicted at {height}x{width}. {what} are in {output}/")
         problems = f"{failed} of {len(files)} files could not be read to the end."
     if failed:
         typer.echo(problems, err=True)

@@ -1,9 +1,12 @@
 """Options of `keras-spd predict`."""
 
 import enum
+import pathlib
 from typing import Annotated
 
 import typer
+
+from keras_spd.cli import options
 
 
 class Engine(enum.StrEnum):
@@ -11,6 +14,14 @@ class Engine(enum.StrEnum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+class Annotations(enum.StrEnum):
+    """Formats of annotation files."""
+
+    COCO = "coco"
+    YOLO = "yolo"
+    LABEL_STUDIO = "label-studio"
 
 
 Sources = Annotated[
@@ -25,10 +36,29 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images, frames or tiles in 
 EngineName = Annotated[
     Engine, typer.Option(help="ray: images in many processes, results as Parquet.")
 ]
+Confidence = Annotated[
+    float | None, options.fraction("Smallest confidence; default: the model's, 0.25.")
+]
+IoU = Annotated[float | None, options.fraction("IoU threshold of NMS; default: the model's, 0.45.")]
+Output = Annotated[pathlib.Path, typer.Option(help="Folder for pictures, videos, JSON and CSV.")]
 Address = Annotated[
     str | None, typer.Option(help="ray: the cluster's address; default: this machine.")
 ]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="ray: processes; default: one for each GPU or four CPUs."),
+]
+Pictures = Annotated[
+    bool, typer.Option("--pictures/--no-pictures", help="Write pictures and videos.")
+]
+Labels = Annotated[
+    bool, typer.Option("--labels/--no-labels", help="Write names and confidences beside boxes.")
+]
+AnnotationFormat = Annotated[
+    Annotations | None,
+    typer.Option(
+        "--annotations",
+        help="Also write annotations to correct or train on: coco (also for CVAT), yolo or "
+        "label-studio.",
+    ),
 ]

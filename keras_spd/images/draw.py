@@ -16,13 +16,14 @@ _SMALLEST_TEXT = 11  # pixels
 _TEXT_OVER_TEXT = 4  # cost of covering a label, relative to covering a box
 
 
-def draw_detections(pixels: Array | Image.Image, found: Any) -> Image.Image:
+def draw_detections(pixels: Array | Image.Image, found: Any, *, labels: bool = True) -> Image.Image:
     """Draws boxes with class names and confidences, as `draw_boxes` does.
 
     Args:
         pixels: The original image: a uint8 array of shape `(height, width, 3)`, which is copied,
             or a Pillow RGB image, which is drawn on.
         found: `Detections` of that image.
+        labels: Boolean, whether to write class names and confidences.
 
     Returns:
         `PIL.Image.Image` of the same size.
@@ -33,12 +34,12 @@ def draw_detections(pixels: Array | Image.Image, found: Any) -> Image.Image:
     >>> draw_detections(to_rgb("street.jpg"), found).save("found.png")
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    labels = [int(label) for label in found.classes]
+    classes = [int(label) for label in found.classes]
     texts = [
         f"{drawable(found.name(label), label)} {confidence:.2f}"
-        for label, confidence in zip(labels, found.confidence, strict=True)
+        for label, confidence in zip(classes, found.confidence, strict=True)
     ]
-    draw_boxes(image, found.boxes, labels, texts)
+    draw_boxes(image, found.boxes, classes, texts if labels else None)
     return image
 
 

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from keras_spd.lazy import attach
 
 if TYPE_CHECKING:
+    from keras_spd.predict.annotation_files import write_annotations as write_annotations
     from keras_spd.predict.classifier import Classifier as Classifier
     from keras_spd.predict.evaluation import evaluate as evaluate
     from keras_spd.predict.evaluation import predict_coco as predict_coco
-    from keras_spd.predict.files import find_sources as find_sources
     from keras_spd.predict.files import load_predictor as load_predictor
     from keras_spd.predict.files import name_pictures as name_pictures
     from keras_spd.predict.files import predict_files as predict_files
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from keras_spd.predict.predictor import Predictor as Predictor
     from keras_spd.predict.results import Classification as Classification
     from keras_spd.predict.results import Detections as Detections
+    from keras_spd.predict.stream import find_sources as find_sources
 
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "write_annotations": "keras_spd.predict.annotation_files",
         "Classifier": "keras_spd.predict.classifier",
         "evaluate": "keras_spd.predict.evaluation",
         "predict_coco": "keras_spd.predict.evaluation",
-        "find_sources": "keras_spd.predict.files",
+        "find_sources": "keras_spd.predict.stream",
         "load_predictor": "keras_spd.predict.files",
         "name_pictures": "keras_spd.predict.files",
         "predict_files": "keras_spd.predict.files",

@@ -1,7 +1,7 @@
 """Classifies images of any size."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.read import to_rgb
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.results import Classification
+from keras_spd.predict.stream import stream
 from keras_spd.surgery.outputs import output_kind, to_probabilities
 from keras_spd.typing import Path, Shape
 
@@ -106,11 +107,26 @@ class Classifier:
         Raises:
             ValueError: If an image cannot be read; the message names the file.
         """
+        images = list(standardize_images(images))
+        batches = in_batches(map(self._resize, images), self.batch_size)
+        found = [one for batch in batches for one in self._predict(batch)]
         return [
-            found
-            for batch in in_batches(map(self._resize, standardize_images(images)), self.batch_size)
-            for found in self._predict(batch)
+            one.with_image(image, self.max_value) for one, image in zip(found, images, strict=True)
         ]
+
+    def stream(self, sources: Any) -> Iterator[Classification]:
+        """Classifies any number of images, with one batch in memory.
+
+        Args:
+            sources: As in `keras_spd.Predictor.stream`.
+
+        Yields:
+            `Classification` in the order of the sources.
+
+        Raises:
+            ValueError: As in `keras_spd.Predictor.stream`.
+        """
+        return stream(self, sources, self.batch_size)
 
     def probabilities(self, images: Any) -> np.ndarray:
         """Computes the probabilities of all classes.

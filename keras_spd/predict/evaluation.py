@@ -1,7 +1,7 @@
 """Scores a detector on a dataset with COCO's metrics."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ def predict_coco(
     try:
         for image, found, scale in predicted:
             scales[image.image_id] = scale
-            results += _to_coco(image.image_id, found, data.category_ids)
+            results += found.to_coco(image.image_id, data.category_ids)
     finally:
         model.decoder = former
     return results, scales
@@ -156,19 +156,3 @@ def _batches(
         canvases = [canvas for canvas, _ in boxed]
         canvases += [np.zeros_like(canvases[0])] * (batch_size - len(canvases))  # one shape
         yield images, np.stack(canvases), [fit for _, fit in boxed]
-
-
-def _to_coco(image_id: int, found: Detections, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    results = []
-    for (x1, y1, x2, y2), confidence, label in zip(
-        found.boxes.tolist(), found.confidence.tolist(), found.classes.tolist(), strict=True
-    ):
-        results.append(
-            {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": confidence,
-            }
-        )
-    return results

@@ -1,6 +1,8 @@
-"""Predicts files and writes results: images, folders, globs, videos and webcams."""
+"""Predicts images, videos and webcams, and writes pictures and tables of the results."""
 
-import glob
+import contextlib
+import dataclasses
+import functools
 import itertools
 import logging
 import pathlib
@@ -18,7 +20,8 @@ from keras_spd.export.tflite_models import load_tflite
 from keras_spd.files import whole_file
 from keras_spd.images import video
 from keras_spd.images.draw import draw_classes, draw_detections
-from keras_spd.images.read import SUFFIXES, ImageError, find_visible, to_rgb
+from keras_spd.images.read import ImageError, to_rgb
+from keras_spd.predict.annotation_files import check_format, write_annotations
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.predictor import Predictor
@@ -80,45 +83,6 @@ def trust_image_sizes(any_size: bool) -> None:
         Image.MAX_IMAGE_PIXELS = None
 
 
-def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
-    """Finds image and video files.
-
-    Args:
-        arguments: Iterable of files, folders (searched recursively) and glob patterns
-            (`"photos/*.jpg"`, `"photos/**/*.png"`).
-
-    Returns:
-        List of `pathlib.Path`, in the order of the arguments.
-
-    Raises:
-        ValueError: If a file does not exist, or a folder has no images; the message names it.
-    """
-    sources = []
-    for argument in map(str, arguments):
-        path = pathlib.Path(argument)
-        if path.is_file():
-            sources.append(path)
-            continue
-        if not argument:  # e.g. an unset shell variable; it would mean the current folder
-            raise ValueError(
-                "A file, folder or pattern is empty. To predict the current folder, pass `.`."
-            )
-        is_pattern = not path.exists() and glob.has_magic(argument)
-        if not (is_pattern or path.is_dir()):
-            raise ValueError(f"{argument}: there is no such file or folder.")
-        found = glob.iglob(argument, recursive=True) if is_pattern else find_visible(path)
-        known = sorted(file for file in map(pathlib.Path, found) if _is_known(file))
-        if not known:
-            where = "that matches" if is_pattern else "in the folder"
-            raise ValueError(f"There is no image or video {where} {argument}.")
-        sources += known
-    return sources
-
-
-def _is_known(path: pathlib.Path) -> bool:
-    return (path.suffix.lower() in SUFFIXES or video.is_video(path)) and path.is_file()
-
-
 def name_pictures(sources: Sequence[Path]) -> list[str]:
     """Returns a name for the results of each file, without a suffix: `00012_spur_board`.
 
@@ -158,6 +122,9 @@ def predict_files(
     output: Path,
     *,
     webcam: int | None = None,
+    pictures: bool = True,
+    labels: bool = True,
+    annotations: str | None = None,
     say: Callable[[str], Any] = _log.info,
 ) -> int:
     """Predicts files and writes pictures, a JSON file and a CSV file.
@@ -171,10 +138,17 @@ def predict_files(
             video (`.mp4`), and `detections.json` and `.csv` (for a classifier, `classes.json` and
             `.csv`). Pictures of an earlier run are kept, with a warning.
         webcam: Integer, a camera to read after the files, until the program is interrupted.
+        pictures: Boolean, whether to write annotated copies.
+        labels: Boolean, whether boxes are drawn with class names and confidences.
+        annotations: Format of `write_annotations`, to also write detections in images as
+            annotations; `None` for none.
         say: Function that is called with a line of text for each image.
 
     Returns:
         Integer, how many files could not be read; each is named in a warning.
+
+    Raises:
+        ValueError: If `annotations` is no format, or not all sources are images for a detector.
 
     Example:
 
@@ -186,19 +160,27 @@ def predict_files(
     is_detector = isinstance(predictor, Predictor)
     numbered = list(zip(name_pictures(sources), sources, strict=True))
     _warn_of_others(output, {name for name, _ in numbered})
+    if annotations is not None:
+        check_format(annotations)
+        if not is_detector or webcam is not None or any(map(video.is_video, sources)):
+            raise ValueError("`annotations` are for a detector and images only.")
     with ResultFiles(output, "detections" if is_detector else "classes") as results:
-        run = _Run(predictor, output, results, say)
-        for is_video, group in itertools.groupby(
-            numbered, key=lambda entry: video.is_video(entry[1])
-        ):
-            if is_video:
-                for name, path in group:
-                    run.video(name, path, video.read_video(path))
-            else:
-                for batch in _batches(group, run.step):
-                    run.images(batch)
-        if webcam is not None:
-            run.video(f"webcam{webcam}", f"webcam:{webcam}", video.read_webcam(webcam))
+        run = _Run(predictor, output if pictures else None, labels, results, say)
+        try:
+            for is_video, group in itertools.groupby(
+                numbered, key=lambda entry: video.is_video(entry[1])
+            ):
+                if is_video:
+                    for name, path in group:
+                        run.video(name, path, video.read_video(path))
+                else:
+                    for batch in _batches(group, run.step):
+                        run.images(batch)
+            if webcam is not None:
+                run.video(f"webcam{webcam}", f"webcam:{webcam}", video.read_webcam(webcam))
+        finally:
+            if annotations is not None and run.found:
+                write_annotations(run.found, output, annotations)
     return run.problems
 
 
@@ -208,19 +190,21 @@ class _Run:
     def __init__(
         self,
         predictor: Predictor | Classifier,
-        output: pathlib.Path,
+        pictures: pathlib.Path | None,
+        labels: bool,
         results: ResultFiles,
         say: Callable[[str], Any],
     ) -> None:
-        self.predictor, self.output, self.results, self.say = predictor, output, results, say
+        self.predictor, self.pictures, self.results, self.say = predictor, pictures, results, say
         is_detector = isinstance(predictor, Predictor)
         self.draw: Callable[[Any, Any], Image.Image] = (
-            draw_detections if is_detector else draw_classes
+            functools.partial(draw_detections, labels=labels) if is_detector else draw_classes
         )
         # In tiles, one large image at a time.
         has_tiles = isinstance(predictor, Predictor) and predictor.tile is not None
         self.step = 1 if has_tiles else predictor.batch_size
         self.problems = 0
+        self.found: list[Detections] = []
 
     def images(self, batch: Iterable[tuple[str, Path]]) -> None:
         read = []
@@ -233,23 +217,36 @@ class _Run:
             [picture for _, _, picture in read]
         )
         for (name, path, picture), result in zip(read, found, strict=True):
-            with whole_file(self.output / f"{name}.png") as unfinished:
-                self.draw(picture, result).save(unfinished)
-            self.results.add({"image": str(path), "picture": f"{name}.png"}, result)
+            source = {"image": str(path)}
+            if isinstance(result, Detections):
+                self.found.append(dataclasses.replace(result, image=None, path=str(path)))
+            if self.pictures is not None:
+                source["picture"] = f"{name}.png"
+                with whole_file(self.pictures / f"{name}.png") as unfinished:
+                    self.draw(picture, result).save(unfinished)
+            self.results.add(source, result)
             self.say(f"{path}: {result}")
         self.results.flush()
 
     def video(self, name: str, path: Path, frames: Iterable[video.Frame]) -> None:
-        source = {"video": str(path), "picture": f"{name}.mp4"}
+        source = {"video": str(path)}
         count, said = 0, time.monotonic()
         try:
-            with video.VideoWriter(self.output / f"{name}.mp4") as writer:
+            with contextlib.ExitStack() as files:
+                writer = None
+                if self.pictures is not None:
+                    source["picture"] = f"{name}.mp4"
+                    writer = files.enter_context(
+                        video.VideoWriter(self.pictures / source["picture"])
+                    )
                 for batch in _batches(frames, self.step):
                     found: Sequence[Detections | Classification] = self.predictor(
                         [frame.pixels for frame in batch]
                     )
                     for frame, result in zip(batch, found, strict=True):
-                        writer.write(np.asarray(self.draw(frame.pixels, result)), frame.time)
+                        if writer is not None:
+                            picture = self.draw(frame.pixels, result)
+                            writer.write(np.asarray(picture), frame.time)
                         moment = {"frame": frame.index, "time": round(frame.time, 4)}
                         self.results.add(source | moment, result)
                     self.results.flush()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from keras_spd.images.tiles import check_overlap, check_tile, part_size, tile_co
 from keras_spd.predict import tiles
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
+from keras_spd.predict.stream import stream
 from keras_spd.typing import Array, Path
 
 
@@ -107,7 +108,7 @@ class Predictor:
         Raises:
             ValueError: If an image cannot be read; the message names the file.
         """
-        images = standardize_images(images)
+        images = list(standardize_images(images))
         if self.tile is not None:
             found = [
                 self._predict_tiles(to_rgb(image, max_value=self.max_value), self.tile)
@@ -116,7 +117,32 @@ class Predictor:
         else:
             batches = in_batches(map(self._prepare, images), self.batch_size)
             found = [one for batch in batches for one in self._predict(batch)]
-        return found if self.multi_label else [one.with_one_class_each() for one in found]
+        if not self.multi_label:
+            found = [one.with_one_class_each() for one in found]
+        return [
+            one.with_image(image, self.max_value) for one, image in zip(found, images, strict=True)
+        ]
+
+    def stream(self, sources: Any) -> Iterator[Detections]:
+        """Finds objects in any number of images, with one batch in memory.
+
+        Args:
+            sources: As in `__call__`; also folders, glob patterns and videos, as strings or
+                paths, alone or in an iterable. Videos yield their frames.
+
+        Yields:
+            `Detections` in the order of the sources; `image` and `path` tell where they are from.
+            Files that cannot be read are skipped, each with a warning that names it.
+
+        Raises:
+            ValueError: If a file, folder or pattern does not exist or has no images.
+
+        Example:
+
+        >>> for found in predictor.stream(["photos/", "street.mp4"]):
+        ...     print(found.path, found)
+        """
+        return stream(self, sources, self.batch_size if self.tile is None else 1)
 
     def scale(self, size: tuple[int, int]) -> float:
         """Returns network pixels per pixel of an image of `(height, width)`, or of its tiles."""

@@ -1,0 +1,157 @@
+"""Writes detections as annotations, to be corrected in an annotation tool or trained on."""
+
+import json
+import os
+import pathlib
+import urllib.parse
+import xml.sax.saxutils
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+
+from keras_spd.files import whole_file
+from keras_spd.predict.results import Detections
+from keras_spd.typing import Path
+
+FORMATS = ("coco", "yolo", "label-studio")
+
+
+def write_annotations(detections: Iterable[Detections], folder: Path, format: str) -> None:
+    """Writes detections in image files as annotations.
+
+    - `"coco"`: `annotations.json`, with a `score` for each box. CVAT imports it as "COCO 1.0".
+    - `"yolo"`: a file in `labels/` for each image, and `data.yaml`.
+    - `"label-studio"`: `label_studio.json`, tasks with predictions, and `label_studio.xml`, the
+      labelling interface. Serve the images from Label Studio's local storage: the tasks name
+      them relative to the folder that holds all of them.
+
+    Paths in these files are relative to the folder that holds all images.
+
+    Args:
+        detections: Iterable of `Detections`, such as `Predictor.stream` of images. At least one,
+            each with a `path`.
+        folder: Path of the folder to write to; it is created.
+        format: One of the names above.
+
+    Raises:
+        ValueError: If the format is unknown, there are no detections, or some are not of image
+            files.
+
+    Example:
+
+    >>> predictor = keras_spd.Predictor("runs/boards/model.keras")
+    >>> keras_spd.predict.write_annotations(predictor.stream("new/"), "annotations", "coco")
+    """
+    check_format(format)
+    # Without images, which would stay in memory.
+    found = [(one.path, one.with_image(None, None)) for one in detections]
+    paths = [path for path, _ in found if path is not None]
+    if not found:
+        raise ValueError("There are no detections to write.")
+    if len(paths) < len(found):
+        raise ValueError("Annotations are written for image files, not for images in memory.")
+    if len(set(paths)) < len(paths):
+        raise ValueError(
+            "Annotations are written for image files, each once, and not for videos. "
+            f"Received several times: {max(paths, key=paths.count)}."
+        )
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write = {"coco": _write_coco, "yolo": _write_yolo, "label-studio": _write_label_studio}[format]
+    write(folder, _relative(paths), [one for _, one in found])
+
+
+def check_format(format: str) -> None:
+    """Raises a `ValueError` unless `write_annotations` has the format."""
+    if format not in FORMATS:
+        names = ", ".join(map(repr, FORMATS))
+        raise ValueError(f"The format of annotations must be one of {names}. Received: {format!r}.")
+
+
+def _relative(paths: Sequence[str]) -> list[str]:
+    absolute = [os.path.abspath(path) for path in paths]
+    common = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    return [pathlib.Path(os.path.relpath(path, common)).as_posix() for path in absolute]
+
+
+def _write_coco(folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]) -> None:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (name, one) in enumerate(zip(names, found, strict=True), start=1):
+        height, width = one.image_size_hw
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for box in one.to_coco(image_id):
+            area = box["bbox"][2] * box["bbox"][3]
+            numbered = {"id": len(annotations) + 1, **box, "area": area, "iscrowd": 0}
+            annotations.append(numbered)
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(_class_names(found))]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    _write(folder / "annotations.json", json.dumps(content, ensure_ascii=False))
+
+
+def _write_yolo(folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]) -> None:
+    files = [pathlib.PurePosixPath(name).with_suffix(".txt") for name in names]
+    if len(set(files)) < len(files):
+        twice = max(files, key=files.count).with_suffix("")
+        raise ValueError(f"Several images are called {twice}: their label files would be the same.")
+    for file, one in zip(files, found, strict=True):
+        path = folder / "labels" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, one.to_yolo())
+    classes = dict(enumerate(_class_names(found)))
+    text = yaml.safe_dump({"names": classes}, sort_keys=False, allow_unicode=True)
+    _write(folder / "data.yaml", text)
+
+
+def _write_label_studio(
+    folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]
+) -> None:
+    tasks = []
+    for name, one in zip(names, found, strict=True):
+        prediction: dict[str, Any] = {"result": [_region(one, index) for index in range(len(one))]}
+        if len(one):
+            prediction["score"] = float(one.confidence.mean())
+        image = f"/data/local-files/?d={urllib.parse.quote(name)}"
+        tasks.append({"data": {"image": image}, "predictions": [prediction]})
+    _write(folder / "label_studio.json", json.dumps(tasks, ensure_ascii=False))
+    labels = "".join(
+        f"    <Label value={xml.sax.saxutils.quoteattr(name)}/>\n" for name in _class_names(found)
+    )
+    view = f"""<View>
+  <Image name="image" value="$image"/>
+  <RectangleLabels name="label" toName="image">
+{labels}  </RectangleLabels>
+</View>
+"""
+    _write(folder / "label_studio.xml", view)
+
+
+def _region(one: Detections, index: int) -> dict[str, Any]:
+    """Returns a box in Label Studio's format, in percent of the image."""
+    height, width = one.image_size_hw
+    x1, y1, x2, y2 = one.boxes[index].tolist()
+    value = {"x": 100 * x1 / width, "y": 100 * y1 / height}
+    value |= {"width": 100 * (x2 - x1) / width, "height": 100 * (y2 - y1) / height, "rotation": 0}
+    return {
+        "type": "rectanglelabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": value | {"rectanglelabels": [one.name(int(one.classes[index]))]},
+        "score": float(one.confidence[index]),
+    }
+
+
+def _class_names(found: Sequence[Detections]) -> tuple[str, ...]:
+    if found[0].class_names:
+        return found[0].class_names
+    most = max((int(one.classes.max()) for one in found if len(one)), default=-1)
+    return tuple(str(label) for label in range(most + 1))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    with whole_file(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
