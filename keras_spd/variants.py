@@ -51,7 +51,12 @@ YOLOV5S = {
 }
 
 
-def find_yolov5_size(filters: int, blocks: int) -> str | None:
-    """Returns the size with `filters` in its stem and `blocks` in its third stage, or `None`."""
-    sizes = {(variant.channels(64), variant.blocks(6)): size for size, variant in YOLOV5S.items()}
+def find_yolov5_size(filters: int, blocks: int, of: int = 6) -> str | None:
+    """Returns a size by the filters of its stem and the blocks of a stage, or `None`.
+
+    Args:
+        filters, blocks: Integers.
+        of: Integer, the blocks of that stage in the large model; by default, of the third.
+    """
+    sizes = {(variant.channels(64), variant.blocks(of)): size for size, variant in YOLOV5S.items()}
     return sizes.get((filters, blocks))

@@ -69,15 +69,18 @@ def YOLOV5SPD(
         class_map: `{class: class of the weights}` for names that differ, such as
             `{"vessel": "boat"}`.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of
-            32, the largest stride.
+            the largest stride, 32 with P5.
         include_rescaling: Boolean, whether images are pixels 0..255, as in keras-cv. If not, they
             are 0..1 or, with `backbone`, in the range that the backbone takes.
         head: `"yolov5"` for the paper's; `"yolov8"` for YOLOv8's, without anchors; `"retinanet"`
             for RetinaNet's. All stand on the same backbone and neck and are used in the same way.
             The last two are trained with label encoder and losses of keras-cv, which imports
             TensorFlow.
-        levels: `("P3", "P4", "P5")`, or `("P2", "P3", "P4", "P5")` to add a head at a quarter of
-            the resolution for objects of a few pixels.
+        levels: One or several successive levels of P2 to P5, finest first: each has a head, at
+            1/4, 1/8, 1/16 and 1/32 of the resolution. P2 is for objects of a few pixels. Without
+            large objects, coarse levels can be dropped: `("P2", "P3", "P4")`. The backbone then
+            ends at the coarsest level, with its spatial pyramid pooling (SPPF), and weights are
+            loaded into the layers that remain; SPPF is initialised.
         anchors: `{level: ((width, height), ...)}` in pixels, for example from
             `keras_spd.detection.fit_anchors`; `None` for those of the head's authors. YOLOv8's has
             none.
@@ -86,8 +89,8 @@ def YOLOV5SPD(
             `keras_spd.boxes.BOX_FORMATS`.
         backbone: Functional model from images to features, with its weights, to use instead of
             YOLOv5's: `ResNetSPDBackbone(18, weights=...)`, or a network without its top that was
-            converted by `keras_spd.to_spd`. Its last layers at 1/8, 1/16 and 1/32 of the
-            resolution feed the neck; see `find_pyramid`. It must define its `Preprocessing`, as an
+            converted by `keras_spd.to_spd`. Its last layers at the resolutions of `levels` feed
+            the neck; see `find_pyramid`. It must define its `Preprocessing`, as an
             `ImageModel(..., info=ModelInfo(...))` does; the detector normalises pixels with it.
         name: Name of the model.
 
@@ -136,7 +139,7 @@ def YOLOV5SPD(
     prefix, preprocessing = "", _preprocessing(include_rescaling)
     if backbone is None:
         inputs, features = yolov5_network.backbone(
-            variant, input_shape, include_rescaling, downsampling
+            variant, input_shape, include_rescaling, downsampling, top=levels[-1]
         )
     else:
         inputs, features, preprocessing = given_backbone.attach(backbone, levels, include_rescaling)

@@ -5,6 +5,7 @@ References:
     https://arxiv.org/abs/2208.03641, and its code, LabSAINT/SPD-Conv (`YOLOv5-SPD`).
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.image_size import check_image_sides
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
 
-LEVELS = (("P3", "P4", "P5"), ("P2", "P3", "P4", "P5"))
+_LEVELS = ("P2", "P3", "P4", "P5")
 # Large model: channels at each level, and bottlenecks in each C3 block of the backbone.
 _CHANNELS = {"P1": 64, "P2": 128, "P3": 256, "P4": 512, "P5": 1024}
 _BLOCKS = {"P2": 3, "P3": 6, "P4": 9, "P5": 3}
@@ -52,10 +53,19 @@ def find_variant(size: str | Sequence[float]) -> tuple[YOLOV5Variant, str]:
 
 
 def check_levels(levels: Sequence[str]) -> tuple[str, ...]:
-    """Returns the pyramid levels as a tuple, or raises a `ValueError` that lists the choices."""
-    chosen = tuple(levels) if isinstance(levels, (list, tuple)) else levels
-    check_choice("levels", chosen, LEVELS)
-    return tuple(chosen)
+    """Returns the pyramid levels as a tuple, finest first.
+
+    Raises:
+        ValueError: If they are not a run of P2 to P5.
+    """
+    runs = [_LEVELS[i:j] for i, j in itertools.combinations(range(len(_LEVELS) + 1), 2)]
+    if not isinstance(levels, (list, tuple)) or tuple(levels) not in runs:
+        raise ValueError(
+            f"`levels` must be one or several successive levels of {', '.join(_LEVELS)}, finest "
+            'first, such as ("P2", "P3", "P4") or ("P3",). '
+            f"Received: levels={levels!r}."
+        )
+    return tuple(levels)
 
 
 def backbone(
@@ -63,24 +73,28 @@ def backbone(
     input_shape: tuple[int | None, int | None, int] | None,
     include_rescaling: bool,
     downsampling: str,
+    top: str = "P5",
 ) -> tuple[keras.KerasTensor, Features]:
-    """Returns the input and the last feature map of each resolution, `"P1"` to `"P5"`."""
+    """Returns the input and the last feature map of each resolution, from `"P1"` to `top`.
+
+    Spatial pyramid pooling (SPPF) follows the last stage, wherever the backbone ends.
+    """
     check_image_data_format()
     check_choice("downsampling", downsampling, ("spd", "strided"))
     check_input_shape(input_shape)
     input_shape = input_shape or (None, None, 3)
-    check_image_sides((None, *input_shape), level_stride("P5"))
+    check_image_sides((None, *input_shape), level_stride(top))
     inputs = x = keras.Input(shape=input_shape, name="images")
     if include_rescaling:
         x = layers.Rescaling(1 / 255, name="rescaling")(x)
     x = blocks.stem(x, variant.channels(_CHANNELS["P1"]), "stem", downsampling)
     features = {"P1": x}
-    for level, num_blocks in _BLOCKS.items():
+    for level in _LEVELS[: _LEVELS.index(top) + 1]:
         stage, filters = f"stage{level[1:]}", variant.channels(_CHANNELS[level])
         x = blocks.downsample(x, filters, f"{stage}_down", downsampling)
-        x = blocks.c3(x, filters, variant.blocks(num_blocks), f"{stage}_c3", shortcut=True)
+        x = blocks.c3(x, filters, variant.blocks(_BLOCKS[level]), f"{stage}_c3", shortcut=True)
         features[level] = x
-    features["P5"] = blocks.sppf(x, filters, "sppf")
+    features[top] = blocks.sppf(x, filters, "sppf")
     return inputs, features
 
 
@@ -92,6 +106,8 @@ def neck(
     prefix: str = "",
 ) -> Features:
     """Combines features top-down, then bottom-up (a path aggregation network).
+
+    Of one level, there is nothing to combine.
 
     Args:
         features: Feature map of each level, from a backbone.
@@ -105,7 +121,7 @@ def neck(
     """
     num_blocks = variant.blocks(_NECK_BLOCKS)
     laterals = {}
-    x = features["P5"]
+    x = features[levels[-1]]
     for coarse, level in zip(levels[:0:-1], levels[-2::-1], strict=True):
         filters = variant.channels(_CHANNELS[level])
         lateral = laterals[coarse] = blocks.conv(x, filters, 1, f"{prefix}lateral_{coarse.lower()}")

@@ -13,8 +13,8 @@ from keras_spd.detection.decoding import image_size
 from keras_spd.detection.targets import Targets, match_level
 from keras_spd.typing import Tensor
 
-# Objectness weight of each level, finest first, by the number of levels.
-_BALANCE = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
+# Objectness weight of each level, finest first, by the number of levels, as in the authors' code.
+_BALANCE = {1: (4.0,), 2: (4.0, 1.0), 3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")
@@ -164,7 +164,7 @@ class YOLOV5Loss(DetectionLoss):
     def check_predictions(self, raw: Any) -> list[str]:
         if not hasattr(raw, "items") or len(raw) not in _BALANCE:
             raise ValueError(
-                "`YOLOV5Loss` takes raw predictions as a dictionary of 3 or 4 levels, as returned "
+                "`YOLOV5Loss` takes raw predictions as a dictionary of 1 to 4 levels, as returned "
                 f'by `YOLOV5SPD(head="yolov5")`. Received: {type(raw).__name__}'
                 + (f" of {sorted(raw)}." if hasattr(raw, "items") else ".")
             )

@@ -122,7 +122,8 @@ def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
     for level in model.levels:
         names = (f"head_{level.lower()}_conv", f"tower_{level.lower()}_box1_conv")
         layers[level] = next(connections.producer(paths[name]) for name in names if name in paths)
-    for level, prefix in (("P1", "stem"), ("P2", "stage2_c3")):
+    finer = (("P1", "stem"), ("P2", "stage2_c3"), ("P3", "stage3_c3"), ("P4", "stage4_c3"))
+    for level, prefix in finer:
         inside = [layer for path, layer in paths.items() if path.startswith(prefix)]
         if inside and level not in layers:
             layers[level] = inside[-1]

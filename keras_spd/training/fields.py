@@ -216,7 +216,7 @@ class DetectionSource(_Section):
     data_dir: str | None = None
     """Folder with prepared TFDS datasets; that of TFDS by default."""
     image_size: tuple[int, int] = (640, 640)
-    """Height and width of the network's input, multiples of 32."""
+    """Height and width of the network's input, multiples of the largest stride: 32 with P5."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images and annotations."""
     max_value: _MaxValue = None

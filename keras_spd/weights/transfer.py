@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,8 @@ from keras_spd.variants import find_yolov5_size
 _log = logging.getLogger(__name__)
 # Paths of the stem's kernel in the SPD network, inside an `SPDConv`, and in the strided one.
 _SPD_STEM, _STRIDED_STEM = "stem_conv/conv/kernel", "stem_conv/kernel"
-# Layers that only detectors with the level P2 have.
-_P2_LAYERS = ("lateral_p3_", "top_down_p2_", "bottom_up_p3_", "head_p2_", "tower_p2_")
+# Parts of the network that depend on its levels.
+_PART = re.compile(r"(stage\d|sppf|(?:lateral|top_down|bottom_up|head|tower)_p\d)_")
 # Layers of a head, and those of them that output classes.
 _HEAD_LAYERS = ("head_", "tower_")
 _CLASS_OUTPUTS = r"head_p\d_(class_)?conv/"
@@ -75,8 +75,9 @@ class TrainedDetector:
     def size(self) -> str | None:
         """The `size` of `YOLOV5SPD`, or `None` for a width and depth without a name."""
         filters = self.arrays.get("stem_bn/gamma", np.zeros(0)).size
-        blocks = {re.match(r"stage3_c3_block\d+", path) for path in self.arrays}
-        return find_yolov5_size(filters, len({match[0] for match in blocks if match}))
+        stage, of = (2, 3) if self.levels == {"P2"} else (3, 6)
+        blocks = {re.match(rf"stage{stage}_c3_block\d+", path) for path in self.arrays}
+        return find_yolov5_size(filters, len({match[0] for match in blocks if match}), of)
 
     def __str__(self) -> str:
         """The constructor call that the weights fit."""
@@ -110,6 +111,8 @@ def transfer(
             model is unchanged.
     """
     classes = match_classes(trained, model.num_classes, model.info.class_names, class_map)
+    new_parts = _parts_only_in(model.levels, trained.levels)
+    dropped_parts = _parts_only_in(trained.levels, model.levels)
     variables = {variable.path: variable for variable in model.network.variables}
     values: dict[str, Array] = {}
     fresh: set[str] = set()
@@ -128,7 +131,7 @@ def transfer(
                 array = keep_outputs(
                     np.array(variable), array, groups, before, trained.num_classes, classes
                 )
-        elif array is None and "P2" not in trained.levels and path.startswith(_P2_LAYERS):
+        elif _part(path) in new_parts:
             fresh.add(re.sub(r"_(conv|bn|cv\d|block\d+).*", "", path))
             continue
         if array is None:
@@ -140,8 +143,7 @@ def transfer(
             )
         values[path] = array
     unused = {path for path in trained.arrays if path not in variables}
-    if "P2" not in model.levels:
-        unused = {path for path in unused if not path.startswith(_P2_LAYERS)}
+    unused = {path for path in unused if _part(path) not in dropped_parts}
     if trained.head != model.head.name:
         unused = {path for path in unused if not path.startswith(_HEAD_LAYERS)}
     unused -= {_SPD_STEM, _STRIDED_STEM} if "stem_bn/gamma" in variables else set()
@@ -170,6 +172,28 @@ def transfer(
     if isinstance(model.head, YOLOV5Head):
         model.head = dataclasses.replace(model.head, single_class_logit=reads)
     return _report(trained, model, fresh, classes)
+
+
+def _part(path: str) -> str | None:
+    """Returns the part of the network that a variable belongs to, if it depends on the levels."""
+    found = _PART.match(path)
+    return found[1] if found else None
+
+
+def _parts_only_in(levels: Collection[str], others: Collection[str]) -> set[str]:
+    """Returns the parts of a network with some levels that one with other levels lacks."""
+
+    def parts(levels: Collection[str]) -> set[str]:
+        numbers = sorted(int(level[1:]) for level in levels)
+        stages = {f"stage{number}" for number in range(2, numbers[-1] + 1)} if numbers else set()
+        return stages.union(
+            (f"{kind}_p{number}" for kind in ("head", "tower") for number in numbers),
+            (f"{kind}_p{number}" for kind in ("lateral", "bottom_up") for number in numbers[1:]),
+            (f"top_down_p{number}" for number in numbers[:-1]),
+        )
+
+    top_differs = max(levels, default="") != max(others, default="")  # SPPF follows the top stage
+    return (parts(levels) - parts(others)) | ({"sppf"} if top_differs else set())
 
 
 def transfer_backbone(trained: TrainedDetector, model: ImageModel) -> None:
@@ -332,7 +356,9 @@ def _report(
     if changed:
         line += "; strided convolutions became SPD-Conv" if spd else "; SPD-Conv became strided"
     if dropped:
-        line += f"; the level {', '.join(sorted(dropped))} was dropped"
+        one = len(dropped) == 1
+        line += f"; {'the level' if one else 'the levels'} {', '.join(sorted(dropped))} "
+        line += "was dropped" if one else "were dropped"
     shared = set(trained.anchors) & set(model.anchors) if same_head else set()
     other_anchors = any(model.anchors[level] != trained.anchors[level] for level in shared)
     if other_anchors:

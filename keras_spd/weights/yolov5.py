@@ -1,5 +1,6 @@
 """Maps the arrays of the authors' YOLOv5-SPD and of YOLOv5 v6.0 to our variables."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,8 +28,13 @@ def yolov5_map(network: keras.Model) -> dict[str, Entry]:
         network: Functional model of a `Detector` with the levels P3, P4 and P5.
     """
     layers = {layer.name: layer for layer in network.layers}
-    if "head_p2_conv" in layers:
-        raise ValueError("The authors have no detector with the level P2.")
+    heads = [name for name in layers if re.fullmatch(r"head_p\d_conv", name)]
+    if len(heads) != 3 or "head_p3_conv" not in layers or "head_p5_conv" not in layers:
+        raise ValueError(
+            "The authors' detectors have the levels P3, P4 and P5. Received a model with "
+            f"{', '.join(name[5:7].upper() for name in heads)}. Pass the file as `weights` to "
+            "`YOLOV5SPD(levels=...)`, which loads the layers that both have."
+        )
     spd = "stage2_down_spd" in layers
     entries: dict[str, Entry] = {}
 

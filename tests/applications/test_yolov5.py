@@ -210,7 +210,7 @@ def test_backbone_levels_have_their_strides():
         ({"classes": 2, "class_names": [1, 2]}, "one name for each of classes=2"),
         ({"input_shape": (100, 64, 3)}, "multiples of 32"),
         ({"head": "ssd"}, "`head` must be one of"),
-        ({"levels": ("P3", "P4")}, "`levels` must be one of"),
+        ({"levels": ("P3", "P5")}, "`levels` must be one or several successive"),
         ({"anchors": {"P3": [[1, 2]]}}, "must map each of P3, P4, P5"),
         ({"downsampling": "pool"}, "`downsampling` must be one of"),
         ({"bounding_box_format": "coco"}, "`bounding_box_format` must be one of"),

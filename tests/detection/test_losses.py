@@ -174,7 +174,7 @@ def test_errors_say_what_is_wrong():
         YOLOV5Loss(4).components(truth, raw)
     with pytest.raises(ValueError, match='dictionary {"boxes"'):
         loss.components(truth["boxes"], raw)
-    with pytest.raises(ValueError, match="3 or 4 levels"):
+    with pytest.raises(ValueError, match="1 to 4 levels"):
         loss.components(truth, raw["P3"])
     with pytest.raises(ValueError, match="label_smoothing"):
         YOLOV5Loss(3, label_smoothing=1.5)

@@ -169,6 +169,10 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
     model.save(tmp_path / "p2.keras")
     assert YOLOV5SPD("n", weights=tmp_path / "p2.keras").levels == LEVELS
     assert "the level P2 was dropped" in caplog.text
+    model = YOLOV5SPD("n", weights=file, levels=("P2", "P3"))
+    assert "lateral_p3, sppf, top_down_p2_c3, which are initialised; strided" in caplog.text
+    ours, theirs = (m.network.get_layer("stage3_c3_cv3_conv").kernel for m in (model, strided))
+    np.testing.assert_array_equal(ours, theirs)
     caplog.clear()
     fitted = {level: ((8 * 2**i, 8 * 2**i),) * 3 for i, level in enumerate(LEVELS)}
     model = YOLOV5SPD("n", weights=file, anchors=fitted)

@@ -1,5 +1,6 @@
 """Describes a detection dataset and suggests input size and anchors."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.problems import plural
 from keras_spd.detection import best_possible_recall, fit_anchors
-from keras_spd.detection.anchors import MIN_RECALL, standardize_anchors
+from keras_spd.detection.anchors import MIN_RECALL, RATIO_THRESHOLD, standardize_anchors
 from keras_spd.images.read import find_max_value
 from keras_spd.typing import Array
 
@@ -30,8 +31,8 @@ def describe_detection(
         `examples_without_boxes` (names of up to 5 of them), `crowd_regions`, `boxes_by_side`
         (square root of width times height, in network pixels), `side_percentiles` (10, 50 and
         90 %), `best_possible_recall` of the default anchors, `suggested_anchors`,
-        `suggested_image_size`, `max_value` (of images with more than 8 bits, or `None`),
-        `problems` and `notes`.
+        `suggested_image_size`, `suggested_levels` (for small boxes), `max_value` (of images with
+        more than 8 bits, or `None`), `problems` and `notes`.
     """
     without = [image.name for image in data.images if not len(image.boxes)]
     labels = np.concatenate([image.classes[~image.crowd] for image in data.images] or [[]])
@@ -61,6 +62,7 @@ def describe_detection(
         )
         report["suggested_image_size"] = _suggest_size(data)
         report["suggested_anchors"] = _suggest_anchors(sides)
+        report["suggested_levels"] = _suggest_levels(sides)
     return report
 
 
@@ -96,9 +98,11 @@ def format_description(report: dict[str, Any]) -> str:
             )
         lines.append(_suggest_input(report, low))
         if middle < 16:
+            levels = report["suggested_levels"]
             lines.append(
-                "Half of the boxes are below 16 pixels: consider adding a P2 head, "
-                """`--set 'model.options={"levels": ["P2", "P3", "P4", "P5"]}'`."""
+                "Half of the boxes are below 16 pixels: consider a P2 head"
+                + (" instead of P5, as no box is large" if "P5" not in levels else "")
+                + f", `--set 'model.options.levels={json.dumps(levels)}'`."
             )
     if report["max_value"] is not None:
         lines.append(
@@ -144,6 +148,13 @@ def _suggest_size(data: DetectionData) -> list[int]:
         if np.percentile(np.sqrt(sides.prod(axis=1)), 10) >= 8:
             break
     return [size, size]
+
+
+def _suggest_levels(sides: Array) -> list[str]:
+    """Returns P2 to P4 if no box exceeds what their anchors can learn, otherwise P2 to P5."""
+    levels = ["P2", "P3", "P4"]
+    largest = np.max([*standardize_anchors(None, levels).values()], axis=(0, 1))
+    return levels if (sides < RATIO_THRESHOLD * largest).all() else [*levels, "P5"]
 
 
 def _suggest_anchors(sides: Array) -> Any:

@@ -69,6 +69,19 @@ def test_the_input_size(side, image_size, words, tmp_path):
     assert words in format_description(describe_detection(data, (image_size, image_size)))
 
 
+@pytest.mark.parametrize(
+    ("largest", "words"),
+    [
+        (10, """P2 head instead of P5, as no box is large, `--set 'model.options.levels=["P2", """),
+        (50, """P2 head, `--set 'model.options.levels=["P2", "P3", "P4", "P5"]'`"""),
+    ],
+)
+def test_the_levels(largest, words, tmp_path):
+    boxes = [[4 * i, 4 * i, 1, 1] for i in range(12)] + [[0, 0, largest, largest]]
+    data = boards(tmp_path, boxes)
+    assert words in format_description(describe_detection(data, (640, 640)))
+
+
 def test_classes_without_boxes_are_named_once(tmp_path):
     data = boards(tmp_path, [[0, 0, 12, 12]])
     names = ("scratch", *(f"class{i}" for i in range(9)))
