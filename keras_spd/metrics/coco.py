@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd.metrics.best_f1 import best_f1
 from keras_spd.typing import Array, Path
 
 _METRICS = (
@@ -28,6 +29,7 @@ _METRICS = (
     ("AR_medium", "Average recall,    IoU 0.50:0.95, medium"),
     ("AR_large", "Average recall,    IoU 0.50:0.95, large"),
 )
+_OPERATING = {"F1": "best F1", "confidence": "at", "precision": "prec.", "recall": "recall"}
 _SIDES = {"<8": (0, 8), "8-16": (8, 16), "16-32": (16, 32), ">=32": (32, 1e5)}
 
 
@@ -38,14 +40,20 @@ class COCOScores:
     Args:
         metrics: COCO's twelve numbers: AP, AP50, AP75, AP_small, AP_medium, AP_large, AR1, AR10,
             AR100, AR_small, AR_medium, AR_large. Sizes are areas in original pixels.
-        per_class: Class name to `{"AP", "AP50", "boxes"}`.
+        per_class: Class name to `{"AP", "AP50", "boxes"}`, and the four numbers of `best_f1` for
+            this class.
         by_side: Range of box sides, the square root of width times height in network pixels, to
             `{"AP", "AP50", "boxes"}`.
+        best_f1: The operating point with the best F1 score at IoU 0.5, over the detections of all
+            classes: `{"F1", "confidence", "precision", "recall"}`. `confidence` is the threshold to
+            deploy with, as `confidence_threshold` of a `Predictor`. It is -1 if no detection is
+            right.
     """
 
     metrics: dict[str, float]
     per_class: dict[str, dict[str, float]]
     by_side: dict[str, dict[str, float]]
+    best_f1: dict[str, float] = dataclasses.field(default_factory=dict)
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name}={_as_text(self.metrics[name])}" for name in ("AP", "AP50"))
@@ -58,13 +66,28 @@ class COCOScores:
     def summary(self) -> str:
         """Returns the scores as a table of several lines, with `-` where there is no box."""
         lines = [f"{label:<58} {_as_text(self.metrics[name]):>6}" for name, label in _METRICS]
-        for title, rows in (("box side, px", self.by_side), ("class", self.per_class)):
-            lines.append("")
-            lines.append(f"{title:<24} {'boxes':>7} {'AP':>7} {'AP50':>7}")
-            for name, row in rows.items():
-                ap, ap50 = _as_text(row["AP"]), _as_text(row["AP50"])
-                lines.append(f"{name:<24} {row['boxes']:>7} {ap:>7} {ap50:>7}")
+        if self.best_f1:
+            best = {name: _as_text(value) for name, value in self.best_f1.items()}
+            lines.append(f"{'Best F1,           IoU 0.50, all sizes':<58} {best['F1']:>6}")
+            lines.append(
+                f"  at confidence {best['confidence']}: precision {best['precision']}, recall "
+                f"{best['recall']}"
+            )
+        lines += _table("box side, px", self.by_side, {})
+        lines += _table("class", self.per_class, _OPERATING if self.best_f1 else {})
         return "\n".join(lines)
+
+
+def _table(
+    title: str, rows: Mapping[str, Mapping[str, float]], more: Mapping[str, str]
+) -> list[str]:
+    """Returns the lines of a table; `more` is `{key: header}` of columns after AP and AP50."""
+    headers = ["boxes", "AP", "AP50", *more.values()]
+    table = [(title, headers)]
+    for name, row in rows.items():
+        scores = [_as_text(row[key]) for key in ("AP", "AP50", *more)]
+        table.append((name, [str(row["boxes"]), *scores]))
+    return ["", *(f"{name:<24} " + " ".join(f"{x:>7}" for x in cells) for name, cells in table)]
 
 
 def _as_text(score: float) -> str:
@@ -107,10 +130,15 @@ def evaluate_coco(
     truth, results = read_coco_pair(ground_truth, detections)
     evaluator = run_cocoeval(truth, results, max_detections)
     categories = sorted(truth["categories"], key=lambda category: category["id"])
+    best, best_by_class = best_f1(evaluator)
+    per_class = _per_class(evaluator, truth, categories)
+    for row, best_of_class in zip(per_class.values(), best_by_class, strict=True):
+        row |= best_of_class
     return COCOScores(
         metrics=_twelve_numbers(evaluator),
-        per_class=_per_class(evaluator, truth, categories),
+        per_class=per_class,
         by_side=_by_side(truth, results, scales, max_detections),
+        best_f1=best,
     )
 
 

@@ -102,8 +102,9 @@ BOX = (0, 0, 10, 10, 20, 20)
 def test_a_perfect_detection_of_class_0():
     scores = evaluate_coco(make([BOX]), found(BOX))
     assert scores.metrics["AP"] == pytest.approx(1) and scores.metrics["AP_large"] == -1
-    assert scores.per_class["cat"] == {"AP": pytest.approx(1), "AP50": pytest.approx(1), "boxes": 1}
-    assert scores.per_class["dog"] == {"AP": -1, "AP50": -1, "boxes": 0}
+    cat, dog = scores.per_class["cat"], scores.per_class["dog"]
+    assert (cat["AP"], cat["AP50"], cat["boxes"]) == (pytest.approx(1), pytest.approx(1), 1)
+    assert (dog["AP"], dog["AP50"], dog["boxes"]) == (-1, -1, 0)
 
 
 def test_other_numbers_of_detections():
@@ -155,6 +156,10 @@ def test_summary_and_json(capsys):
     assert capsys.readouterr().out == ""
     text = scores.summary()
     assert "Average precision, IoU 0.50:0.95, small (area < 32x32)" in text and "cat" in text
+    best = r"^Best F1, .* 1.000\n  at confidence 0.450: precision 1.000, recall 1.000$"
+    assert re.search(best, text, re.M)
+    assert re.search(r"^cat +1 +1.000 +1.000 +1.000 +0.450 +1.000 +1.000$", text, re.M)
+    assert re.search(r"^dog +0( +-){6}$", text, re.M)
     assert re.search(r"^<8 +0 +- +-$", text, re.M) and "-1." not in text and "nan" not in text
     assert json.loads(json.dumps(scores.to_json()))["metrics"]["AP50"] == pytest.approx(1)
 
