@@ -22,14 +22,16 @@ def explain(
         "explanations"
     ),
 ) -> None:
-    """Draw the feature maps of a network, and Grad-CAM for a classifier.
+    """Draw the feature maps of a network, Grad-CAM of a classifier, confidence of a detector.
 
-    Grad-CAM explains the class that each model predicts; red regions support it most.
+    Grad-CAM explains the class that each model predicts; red regions support it most. A detector's
+    confidence is drawn for each level, before NMS.
 
     Example: keras-spd explain photos/ --weights spd.keras --beside strided.keras
     """
     parsing.require_weights(weights)
     from keras_spd import explain, predict
+    from keras_spd.applications import Detector
     from keras_spd.images.video import is_video
 
     files = [file for file in predict.find_sources(images) if not is_video(file)]
@@ -37,10 +39,13 @@ def explain(
     models = predict.load_models(paths)
     output.mkdir(parents=True, exist_ok=True)
     classifiers = {name: model for name, model in models.items() if explain.is_classifier(model)}
+    detectors = {name: model for name, model in models.items() if isinstance(model, Detector)}
     for name, file in zip(predict.name_pictures(files), files, strict=True):
         pictures = {"features": explain.draw_feature_maps(models, file)}
         if classifiers:
             pictures["grad_cam"] = explain.draw_grad_cam(classifiers, file)
+        if detectors:
+            pictures["confidence"] = explain.draw_confidence_map(detectors, file)
         for kind, picture in pictures.items():
             path = output / f"{name}_{kind}.png"
             with whole_file(path) as unfinished:

@@ -1,5 +1,7 @@
-"""Shows the feature maps of a network, and the regions that support a class (Grad-CAM)."""
+"""Shows feature maps, the regions that support a class (Grad-CAM), and detectors' confidence."""
 
+from keras_spd.explain.confidence_map import confidence_map as confidence_map
+from keras_spd.explain.confidence_map import draw_confidence_map as draw_confidence_map
 from keras_spd.explain.feature_maps import draw_feature_maps as draw_feature_maps
 from keras_spd.explain.feature_maps import feature_maps as feature_maps
 from keras_spd.explain.grad_cam import draw_grad_cam as draw_grad_cam

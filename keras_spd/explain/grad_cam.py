@@ -6,7 +6,6 @@ References:
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from keras_spd.explain.activations import before_activation, gradient, intercept
 from keras_spd.explain.feature_maps import find_layer, level_layers
 from keras_spd.explain.network_input import (
     NetworkInput,
+    check_class,
     check_classifier,
     class_name,
     classify,
@@ -77,7 +77,10 @@ def compute_cam(
         features = found["layer"]
         if len(getattr(features, "shape", ())) != 4:
             raise ValueError(f"The layer {layer.name!r} has no feature maps as output.")
-        class_index = _check_class(class_index, to_numpy(scores)[0])
+        values = to_numpy(scores)[0]
+        class_index = (
+            int(values.argmax()) if class_index is None else check_class(class_index, len(values))
+        )
 
         def score(change: Tensor) -> Tensor:
             with intercepted(layer, lambda value: value + change):
@@ -86,17 +89,6 @@ def compute_cam(
         slopes = gradient(score, keras.ops.zeros_like(features))[0]
     heat = np.maximum((to_numpy(features)[0] * slopes.mean(axis=(0, 1))).sum(axis=-1), 0)
     return (heat / (heat.max() or 1)).astype("float32")
-
-
-def _check_class(class_index: Any, scores: Array) -> int:
-    if class_index is None:
-        return int(scores.argmax())
-    if not isinstance(class_index, (int, np.integer)) or not 0 <= class_index < len(scores):
-        raise ValueError(
-            f"`class_index` must be an integer from 0 to {len(scores) - 1}. "
-            f"Received: class_index={class_index!r}."
-        )
-    return int(class_index)
 
 
 def upsample(heat: Array, size: tuple[int, int]) -> Array:
@@ -135,7 +127,7 @@ def draw_grad_cam(
         check_classifier(model, "grad_cam")
         given = prepare(model, image)
         ranked = classify(model, image, top=None)
-        index = ranked[0][0] if class_index is None else _check_class(class_index, np.array(ranked))
+        index = ranked[0][0] if class_index is None else check_class(class_index, len(ranked))
         probability = {label: p for label, _, p in ranked}[index]
         size = given.original.shape[:2]
         pictures = [

@@ -1,6 +1,7 @@
 """Prepares one image for a network, and predicts its classes."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -108,6 +109,16 @@ def class_name(model: keras.Model, index: int) -> str:
     """Returns the name of a class, or its number."""
     info = find_info(model)
     return info.class_names[index] if info and info.class_names else str(index)
+
+
+def check_class(class_index: Any, num_classes: int) -> int:
+    """Returns the index of a class if it is valid; otherwise raises a `ValueError`."""
+    if not isinstance(class_index, (int, np.integer)) or not 0 <= class_index < num_classes:
+        raise ValueError(
+            f"`class_index` must be an integer from 0 to {num_classes - 1}. "
+            f"Received: class_index={class_index!r}."
+        )
+    return int(class_index)
 
 
 def is_classifier(model: keras.Model) -> bool:

@@ -230,3 +230,27 @@ def test_what_does_not_matter_keeps_its_colours(rng):
 
 def over_white(heat):
     return [round(0.3 * 255 + 0.7 * channel) for channel in (255, 255 * (1 - heat), 0)]
+
+
+def test_confidence_map_is_what_the_detector_reports(pixels, thin_networks):
+    """The most confident detection is the maximum of the map of its level."""
+    model = applications.YOLOV5SPD("n", classes=2, levels=("P2", "P3", "P4", "P5"))
+    model.info = dataclasses.replace(model.info, image_size=(64, 64))
+    maps = explain.confidence_map(model, pixels)
+    assert {level: values.shape for level, values in maps.items()} == {
+        "P2": (16, 16),
+        "P3": (8, 8),
+        "P4": (4, 4),
+        "P5": (2, 2),
+    }
+    [found] = predict.Predictor(model, confidence_threshold=1e-6)(pixels)
+    best = max(values.max() for values in maps.values())
+    assert best == pytest.approx(found.confidence[0], rel=1e-4)
+    each = [explain.confidence_map(model, pixels, label)["P3"] for label in (0, 1)]
+    np.testing.assert_allclose(np.maximum(*each), maps["P3"])
+    picture = explain.draw_confidence_map({"a": model, "b": model}, pixels, 1)
+    assert picture.width > 5 * layout.CAM
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        explain.confidence_map(model, pixels, 2)
+    with pytest.raises(ValueError, match="is for detectors"):
+        explain.confidence_map(resnet(), pixels)

@@ -173,8 +173,9 @@ def test_predict(trained):
 
 def test_explain(trained):
     output = trained.run("explain", "cells/test/images/0.png", "--weights", MODEL)
-    assert output == "explanations/00000_0_features.png\n"
-    assert Image.open(trained.folder / output.strip()).width > 300
+    assert output == "explanations/00000_0_features.png\nexplanations/00000_0_confidence.png\n"
+    for picture in output.split():
+        assert Image.open(trained.folder / picture).width > 300
 
 
 def test_export_and_benchmark(trained):
