@@ -9,6 +9,11 @@ from keras_spd.images.read import ImageError
 
 _log = logging.getLogger(__name__)
 _NAMED = 5  # as examples
+_OWN = {
+    "Augmentation": "Apply your own function to the batches, e.g. "
+    "`data.batches(...).map(function)` if they are a `tf.data.Dataset`.",
+    "DetectionAugmentation": "Pass your own function as `transform`.",
+}
 
 
 class Problems:
@@ -105,8 +110,7 @@ def check_augmentation(augmentation: object, accepted: type) -> None:
     if augmentation is not None and not isinstance(augmentation, accepted):
         raise TypeError(
             f"`augmentation` must be a `keras_spd.data.{accepted.__name__}` or `None`. Received: "
-            f"{shorten(augmentation)}. Apply your own function to the batches, e.g. "
-            "`data.batches(...).map(function)` if they are a `tf.data.Dataset`."
+            f"{shorten(augmentation)}. {_OWN[accepted.__name__]}"
         )
 
 

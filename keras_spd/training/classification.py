@@ -43,6 +43,7 @@ class ClassificationTask:
         train_data, validation_data, test_data: `ClassificationData`, or `None` for the recipe's
             data.
         given: Classifier to train, or `None` for the network in the recipe.
+        transform: `None`; it is for detectors.
     """
 
     best_by = "val_accuracy"
@@ -54,8 +55,15 @@ class ClassificationTask:
         test_data: ClassificationData | None = None,
         validation_data: ClassificationData | None = None,
         given: keras.Model | None = None,
+        transform: Any = None,
     ) -> None:
         self.recipe, self._given = recipe, given
+        if transform is not None:
+            raise ValueError(
+                f"`transform` is for detectors, and {recipe.model.name} is a classifier. Put your "
+                "own Keras augmentation layers first in the model, or train with `model.fit`. "
+                f"Received: {transform!r}."
+            )
         if given is None:
             self._check_name()
         elif not _is_classifier(given):

@@ -9,6 +9,7 @@ import keras
 
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
+from keras_spd.data.detection.transform import Transform, check_transform
 from keras_spd.data.problems import plural
 from keras_spd.detection import fit_anchors
 from keras_spd.detection.anchors import MIN_RECALL
@@ -40,6 +41,7 @@ class DetectionTask:
         recipe: `DetectionRecipe`.
         train_data, validation_data, test_data: `DetectionData`, or `None` for the recipe's data.
         given: `Detector` to train, or `None` for the network in the recipe.
+        transform: As in `DetectionData.batches`.
     """
 
     best_by = "val_AP"
@@ -52,8 +54,10 @@ class DetectionTask:
         test_data: DetectionData | None = None,
         validation_data: DetectionData | None = None,
         given: keras.Model | None = None,
+        transform: Transform | None = None,
     ) -> None:
         self.recipe, self._given = recipe, given
+        self._transform = check_transform(transform)
         if given is None:
             self._check_name()
         elif not isinstance(given, applications.Detector):
@@ -211,6 +215,7 @@ class DetectionTask:
             preprocess=preprocess,
             shuffle=True,
             augmentation=self.recipe.augmentation,
+            transform=self._transform,
             seed=self.recipe.seed,
             first_epoch=first_epoch,
             epochs=self.recipe.epochs - first_epoch,

@@ -54,6 +54,7 @@ def train(
     epochs: int | None = None,
     devices: Any = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    transform: Callable[..., Any] | None = None,
     verbose: str | int = "auto",
 ) -> Any:
     """Trains a model from a recipe, with `model.fit`.
@@ -86,6 +87,8 @@ def train(
         callbacks: Your own `keras.callbacks.Callback`s. They are called after each evaluation, on
             the first worker. Metrics that they add to `logs` are written to `log.csv`, and
             `model.stop_training = True` ends the run. `resume` does not restore their state.
+        transform: Detectors: your own augmentation, as in `DetectionData.batches`, after the
+            recipe's. To resume exactly, pass the same function.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -118,7 +121,9 @@ def train(
         distribution.check_batch_size(recipe.batch_size)
         distribution.check_patience(recipe.patience)
         stack.enter_context(explained(folder, recipe.batch_size))
-        task = _TASKS[recipe.task](task_recipe, train_data, test_data, validation_data, given)
+        task = _TASKS[recipe.task](
+            task_recipe, train_data, test_data, validation_data, given, transform
+        )
         keras.utils.set_random_seed(recipe.seed)
         start = build(task)
         if distribution.is_chief:

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_spd.boxes import check_box_format, convert_boxes
 from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.data.detection.transform import Transform, apply_transform, check_transform
 from keras_spd.data.problems import check_augmentation
 from keras_spd.images.geometry import letterbox
 from keras_spd.typing import Array
@@ -33,6 +34,7 @@ class DetectionBatches(keras.utils.PyDataset):
         preprocess: Callable[[Array], Array] | None = None,
         shuffle: bool = False,
         augmentation: DetectionAugmentation | None = None,
+        transform: Transform | None = None,
         seed: int = 0,
         first_epoch: int = 0,
     ) -> None:
@@ -50,6 +52,7 @@ class DetectionBatches(keras.utils.PyDataset):
         self.preprocess = preprocess
         self.shuffle = shuffle
         self.augmentation = augmentation
+        self.transform = check_transform(transform)
         self.seed = seed
         self.epoch = first_epoch
         self._order = (-1, np.arange(0))  # epoch, indices
@@ -85,6 +88,9 @@ class DetectionBatches(keras.utils.PyDataset):
                         int(index), self._read, self.data.num_images, self.image_size, rng
                     )
                 )
+            if self.transform is not None:
+                key = [self.seed, epoch, batch, position, 1]
+                samples[-1] = apply_transform(self.transform, samples[-1], key)
         images = np.stack([sample[0] for sample in samples]).astype("float32")
         if self.preprocess is not None:
             images = self.preprocess(images)

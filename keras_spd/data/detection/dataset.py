@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.data.detection.transform import Transform
 from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import Problems, name_classes, plural
 from keras_spd.images.read import find_max_value, read_image
@@ -132,6 +133,7 @@ class DetectionData:
         preprocess: Callable[[Array], Array] | None = None,
         shuffle: bool = False,
         augmentation: DetectionAugmentation | None = None,
+        transform: Transform | None = None,
         seed: int = 0,
         first_epoch: int = 0,
         epochs: int | None = None,
@@ -146,6 +148,12 @@ class DetectionData:
                 `model.info.preprocessing.normalize`; `None` for unchanged pixels.
             shuffle: Boolean. A shuffled dataset drops the last, incomplete batch.
             augmentation: `DetectionAugmentation` or `None`.
+            transform: Your own augmentation, a function from `(image, boxes, classes, rng)` to
+                `(image, boxes, classes)`, or `None`. It gets each letterboxed image after
+                `augmentation`: uint8 pixels `(height, width, 3)`, xyxy boxes `(boxes, 4)` in these
+                pixels, and classes `(boxes,)`. The image must keep its shape. `rng` is a
+                `numpy.random.Generator` that only depends on (seed, epoch, batch, position). Draw
+                from no other source, and keep no state: several threads call the function.
             seed: Integer. Order and augmentation are pure functions of (seed, epoch, batch).
             first_epoch: Integer, the index of the first epoch, for resumed training.
             epochs: `None` for data that is iterated once per epoch, each time as the next epoch.
@@ -160,7 +168,14 @@ class DetectionData:
 
         Raises:
             ValueError: If an argument is not as described, or there are no images.
-            TypeError: If `augmentation` is not a `DetectionAugmentation`.
+            TypeError: If `augmentation` is not a `DetectionAugmentation`, or `transform` is not a
+                function.
+
+        Example:
+
+        >>> def darken(image, boxes, classes, rng):
+        ...     return (image * rng.uniform(0.5, 1)).astype("uint8"), boxes, classes
+        >>> batches = train.batches(16, (320, 320), shuffle=True, transform=darken)
         """
         import keras
 
@@ -174,6 +189,7 @@ class DetectionData:
             preprocess=preprocess,
             shuffle=shuffle,
             augmentation=augmentation,
+            transform=transform,
             seed=seed,
             first_epoch=first_epoch,
         )
