@@ -16,6 +16,8 @@ def train(
     validation: train_options.Validation = None,
     images: options.Images = None,
     image_size: options.ImageSize = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
     weights: start_options.Weights = None,
     backbone: start_options.Backbone = None,
     model_file: start_options.ModelFile = None,
@@ -44,6 +46,9 @@ def train(
     Example: keras-spd train yolov5_spd_n --backbone runs/classifier/model.keras
     --train boards/train.json --test boards/test.json --run runs/boards
 
+    Example: keras-spd train yolov5_spd_n --train ships/train.json --test ships/test.json
+    --tile 640 --overlap 0.2 --run runs/ships
+
     Example: keras-spd train --model converted.keras --train boards/train.json
     --test boards/test.json --run runs/converted
 
@@ -65,13 +70,17 @@ def train(
         "data.validation": parsing.parse_validation(validation),
         "data.images": parsing.text(images),
         "data.image_size": parsing.parse_image_size(image_size),
+        "data.tile": parsing.parse_tile(tile, overlap),
+        "data.tile_overlap": overlap,
         "data.on_problem": parsing.text(on_problem),
     }
     from keras_spd import training
+    from keras_spd.predict.files import trust_image_sizes
     from keras_spd.training import choice
     from keras_spd.training.best_epoch import read_scores
     from keras_spd.training.run_folder import RunFolder
 
+    trust_image_sizes(any_size=tile is not None or resume)
     if resume:
         run = choice.check_resume(run, fields, set_ or [], recipe)
         chosen, given, total = None, None, epochs

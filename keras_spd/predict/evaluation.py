@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from keras_spd.data.detection.dataset import BoxedImage, DetectionData, require_boxes
 from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
+from keras_spd.images.tiles import check_tile
 from keras_spd.metrics import COCOScores, evaluate_coco
 from keras_spd.predict.predictor import Predictor, detect
 from keras_spd.predict.results import Detections
@@ -108,7 +110,7 @@ def predict_coco(
     else:
         options: dict[str, Any] = {"tile": tile, "overlap": overlap, **thresholds}
         predictor = Predictor(model, image_size, batch_size=batch_size, multi_label=True, **options)
-        predicted = _predict_tiles(predictor, data)
+        predicted = _predict_tiles(predictor, data, check_tile(tile))
     former = model.decoder
     results, scales = [], {}
     try:
@@ -134,11 +136,11 @@ def _predict_whole(
 
 
 def _predict_tiles(
-    predictor: Predictor, data: DetectionData
+    predictor: Predictor, data: DetectionData, tile: tuple[int, int]
 ) -> Iterator[tuple[BoxedImage, Detections, float]]:
     """The same as `_predict_whole`, in tiles."""
-    for image in data.images:
-        [found] = predictor([image.read()])
+    pictures = (Image.fromarray(image.read()) for image in data.images)
+    for image, found in zip(data.images, predictor.predict_tiles(pictures, tile), strict=True):
         yield image, found, predictor.scale(image.size_hw)
 
 

@@ -1,5 +1,6 @@
 """Finds objects in images of any size, with boxes in pixels of the original image."""
 
+import collections
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,11 +17,11 @@ from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import to_rgb
-from keras_spd.images.tiles import check_overlap, check_tile, part_size, tile_corners
-from keras_spd.predict import tiles
+from keras_spd.images.tiles import check_overlap, check_tile, part_size
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
 from keras_spd.predict.stream import stream
+from keras_spd.predict.tiles import Grid
 from keras_spd.typing import Array, Path
 
 
@@ -110,10 +111,8 @@ class Predictor:
         """
         images = list(standardize_images(images))
         if self.tile is not None:
-            found = [
-                self._predict_tiles(to_rgb(image, max_value=self.max_value), self.tile)
-                for image in images
-            ]
+            pictures = (to_rgb(image, max_value=self.max_value) for image in images)
+            found = list(self.predict_tiles(pictures, self.tile))
         else:
             batches = in_batches(map(self._prepare, images), self.batch_size)
             found = [one for batch in batches for one in self._predict(batch)]
@@ -152,39 +151,37 @@ class Predictor:
     def _prepare(self, image: Any) -> tuple[Array, Letterbox]:
         return letterbox(to_rgb(image, max_value=self.max_value), self.image_size)
 
-    def _predict_tiles(self, pixels: Image.Image, tile: tuple[int, int]) -> Detections:
-        """Finds objects in one image and its tiles; one batch of tiles is in memory at a time."""
-        size = pixels.size[::-1]
-        found = self._predict([letterbox(pixels, self.image_size)])
-        corners = tile_corners(size, tile, self.overlap)
-        if len(corners) == 1:
-            return found[0]
-        # Smaller objects are complete in a tile, at a higher resolution.
-        sides = found[0].boxes[:, 2:] - found[0].boxes[:, :2]
-        large = (sides > self.overlap * np.array(tile[::-1])).any(axis=1)
-        found = [found[0].select(large)]
-        seen = [np.full(len(found[0]), tiles.IN_IMAGE)]
-        side = part_size(size, tile)
-        for batch in in_batches(corners, self.batch_size):
-            parts = [letterbox(_cut(pixels, corner, side), self.image_size) for corner in batch]
-            for corner, part in zip(batch, self._predict(parts), strict=True):
-                boxes = part.boxes + np.array([*corner[::-1], *corner[::-1]], "float32")
-                found.append(dataclasses.replace(part, boxes=boxes))
-                cut = tiles.is_cut(boxes, corner, tile, size)
-                seen.append(np.where(cut, tiles.CUT, tiles.IN_TILE))
-        names = ("boxes", "confidence", "classes")
-        arrays: dict[str, Any] = {
-            name: np.concatenate([getattr(part, name) for part in found]) for name in names
-        }
-        everything = dataclasses.replace(found[0], **arrays)
-        kept = tiles.merge(
-            everything.boxes,
-            everything.confidence,
-            everything.classes,
-            np.concatenate(seen),
-            self.decoder,
-        )
-        return everything.select(kept[: self.max_detections])
+    def predict_tiles(
+        self, pictures: Iterable[Image.Image], tile: tuple[int, int]
+    ) -> Iterator[Detections]:
+        """Finds objects in images and their tiles; a batch may hold tiles of several images.
+
+        Args:
+            pictures: Iterable of Pillow RGB images. Those of one batch are in memory at a time.
+            tile: `(height, width)` of a tile in pixels.
+
+        Yields:
+            `Detections` of each image, with every confident class.
+        """
+        grids: collections.deque[Grid] = collections.deque()
+        found: list[Detections] = []
+        for batch in in_batches(self._parts(pictures, tile, grids), self.batch_size):
+            found += self._predict(batch)
+            while grids and len(found) >= grids[0].num_parts:
+                grid = grids.popleft()
+                own, found = found[: grid.num_parts], found[grid.num_parts :]
+                yield grid.assemble(own, self.decoder, self.max_detections)
+
+    def _parts(
+        self, pictures: Iterable[Image.Image], tile: tuple[int, int], grids: collections.deque[Grid]
+    ) -> Iterator[tuple[Array, Letterbox]]:
+        """Yields each image and, if it is larger, its tiles; appends its `Grid` to `grids`."""
+        for picture in pictures:
+            grid = Grid(picture.size[::-1], tile, self.overlap)
+            grids.append(grid)
+            yield letterbox(picture, self.image_size)
+            for box in grid.cuts:
+                yield letterbox(picture.crop(box), self.image_size)
 
     def _predict(self, boxed: Sequence[tuple[Array, Letterbox]]) -> list[Detections]:
         canvases = self._batch_sizes.fill(np.stack([canvas for canvas, _ in boxed]))
@@ -226,8 +223,3 @@ def detect(
             )
         )
     return found
-
-
-def _cut(pixels: Image.Image, corner: tuple[int, int], part: tuple[int, int]) -> Image.Image:
-    (top, left), (height, width) = corner, part
-    return pixels.crop((left, top, left + width, top + height))

@@ -1,9 +1,15 @@
 """Merges the boxes found in the tiles of an image."""
 
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_spd.boxes import area, intersection, intersection_over_union
 from keras_spd.detection.decoding import Decoder
+from keras_spd.images.tiles import part_size, tile_corners
+from keras_spd.predict.results import Detections
 from keras_spd.typing import Array
 
 # A box that ends this close to the edge of a tile, as a fraction of its side, may be cut.
@@ -30,6 +36,61 @@ def is_cut(
 
 
 IN_IMAGE, IN_TILE, CUT = range(3)
+
+
+class Grid:
+    """The tiles of one image, which is predicted as a whole and in tiles.
+
+    Args:
+        size: `(height, width)` of the image, in pixels.
+        tile: `(height, width)` of a tile.
+        overlap: Fraction of a tile that the next tile also covers.
+    """
+
+    def __init__(self, size: tuple[int, int], tile: tuple[int, int], overlap: float) -> None:
+        self.size, self.tile, self.overlap = size, tile, overlap
+        corners = tile_corners(size, tile, overlap)
+        self.corners = corners if len(corners) > 1 else []  # an image that is not larger
+
+    @property
+    def num_parts(self) -> int:
+        """Integer, how many images the network sees: the whole image and its tiles."""
+        return 1 + len(self.corners)
+
+    @property
+    def cuts(self) -> list[tuple[int, int, int, int]]:
+        """The tiles as `(left, top, right, bottom)`, in pixels of the image."""
+        height, width = part_size(self.size, self.tile)
+        return [(left, top, left + width, top + height) for top, left in self.corners]
+
+    def assemble(
+        self, found: Sequence[Detections], decoder: Decoder, max_detections: int | None
+    ) -> Detections:
+        """Returns the objects in the image.
+
+        Args:
+            found: `Detections` of each part: of the whole image and of the tiles.
+            decoder: `Decoder`, for `merge`.
+            max_detections: Integer, the largest number of objects, or `None`.
+        """
+        whole, *parts = found
+        if not parts:
+            return whole
+        # Smaller objects are complete in a tile, at a higher resolution.
+        sides = whole.boxes[:, 2:] - whole.boxes[:, :2]
+        moved = [whole.select((sides > self.overlap * np.array(self.tile[::-1])).any(axis=1))]
+        seen = [np.full(len(moved[0]), IN_IMAGE)]
+        for corner, part in zip(self.corners, parts, strict=True):
+            boxes = part.boxes + np.array([*corner[::-1], *corner[::-1]], "float32")
+            moved.append(dataclasses.replace(part, boxes=boxes))
+            seen.append(np.where(is_cut(boxes, corner, self.tile, self.size), CUT, IN_TILE))
+        names = ("boxes", "confidence", "classes")
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in moved]) for name in names
+        }
+        everything = dataclasses.replace(whole, **arrays)
+        kept = merge(**arrays, seen=np.concatenate(seen), decoder=decoder)
+        return everything.select(kept[:max_detections])
 
 
 def merge(boxes: Array, confidence: Array, classes: Array, seen: Array, decoder: Decoder) -> Array:

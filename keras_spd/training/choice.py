@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_spd import applications
+from keras_spd.images.tiles import check_tile
 from keras_spd.predict.loading import load_model
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
@@ -43,6 +44,8 @@ def choose_recipe(
     model = None if model_file is None else load_model(model_file)
     task = _find_task(given, model)
     overrides = merge_fields(given, assignments)
+    if overrides.get("data.tile") is not None:  # as in prediction, tiles keep their size
+        overrides.setdefault("data.image_size", check_tile(overrides["data.tile"]))
     _require_data(given, overrides, recipe, task)
     if "data.train" in given and "data.name" not in given:
         overrides["data.name"] = None  # not the dataset of the recipe

@@ -31,6 +31,8 @@ class COCOScore(keras.callbacks.Callback):
             the model was trained at.
         batch_size: Integer.
         every: Integer. Evaluates every so many epochs, and after the last one.
+        tile, overlap: As in `keras_spd.evaluate`: larger images are predicted in tiles and scored
+            as a whole. The losses are those of `data.tiles(tile, overlap)`. Not for batches.
         twin: The same network on one device, to evaluate while training runs on several: otherwise
             every device would predict every image. `None` for the model itself.
 
@@ -54,12 +56,17 @@ class COCOScore(keras.callbacks.Callback):
         *,
         batch_size: int = 16,
         every: int = 1,
+        tile: int | tuple[int, int] | None = None,
+        overlap: float = 0.2,
         twin: Detector | None = None,
     ) -> None:
         super().__init__()
         if isinstance(data, DetectionData):
             require_boxes(data, "data to score on")
-        self.data = data
+        self.data = self.parts = data
+        if tile is not None:
+            self.parts = data.tiles(tile, overlap)
+        self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap}
         self.image_size = image_size
         self.batch_size = batch_size
         self.every = every
@@ -90,10 +97,12 @@ class COCOScore(keras.callbacks.Callback):
     def _evaluate(self, model: Detector) -> dict[str, float]:
         if not isinstance(self.data, DetectionData):
             return model.evaluate(self.data, return_dict=True, verbose=0)
-        scores = evaluate(model, self.data, self.image_size, batch_size=self.batch_size).metrics
-        batches = self.data.batches(
+        scores = evaluate(
+            model, self.data, self.image_size, batch_size=self.batch_size, **self.tiling
+        ).metrics
+        batches = self.parts.batches(
             self.batch_size,
-            standardize_image_size(self.image_size, model),
+            standardize_image_size(self.image_size or self.tiling["tile"], model),
             bounding_box_format=model.bounding_box_format,
             preprocess=model.info.preprocessing.normalize,
         )

@@ -70,6 +70,8 @@ class DetectionTask:
         self.splits = load_splits(DetectionData, recipe, passed, self._read)
         self.train_data, self.test_data = self.splits.train, self.splits.test
         require_boxes(self.train_data, "training data")
+        if recipe.data.tile is not None:
+            self.train_data = self._cut(self.train_data, recipe.data.tile)
         self._check_scored(self.splits.evaluated, self.splits.chosen_on)
         self._check_scored(self.test_data, "test")
         self.anchors = self._anchors()
@@ -111,6 +113,24 @@ class DetectionTask:
             on_problem=options.on_problem,
             max_value=like.max_value if like else options.max_value or "auto",
         )
+
+    def _cut(self, whole: DetectionData, tile: tuple[int, int]) -> DetectionData:
+        options = self.recipe.data
+        cut = whole.tiles(
+            tile,
+            options.tile_overlap,
+            min_area=options.tile_min_area,
+            empty=options.tile_empty,
+            whole=options.tile_whole,
+            seed=self.recipe.seed,
+        )
+        _log.info(
+            "%s cut into tiles of %dx%d give %s to train on.",
+            plural(whole.num_images, "training image"),
+            *tile,
+            plural(cut.num_images, "image"),
+        )
+        return cut
 
     def _anchors(self) -> Any:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
@@ -234,13 +254,21 @@ class DetectionTask:
                 self.recipe.data.image_size,
                 batch_size=self.recipe.batch_size,
                 every=self.recipe.evaluate_every,
+                tile=self.recipe.data.tile,
+                overlap=self.recipe.data.tile_overlap,
                 twin=twin,
             )
         ]
 
     def score(self, model: Detector, folder: RunFolder) -> dict[str, Any]:
+        options = self.recipe.data
         scores = evaluate(
-            model, self.test_data, self.recipe.data.image_size, batch_size=self.recipe.batch_size
+            model,
+            self.test_data,
+            options.image_size,
+            batch_size=self.recipe.batch_size,
+            tile=options.tile,
+            overlap=options.tile_overlap,
         )
         write_json(folder.path / "scores.json", scores.to_json())
         return {"test_images": self.test_data.num_images, **scores.metrics}

@@ -9,6 +9,7 @@ import tomli_w
 
 from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.images.tiles import check_tile
 
 
 class _Section(pydantic.BaseModel):
@@ -115,8 +116,13 @@ def _check_fraction(value: str | float | None) -> str | float | None:
     return value
 
 
+def _as_tile(value: Any) -> Any:
+    return None if value is None else check_tile(value)
+
+
 Validation = Annotated[str | float | None, pydantic.AfterValidator(_check_fraction)]
 _Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+_Tile = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_tile)]
 _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
@@ -217,6 +223,18 @@ class DetectionSource(_Section):
     """Folder with prepared TFDS datasets; that of TFDS by default."""
     image_size: tuple[int, int] = (640, 640)
     """Height and width of the network's input, multiples of the largest stride: 32 with P5."""
+    tile: _Tile = None
+    """Height and width, or one number, of tiles that larger images are cut into. Each tile is
+    resized to `image_size`, which `--tile` sets to the same size. Scores are those of whole images,
+    predicted in tiles. The `tile_` fields are arguments of `keras_spd.data.DetectionData.tiles`."""
+    tile_overlap: float = pydantic.Field(default=0.2, ge=0, le=0.5)
+    """Fraction of a tile that the next tile also covers."""
+    tile_min_area: _Fraction = 0.5
+    """Fraction of a box's area that must be inside a tile; boxes with less are dropped from it."""
+    tile_empty: _Fraction = 0.1
+    """Fraction of the tiles without objects that is trained on, chosen by `seed`."""
+    tile_whole: bool = False
+    """Whether to also train on the whole images, for objects that are larger than a tile."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images and annotations."""
     max_value: _MaxValue = None

@@ -30,8 +30,9 @@ def test_callbacks_of_keras_monitor_the_score(tmp_path, drawings, model, monkeyp
     """AP rises once and falls twice, and sizes without a box have no score."""
     values = iter([0.1, 0.4, 0.3, 0.2, 0.5])
 
-    def score(evaluated, scored, image_size, batch_size):
+    def score(evaluated, scored, image_size, batch_size, tile, overlap):
         assert (evaluated, scored, image_size, batch_size) == (model, drawings, 32, 2)
+        assert (tile, overlap) == (None, 0.2)
         metrics = dict.fromkeys(coco_score._LOGGED, next(values))
         return COCOScores(metrics | {"AP_large": -1}, {}, {})
 

@@ -35,6 +35,10 @@ def drawings(tmp_path):
 
 @pytest.mark.slow
 def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
+    """In tiles: 16 of the left and right halves of 8 images."""
+    cut = {"tile": (64, 64), "tile_empty": 1.0}
+    source = drawings.data.model_copy(update=cut)
+    drawings = drawings.model_copy(update={"data": source, "batch_size": 8})
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     model = train(drawings, whole, verbose=0)
     rows = RunFolder(whole).read_log()
@@ -42,7 +46,7 @@ def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
     assert [np.isfinite(row["val_AP"]) for row in rows] == [False, False, True, True]
     for row in rows:
         parts = row["box_loss"] + row["objectness_loss"] + row["class_loss"]
-        assert row["loss"] == pytest.approx(4 * parts, rel=1e-3)
+        assert row["loss"] == pytest.approx(8 * parts, rel=1e-3)
     results = json.loads((whole / "results.json").read_text())
     assert results["AP"] == pytest.approx(max(rows[2]["val_AP"], rows[3]["val_AP"]), abs=1e-3)
     assert json.loads((whole / "scores.json").read_text())["metrics"]["AP"] == results["AP"]
@@ -87,6 +91,36 @@ def test_an_epoch_without_an_evaluation_is_never_the_best(
     assert first is None and second is None and third is not None and fourth == third
     last = (tmp_path / "run" / "best.weights.h5").stat().st_mtime_ns
     assert last > third
+
+
+def test_tiles_are_trained_on_and_whole_images_are_scored(tmp_path, drawings, monkeypatch, caplog):
+    cut = {"tile": (32, 32), "tile_overlap": 0.5, "tile_min_area": 0.9, "tile_empty": 0.5}
+    source = drawings.data.model_copy(update={**cut, "tile_whole": True})
+    with caplog.at_level(logging.INFO):
+        task = DetectionTask(drawings.model_copy(update={"data": source}))
+    assert task.test_data.num_images == task.splits.train.num_images == 8
+    assert task.train_data.images[-1] is task.splits.train.images[-1]  # whole images, too
+    expected = task.splits.train.tiles(32, 0.5, min_area=0.9, empty=0.5, whole=True, seed=0)
+    names = [image.name for image in task.train_data.images]
+    assert names == [image.name for image in expected.images]
+    assert f"8 training images cut into tiles of 32x32 give {len(names)} images" in caplog.text
+
+    scored = []
+
+    def score(model, data, image_size, **options):
+        scored.append((data.num_images, image_size, options["tile"], options["overlap"]))
+        return COCOScores(dict.fromkeys(_LOGGED, 0.5), {}, {})
+
+    for module in ("detection", "coco_score"):
+        monkeypatch.setattr(f"keras_spd.training.{module}.evaluate", score)
+    monkeypatch.setattr(keras.Model, "evaluate", lambda model, batches, **_: {"loss": 1.0})
+    model = task.build()
+    [callback] = task.callbacks(None)
+    callback.set_model(model)
+    callback.on_epoch_end(2, logs := {})
+    task.score(model, RunFolder(tmp_path / "run"))
+    assert scored == [(8, (64, 96), (32, 32), 0.5)] * 2
+    assert logs["val_AP"] == 0.5 and callback.parts.num_images > 8  # losses of tiles
 
 
 def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):

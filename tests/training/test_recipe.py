@@ -93,6 +93,8 @@ def test_overrides():
     ("overrides", "message"),
     [
         ({"optimiser.momentum": 1}, "optimiser: unknown field. Did you mean `optimizer`"),
+        ({"task": "detection", "data.tile": 16}, r"data.tile: .*at least 32 pixels.* tile=16"),
+        ({"task": "detection", "data.tile_overlap": 1}, "less than or equal to 0.5. Received: 1"),
         ({"optimizer.momentom": 1}, "optimizer.momentom: unknown field. Did you mean `momentum`"),
         ({"data.xyz": 1}, "data.xyz: unknown field. Known fields: name, train"),
         ({"epochs": 0}, "epochs: Input should be greater than or equal to 1. Received: 0"),

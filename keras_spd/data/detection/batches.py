@@ -56,7 +56,8 @@ class DetectionBatches(keras.utils.PyDataset):
         self.seed = seed
         self.epoch = first_epoch
         self._order = (-1, np.arange(0))  # epoch, indices
-        pixels = sum(image.size_hw[0] * image.size_hw[1] for image in data.images)
+        wholes = {image.whole for image in data.images}
+        pixels = sum(image.size_hw[0] * image.size_hw[1] for image in wholes)
         self._cache: dict | None = {} if 3 * pixels < _CACHE_BYTES else None
 
     def __len__(self) -> int:
@@ -103,12 +104,12 @@ class DetectionBatches(keras.utils.PyDataset):
 
     def _read(self, index: int) -> tuple[Array, Array, Array]:
         image = self.data.images[index]
-        pixels = self._cache.get(index) if self._cache is not None else None
+        pixels = self._cache.get(image.whole) if self._cache is not None else None
         if pixels is None:
-            pixels = image.read()
+            pixels = image.whole.read()
             if self._cache is not None:
-                self._cache[index] = pixels
-        return pixels, image.boxes[~image.crowd], image.classes[~image.crowd]
+                self._cache[image.whole] = pixels
+        return image.cut(pixels), image.boxes[~image.crowd], image.classes[~image.crowd]
 
     def _indices(self, epoch: int) -> Array:
         if not self.shuffle:

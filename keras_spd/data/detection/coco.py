@@ -5,7 +5,8 @@ import os
 import pathlib
 from typing import Any, Literal
 
-from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
+from keras_spd.data.detection.clean import boxed_image
+from keras_spd.data.detection.dataset import DetectionData, with_max_value
 from keras_spd.data.files import read_text
 from keras_spd.data.problems import Problems, shorten
 from keras_spd.images.read import ImageError, image_sizes

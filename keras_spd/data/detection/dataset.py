@@ -1,7 +1,6 @@
 """`DetectionData`, the interface of all detection datasets."""
 
 import dataclasses
-import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -11,11 +10,9 @@ import numpy as np
 from keras_spd.data.detection.augmentation import DetectionAugmentation
 from keras_spd.data.detection.transform import Transform
 from keras_spd.data.hold_out import hold_out
-from keras_spd.data.problems import Problems, name_classes, plural
+from keras_spd.data.problems import name_classes, plural
 from keras_spd.images.read import find_max_value, read_image
 from keras_spd.typing import Array
-
-_ROUNDING = 0.5  # pixels that a box may extend beyond the image without being reported
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +46,19 @@ class BoxedImage:
     def read(self) -> Array:
         """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
         return read_image(self.encoded(), self.name, self.size_hw, self.max_value)
+
+    @property
+    def whole(self) -> "BoxedImage":
+        """The image to decode: itself; for a tile, the image it is cut from."""
+        return self
+
+    def cut(self, pixels: Array) -> Array:
+        """Returns this image's part of the pixels of `whole`: all of them."""
+        return pixels
+
+    def part_of(self, whole: "BoxedImage") -> "BoxedImage":
+        """Returns this image's part of a changed `whole`: all of it."""
+        return whole
 
     def encoded(self) -> str | os.PathLike | bytes:
         """Returns the path of the image, or its encoded bytes."""
@@ -115,6 +125,51 @@ class DetectionData:
             for indices in hold_out(np.zeros(self.num_images, int), fraction, seed)
         )
         return rest, held_out
+
+    def tiles(
+        self,
+        size: int | tuple[int, int],
+        overlap: float = 0.2,
+        *,
+        min_area: float = 0.5,
+        empty: float = 0.1,
+        whole: bool = False,
+        seed: int = 0,
+    ) -> "DetectionData":
+        """Cuts larger images into overlapping tiles, to train on small objects at full resolution.
+
+        Images are cut when they are read. The tiles are those of `Predictor(tile=...)`. Score
+        whole images, with `keras_spd.evaluate(model, data, tile=...)`, and hold out images for
+        validation before cutting them.
+
+        Args:
+            size: Integer or `(height, width)` of a tile in pixels. Images that are not larger are
+                unchanged.
+            overlap: Smallest fraction of a tile that the next tile also covers, 0..0.5.
+            min_area: Fraction of a box's area, 0..1. A tile's border cuts boxes; a tile keeps those
+                with at least this fraction inside, clipped.
+            empty: Fraction, 0..1, of the tiles without objects that is kept. Tiles are dropped if
+                they only contain smaller parts of objects, or crowd regions.
+            whole: Boolean, whether to also include the whole images, for objects that are larger
+                than a tile.
+            seed: Integer. The same seed keeps the same tiles without objects.
+
+        Returns:
+            `DetectionData` with a `BoxedImage` for each tile.
+
+        Raises:
+            ValueError: If an argument is not as described, or no tile contains an object.
+
+        Example:
+
+        >>> train, validation = keras_spd.data.load_detection("ships/train.json").hold_out(0.1)
+        >>> batches = train.tiles(640, overlap=0.2).batches(16, (640, 640), shuffle=True)
+        >>> model.fit(batches, epochs=40)
+        >>> keras_spd.evaluate(model, validation, tile=640, overlap=0.2)
+        """
+        from keras_spd.data.detection.tiles import cut_into_tiles
+
+        return cut_into_tiles(self, size, overlap, min_area, empty, whole, seed)
 
     def __repr__(self) -> str:
         boxes = sum(len(image.boxes) for image in self.images)
@@ -265,7 +320,9 @@ def with_max_value(
     """
     if max_value == "auto":
         max_value = find_max_value((image.encoded() for image in images), on_problem="skip")
-    return tuple(dataclasses.replace(image, max_value=max_value) for image in images)
+    wholes = dict.fromkeys(image.whole for image in images)
+    changed = {whole: dataclasses.replace(whole, max_value=max_value) for whole in wholes}
+    return tuple(image.part_of(changed[image.whole]) for image in images)
 
 
 def require_boxes(data: DetectionData, what: str) -> None:
@@ -281,80 +338,4 @@ def require_boxes(data: DetectionData, what: str) -> None:
     raise ValueError(
         f"There are no boxes in the {what} ({plural(data.num_images, 'image')}{such_as}). "
         "Run `keras-spd check-data` to see whether the right annotations are read."
-    )
-
-
-def clean_boxes(boxes: Array, size_hw: tuple[int, int]) -> tuple[Array, list[str | None]]:
-    """Clips boxes to the image.
-
-    Args:
-        boxes: List of xyxy boxes in pixels, which may be invalid.
-        size_hw: Height and width of the image, in pixels.
-
-    Returns:
-        float32 array of shape `(boxes, 4)`, and for each box `None` or the problem with it.
-    """
-    height, width = size_hw
-    boxes = np.array(boxes, "float64").reshape(-1, 4)
-    clipped = np.clip(np.nan_to_num(boxes), 0, [width, height, width, height])
-    complaints: list[str | None] = []
-    for box, inside in zip(boxes, clipped, strict=True):
-        if not np.isfinite(box).all():
-            complaints.append(f"the box {box.tolist()} has a coordinate that is not a number")
-        elif (box[2:] <= box[:2]).any():
-            complaints.append(f"the box {box.tolist()} (x1, y1, x2, y2) has no area")
-        elif (inside[2:] <= inside[:2]).any():
-            complaints.append(f"the box {box.tolist()} (x1, y1, x2, y2) is outside the image")
-        else:
-            complaints.append(None)
-    return clipped.astype("float32"), complaints
-
-
-def boxed_image(
-    problems: Problems,
-    *,
-    image_id: Any,
-    name: str,
-    source: Any,
-    size_hw: tuple[int, int],
-    boxes: Any,
-    classes: Any,
-    crowd: Any = None,
-    locations: Any = None,
-    records: Iterable[dict[str, Any]] = (),
-) -> BoxedImage:
-    """Makes a `BoxedImage`, and reports and skips bad boxes.
-
-    Args:
-        problems: `Problems` to add them to.
-        image_id, name, source, size_hw, classes, crowd: As in `BoxedImage`.
-        boxes: List of xyxy boxes in pixels, which may be invalid.
-        locations: Location of each box in a file, for messages; defaults to `name`.
-        records: The entry of each box in COCO annotations, or nothing.
-
-    Returns:
-        `BoxedImage`.
-    """
-    given = np.array(boxes, "float64").reshape(-1, 4)
-    boxes, complaints = clean_boxes(given, size_hw)
-    outside = np.abs(given - boxes)
-    fractions = outside / [*size_hw[::-1], *size_hw[::-1]]
-    for index, (location, complaint) in enumerate(
-        zip(locations or [name] * len(boxes), complaints, strict=True)
-    ):
-        if complaint is not None:
-            problems.add(location, complaint)
-        elif outside[index].max() > _ROUNDING:
-            problems.add_clipped(location, fractions[index].max())
-    good = np.array([complaint is None for complaint in complaints], bool)
-    crowd = np.zeros(len(boxes), bool) if crowd is None else np.array(crowd, bool)
-    return BoxedImage(
-        image_id=image_id,
-        name=name,
-        source=source,
-        size_hw=(int(size_hw[0]), int(size_hw[1])),
-        boxes=boxes[good],
-        classes=np.array(classes, "int32").reshape(-1)[good],
-        crowd=crowd[good],
-        records=tuple(itertools.compress(records, good)),
     )

@@ -3,7 +3,8 @@
 import pathlib
 from typing import Literal
 
-from keras_spd.data.detection.dataset import DetectionData, boxed_image, with_max_value
+from keras_spd.data.detection.clean import boxed_image
+from keras_spd.data.detection.dataset import DetectionData, with_max_value
 from keras_spd.data.detection.yolo_labels import NoLabelsError, explain_missing, find_labels
 from keras_spd.data.detection.yolo_lines import read_labels
 from keras_spd.data.detection.yolo_yaml import (
