@@ -51,6 +51,9 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
         self.num_classes = int(num_classes)
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.anchors = anchors
+        self.accumulated_batches = 1
+        """Number of batches whose gradients the optimizer averages. The loss is a sum over images,
+        and then counts those of all these batches."""
 
     @abc.abstractmethod
     def components(self, y_true: dict[str, Tensor], raw: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -70,6 +73,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
 
     def total(self, components: dict[str, Tensor], images: Tensor) -> Tensor:
         """Returns the loss to minimise: the sum of its parts, times the number of images."""
+        images = images * self.accumulated_batches
         return images * sum(components[part] for part in self.parts)
 
     def call(self, y_true: dict[str, Tensor], y_pred: dict[str, Tensor]) -> Tensor:

@@ -210,6 +210,7 @@ class DetectionTask:
             )
         options = self.recipe.loss.model_dump(exclude_none=True)
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
+        loss.accumulated_batches = self.recipe.optimizer.accumulate_batches
         if optimizer is not None:
             optimizer.global_clipnorm = model.head.clip_norm
         model.compile(optimizer=optimizer, loss=loss)

@@ -61,6 +61,15 @@ class Distribution:
                 f"number, {self.replicas}. Received: batch_size={batch_size}."
             )
 
+    def check_accumulation(self, batches: int) -> None:
+        """Raises a `ValueError` if gradients would be accumulated on several devices."""
+        if batches > 1 and self.replicas > 1:
+            raise ValueError(
+                "`optimizer.accumulate_batches` is for one device. Received: "
+                f"{batches} and {self.replicas} devices, which share each batch: train without "
+                "it, or on one device."
+            )
+
     def check_patience(self, patience: int | None) -> None:
         """Raises a `ValueError` if several workers would have to stop early: only one evaluates."""
         if patience is not None and self.workers > 1:

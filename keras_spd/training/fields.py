@@ -33,17 +33,25 @@ class Model(_Section):
 
 
 class Optimizer(_Section):
+    name: Literal["sgd", "adamw"] = "sgd"
+    """`sgd` is `keras_spd.training.CoupledSGD`, `adamw` is `keras.optimizers.AdamW`, which needs
+    other rates: try `learning_rate = 0.001` and `weight_decay = 0.05`."""
     learning_rate: float = pydantic.Field(default=0.1, gt=0)
     """Peak learning rate."""
     momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
+    """`beta_1` of `adamw`."""
     nesterov: bool = False
+    """sgd: whether to step along the gradient as well."""
     weight_decay: float = pydantic.Field(default=5e-4, ge=0)
-    """Coupled, as in PyTorch; see `keras_spd.training.CoupledSGD`."""
+    """sgd: coupled, as in PyTorch. adamw: decoupled."""
     decay_kernels_only: bool = False
     """Whether weight decay applies only to kernels, not to batch norms and biases."""
     average: float | None = pydantic.Field(default=None, gt=0, lt=1)
     """Momentum of a moving average of the weights, such as 0.999 in runs of many thousand steps.
     The average is evaluated and saved."""
+    accumulate_batches: int = pydantic.Field(default=1, ge=1)
+    """Number of batches whose gradients are added up for one update, for batches that do not fit
+    into memory. Schedule, `warmup_steps` and `average` still count batches."""
 
 
 class Schedule(_Section):
@@ -56,9 +64,9 @@ class Schedule(_Section):
     warmup_steps: int | None = pydantic.Field(default=None, ge=0)
     """Upper limit for the warm-up, in steps."""
     warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
-    """Rate of biases at the first step."""
+    """sgd: rate of biases at the first step."""
     warmup_momentum: float | None = pydantic.Field(default=None, ge=0, lt=1)
-    """Momentum at the first step; that of the optimizer by default."""
+    """sgd: momentum at the first step; that of the optimizer by default."""
     milestones: list[int] = []
     """multistep: epochs, counted from 1, at whose start the rate drops."""
     factor: float = pydantic.Field(default=0.2, gt=0)

@@ -120,6 +120,7 @@ def train(
         task_recipe = without_start(recipe) if kept else recipe
         distribution.check_batch_size(recipe.batch_size)
         distribution.check_patience(recipe.patience)
+        distribution.check_accumulation(recipe.optimizer.accumulate_batches)
         stack.enter_context(explained(folder, recipe.batch_size))
         task = _TASKS[recipe.task](
             task_recipe, train_data, test_data, validation_data, given, transform

@@ -1,12 +1,18 @@
 """Builds the optimizer of a recipe, with its schedule."""
 
+import logging
+from typing import Any
+
 import keras
 
 from keras_spd.optimizers import CoupledSGD, MultiStepDecay, TriangularDecay
-from keras_spd.training.fields import Recipe
+from keras_spd.training.fields import Optimizer, Recipe
+
+_log = logging.getLogger(__name__)
+_LARGEST_ADAMW_RATE = 0.01
 
 
-def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
+def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Returns the optimizer of a recipe, with its schedule."""
     options, schedule = recipe.optimizer, recipe.schedule
     total_steps = recipe.epochs * steps_per_epoch
@@ -34,15 +40,36 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> CoupledSGD:
             warmup_target=options.learning_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
+    batches = options.accumulate_batches
+    shared: dict[str, Any] = {
+        "weight_decay": options.weight_decay,
+        "use_ema": options.average is not None,
+        "ema_momentum": options.average or 0.99,
+        "gradient_accumulation_steps": batches if batches > 1 else None,
+    }
+    if options.name == "adamw":
+        return _adamw(options, rate, shared)
     return CoupledSGD(
         rate,
         momentum=options.momentum,
         nesterov=options.nesterov,
-        weight_decay=options.weight_decay,
         decay_kernels_only=options.decay_kernels_only,
-        warmup_steps=warmup_steps,
+        warmup_steps=-(-warmup_steps // batches),  # the schedule counts batches, this one updates
         warmup_bias_rate=schedule.warmup_bias_rate,
         warmup_momentum=schedule.warmup_momentum,
-        use_ema=options.average is not None,
-        ema_momentum=options.average or 0.99,
+        **shared,
     )
+
+
+def _adamw(options: Optimizer, rate: Any, shared: dict[str, Any]) -> keras.optimizers.AdamW:
+    if options.learning_rate > _LARGEST_ADAMW_RATE:
+        _log.warning(
+            "AdamW hardly learns at rates above %g, and `optimizer.learning_rate` is %g. Set it to "
+            "0.001, for example.",
+            _LARGEST_ADAMW_RATE,
+            options.learning_rate,
+        )
+    optimizer = keras.optimizers.AdamW(rate, beta_1=options.momentum, **shared)
+    if options.decay_kernels_only:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

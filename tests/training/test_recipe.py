@@ -26,6 +26,8 @@ def test_the_authors_recipe_for_cifar10():
     recipe = load_recipe("paper", dataset="cifar10")
     assert (recipe.model.name, recipe.epochs, recipe.batch_size) == ("resnet50_spd", 500, 128)
     assert recipe.optimizer.model_dump() == {
+        "name": "sgd",
+        "accumulate_batches": 1,
         "learning_rate": 0.1,
         "momentum": 0.9,
         "nesterov": False,
