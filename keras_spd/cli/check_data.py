@@ -20,23 +20,32 @@ def check_data(
     images: options.Images = None,
     data_dir: options.DataDir = None,
     image_size: options.ImageSize = None,
+    tile: options.Tile = None,
+    overlap: options.Overlap = None,
     output: Annotated[
         pathlib.Path | None, typer.Option(help="Also write the report as JSON.")
     ] = None,
 ) -> None:
     """Report on a detection dataset: counts, box sizes, advice and problems.
 
-    Every image is decoded. The exit code is 1 if there are problems or no boxes.
+    Every image is decoded. The exit code is 1 if there are problems or no boxes. With `--tile`,
+    boxes are measured in tiles.
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
-    sides = parsing.parse_image_size(image_size) or (320, 320)  # as `train` by default
+    tile_sides = parsing.parse_tile(tile, overlap)
+    # As `train` by default.
+    sides = parsing.parse_image_size(image_size) or tile_sides or (320, 320)
     from keras_spd.data import load_detection
     from keras_spd.data.detection.check import describe_detection, format_description
     from keras_spd.data.detection.dataset import require_boxes
     from keras_spd.detection.image_size import check_multiples
+    from keras_spd.images.tiles import check_tile
+    from keras_spd.predict.files import trust_image_sizes
 
     size = check_multiples(sides)
+    cut = None if tile_sides is None else check_tile(tile_sides)
+    trust_image_sizes(any_size=cut is not None)
     with _quiet():  # the report lists the problems
         found = load_detection(
             data,
@@ -46,7 +55,7 @@ def check_data(
             on_problem="skip",
             max_value="auto",
         )
-    report = describe_detection(found, size)
+    report = describe_detection(found, size, cut, 0.2 if overlap is None else overlap)
     if output is not None:
         write_json(output, report)
     typer.echo(format_description(report))

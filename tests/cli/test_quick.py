@@ -43,6 +43,7 @@ def run(code, *arguments):
         ("convert nowhere.pt out.keras", 1),
         ("convert weights.pt out.h5", 1),
         ("check-data data.json --image-size big", 1),
+        ("check-data data.json --overlap 0.1", 1),
         ("explain image.jpg --weights nowhere.keras", 1),
         ("demo --port 7000", 1),
     ],

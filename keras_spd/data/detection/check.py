@@ -5,6 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd.data.detection.check_tiles import (
+    LARGEST_INPUT,
+    advise_tiles,
+    describe_sides,
+    describe_tiles,
+)
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.problems import plural
 from keras_spd.detection import best_possible_recall, fit_anchors
@@ -12,19 +18,23 @@ from keras_spd.detection.anchors import MIN_RECALL, RATIO_THRESHOLD, standardize
 from keras_spd.images.read import find_max_value
 from keras_spd.typing import Array
 
-_SIZES = (320, 416, 512, 640, 800, 960, 1280)
+_SIZES = (320, 416, 512, 640, 800, 960, LARGEST_INPUT)
 _LEVELS = ("P3", "P4", "P5")
 _NAMED = 5  # images, as examples
 
 
 def describe_detection(
-    data: DetectionData, image_size: tuple[int, int] = (640, 640)
+    data: DetectionData,
+    image_size: tuple[int, int] = (640, 640),
+    tile: tuple[int, int] | None = None,
+    overlap: float = 0.2,
 ) -> dict[str, Any]:
     """Counts images and boxes and measures the boxes in network pixels.
 
     Args:
         data: `DetectionData`.
         image_size: `(height, width)` of the network's input, in pixels.
+        tile, overlap: As in `DetectionData.tiles`. With a `tile`, boxes are measured in tiles.
 
     Returns:
         Dictionary with `images`, `boxes`, `boxes_by_class`, `images_without_boxes`,
@@ -32,14 +42,13 @@ def describe_detection(
         (square root of width times height, in network pixels), `side_percentiles` (10, 50 and
         90 %), `best_possible_recall` of the default anchors, `suggested_anchors`,
         `suggested_image_size`, `suggested_levels` (for small boxes), `max_value` (of images with
-        more than 8 bits, or `None`), `problems` and `notes`.
+        more than 8 bits, or `None`), `tile`, `tiles` (as `describe_tiles`, for `tile` or for tiles
+        as large as the input), `problems` and `notes`.
     """
     without = [image.name for image in data.images if not len(image.boxes)]
     labels = np.concatenate([image.classes[~image.crowd] for image in data.images] or [[]])
     counts = np.bincount(labels.astype(int), minlength=len(data.class_names))
-    sides = data.box_sides(image_size)
-    side = np.sqrt(sides.prod(axis=1))
-    edges = (0, 8, 16, 32, np.inf)
+    sides = data.box_sides(image_size, tile)
     report = {
         "images": data.num_images,
         "boxes": len(sides),
@@ -48,27 +57,27 @@ def describe_detection(
         "examples_without_boxes": without[:_NAMED],
         "crowd_regions": int(sum(image.crowd.sum() for image in data.images)),
         "image_size": list(image_size),
-        "boxes_by_side": dict(
-            zip(("<8", "8-16", "16-32", ">=32"), np.histogram(side, edges)[0].tolist(), strict=True)
-        ),
+        "tile": None if tile is None else list(tile),
+        **describe_sides(sides),
         "max_value": find_max_value(image.encoded() for image in data.images),
         "problems": list(data.problems),
         "notes": list(data.notes),
     }
     if len(sides):
-        report["side_percentiles"] = np.percentile(side, (10, 50, 90)).round(1).tolist()
         report["best_possible_recall"] = best_possible_recall(
             sides, standardize_anchors(None, _LEVELS)
         )
-        report["suggested_image_size"] = _suggest_size(data)
+        report["suggested_image_size"] = _suggest_size(data, tile)
         report["suggested_anchors"] = _suggest_anchors(sides)
         report["suggested_levels"] = _suggest_levels(sides)
+        report["tiles"] = describe_tiles(data, image_size, tile or image_size, overlap)
     return report
 
 
 def format_description(report: dict[str, Any]) -> str:
     """Returns the report of `describe_detection` as lines of text."""
-    size = "x".join(map(str, report["image_size"]))
+    size, tile = "x".join(map(str, report["image_size"])), report["tile"]
+    in_tiles = f", in tiles of {tile[0]}x{tile[1]}" if tile else ""
     lines = [
         f"{plural(report['images'], 'image')}, {report['images_without_boxes']} of them without "
         f"a box; {plural(report['boxes'], 'box')}, "
@@ -77,7 +86,7 @@ def format_description(report: dict[str, Any]) -> str:
         "Boxes by class: "
         + ", ".join(f"{name} {count}" for name, count in report["boxes_by_class"].items() if count)
         + _name_empty_classes(report["boxes_by_class"]),
-        f"Boxes by side in network pixels at {size}: "
+        f"Boxes by side in network pixels at {size}{in_tiles}: "
         + ", ".join(f"{name}: {count}" for name, count in report["boxes_by_side"].items()),
     ]
     if "side_percentiles" in report:
@@ -96,6 +105,7 @@ def format_description(report: dict[str, Any]) -> str:
             lines.append(
                 f"Anchors fitted to these boxes (`train --set fit_anchors=true`): {anchors}."
             )
+        lines += advise_tiles(report["tiles"], tile is not None, size)
         lines.append(_suggest_input(report, low))
         if middle < 16:
             levels = report["suggested_levels"]
@@ -127,6 +137,9 @@ def _name_empty_classes(boxes_by_class: dict[str, int]) -> str:
 def _suggest_input(report: dict[str, Any], low: float) -> str:
     """Returns the line that says at which size most boxes are as large as the finest stride."""
     reason = "9 of 10 boxes have a side of 8 pixels or more, the finest stride"
+    if report["suggested_image_size"] is None:
+        largest = "x".join([str(_SIZES[-1])] * 2)
+        return f"Even at {largest}, more than 1 of 10 boxes is below 8 pixels, the finest stride."
     height, width = report["suggested_image_size"]
     if low >= 8 and max(report["image_size"]) <= height:
         return f"The input size is large enough: {reason}."
@@ -142,12 +155,12 @@ def _name_images_without_boxes(report: dict[str, Any]) -> list[str]:
     return [f"Without a box: {', '.join(names + more)}"] if names else []
 
 
-def _suggest_size(data: DetectionData) -> list[int]:
+def _suggest_size(data: DetectionData, tile: tuple[int, int] | None) -> list[int] | None:
     for size in _SIZES:
-        sides = data.box_sides((size, size))
+        sides = data.box_sides((size, size), tile)
         if np.percentile(np.sqrt(sides.prod(axis=1)), 10) >= 8:
-            break
-    return [size, size]
+            return [size, size]
+    return None
 
 
 def _suggest_levels(sides: Array) -> list[str]:

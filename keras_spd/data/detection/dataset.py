@@ -11,7 +11,9 @@ from keras_spd.data.detection.augmentation import DetectionAugmentation
 from keras_spd.data.detection.transform import Transform
 from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import name_classes, plural
+from keras_spd.images.geometry import Letterbox
 from keras_spd.images.read import find_max_value, read_image
+from keras_spd.images.tiles import part_size
 from keras_spd.typing import Array
 
 
@@ -256,21 +258,22 @@ class DetectionData:
         """Returns the number of batches in a shuffled epoch."""
         return max(self.num_images // batch_size, 1)
 
-    def box_sides(self, image_size: tuple[int, int]) -> Array:
+    def box_sides(self, image_size: tuple[int, int], tile: tuple[int, int] | None = None) -> Array:
         """Returns widths and heights of all boxes in pixels of the letterboxed image.
 
         Args:
             image_size: `(height, width)` of the network's input, in pixels.
+            tile: `(height, width)` of tiles of larger images, which do not cut boxes here; or
+                `None`.
 
         Returns:
             Array of shape `(boxes, 2)`, without crowd regions.
         """
-        from keras_spd.images.geometry import Letterbox
-
         sides = [np.zeros((0, 2), "float32")]
         for image in self.images:
             boxes = image.boxes[~image.crowd]
-            scale = Letterbox.fit(image.size_hw, image_size).scale
+            size = image.size_hw if tile is None else part_size(image.size_hw, tile)
+            scale = Letterbox.fit(size, image_size).scale
             sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
         return np.concatenate(sides)
 

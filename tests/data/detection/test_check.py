@@ -12,12 +12,12 @@ from keras_spd.data.detection.check import describe_detection, format_descriptio
 FITTED = "Anchors fitted to these boxes"
 
 
-def boards(folder, boxes):
-    Image.new("RGB", (64, 64)).save(folder / "a.png")
-    Image.new("RGB", (64, 64)).save(folder / "empty.png")
+def boards(folder, boxes, size=(64, 64)):
+    Image.new("RGB", size[::-1]).save(folder / "a.png")
+    Image.new("RGB", size[::-1]).save(folder / "empty.png")
     content = {
         "images": [
-            {"id": i, "file_name": name, "height": 64, "width": 64}
+            {"id": i, "file_name": name, "height": size[0], "width": size[1]}
             for i, name in enumerate(("a.png", "empty.png"))
         ],
         "annotations": [
@@ -80,6 +80,45 @@ def test_the_levels(largest, words, tmp_path):
     boxes = [[4 * i, 4 * i, 1, 1] for i in range(12)] + [[0, 0, largest, largest]]
     data = boards(tmp_path, boxes)
     assert words in format_description(describe_detection(data, (640, 640)))
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "words"),
+    [
+        ((1000, 1500), 16, "half of the boxes are below 6.8 pixels at 640x640, and below 16.0 in"),
+        ((1000, 1500), 90, "Tiles are not needed: half of the boxes have 38.4 pixels without"),
+        ((600, 900), 16, "`--image-size 928` shows whole images without shrinking them"),
+        ((600, 700), 16, "Tiles would hardly enlarge the boxes: half are below 16.0 instead of"),
+        ((64, 64), 16, "No image is larger than a tile of 640x640, so tiles change nothing."),
+    ],
+)
+def test_when_tiles_pay(size, side, words, tmp_path):
+    data = boards(tmp_path, [[4 * i, 4 * i, side, side] for i in range(8)], size)
+    report = describe_detection(data, (640, 640))
+    text, in_tiles = (
+        format_description(one)
+        for one in (report, describe_detection(data, (640, 640), (640, 640)))
+    )
+    assert words in in_tiles and (words in text) == (size != (64, 64))
+    if "below 6.8" in words:
+        assert "In tiles of 640x640: <8: 0, 8-16: 0, 16-32: 8, >=32: 0; half below 16.0" in text
+        assert "at 640x640, in tiles of 640x640: <8: 0, 8-16: 0, 16-32: 8, >=32: 0" in in_tiles
+        assert "Without tiles: <8: 8, 8-16: 0, 16-32: 0, >=32: 0; half below 6.8" in in_tiles
+        assert report["tiles"]["larger_images"] == 2
+
+
+def test_objects_that_no_tile_holds(tmp_path):
+    data = boards(tmp_path, [[0, 0, 64, 64]], (128, 128))
+    text = format_description(describe_detection(data, (64, 64), (32, 32), 0))
+    assert "Tiles of 32x32 are too small: no object has half of its area in one." in text
+    text = format_description(describe_detection(data, (64, 64), (64, 64), 0.5))
+    assert "100% of the boxes are larger than the overlap" in text and "tile_whole=true" in text
+
+
+def test_boxes_that_are_too_small_at_every_size(tmp_path):
+    data = boards(tmp_path, [[4 * i, 4 * i, 6, 6] for i in range(12)], (1500, 2000))
+    text = format_description(describe_detection(data, (640, 640)))
+    assert "Even at 1280x1280, more than 1 of 10 boxes is below 8 pixels" in text
 
 
 def test_classes_without_boxes_are_named_once(tmp_path):
