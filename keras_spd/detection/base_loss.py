@@ -1,6 +1,7 @@
 """The base class of all heads' losses: checks the ground truth, and counts over all replicas."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -21,6 +22,8 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
         num_classes: Integer.
         bounding_box_format: Format of the ground truth, a name in `keras_spd.boxes.BOX_FORMATS`.
         anchors: `{level: ((width, height), ...)}` in pixels, or `None`.
+        class_weights: A number for each class, the factor for the class loss of its objects;
+            `None` for 1.
         name: Name of the loss.
         **kwargs: Arguments of `keras.losses.Loss`.
 
@@ -41,6 +44,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
         bounding_box_format: str = "xyxy",
         *,
         anchors: Anchors | None = None,
+        class_weights: Sequence[float] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -51,6 +55,12 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
         self.num_classes = int(num_classes)
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.anchors = anchors
+        if class_weights is not None and len(class_weights) != self.num_classes:
+            raise ValueError(
+                f"`class_weights` must have a number for each of {num_classes} classes. "
+                f"Received: {class_weights!r}."
+            )
+        self.class_weights = None if class_weights is None else tuple(map(float, class_weights))
         self.accumulated_batches = 1
         """Number of batches whose gradients the optimizer averages. The loss is a sum over images,
         and then counts those of all these batches."""
@@ -78,6 +88,22 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
 
     def call(self, y_true: dict[str, Tensor], y_pred: dict[str, Tensor]) -> Tensor:
         return self.total(self.components(y_true, y_pred), count_images(y_pred))
+
+    def class_factors(self, wanted: Tensor) -> Tensor | float:
+        """Returns the factor for the class loss of each prediction.
+
+        Args:
+            wanted: Class targets of shape `(..., classes)`, all 0 for background.
+
+        Returns:
+            Tensor of shape `(...)`, the weight of the class with the highest target, 1 for
+            background; or 1 without `class_weights`.
+        """
+        if self.class_weights is None:
+            return 1.0
+        weights = ops.convert_to_tensor(self.class_weights, "float32")
+        factors = ops.take(weights, ops.argmax(wanted, axis=-1))
+        return ops.where(ops.max(wanted, axis=-1) > 0, factors, 1.0)
 
     def check_predictions(self, raw: Any) -> list[str]:
         """Returns the names of the levels, finest first, or raises a `ValueError`."""
@@ -133,6 +159,7 @@ class DetectionLoss(keras.losses.Loss, abc.ABC):
             "num_classes": self.num_classes,
             "bounding_box_format": self.bounding_box_format,
             "anchors": self.anchors,
+            "class_weights": self.class_weights,
         }
 
 

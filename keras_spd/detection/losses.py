@@ -42,7 +42,7 @@ class YOLOV5Loss(DetectionLoss):
         ratio_threshold: Number. A box matches an anchor if width and height both differ by a
             smaller factor.
         name: Name of the loss.
-        **kwargs: Arguments of `keras.losses.Loss`.
+        **kwargs: `class_weights` of `DetectionLoss`, and arguments of `keras.losses.Loss`.
 
     Raises:
         ValueError: If an argument, the ground truth or a prediction is not as described.
@@ -159,6 +159,7 @@ class YOLOV5Loss(DetectionLoss):
         wanted = ops.one_hot(ops.reshape(targets.classes, (-1,)), self.num_classes)
         wanted = wanted * (1 - self.label_smoothing) + self.label_smoothing / 2
         class_loss = ops.mean(cross_entropy(wanted, matched[:, 5:]), axis=-1)
+        weight = weight * self.class_factors(wanted)
         return box_loss, objectness_loss, ops.sum(weight * class_loss) / count
 
     def check_predictions(self, raw: Any) -> list[str]:

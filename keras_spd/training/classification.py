@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_spd import applications, data
 from keras_spd.data.classification.dataset import ClassificationData
@@ -15,6 +16,7 @@ from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.surgery.graph import check_graph
 from keras_spd.surgery.outputs import output_kind
 from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms
+from keras_spd.training.class_weights import WeightedCrossEntropy, find_class_weights
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.fields import ClassificationRecipe
@@ -84,6 +86,9 @@ class ClassificationTask:
         self._preprocess = Preprocessing(**self._normalization).normalize
         self._augmentation = recipe.augmentation
         self._soft_labels = self._augmentation.mixes or recipe.loss.label_smoothing > 0
+        self._class_weights = find_class_weights(
+            recipe.loss.class_weights, self.train_data.class_names, self._count_classes
+        )
 
     def _check_name(self) -> None:
         recipe = self.recipe
@@ -105,6 +110,15 @@ class ClassificationTask:
                 f"Received: {recipe.model.class_map}."
             )
         check_options(applications.CLASSIFIERS[name], recipe.model.options, _ACCEPTED_OPTIONS)
+
+    def _count_classes(self) -> Array:
+        if self.train_data.read_labels is None:
+            raise ValueError(
+                'This `ClassificationData` was made without `read_labels`, which `"balanced"` '
+                "class weights need. Set `loss.class_weights` to a factor for each class."
+            )
+        labels = self.train_data.read_labels()
+        return np.bincount(labels, minlength=len(self.train_data.class_names))
 
     def _find_normalization(self) -> dict[str, Any]:
         """Returns the arguments of `Preprocessing` for normalisation."""
@@ -192,10 +206,13 @@ class ClassificationTask:
 
     def compile(self, model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> None:
         logits = self._logits
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits)
+        options: Any = {"reduction": "none"} if self._class_weights else {}
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=logits, **options)
         if self._soft_labels:
-            smoothing = self.recipe.loss.label_smoothing
-            loss = keras.losses.CategoricalCrossentropy(logits, label_smoothing=smoothing)
+            options["label_smoothing"] = self.recipe.loss.label_smoothing
+            loss = keras.losses.CategoricalCrossentropy(logits, **options)
+        if self._class_weights:
+            loss = WeightedCrossEntropy(loss, self._class_weights, self._soft_labels)
         model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
 
     @property

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_spd import applications, data
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
@@ -18,6 +19,7 @@ from keras_spd.detection.heads import HEADS, YOLOV5Head
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.files import write_json
 from keras_spd.predict import evaluate
+from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classes import with_classes
 from keras_spd.training.coco_score import COCOScore
 from keras_spd.training.fields import DetectionRecipe
@@ -74,9 +76,16 @@ class DetectionTask:
             self.train_data = self._cut(self.train_data, recipe.data.tile)
         self._check_scored(self.splits.evaluated, self.splits.chosen_on)
         self._check_scored(self.test_data, "test")
+        self._class_weights = find_class_weights(
+            recipe.loss.class_weights, self.train_data.class_names, self._count_classes
+        )
         self.anchors = self._anchors()
         if recipe.model.weights is None and given is None:
             self._warn_of_few_steps()
+
+    def _count_classes(self) -> Array:
+        labels = np.concatenate([image.classes[~image.crowd] for image in self.train_data.images])
+        return np.bincount(labels, minlength=len(self.train_data.class_names))
 
     def _check_scored(self, scored: DetectionData, name: str) -> None:
         require_boxes(scored, f"{name} data")
@@ -209,6 +218,7 @@ class DetectionTask:
                 self.recipe.data.image_size,
             )
         options = self.recipe.loss.model_dump(exclude_none=True)
+        options["class_weights"] = self._class_weights
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
         loss.accumulated_batches = self.recipe.optimizer.accumulate_batches
         if optimizer is not None:

@@ -134,6 +134,10 @@ _Tile = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_tile)]
 _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
+_ClassWeights = Literal["balanced"] | dict[str, Annotated[float, pydantic.Field(gt=0)]] | None
+_PartOfData = Annotated[float | None, pydantic.Field(gt=0, lt=1)]
+
+
 class ClassificationSource(_Section):
     name: str | None = None
     """TFDS dataset, or the shipped `blood_cells`; none for folders."""
@@ -144,6 +148,9 @@ class ClassificationSource(_Section):
     validation: Validation = None
     """The same, for choosing the best epoch; or the fraction of each class' training images to hold
     out for it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
+    fraction: _PartOfData = None
+    """Fraction of each class' training images to train on, such as 0.1 for a trial, chosen by
+    `seed`. Images that `validation` holds out are not among them."""
     data_dir: str | None = None
     """Folder with prepared TFDS datasets; that of TFDS by default."""
     image_size: tuple[int, int] | None = None
@@ -160,6 +167,9 @@ class ClassificationSource(_Section):
 class ClassificationLoss(_Section):
     label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Fraction of a label that is spread evenly over all classes."""
+    class_weights: _ClassWeights = None
+    """Factors for the loss of images of these classes, 1 for others; or `"balanced"`, inversely
+    proportional to the number of training images."""
 
 
 class ProgressiveResizing(_Section):
@@ -225,6 +235,9 @@ class DetectionSource(_Section):
     validation: Validation = None
     """The same, for choosing the best epoch; or the fraction of the training images to hold out for
     it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
+    fraction: _PartOfData = None
+    """Fraction of the training images to train on, such as 0.1 for a trial, chosen by `seed`.
+    Images that `validation` holds out are not among them."""
     images: str | None = None
     """Folder of the images, if it cannot be found from the annotations."""
     data_dir: str | None = None
@@ -258,6 +271,9 @@ class DetectionLoss(_Section):
     box_gain: float | None = pydantic.Field(default=None, ge=0)
     objectness_gain: float | None = pydantic.Field(default=None, ge=0)
     class_gain: float | None = pydantic.Field(default=None, ge=0)
+    class_weights: _ClassWeights = None
+    """Factors for the class loss of objects of these classes, 1 for others; or `"balanced"`,
+    inversely proportional to the number of training objects."""
 
 
 class DetectionRecipe(Recipe):

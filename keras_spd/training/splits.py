@@ -62,6 +62,8 @@ def load_splits(
         _refuse_same(paths, given)
         validation = read(paths["validation"], train)
     test = given.test or read(paths["test"], train)
+    if source.fraction is not None:
+        train, _ = train.hold_out(1 - source.fraction, recipe.seed)
     if validation is not None and validation is test:
         raise ValueError(
             "`validation_data` and `test_data` are the same data. Pass other data, or `None` to "

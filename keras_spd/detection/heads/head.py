@@ -98,8 +98,12 @@ class Head(abc.ABC):
         Raises:
             ValueError: If the loss has no such argument.
         """
-        known = inspect.signature(self.loss_type).parameters
-        if unknown := sorted(set(options) - set(known)):
+        known = {
+            name
+            for loss in (self.loss_type, DetectionLoss)
+            for name in inspect.signature(loss).parameters
+        }
+        if unknown := sorted(set(options) - known):
             raise ValueError(
                 f"`{self.loss_type.__name__}`, the loss of head={self.name!r}, has no "
                 f"{', '.join(f'`{name}`' for name in unknown)}. Remove it."

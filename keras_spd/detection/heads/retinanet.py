@@ -56,7 +56,7 @@ class RetinaNetLoss(DetectionLoss):
         box_gain: Number, weight of the box loss.
         class_gain: Number, weight of the class loss.
         name: Name of the loss.
-        **kwargs: Arguments of `keras.losses.Loss`.
+        **kwargs: `class_weights` of `DetectionLoss`, and arguments of `keras.losses.Loss`.
 
     Raises:
         ValueError: If an argument, the ground truth or a prediction is not as described.
@@ -102,6 +102,7 @@ class RetinaNetLoss(DetectionLoss):
         wanted = ops.one_hot(classes, self.num_classes)
         class_loss = ops.sum(
             ops.cast(classes != _IGNORED, "float32")
+            * self.class_factors(wanted)
             * focal(wanted, predictions[..., self.box_outputs :])
         )
         return {

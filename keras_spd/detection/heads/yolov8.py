@@ -38,7 +38,7 @@ class YOLOV8Loss(DetectionLoss):
         box_gain: Number, weight of the box loss.
         class_gain: Number, weight of the class loss, a sum over classes.
         name: Name of the loss.
-        **kwargs: Arguments of `keras.losses.Loss`.
+        **kwargs: `class_weights` of `DetectionLoss`, and arguments of `keras.losses.Loss`.
 
     Raises:
         ValueError: If an argument, the ground truth or a prediction is not as described, or the
@@ -98,7 +98,8 @@ class YOLOV8Loss(DetectionLoss):
         ciou = keras_cv.losses.CIoULoss("xyxy", reduction="none")
         box_loss = ops.sum(weight * ciou(targets / strides, predicted / strides))
         logits = flatten(raw)[..., self.box_outputs :]
-        class_loss = ops.sum(cross_entropy(scores, logits))
+        class_loss = ops.sum(cross_entropy(scores, logits), axis=-1)
+        class_loss = ops.sum(self.class_factors(scores) * class_loss)
         return {
             "box_loss": self.box_gain * box_loss / total,
             "class_loss": self.class_gain * class_loss / total,

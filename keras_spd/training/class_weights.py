@@ -1,0 +1,71 @@
+"""Weights of classes in the loss, for data in which some classes are rare."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_spd.typing import Array, Tensor
+
+
+def find_class_weights(
+    setting: Mapping[str, float] | Literal["balanced"] | None,
+    class_names: Sequence[str],
+    count: Callable[[], Array],
+) -> tuple[float, ...] | None:
+    """Returns the weight of each class, or `None` if all are 1.
+
+    Args:
+        setting: `loss.class_weights` of a recipe.
+        class_names: The classes of the data.
+        count: Function that returns the number of training examples of each class. With
+            `"balanced"`, weights are inversely proportional to it, and 1 on average over the
+            examples.
+
+    Raises:
+        ValueError: If a name is not that of a class.
+    """
+    if not setting:
+        return None
+    if setting == "balanced":
+        counts = np.asarray(count())
+        per_class = counts.sum() / max((counts > 0).sum(), 1)
+        weights = np.divide(per_class, counts, out=np.ones(len(counts)), where=counts > 0)
+        return tuple(weights.tolist())
+    for name in setting:
+        if name not in class_names:
+            close = difflib.get_close_matches(name, class_names, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"`loss.class_weights` names {name!r}, which is no class of the data.{hint} Its "
+                f"classes: {', '.join(class_names)}."
+            )
+    return tuple(float(setting.get(name, 1)) for name in class_names)
+
+
+class WeightedCrossEntropy(keras.losses.Loss):
+    """The cross-entropy of each image, times the weight of its class.
+
+    The weight of a soft label is the mean of the classes' weights, weighted by the label.
+
+    Args:
+        loss: Loss with `reduction="none"`.
+        weights: A number for each class.
+        soft_labels: Whether labels are probabilities `(images, classes)`, not classes `(images,)`.
+    """
+
+    def __init__(
+        self, loss: keras.losses.Loss, weights: Sequence[float], soft_labels: bool
+    ) -> None:
+        super().__init__(name="weighted_cross_entropy")
+        self.loss, self.weights, self.soft_labels = loss, tuple(weights), soft_labels
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        losses = self.loss(y_true, y_pred)
+        weights = ops.convert_to_tensor(self.weights, losses.dtype)
+        if self.soft_labels:
+            return losses * ops.sum(ops.cast(y_true, losses.dtype) * weights, axis=-1)
+        return losses * ops.take(weights, ops.cast(ops.reshape(y_true, (-1,)), "int32"))
