@@ -1,10 +1,12 @@
 """Computes COCO's scores for detections with pycocotools."""
 
+import collections
 import contextlib
 import copy
 import dataclasses
 import io
 import json
+import logging
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +17,8 @@ import numpy as np
 from keras_spd.metrics.best_f1 import best_f1
 from keras_spd.typing import Array, Path
 
+_log = logging.getLogger(__name__)
+_DETECTIONS = 100  # of each class in an image that COCO's scores count
 _METRICS = (
     ("AP", "Average precision, IoU 0.50:0.95, all sizes"),
     ("AP50", "Average precision, IoU 0.50,      all sizes"),
@@ -99,7 +103,7 @@ def evaluate_coco(
     detections: Path | list[dict[str, Any]],
     *,
     scales: Mapping[Any, float] | None = None,
-    max_detections: Sequence[int] = (1, 10, 100),
+    max_detections: Sequence[int] | None = None,
 ) -> COCOScores:
     """Scores detections with pycocotools.
 
@@ -113,7 +117,9 @@ def evaluate_coco(
         scales: Dictionary from image ids to network pixels per original pixel, for the scores by
             box side; `None` if they are all 1.
         max_detections: Three increasing integers, the detections per image for AR1, AR10 and
-            AR100 (the names do not change). The last is also used for AP.
+            AR100 (the names do not change), of each class. The last is also used for AP. Defaults
+            to COCO's 1, 10 and 100; if an image has more than 100 boxes of a class, which COCO's
+            have not, to their number instead of 100, so that AP can reach 1.
 
     Returns:
         `COCOScores`.
@@ -126,8 +132,10 @@ def evaluate_coco(
     >>> scores = keras_spd.metrics.evaluate_coco("instances_val.json", "detections.json")
     >>> scores.metrics["AP_small"]
     """
-    _check_max_detections(max_detections)
     truth, results = read_coco_pair(ground_truth, detections)
+    if max_detections is None:
+        max_detections = _find_max_detections(truth)
+    _check_max_detections(max_detections)
     evaluator = run_cocoeval(truth, results, max_detections)
     categories = sorted(truth["categories"], key=lambda category: category["id"])
     best, best_by_class = best_f1(evaluator)
@@ -140,6 +148,23 @@ def evaluate_coco(
         by_side=_by_side(truth, results, scales, max_detections),
         best_f1=best,
     )
+
+
+def _find_max_detections(truth: dict[str, Any]) -> tuple[int, int, int]:
+    """Returns COCO's limits, with a higher one for AP if an image has more boxes of a class."""
+    boxes = collections.Counter(
+        (annotation["image_id"], annotation["category_id"])
+        for annotation in truth["annotations"]
+        if not annotation["iscrowd"]
+    )
+    most = max(boxes.values(), default=0)
+    if most > _DETECTIONS:
+        _log.info(
+            "An image has %d boxes of a class: AP counts as many detections per image and class, "
+            "instead of COCO's %d.",
+            *(most, _DETECTIONS),
+        )
+    return 1, 10, max(most, _DETECTIONS)
 
 
 def _check_max_detections(max_detections: Any) -> None:
@@ -189,7 +214,7 @@ def read_coco_pair(
 def run_cocoeval(
     truth: dict[str, Any],
     results: list[dict[str, Any]],
-    max_detections: Sequence[int] = (1, 10, 100),
+    max_detections: Sequence[int] | None = None,
     areas: Mapping[str, tuple[float, float]] | None = None,
     iou_type: str = "bbox",
 ) -> Any:
@@ -220,7 +245,7 @@ def run_cocoeval(
             found.dataset = {**truth, "annotations": []}
             found.createIndex()
         evaluator = COCOeval(ground_truth, found, iou_type)
-        evaluator.params.maxDets = list(max_detections)
+        evaluator.params.maxDets = list(max_detections or _find_max_detections(truth))
         if areas is not None:
             evaluator.params.areaRng = [list(bounds) for bounds in areas.values()]
             evaluator.params.areaRngLbl = list(areas)

@@ -18,6 +18,8 @@ from keras_spd.predict.predictor import Predictor, detect
 from keras_spd.predict.results import Detections
 from keras_spd.typing import Array
 
+_DETECTIONS = 300  # in an image, as in the authors' evaluation
+
 
 def evaluate(
     model: DetectorProtocol,
@@ -29,7 +31,7 @@ def evaluate(
     overlap: float = 0.2,
     confidence_threshold: float = 0.001,
     iou_threshold: float = 0.65,
-    max_detections: int = 300,
+    max_detections: int | None = None,
 ) -> COCOScores:
     """Scores a detector with pycocotools on all images, including those without detections.
 
@@ -46,7 +48,8 @@ def evaluate(
             boxes are merged, and are scored as a whole. Scores by side then count network pixels
             in tiles.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
-            the defaults are the authors' for evaluation.
+            the defaults are the authors' for evaluation. `max_detections` is 300, or the number of
+            boxes in an image with more.
 
     Returns:
         `keras_spd.metrics.COCOScores`.
@@ -88,7 +91,7 @@ def predict_coco(
 
     Args:
         model, data, image_size, batch_size, tile, overlap: As in `evaluate`.
-        **thresholds: Fields of `keras_spd.detection.Decoder`.
+        **thresholds: Fields of `keras_spd.detection.Decoder`. `max_detections` as in `evaluate`.
 
     Returns:
         COCO results, a list of `{"image_id", "category_id", "bbox", "score"}` with xywh boxes in
@@ -102,6 +105,9 @@ def predict_coco(
         )
     if data.max_value is None:
         data = data.with_max_value(model.info.max_value)
+    if thresholds.get("max_detections") is None:
+        most = max((int((~image.crowd).sum()) for image in data.images), default=0)
+        thresholds["max_detections"] = max(most, _DETECTIONS)
     predicted: Iterator[tuple[BoxedImage, Detections, float]]
     if tile is None:
         size = standardize_image_size(image_size, model)

@@ -148,7 +148,24 @@ def test_scores_of_whole_images_predicted_in_tiles():
         < whole.by_side["<8"]["boxes"]
     )
     assert model.decoder is before
-    assert keras_spd.Predictor(model, tile=640).scale((900, 1300)) == 1
+
+
+def test_every_object_of_a_crowded_image_counts(caplog):
+    """COCO's scores stop at 100 objects of a class in an image, and AP at 0.7."""
+    pytest.importorskip("scipy")
+    image = boxed_spots("crowded", (600, 600), 50)
+    data = keras_spd.data.DetectionData((image,), ("spot",), (0,))
+    assert len(image.boxes) == 144
+    with caplog.at_level("INFO"):
+        scores = keras_spd.evaluate(BrightSpots(), data, 320, tile=320)
+    assert scores.metrics["AP"] == pytest.approx(1)
+    assert scores.by_side["8-16"]["AP"] == pytest.approx(1)
+    assert "An image has 144 boxes of a class: AP counts as many detections" in caplog.text
+
+
+def test_the_scale_of_tiles():
+    assert keras_spd.Predictor(BrightSpots(), tile=640).scale((900, 1300)) == 1
+    assert keras_spd.Predictor(BrightSpots(), tile=640).scale((320, 320)) == 2
 
 
 @pytest.mark.slow
