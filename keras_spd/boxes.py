@@ -24,6 +24,7 @@ BOX_FORMATS = (
     "rel_center_xywh",
 )
 _EPSILON = 1e-7
+_WISE_ALPHA, _WISE_DELTA = 1.9, 3.0
 
 
 def check_box_format(bounding_box_format: str) -> str:
@@ -103,6 +104,72 @@ def complete_iou(predicted: Tensor, target: Tensor) -> Tensor:
     small constants in the same places as the authors' `bbox_iou`
     (`YOLOv5-SPD/utils/metrics.py`).
     """
+    iou, distance, diagonal = _compare(predicted, target)
+    aspect = 4 / math.pi**2 * (_angle(target) - _angle(predicted)) ** 2
+    weight = ops.stop_gradient(aspect / (aspect - iou + 1 + _EPSILON))
+    return iou - distance / diagonal - weight * aspect
+
+
+def wise_iou(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Computes the loss of Wise-IoU v1, and the IoU, of center_xywh boxes, elementwise.
+
+    The loss is `1 - IoU`, times a factor between 1 and e for the distance of the centres relative
+    to the diagonal of the enclosing box. No gradient is propagated through the diagonal.
+
+    Args:
+        predicted, target: Tensors of shape `(..., 4)`.
+
+    Returns:
+        Two tensors of shape `(...)`: losses, at least 0, and IoUs.
+
+    Source: Tong et al., "Wise-IoU", 2023, https://arxiv.org/abs/2301.10051 (v1).
+    """
+    iou, distance, diagonal = _compare(predicted, target)
+    return ops.exp(distance / ops.stop_gradient(diagonal)) * (1 - iou), iou
+
+
+def wise_iou_focus(iou: Tensor, mean_loss: Tensor) -> Tensor:
+    """Computes the factor by which Wise-IoU v3 multiplies the loss of v1.
+
+    It is largest for boxes of medium quality: boxes that fit are learned already, and those that
+    fit far worse than the mean are often wrong labels. No gradient is propagated through it.
+
+    Args:
+        iou: Tensor of IoUs.
+        mean_loss: The mean of `1 - IoU` over boxes.
+
+    Returns:
+        Tensor with the shape of `iou`, at least 0.
+
+    Source: Tong et al., https://arxiv.org/abs/2301.10051 (v3, with alpha 1.9 and delta 3).
+    """
+    outlier = ops.stop_gradient((1 - iou) / ops.maximum(mean_loss, _EPSILON))
+    return outlier / (_WISE_DELTA * _WISE_ALPHA ** (outlier - _WISE_DELTA))
+
+
+def normalized_wasserstein(predicted: Tensor, target: Tensor, constant: float) -> Tensor:
+    """Computes the normalised Wasserstein distance (NWD) of center_xywh boxes, elementwise.
+
+    Boxes are compared as normal distributions. Unlike the IoU, this similarity is positive for
+    boxes that do not overlap, and a shift by a few pixels costs a small box as much as a large one.
+
+    Args:
+        predicted, target: Tensors of shape `(..., 4)`.
+        constant: Number, about the mean side of the boxes, in the same unit.
+
+    Returns:
+        Tensor of shape `(...)`, from 0 for distant boxes to 1 for equal ones.
+
+    Source: Wang et al., "A Normalized Gaussian Wasserstein Distance for Tiny Object Detection",
+    2021, https://arxiv.org/abs/2110.13389.
+    """
+    shift = ops.sum((predicted[..., :2] - target[..., :2]) ** 2, axis=-1)
+    change = ops.sum((predicted[..., 2:] - target[..., 2:]) ** 2, axis=-1) / 4
+    return ops.exp(-ops.sqrt(shift + change + _EPSILON) / constant)
+
+
+def _compare(predicted: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns IoU, squared distance of the centres, and squared diagonal of the enclosing box."""
     (px, py, pw, ph), (tx, ty, tw, th) = (
         [boxes[..., i] for i in range(4)] for boxes in (predicted, target)
     )
@@ -113,9 +180,10 @@ def complete_iou(predicted: Tensor, target: Tensor) -> Tensor:
     intersection = ops.maximum(shared_width, 0) * ops.maximum(shared_height, 0)
     ph, th = ph + _EPSILON, th + _EPSILON
     iou = intersection / (pw * ph + tw * th - intersection + _EPSILON)
-
     diagonal = (right - left) ** 2 + (bottom - top) ** 2 + _EPSILON
-    distance = (px - tx) ** 2 + (py - ty) ** 2
-    aspect = 4 / math.pi**2 * (ops.arctan(tw / th) - ops.arctan(pw / ph)) ** 2
-    weight = ops.stop_gradient(aspect / (aspect - iou + 1 + _EPSILON))
-    return iou - distance / diagonal - weight * aspect
+    return iou, (px - tx) ** 2 + (py - ty) ** 2, diagonal
+
+
+def _angle(boxes: Tensor) -> Tensor:
+    """Returns the arctangent of width over height of center_xywh boxes."""
+    return ops.arctan(boxes[..., 2] / (boxes[..., 3] + _EPSILON))

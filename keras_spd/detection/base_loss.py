@@ -212,12 +212,16 @@ def per_replica(count: Tensor) -> Tensor:
     its sum by this number, the mean over the replicas equals the mean over the global batch. On
     JAX the batch is one array, however many devices hold it.
     """
-    replicas = num_replicas()
-    if replicas > 1:
-        import tensorflow as tf
+    return ops.maximum(global_sum(count), 1.0) / num_replicas()
 
-        count = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, count)
-    return ops.maximum(count, 1.0) / replicas
+
+def global_sum(value: Tensor) -> Tensor:
+    """Returns the sum of a value over the replicas of a `tf.distribute` strategy."""
+    if num_replicas() == 1:
+        return value
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
 def num_replicas() -> int:

@@ -209,7 +209,8 @@ class DetectionTask:
     def compile(self, model: Detector, optimizer: keras.optimizers.Optimizer | None) -> None:
         sides = self.train_data.box_sides(self.recipe.data.image_size)
         recall = model.head.recall(sides)
-        if recall < MIN_RECALL:
+        by_anchors = self.recipe.loss.assignment != "rfla"
+        if recall < MIN_RECALL and by_anchors:
             _log.warning(
                 "The anchors match only %.1f %% of the training boxes at %s pixels. Set "
                 "`fit_anchors = true` in the recipe (`--set fit_anchors=true`), or raise "
@@ -219,6 +220,8 @@ class DetectionTask:
             )
         options = self.recipe.loss.model_dump(exclude_none=True)
         options["class_weights"] = self._class_weights
+        if "nwd" in options.get("iou", ()):  # a name, or weights by name
+            options.setdefault("nwd_constant", float(np.sqrt(sides.prod(axis=1)).mean()))
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
         loss.accumulated_batches = self.recipe.optimizer.accumulate_batches
         if optimizer is not None:

@@ -263,6 +263,9 @@ class DetectionSource(_Section):
     in the training images by default. The trained model predicts with it."""
 
 
+_Comparison = Literal["ciou", "wiou", "nwd"]
+
+
 class DetectionLoss(_Section):
     """Arguments of the loss of the model's head, such as `keras_spd.detection.YOLOV5Loss`. By
     default, its own values."""
@@ -274,6 +277,13 @@ class DetectionLoss(_Section):
     class_weights: _ClassWeights = None
     """Factors for the class loss of objects of these classes, 1 for others; or `"balanced"`,
     inversely proportional to the number of training objects."""
+    iou: _Comparison | dict[_Comparison, float] | None = None
+    """YOLOv5's head: comparison of boxes, or weights of several, such as
+    `{ciou = 0.5, nwd = 0.5}`."""
+    nwd_constant: float | None = pydantic.Field(default=None, gt=0)
+    """Constant of `nwd` in network pixels; by default, the mean side of the training boxes."""
+    assignment: Literal["ratio", "rfla"] | None = None
+    """YOLOv5's head: which predictions learn a box."""
 
 
 class DetectionRecipe(Recipe):

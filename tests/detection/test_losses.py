@@ -194,7 +194,8 @@ def test_config_round_trip():
     anchors = {level: ((7.0, 8.0), (9.0, 10.0)) for level in LEVELS}
     loss = YOLOV5Loss(
         5, "xywh", anchors=anchors, label_smoothing=0.1, box_gain=1, objectness_gain=2,
-        class_gain=3, ratio_threshold=5, class_weights=(1, 2, 3, 4, 5), name="other",
+        class_gain=3, ratio_threshold=5, class_weights=(1, 2, 3, 4, 5),
+        iou={"ciou": 0.25, "nwd": 0.75}, nwd_constant=9.0, assignment="rfla", name="other",
     )  # fmt: skip
     twin = YOLOV5Loss.from_config(loss.get_config())
     assert twin.get_config() == loss.get_config()

@@ -123,6 +123,26 @@ def test_tiles_are_trained_on_and_whole_images_are_scored(tmp_path, drawings, mo
     assert logs["val_AP"] == 0.5 and callback.parts.num_images > 8  # losses of tiles
 
 
+def test_options_of_the_loss(tmp_path, drawings, caplog):
+    mix = {"ciou": 0.5, "nwd": 0.5}
+    fields = {"loss.iou": mix, "loss.assignment": "rfla", "loss.box_gain": 0.1}
+    misfit = {"model.options": {"levels": ["P2"], "anchors": {"P2": [[300, 300]] * 3}}}
+    (tmp_path / "recipe.toml").write_text(drawings.to_toml())
+    recipe = load_recipe(str(tmp_path / "recipe.toml"), overrides={**fields, **misfit})
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert load_recipe(str(tmp_path / "recipe.toml")) == recipe
+    task = DetectionTask(recipe)
+    model = task.build()
+    task.compile(model, keras.optimizers.SGD())
+    assert (model.loss.iou, model.loss.assignment, model.loss.box_gain) == (mix, "rfla", 0.1)
+    sides = np.sqrt(task.train_data.box_sides((64, 96)).prod(axis=1))
+    assert model.loss.nwd_constant == pytest.approx(sides.mean())
+    assert "anchors match only" not in caplog.text  # as the assignment needs no match
+
+    with pytest.raises(ValueError, match="loss.iou.*giou"):
+        load_recipe("short", task="detection", overrides={"loss.iou": "giou"})
+
+
 def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
     options = {"anchors": {level: [[300, 300]] * 3 for level in ("P3", "P4", "P5")}}
     misfit = drawings.model_copy(
