@@ -30,6 +30,7 @@ def train(
     epochs: train_options.Epochs = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
     seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    workers: train_options.Workers = None,
     on_problem: train_options.OnProblem = None,
     set_: train_options.Assignments = None,
 ) -> None:
@@ -72,6 +73,7 @@ def train(
         "data.image_size": parsing.parse_image_size(image_size),
         "data.tile": parsing.parse_tile(tile, overlap),
         "data.tile_overlap": overlap,
+        "data.workers": workers,
         "data.on_problem": parsing.text(on_problem),
     }
     from keras_spd import training

@@ -46,6 +46,10 @@ Devices = Annotated[
     str | None,
     typer.Option(help='"all" to share each batch among all devices; default: one device.'),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Detectors: threads that read images; default: one per core."),
+]
 OnProblem = Annotated[
     options.Reaction | None, typer.Option(help="What to do about broken images and annotations.")
 ]

@@ -233,7 +233,8 @@ class DetectionTask:
         box_format = self.recipe.model.options.get("bounding_box_format", "xyxy")
         if self._given is None:
             return self._augmented_batches(first_epoch, box_format)
-        normalize = self._given.info.preprocessing.normalize
+        preprocessing = self._given.info.preprocessing
+        normalize = None if preprocessing.takes_pixels else preprocessing.normalize
         return self._augmented_batches(first_epoch, self._given.bounding_box_format, normalize)
 
     def _augmented_batches(
@@ -252,6 +253,7 @@ class DetectionTask:
             transform=self._transform,
             seed=self.recipe.seed,
             first_epoch=first_epoch,
+            workers=self.recipe.data.workers,
             epochs=self.recipe.epochs - first_epoch,
         )
 

@@ -1,6 +1,6 @@
 """Batches of images and padded boxes, on any backend."""
 
-import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +8,17 @@ import keras
 import numpy as np
 
 from keras_spd.boxes import check_box_format, convert_boxes
-from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.data.detection.augmentation import DetectionAugmentation, Sample
+from keras_spd.data.detection.image_cache import ImageCache
 from keras_spd.data.detection.transform import Transform, apply_transform, check_transform
 from keras_spd.data.problems import check_augmentation
 from keras_spd.images.geometry import letterbox
+from keras_spd.images.workers import check_workers, make_pool
 from keras_spd.typing import Array
 
 _CACHE_BYTES = 2 * 2**30
+BATCHES_AHEAD = 2
+WINDOW = 256  # images that the others of a mosaic are drawn from
 
 
 class DetectionBatches(keras.utils.PyDataset):
@@ -22,6 +26,11 @@ class DetectionBatches(keras.utils.PyDataset):
 
     Order and augmentation are pure functions of (seed, epoch, batch). Pass `shuffle=False` to
     `fit`; otherwise Keras shuffles the batches again, using its own random state.
+
+    The other images of a mosaic or mixup are drawn from the 256 images around the first one in the
+    shuffled order of the epoch, so images are decoded once per epoch although a mosaic has four:
+    the images used last are kept in memory, up to 2 GiB. In addition, up to five batches are in
+    memory.
     """
 
     def __init__(
@@ -37,8 +46,9 @@ class DetectionBatches(keras.utils.PyDataset):
         transform: Transform | None = None,
         seed: int = 0,
         first_epoch: int = 0,
+        workers: int | None = None,
     ) -> None:
-        super().__init__(workers=2)
+        super().__init__(workers=BATCHES_AHEAD, max_queue_size=BATCHES_AHEAD)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
         check_augmentation(augmentation, DetectionAugmentation)
@@ -56,9 +66,9 @@ class DetectionBatches(keras.utils.PyDataset):
         self.seed = seed
         self.epoch = first_epoch
         self._order = (-1, np.arange(0))  # epoch, indices
-        wholes = {image.whole for image in data.images}
-        pixels = sum(image.size_hw[0] * image.size_hw[1] for image in wholes)
-        self._cache: dict | None = {} if 3 * pixels < _CACHE_BYTES else None
+        self._pixels = ImageCache(_CACHE_BYTES)
+        workers = check_workers(workers)
+        self._map = map if workers == 1 else make_pool(workers).map
 
     def __len__(self) -> int:
         if self.shuffle:
@@ -75,41 +85,47 @@ class DetectionBatches(keras.utils.PyDataset):
 
     def load(self, epoch: int, batch: int) -> tuple[Array, Array, Array]:
         """Makes one batch: images, boxes and classes as arrays."""
-        order = self._indices(epoch)[batch * self.batch_size : (batch + 1) * self.batch_size]
-        samples = []
-        for position, index in enumerate(order):
-            if self.augmentation is None:
-                pixels, boxes, classes = self._read(index)
-                pixels, fit = letterbox(pixels, self.image_size)
-                samples.append((pixels, fit.to_network(boxes), classes))
-            else:
-                rng = np.random.default_rng([self.seed, epoch, batch, position])
-                samples.append(
-                    self.augmentation.apply(
-                        int(index), self._read, self.data.num_images, self.image_size, rng
-                    )
-                )
+        first = batch * self.batch_size
+        count = min(self.batch_size, self.data.num_images - first)
+        images = _aligned((count, *self.image_size, 3))
+
+        def make(position: int) -> tuple[Array, Array]:
+            sample = self._sample(epoch, batch, position)
             if self.transform is not None:
                 key = [self.seed, epoch, batch, position, 1]
-                samples[-1] = apply_transform(self.transform, samples[-1], key)
-        images = np.stack([sample[0] for sample in samples]).astype("float32")
+                sample = apply_transform(self.transform, sample, key)
+            images[position], boxes, classes = sample
+            return boxes, classes
+
+        truth = list(self._map(make, range(count)))
         if self.preprocess is not None:
-            images = self.preprocess(images)
-        boxes, classes = pad_boxes([sample[1] for sample in samples], [s[2] for s in samples])
+            images = self.preprocess(images.astype("float32"))
+        boxes, classes = pad_boxes([one[0] for one in truth], [one[1] for one in truth])
         if self.bounding_box_format != "xyxy":
             converted = convert_boxes(boxes, "xyxy", self.bounding_box_format, self.image_size)
             converted = keras.ops.convert_to_numpy(converted)
             boxes = np.where(classes[..., None] >= 0, converted, np.float32(-1))
         return images, boxes, classes
 
-    def _read(self, index: int) -> tuple[Array, Array, Array]:
+    def _sample(self, epoch: int, batch: int, position: int) -> Sample:
+        """Makes one image of a batch."""
+        order, number = self._indices(epoch), batch * self.batch_size + position
+        index = int(order[number])
+        if self.augmentation is None:
+            pixels, boxes, classes = self._read(index)
+            pixels, fit = letterbox(pixels, self.image_size)
+            return pixels, fit.to_network(boxes), classes
+        others = order
+        if self.shuffle:
+            start = max(min(number - WINDOW // 2, len(order) - WINDOW), 0)
+            others = order[start : start + WINDOW]
+        rng = np.random.default_rng([self.seed, epoch, batch, position])
+        return self.augmentation.apply(index, self._read, others, self.image_size, rng)
+
+    def _read(self, index: int) -> Sample:
         image = self.data.images[index]
-        pixels = self._cache.get(image.whole) if self._cache is not None else None
-        if pixels is None:
-            pixels = image.whole.read()
-            if self._cache is not None:
-                self._cache[image.whole] = pixels
-        return image.cut(pixels), image.boxes[~image.crowd], image.classes[~image.crowd]
+        pixels = image.cut(self._pixels(image.whole))
+        return pixels, image.boxes[~image.crowd], image.classes[~image.crowd]
 
     def _indices(self, epoch: int) -> Array:
         if not self.shuffle:
@@ -119,35 +135,13 @@ class DetectionBatches(keras.utils.PyDataset):
             self._order = (epoch, order)
         return self._order[1]
 
-    def to_tf_data(self, epochs: int | None = None) -> Any:
-        """Returns the batches as a `tf.data.Dataset`; `epochs` as in `DetectionData.batches`."""
-        import tensorflow as tf
 
-        height, width = self.image_size
-
-        def load(epoch: Any, batch: Any) -> Any:
-            types = (tf.float32, tf.float32, tf.int32)
-            images, boxes, classes = tf.numpy_function(self.load, (epoch, batch), types)
-            images.set_shape((None, height, width, 3))
-            boxes.set_shape((None, None, 4))
-            classes.set_shape((None, None))
-            return images, {"boxes": boxes, "classes": classes}
-
-        def one_epoch(epoch: Any) -> Any:
-            numbers = tf.data.Dataset.range(len(self))
-            return numbers.map(lambda batch: load(epoch, batch), num_parallel_calls=2)
-
-        if epochs is None:  # each iteration is the next epoch
-            counter = itertools.count(self.epoch)
-            numbers = tf.data.Dataset.from_generator(
-                lambda: iter([next(counter)]), output_signature=tf.TensorSpec((), "int64")
-            )
-        else:
-            numbers = tf.data.Dataset.range(self.epoch, self.epoch + epochs)
-        stream = numbers.flat_map(one_epoch)
-        if epochs is None:
-            stream = stream.apply(tf.data.experimental.assert_cardinality(len(self)))
-        return stream.prefetch(2)
+def _aligned(shape: tuple[int, ...]) -> Array:
+    """Returns an uninitialised uint8 array that TensorFlow takes without copying it."""
+    size = math.prod(shape)
+    buffer = np.empty(size + 64, "uint8")
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].reshape(shape)
 
 
 def pad_boxes(boxes: Sequence[Array], classes: Sequence[Array]) -> tuple[Array, Array]:

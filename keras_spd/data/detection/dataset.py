@@ -194,6 +194,7 @@ class DetectionData:
         seed: int = 0,
         first_epoch: int = 0,
         epochs: int | None = None,
+        workers: int | None = None,
     ) -> Any:
         """Returns batches of letterboxed images for `model.fit` and `evaluate`.
 
@@ -216,12 +217,15 @@ class DetectionData:
             epochs: `None` for data that is iterated once per epoch, each time as the next epoch.
                 An integer for a single stream of that many epochs, for
                 `fit(steps_per_epoch=...)`.
+            workers: Integer, the number of threads that read and augment images; `None` for the
+                number of CPU cores, at most 16. It does not change the batches.
 
         Returns:
             `tf.data.Dataset` if Keras runs on TensorFlow, otherwise `keras.utils.PyDataset`, of
             `(images, {"boxes": ..., "classes": ...})` with the shapes `(batch, height, width, 3)`,
-            float32 0..255, `(batch, boxes, 4)` and `(batch, boxes)`, padded with -1. Its attribute
-            `class_names` lets `Detector.fit` refuse a model with other classes.
+            uint8 0..255 or what `preprocess` returns, `(batch, boxes, 4)` and `(batch, boxes)`,
+            padded with -1. Its attribute `class_names` lets `Detector.fit` refuse a model with
+            other classes.
 
         Raises:
             ValueError: If an argument is not as described, or there are no images.
@@ -249,8 +253,13 @@ class DetectionData:
             transform=transform,
             seed=seed,
             first_epoch=first_epoch,
+            workers=workers,
         )
-        result = batches.to_tf_data(epochs) if keras.backend.backend() == "tensorflow" else batches
+        result: Any = batches
+        if keras.backend.backend() == "tensorflow":
+            from keras_spd.data.detection.tf_stream import to_tf_data
+
+            result = to_tf_data(batches, epochs)
         result.class_names = self.class_names  # as `image_dataset_from_directory` of Keras does
         return result
 

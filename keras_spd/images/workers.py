@@ -1,0 +1,82 @@
+"""Threads that read and resize images, in order and with bounded memory.
+
+Threads suffice, because Pillow, OpenCV and NumPy release Python's lock while they work on pixels.
+"""
+
+import collections
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+_MOST = 16  # more threads than this were not measured
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+def default_workers() -> int:
+    """Returns the number of CPU cores that this process may use, at most 16."""
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), _MOST)
+    return min(os.cpu_count() or 1, _MOST)
+
+
+def check_workers(workers: int | None) -> int:
+    """Returns a valid number of threads, `default_workers()` for `None`."""
+    if workers is None:
+        return default_workers()
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"`workers` must be an integer >= 1 or `None`. Received: {workers!r}.")
+    return workers
+
+
+def make_pool(workers: int) -> ThreadPoolExecutor:
+    """Returns a pool of threads for work on images."""
+    # glibc returns freed memory to the system above a threshold that follows the largest block
+    # freed so far, up to 32 MiB. Without this, every image faults its pages in again, which took
+    # half the time of reading (benchmarks/README.md).
+    np.ones(31 * 2**20, "uint8")
+    return ThreadPoolExecutor(workers, thread_name_prefix="keras_spd_images")
+
+
+def map_ahead(
+    function: Callable[[_In], _Out], items: Iterable[_In], workers: int | None = None
+) -> Iterator[_Out]:
+    """Applies a function to items in threads, ahead of the caller, and yields results in order.
+
+    Args:
+        function: Function of one item.
+        items: Iterable, which only the caller's thread reads.
+        workers: Integer, the number of threads, or `None` for `default_workers()`. At most twice
+            as many results are in memory.
+
+    Yields:
+        The results. An error of `function` or `items` is raised in place of its result, after
+        those before it.
+
+    Example:
+
+    >>> pictures = map_ahead(to_rgb, ["a.jpg", "b.jpg"])
+    """
+    workers = check_workers(workers)
+    waiting: collections.deque[Future[_Out]] = collections.deque()
+    items, error, more = iter(items), None, True
+    pool = make_pool(workers)
+    try:
+        while True:
+            while more and len(waiting) < 2 * workers:
+                try:
+                    waiting.append(pool.submit(function, next(items)))
+                except StopIteration:
+                    more = False
+                except Exception as stopped:
+                    error, more = stopped, False
+            if not waiting:
+                break
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if error is not None:
+        raise error
