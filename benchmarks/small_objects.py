@@ -1,0 +1,318 @@
+"""What raises AP of small objects, and what it costs: SPD-Conv beside what else could be bought.
+
+    python benchmarks/small_objects.py train deeppcb --weights yolov5n.pt --hold-out 100 \\
+        --train deeppcb/annotations/instances_trainval.json \\
+        --test deeppcb/annotations/instances_test.json --images 320 --image-size 320 --epochs 8
+    python benchmarks/small_objects.py time --image-size 320
+    python benchmarks/small_objects.py table deeppcb
+
+`train` trains each variant (`--list` prints them) from the COCO checkpoint `--weights`, or from
+random weights without it, with the same recipe, order and augmentation, and scores it on the test
+images. The last epoch is scored: nothing is chosen. Runs that have a JSON file in
+`benchmarks/results/small_objects` are skipped, stopped ones resume. `time` measures steps and
+predictions of all variants in turns. `table` prints both and draws AP over multiply-adds.
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import json
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+from downsamplings import blur_pool, haar, max_pool
+from finetuning import HERE, field, read_data, show
+
+import keras_spd
+from keras_spd.applications import YOLOV5SPD
+from keras_spd.images.tiles import tile_corners
+from keras_spd.surgery import count_multiply_adds, to_spd
+from keras_spd.training import load_recipe, train
+from keras_spd.training.run_folder import RunFolder
+
+RESULTS = HERE / "results/small_objects"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A network and how it is trained.
+
+    Args:
+        label: The row of the table.
+        options: Arguments of `YOLOV5SPD`.
+        change: Function from this detector to the one that is trained.
+        recipe: Fields of the recipe that differ.
+        equal_cost: What is changed until the multiply-adds are those of another variant: "width"
+            or "side", and the name of that variant.
+        tiles: Where images are cut into tiles of the input's size: "training", "prediction".
+    """
+
+    label: str
+    options: dict = dataclasses.field(default_factory=dict)
+    change: Callable = lambda detector: detector
+    recipe: dict = dataclasses.field(default_factory=dict)
+    equal_cost: tuple[str, str] | None = None
+    tiles: tuple[str, ...] = ()
+
+
+STRIDED = {"downsampling": "strided"}
+VARIANTS = {
+    "spd": Variant("SPD, the paper's layout"),
+    "strided": Variant("strided", STRIDED),
+    "strided_larger": Variant(
+        "strided, larger input at SPD's cost", STRIDED, equal_cost=("side", "spd")
+    ),
+    "strided_wider": Variant("strided, wider at SPD's cost", STRIDED, equal_cost=("width", "spd")),
+    "spd_thinner": Variant("SPD, thinner at the strided cost", equal_cost=("width", "strided")),
+    "spd_first": Variant("space-to-depth first (`to_spd`)", STRIDED, to_spd),
+    **{
+        f"spd_first_{n}": Variant(
+            f"space-to-depth first, in the first {n} of 7 layers",
+            STRIDED,
+            functools.partial(to_spd, first_n=n),
+        )
+        for n in (1, 2, 3)
+    },
+    "blur_pool": Variant("convolution, blur, subsampling (BlurPool)", STRIDED, blur_pool),
+    "max_pool": Variant("convolution, max pooling", STRIDED, max_pool),
+    "haar": Variant("Haar wavelet, convolution", STRIDED, haar),
+    "spd_p2": Variant("SPD, P2 to P5", {"levels": ("P2", "P3", "P4", "P5")}),
+    "spd_p2_p4": Variant("SPD, P2 to P4", {"levels": ("P2", "P3", "P4")}),
+    "spd_wiou": Variant("SPD, WIoU", recipe={"loss.iou": "wiou"}),
+    "spd_nwd": Variant("SPD, NWD", recipe={"loss.iou": "nwd"}),
+    "spd_ciou_nwd": Variant("SPD, CIoU and NWD", recipe={"loss.iou": {"ciou": 0.5, "nwd": 0.5}}),
+    "spd_rfla": Variant("SPD, RFLA", recipe={"loss.assignment": "rfla"}),
+    "spd_tiles_training": Variant("SPD, tiles in training", tiles=("training",)),
+    "spd_tiles_prediction": Variant("SPD, tiles in prediction", tiles=("prediction",)),
+    "spd_tiles": Variant("SPD, tiles in both", tiles=("training", "prediction")),
+    "spd_yolov8": Variant("SPD, YOLOv8's head", {"head": "yolov8"}),
+    "spd_retinanet": Variant("SPD, RetinaNet's head", {"head": "retinanet"}),
+}
+
+
+def build(name, side, classes, class_names=None, weights=None):
+    """Returns the detector of a variant and the side of its images."""
+    variant = VARIANTS[name]
+    options = {**variant.options, "classes": classes, "class_names": class_names}
+    size: str | tuple[float, float] = "n"
+    if variant.equal_cost:
+        what, other = variant.equal_cost
+        cost = multiply_adds(other, side)
+        if what == "side":
+            side = 32 * round(side / 32 * math.sqrt(cost / multiply_adds("strided", side)))
+        else:
+            size = min(
+                ((0.33, step / 128) for step in range(12, 65)),
+                key=lambda size: abs(_multiply_adds(size, side, variant.options) - cost),
+            )
+            weights = None  # no trained weights have this width
+    detector = YOLOV5SPD(size, weights=weights and str(weights), **options)
+    return variant.change(detector), side
+
+
+@functools.cache
+def multiply_adds(name, side):
+    """Returns the multiply-adds of a variant on one image."""
+    detector, side = build(name, side, classes=6)
+    network = keras_spd.surgery.graph.resize(detector.network, (side, side, 3))
+    return count_multiply_adds(network)
+
+
+def _multiply_adds(size, side, options):
+    network = YOLOV5SPD(size, classes=6, input_shape=(side, side, 3), **options).network
+    return count_multiply_adds(network)
+
+
+def run(arguments, name, seed, data):
+    """Trains one variant with one seed, unless its result exists."""
+    start = "coco" if arguments.weights else "random"
+    run_name = f"{arguments.table}_{name}_{start}_{arguments.epochs}epochs_seed{seed}"
+    result = arguments.results / f"{run_name}.json"
+    if result.is_file():
+        return result
+    folder = RunFolder(arguments.runs / run_name)
+    training, validation, test = data
+    names, tiles = training.class_names, VARIANTS[name].tiles
+    keras.utils.set_random_seed(seed)
+    detector, side = build(name, arguments.image_size, len(names), names, arguments.weights)
+    overrides = {
+        "seed": seed,
+        "epochs": arguments.epochs,
+        "evaluate_every": arguments.epochs,
+        "data.image_size": [side, side],
+        **VARIANTS[name].recipe,
+        **dict(arguments.set),
+    }
+    if "training" in tiles:
+        training = training.tiles(side)
+    recipe = load_recipe(
+        "finetune" if arguments.weights else "short", task="detection", overrides=overrides
+    )
+    resume = folder.state.is_file()
+    begun = time.perf_counter()
+    model = train(
+        None if resume else recipe,
+        folder.path,
+        model=None if resume else detector,
+        train_data=training,
+        test_data=validation,
+        resume=resume,
+        verbose=2,
+    )
+    tile = side if "prediction" in tiles else None
+    content = {
+        "variant": name,
+        "start": "random" if VARIANTS[name].equal_cost and "wider" in name else start,
+        "seed": seed,
+        "epochs": arguments.epochs,
+        "side": side,
+        "images": {"training": training.num_images, "test": test.num_images},
+        "parameters": model.count_params(),
+        "multiply_adds": multiply_adds(name, arguments.image_size),
+        "seconds": None if resume else round(time.perf_counter() - begun),
+        "predictions": _predictions(test, tile),
+        "test": keras_spd.evaluate(model, test, side, tile=tile).to_json(),
+    }
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    result.write_text(json.dumps(content, indent=2) + "\n")
+    return result
+
+
+def _predictions(data, tile):
+    """Returns how often the network runs on an image: on its tiles and on the whole of it."""
+    if tile is None:
+        return 1
+    corners = tile_corners(data.images[0].size_hw, (tile, tile), 0.2)
+    return len(corners) + 1 if len(corners) > 1 else 1
+
+
+def run_training(arguments):
+    data = read_data(arguments)
+    for seed in arguments.seeds:
+        for name in arguments.variants:
+            content = json.loads(run(arguments, name, seed, data).read_text())
+            print(f"{name}, seed {seed}: AP {100 * content['test']['metrics']['AP']:.1f}")
+
+
+def run_time(arguments):
+    """Times a training step and a prediction of each variant, in turns."""
+    rng = np.random.default_rng(0)
+    calls = {}
+    for name in arguments.variants:
+        detector, side = build(name, arguments.image_size, classes=6)
+        detector.compile()
+        images = rng.uniform(0, 255, (arguments.batch_size, side, side, 3)).astype("float32")
+        corners = rng.uniform(0, side - 40, (arguments.batch_size, 10, 2))
+        truth = {
+            "boxes": np.concatenate([corners, corners + 20], axis=-1).astype("float32"),
+            "classes": rng.integers(0, 6, (arguments.batch_size, 10)),
+        }
+        calls["step", name] = functools.partial(detector.train_on_batch, images, truth)
+        calls["prediction", name] = functools.partial(detector.predict_on_batch, images[:1])
+    seconds = collections.defaultdict(list)
+    for turn in range(arguments.turns + 2):
+        for key, call in calls.items():
+            begun = time.perf_counter()
+            call()
+            if turn >= 2:  # warm
+                seconds[key].append(time.perf_counter() - begun)
+    ratios = collections.defaultdict(dict)
+    first = arguments.variants[0]
+    for (what, name), values in seconds.items():
+        pairs = zip(values, seconds[what, first], strict=True)
+        ratios[name][what] = statistics.median(a / b for a, b in pairs)
+    for name, row in ratios.items():
+        print(f"{name}: step {row['step']:.2f}, prediction {row['prediction']:.2f} of {first}")
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    (arguments.results / "time.json").write_text(json.dumps(ratios, indent=2) + "\n")
+
+
+def run_table(arguments):
+    timed = arguments.results / "time.json"
+    times = json.loads(timed.read_text()) if timed.is_file() else {}
+    found = collections.defaultdict(list)
+    for path in sorted(arguments.results.glob(f"{arguments.table}_*.json")):
+        result = json.loads(path.read_text())
+        found[result["start"], result["epochs"], result["variant"]].append(result)
+    order = list(VARIANTS)
+    points = []
+    columns = ["AP", "AP50", "AP_small"]
+    titles = ["variant", "start", "input", "G multiply-adds", *_TIMED, "seeds", *columns]
+    print(f"| {' | '.join(titles)} |\n{'| --- ' * len(titles)}|")
+    for key in sorted(found, key=lambda key: (*key[:2], order.index(key[2]))):
+        start, epochs, name = key
+        runs, row = found[key], times.get(name, {})
+        cost = runs[0]["predictions"] * runs[0]["multiply_adds"] / 1e9
+        cells = [VARIANTS[name].label, f"{start}, {epochs} epochs", str(runs[0]["side"])]
+        cells += [f"{cost:.2f}", *(f"{row[k]:.2f}" if k in row else "" for k in _TIMED)]
+        cells += [str(len(runs))]
+        cells += [show([one["test"]["metrics"][column] for one in runs]) for column in columns]
+        print(f"| {' | '.join(cells)} |")
+        ap = statistics.mean(one["test"]["metrics"]["AP"] for one in runs)
+        points.append((cost, 100 * ap, name, start))
+    draw(points, arguments.picture)
+
+
+_TIMED = ("step", "prediction")
+
+
+def draw(points, path):
+    """Draws AP over multiply-adds, a point for each variant."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 4.5))
+    for cost, ap, name, start in points:
+        color = "C0" if name.startswith("spd") else "C1" if name.startswith("strided") else "C2"
+        axis.plot(cost, ap, "o" if start == "coco" else "x", color=color)
+        axis.annotate(name, (cost, ap), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    axis.set(xlabel="G multiply-adds", ylabel="AP on test images")
+    axis.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    shared.add_argument("--image-size", type=int, default=320)
+    shared.add_argument("--results", type=pathlib.Path, default=RESULTS)
+    training = commands.add_parser("train", parents=[shared])
+    training.add_argument("table", help="what the results are called: the dataset")
+    training.add_argument("--weights", type=pathlib.Path, help="YOLOv5-n's checkpoint")
+    training.add_argument("--train", required=True)
+    training.add_argument("--val")
+    training.add_argument("--test", required=True)
+    training.add_argument("--hold-out", type=int, default=0, help="training images left out")
+    training.add_argument("--images", type=int, help="only as many of the other training images")
+    training.add_argument("--epochs", type=int, default=8)
+    training.add_argument("--seeds", type=int, nargs="+", default=[0])
+    training.add_argument("--set", type=field, nargs="*", default=[], metavar="FIELD=JSON")
+    training.add_argument("--runs", type=pathlib.Path, default="runs/small_objects")
+    training.set_defaults(run=run_training)
+    timing = commands.add_parser("time", parents=[shared])
+    timing.add_argument("--batch-size", type=int, default=8)
+    timing.add_argument("--turns", type=int, default=5)
+    timing.set_defaults(run=run_time)
+    table = commands.add_parser("table", parents=[shared])
+    table.add_argument("table")
+    table.add_argument("--picture", default=HERE.parent / "docs/small_objects.png")
+    table.set_defaults(run=run_table)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
