@@ -1,7 +1,7 @@
 """Merges the boxes found in the tiles of an image."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from keras_spd.typing import Array
 
 # A box that ends this close to the edge of a tile, as a fraction of its side, may be cut.
 _EDGE = 0.01
+_PAIRS = 10**6  # that are compared at once, to limit the memory
 
 
 def is_cut(
@@ -111,17 +112,42 @@ def merge(boxes: Array, confidence: Array, classes: Array, seen: Array, decoder:
     Returns:
         Indices of the boxes to keep, the most confident first.
     """
-    left = np.lexsort((-confidence, seen))
-    kept = []
-    while left.size:
-        best, left = left[0], left[1:]
-        kept.append(best)
-        one, others = boxes[best], boxes[left]
-        same = intersection_over_union(one, others, np) > decoder.iou_threshold
-        half = intersection(one, others, np) > 0.5 * area(others, np)
-        same |= (seen[left] == CUT) & half
+    order = np.lexsort((-confidence, seen))
+    boxes, confidence, classes, seen = (x[order] for x in (boxes, confidence, classes, seen))
+    kept = np.ones(len(boxes), bool)
+    for better, worse in _drops(boxes, classes, seen, decoder):
+        if kept[better]:
+            kept[worse] = False
+    best_first = np.argsort(-confidence[kept], kind="stable")
+    return order[kept][best_first]
+
+
+def _drops(boxes: Array, classes: Array, seen: Array, decoder: Decoder) -> list[tuple[int, int]]:
+    """Returns pairs `(better, worse)` of which only one is kept, sorted by the better box."""
+    found: list[tuple[int, int]] = []
+    for pairs in _near(boxes):
+        better, worse = pairs.min(axis=0), pairs.max(axis=0)
+        one, other = boxes[better], boxes[worse]
+        same = intersection_over_union(one, other, np) > decoder.iou_threshold
+        half = intersection(one, other, np) > 0.5 * area(other, np)
+        same |= (seen[worse] == CUT) & half
         if not decoder.class_agnostic:
-            same &= classes[left] == classes[best]
-        left = left[~same]
-    order = np.argsort(-confidence[kept], kind="stable")
-    return np.array(kept, int)[order]
+            same &= classes[worse] == classes[better]
+        found += zip(better[same].tolist(), worse[same].tolist(), strict=True)
+    return sorted(found)
+
+
+def _near(boxes: Array) -> Iterator[Array]:
+    """Yields arrays `(2, pairs)` of boxes that share a column, each pair once.
+
+    Comparing all pairs takes 100 times as long: a large image has thousands of small boxes.
+    """
+    order = np.argsort(boxes[:, 0], kind="stable")
+    left, right = boxes[order, 0], boxes[order, 2]
+    number = np.arange(len(boxes))
+    counts = np.maximum(np.searchsorted(left, right) - number - 1, 0)
+    for part in np.array_split(number, counts.sum() // _PAIRS + 1):
+        first = np.repeat(part, counts[part])
+        ends = np.cumsum(counts[part])
+        offset = np.arange(len(first)) - np.repeat(ends - counts[part], counts[part])
+        yield order[np.stack([first, first + 1 + offset])]

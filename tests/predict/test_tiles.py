@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import keras_spd
+from keras_spd.boxes import area, intersection, intersection_over_union
 from keras_spd.images.tiles import tile_corners
 from keras_spd.predict.tiles import CUT, IN_IMAGE, IN_TILE, is_cut, merge
 
@@ -54,6 +55,26 @@ def test_one_box_for_an_object_that_several_tiles_have_seen():
     assert merge(boxes[:0], confidence[:0], classes[:0], seen[:0], decoder).tolist() == []
     agnostic = dataclasses.replace(decoder, class_agnostic=True)
     assert merge(boxes, confidence, classes, seen, agnostic).tolist() == [4, 2]
+
+
+@pytest.mark.parametrize("side", [20, 150])
+def test_merging_compares_all_boxes(side, rng):
+    """Against a loop over the boxes, from the best to the worst."""
+    corners = rng.uniform(0, 300, (300, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(0, side, (300, 2))], axis=1)
+    confidence, classes = rng.uniform(size=300).round(2), rng.integers(0, 2, 300)
+    seen, decoder = rng.integers(0, 3, 300), keras_spd.detection.Decoder(iou_threshold=0.3)
+    left, kept = np.lexsort((-confidence, seen)), []
+    while left.size:
+        best, left = left[0], left[1:]
+        kept.append(best)
+        same = intersection_over_union(boxes[best], boxes[left], np) > 0.3
+        half = intersection(boxes[best], boxes[left], np) > 0.5 * area(boxes[left], np)
+        same |= (seen[left] == CUT) & half
+        left = left[~(same & (classes[left] == classes[best]))]
+    expected = np.array(kept)[np.argsort(-confidence[kept], kind="stable")]
+    received = merge(boxes, confidence, classes, seen, decoder)
+    assert received.tolist() == expected.tolist() and len(received) < 300
 
 
 class BrightSpots:
