@@ -177,6 +177,8 @@ class DetectionTask:
             model.anchors = self.anchors
         model.head = model.head.trained()
         image_size = standardize_image_size(self.recipe.data.image_size, model)
+        if self.recipe.augmentation.multi_scale:
+            _check_any_size(model)
         facts: dict[str, Any] = {"image_size": image_size, "max_value": self.train_data.max_value}
         model.info = dataclasses.replace(model.info, **facts)
         return model
@@ -288,3 +290,18 @@ class DetectionTask:
         )
         write_json(folder.path / "scores.json", scores.to_json())
         return {"test_images": self.test_data.num_images, **scores.metrics}
+
+
+def _check_any_size(model: Detector) -> None:
+    """Raises a `ValueError` if a model cannot train on batches of different image sizes."""
+    if model.image_sizes is not None:
+        raise ValueError(
+            "`augmentation.multi_scale` needs a network that takes images of any size. "
+            f"`{model.name}` takes {model.image_sizes[0]} (height, width). Set it to 0."
+        )
+    if model.head.needs_image_size and keras.backend.backend() == "tensorflow":
+        raise ValueError(
+            "On TensorFlow, `augmentation.multi_scale` compiles a step for any image size, and the "
+            f'loss of head="{model.head.name}" needs a known size. Set it to 0, or train with '
+            "KERAS_BACKEND=jax or torch."
+        )

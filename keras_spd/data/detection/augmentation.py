@@ -18,6 +18,7 @@ from keras_spd.images.geometry import GRAY, Letterbox
 from keras_spd.typing import Array
 
 cv2.setNumThreads(0)  # images are made in several threads; OpenCV's own would compete with them
+_SIZES, _MULTIPLE = 5, 32  # number of sizes with `multi_scale`, and what their sides divide by
 Sample: TypeAlias = tuple[Array, Array, Array]  # pixels, boxes, classes
 
 
@@ -38,6 +39,9 @@ class DetectionAugmentation:
         saturation: Changes the saturation by a factor between `1 - saturation` and
             `1 + saturation`.
         value: Changes the brightness by a factor between `1 - value` and `1 + value`.
+        multi_scale: Changes the image size of each batch by a factor between `1 - multi_scale` and
+            `1 + multi_scale`, to one of at most five sizes in multiples of 32 pixels. A step with
+            the largest size takes the most memory: at 0.5, 2.25 times that of the plain size.
 
     Raises:
         ValueError: If an argument is not between 0 and 1.
@@ -59,6 +63,7 @@ class DetectionAugmentation:
     hue: float = 0.0
     saturation: float = 0.0
     value: float = 0.0
+    multi_scale: float = 0.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -67,6 +72,21 @@ class DetectionAugmentation:
                     f"`{field.name}` must be between 0 and 1. "
                     f"Received: {field.name}={getattr(self, field.name)!r}."
                 )
+
+    def image_sizes(self, image_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+        """Returns the sizes of batches: at most five, because a compiler compiles a step for each.
+
+        Args:
+            image_size: `(height, width)` without `multi_scale`, in pixels.
+        """
+        if not self.multi_scale:
+            return (image_size,)
+        factors = np.linspace(1 - self.multi_scale, 1 + self.multi_scale, _SIZES)
+        sizes = [
+            tuple(max(round(side * factor / _MULTIPLE), 1) * _MULTIPLE for side in image_size)
+            for factor in factors
+        ]
+        return tuple((height, width) for height, width in dict.fromkeys(sizes))
 
     def apply(
         self,

@@ -62,6 +62,8 @@ class DetectionBatches(keras.utils.PyDataset):
         self.preprocess = preprocess
         self.shuffle = shuffle
         self.augmentation = augmentation
+        scaling = augmentation or DetectionAugmentation()
+        self.image_sizes = scaling.image_sizes(self.image_size)
         self.transform = check_transform(transform)
         self.seed = seed
         self.epoch = first_epoch
@@ -87,10 +89,11 @@ class DetectionBatches(keras.utils.PyDataset):
         """Makes one batch: images, boxes and classes as arrays."""
         first = batch * self.batch_size
         count = min(self.batch_size, self.data.num_images - first)
-        images = _aligned((count, *self.image_size, 3))
+        size = self.image_size_of(epoch, batch)
+        images = _aligned((count, *size, 3))
 
         def make(position: int) -> tuple[Array, Array]:
-            sample = self._sample(epoch, batch, position)
+            sample = self._sample(epoch, batch, position, size)
             if self.transform is not None:
                 key = [self.seed, epoch, batch, position, 1]
                 sample = apply_transform(self.transform, sample, key)
@@ -102,25 +105,32 @@ class DetectionBatches(keras.utils.PyDataset):
             images = self.preprocess(images.astype("float32"))
         boxes, classes = pad_boxes([one[0] for one in truth], [one[1] for one in truth])
         if self.bounding_box_format != "xyxy":
-            converted = convert_boxes(boxes, "xyxy", self.bounding_box_format, self.image_size)
+            converted = convert_boxes(boxes, "xyxy", self.bounding_box_format, size)
             converted = keras.ops.convert_to_numpy(converted)
             boxes = np.where(classes[..., None] >= 0, converted, np.float32(-1))
         return images, boxes, classes
 
-    def _sample(self, epoch: int, batch: int, position: int) -> Sample:
+    def image_size_of(self, epoch: int, batch: int) -> tuple[int, int]:
+        """Returns height and width of the images of a batch."""
+        if len(self.image_sizes) == 1:
+            return self.image_sizes[0]
+        rng = np.random.default_rng([self.seed, epoch, batch, 0, 2])
+        return self.image_sizes[rng.integers(len(self.image_sizes))]
+
+    def _sample(self, epoch: int, batch: int, position: int, size: tuple[int, int]) -> Sample:
         """Makes one image of a batch."""
         order, number = self._indices(epoch), batch * self.batch_size + position
         index = int(order[number])
         if self.augmentation is None:
             pixels, boxes, classes = self._read(index)
-            pixels, fit = letterbox(pixels, self.image_size)
+            pixels, fit = letterbox(pixels, size)
             return pixels, fit.to_network(boxes), classes
         others = order
         if self.shuffle:
             start = max(min(number - WINDOW // 2, len(order) - WINDOW), 0)
             others = order[start : start + WINDOW]
         rng = np.random.default_rng([self.seed, epoch, batch, position])
-        return self.augmentation.apply(index, self._read, others, self.image_size, rng)
+        return self.augmentation.apply(index, self._read, others, size, rng)
 
     def _read(self, index: int) -> Sample:
         image = self.data.images[index]

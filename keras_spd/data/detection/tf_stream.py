@@ -55,7 +55,7 @@ def to_tf_data(batches: DetectionBatches, epochs: int | None = None) -> Any:
     """
     import tensorflow as tf
 
-    height, width = batches.image_size
+    height, width = batches.image_size if len(batches.image_sizes) == 1 else (None, None)
     pixels = tf.uint8 if batches.preprocess is None else tf.float32
 
     def make(epoch: Any, batch: Any) -> Any:

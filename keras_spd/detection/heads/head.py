@@ -34,6 +34,9 @@ class Head(abc.ABC):
     """The global norm to which gradients are clipped, as by the head's authors; `None` for no
     clipping."""
 
+    needs_image_size: ClassVar[bool] = False
+    """Whether the loss needs the height and width of images to be known when it is traced."""
+
     anchors: Anchors = dataclasses.field(default_factory=dict)
 
     @classmethod

@@ -127,6 +127,7 @@ class YOLOV8Head(DecoupledHead):
     loss_type = YOLOV8Loss
     has_anchors = False
     clip_norm = 10.0
+    needs_image_size = True
     box_bias = 1.0
 
     @classmethod
