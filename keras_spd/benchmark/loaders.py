@@ -70,14 +70,10 @@ def _load_keras(
 
 
 def _count_multiply_adds(network: Any, size: tuple[int, int]) -> int | None:
-    import keras
-
-    from keras_spd.surgery import graph
     from keras_spd.surgery.cost import count_multiply_adds
 
-    inputs = keras.Input((*size, network.input_shape[-1]))
     try:
-        return count_multiply_adds(graph.rebuild(network, inputs=inputs))
+        return count_multiply_adds(network, size)
     except ValueError:  # nested models of unknown size
         return None
 

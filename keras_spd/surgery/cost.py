@@ -7,6 +7,7 @@ import keras
 
 from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
+from keras_spd.surgery import graph
 
 _TRANSPOSED = (
     keras.layers.Conv1DTranspose,
@@ -15,12 +16,15 @@ _TRANSPOSED = (
 )
 
 
-def count_multiply_adds(model: keras.Model | Detector) -> int:
+def count_multiply_adds(
+    model: keras.Model | Detector, image_size: tuple[int, int] | None = None
+) -> int:
     """Counts the multiply-adds of one image in the convolutions and dense layers of a model.
 
     Args:
-        model: Functional or Sequential Keras model with a known input size, or a `Detector` on
-            such a network.
+        model: Functional or Sequential Keras model, or a `Detector` on such a network.
+        image_size: `(height, width)`, for a model that takes images of any size; others have their
+            own.
 
     Returns:
         Integer. FLOPs, as often reported in papers, are twice as many.
@@ -46,6 +50,8 @@ def count_multiply_adds(model: keras.Model | Detector) -> int:
             f"`{model.name}` is a subclassed model, whose layers cannot be followed. Accepted are "
             "functional and Sequential models."
         )
+    if image_size is not None and None in model.input_shape[1:3]:
+        model = graph.resize(model, (*image_size, model.input_shape[-1]))
     return sum(_multiply_adds_of(call) for call in keras_internals.graph_calls(model))
 
 
@@ -63,8 +69,8 @@ def _multiply_adds_of(call: Any) -> int:
     positions = shape[2:] if first else shape[1:-1]
     if None in positions:
         raise ValueError(
-            f"The size at `{layer.name}` is unknown. Build the model with an `input_shape` "
-            "without `None`."
+            f"The size at `{layer.name}` is unknown. Pass `image_size=(height, width)`, or build "
+            "the model with an `input_shape` without `None`."
         )
     return math.prod(positions) * kernel
 

@@ -13,6 +13,7 @@ from keras_spd import registered  # noqa: F401 (registers classes of saved model
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
+from keras_spd.surgery.cost import count_multiply_adds
 from keras_spd.training.best_epoch import describe_best, has_stopped
 from keras_spd.training.callbacks import StopAfter, Task, check_callbacks, make_callbacks
 from keras_spd.training.classification import ClassificationTask
@@ -175,6 +176,8 @@ def _train(
     if resumes:
         _log.info("Resuming %s after epoch %d of %d.", folder.path, first_epoch, recipe.epochs)
     if distribution.is_chief:
+        if not resumes:
+            _say_what_is_trained(start, recipe)
         _say_what_decides(task)
         folder.forget_epochs(first_epoch)
         images, boxes, labels = task.preview(first_epoch)
@@ -199,6 +202,16 @@ def _train(
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
             with distribution.scope():
                 task.compile(model, model.optimizer)
+
+
+def _say_what_is_trained(model: keras.Model, recipe: Recipe) -> None:
+    """Logs the cost of a model for the images of a recipe."""
+    size: Any = getattr(recipe, "data").image_size  # noqa: B009 (of the recipe of either task)
+    try:
+        cost = f"{count_multiply_adds(model, size) / 1e9:.3f} G multiply-adds per image"
+    except ValueError:  # a subclassed model, or a nested one of unknown size
+        cost = "an unknown number of multiply-adds"
+    _log.info("%s: %s parameters, %s.", model.name, f"{model.count_params():,}", cost)
 
 
 def _say_what_decides(task: Task) -> None:

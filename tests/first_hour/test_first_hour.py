@@ -98,7 +98,10 @@ def trained(newcomer):
         newcomer.wait_for(f"{RUN}/state.weights.h5", process)  # the first epoch is saved
         process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=60)
-    building, evaluated, empty, advice = error.splitlines()
+    cost, building, evaluated, empty, advice = error.splitlines()
+    assert re.fullmatch(
+        rf"yolov5_spd_n: [\d,]+ parameters, {NUMBER} G multiply-adds per image\.", cost
+    )
     assert (building, evaluated, empty) == (BUILDING, EVALUATED, "")
     assert process.returncode == 130
     assert re.match(rf"Epoch 1/2\n2/2 - {NUMBER}s - .*box_loss: {NUMBER} - ", output)

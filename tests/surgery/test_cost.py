@@ -91,3 +91,10 @@ class _Subclassed(keras.Model):
 def test_what_cannot_be_counted(make, words):
     with pytest.raises(ValueError, match=words):
         count_multiply_adds(make())
+
+
+def test_a_model_of_any_size():
+    layers = (L.Conv2D(6, 3, 2, padding="same"), keras_spd.layers.SPDConv(6, 3, padding="same"))
+    expected = count_multiply_adds(chain(*layers, shape=(8, 16, 4)))
+    assert count_multiply_adds(chain(*layers, shape=(None, None, 4)), (8, 16)) == expected
+    assert count_multiply_adds(chain(*layers, shape=(8, 16, 4)), (64, 64)) == expected  # its own

@@ -10,9 +10,11 @@ from drawings import write_drawings
 
 from keras_spd import data
 from keras_spd.metrics import COCOScores
+from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe, train
 from keras_spd.training.coco_score import _LOGGED
 from keras_spd.training.detection import DetectionTask
+from keras_spd.training.fit import _say_what_is_trained
 from keras_spd.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("thin_networks")
@@ -138,6 +140,10 @@ def test_options_of_the_loss(tmp_path, drawings, caplog):
     sides = np.sqrt(task.train_data.box_sides((64, 96)).prod(axis=1))
     assert model.loss.nwd_constant == pytest.approx(sides.mean())
     assert "anchors match only" not in caplog.text  # as the assignment needs no match
+    with caplog.at_level(logging.INFO):
+        _say_what_is_trained(model, recipe)
+    cost = count_multiply_adds(model, (64, 96)) / 1e9
+    assert f"{model.count_params():,} parameters, {cost:.3f} G multiply-adds" in caplog.text
 
     with pytest.raises(ValueError, match="loss.iou.*giou"):
         load_recipe("short", task="detection", overrides={"loss.iou": "giou"})
