@@ -57,10 +57,7 @@ def train(
     the best weights, the trained model (model.keras) and its test scores (results.json).
     """
     fields = {
-        "model.name": parsing.model_name(model, model_file),
-        "model.weights": parsing.text(weights),
-        "model.backbone": parsing.text(backbone),
-        "model.class_map": parsing.parse_class_map(class_map),
+        **parsing.model_fields(model, model_file, weights, backbone, class_map),
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
@@ -97,6 +94,5 @@ def train(
         typer.echo(f"\nStopped. Resume with: keras-spd train --resume --run {run}", err=True)
         raise typer.Exit(130) from None
     if trained is None:
-        typer.echo(f"This worker is done. The first one writes {run}/")
-    else:
-        typer.echo(f"{read_scores(RunFolder(run))}. Everything is in {run}/")
+        return typer.echo(f"This worker is done. The first one writes {run}/")
+    typer.echo(f"{read_scores(RunFolder(run))}. Everything is in {run}/")
