@@ -70,7 +70,8 @@ def main() -> None:
     for Ctrl-C.
     """
     quiet.log_to_stderr()
-    for told in ("weights.transfer", "training"):  # what was transferred; what takes a while
+    # What was transferred; what takes a while; the shapes of batches.
+    for told in ("weights.transfer", "training", "predict.score_files"):
         logging.getLogger(f"keras_spd.{told}").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:

@@ -1,7 +1,6 @@
 """Parsers and checks of arguments that answer before Keras is imported."""
 
 import pathlib
-from typing import Any
 
 from keras_spd.cli import completion
 
@@ -54,22 +53,6 @@ def model_name(network: str | None, file: pathlib.Path | None) -> str | None:
             f"Received: {network} and {file}."
         )
     return network or text(file)
-
-
-def model_fields(
-    network: str | None,
-    file: pathlib.Path | None,
-    weights: object,
-    backbone: object,
-    class_map: list[str] | None,
-) -> dict[str, Any]:
-    """Returns the fields of a recipe that name the network and what it starts from."""
-    return {
-        "model.name": model_name(network, file),
-        "model.weights": text(weights),
-        "model.backbone": text(backbone),
-        "model.class_map": parse_class_map(class_map),
-    }
 
 
 def parse_class_map(pairs: list[str] | None) -> dict[str, str] | None:

@@ -1,11 +1,11 @@
 """Options of `keras-spd train` for what training starts from."""
 
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from keras_spd.cli import completion
+from keras_spd.cli import completion, parsing
 
 Network = Annotated[
     str | None,
@@ -46,3 +46,19 @@ ClassMap = Annotated[
         "vessel=boat. Repeatable.",
     ),
 ]
+
+
+def model_fields(
+    network: str | None,
+    file: pathlib.Path | None,
+    weights: object,
+    backbone: object,
+    class_map: list[str] | None,
+) -> dict[str, Any]:
+    """Returns the fields of a recipe that name the network and what it starts from."""
+    return {
+        "model.name": parsing.model_name(network, file),
+        "model.weights": parsing.text(weights),
+        "model.backbone": parsing.text(backbone),
+        "model.class_map": parsing.parse_class_map(class_map),
+    }

@@ -57,7 +57,7 @@ def train(
     the best weights, the trained model (model.keras) and its test scores (results.json).
     """
     fields = {
-        **parsing.model_fields(model, model_file, weights, backbone, class_map),
+        **start_options.model_fields(model, model_file, weights, backbone, class_map),
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,

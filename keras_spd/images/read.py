@@ -126,6 +126,24 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def bytes_to_read(size_hw: tuple[int, int]) -> int:
+    """Returns the memory that an image of this size takes while it is read.
+
+    Pillow stores 4 bytes per pixel, and an array of them has 3.
+    """
+    return 7 * size_hw[0] * size_hw[1]
+
+
+def memory_to_read(image: Any) -> int:
+    """Returns `bytes_to_read` of a path or encoded image; 0 for other and unreadable ones."""
+    if not isinstance(image, (str, bytes, os.PathLike)):
+        return 0
+    try:
+        return bytes_to_read(image_size(image))
+    except ImageError:
+        return 0
+
+
 def to_rgb(
     image: Any,
     name: str | None = None,

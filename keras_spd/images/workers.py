@@ -4,7 +4,10 @@ Threads suffice, because Pillow, OpenCV and NumPy release Python's lock while th
 """
 
 import collections
+import contextlib
+import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -34,23 +37,71 @@ def check_workers(workers: int | None) -> int:
 
 def make_pool(workers: int) -> ThreadPoolExecutor:
     """Returns a pool of threads for work on images."""
+    _keep_freed_memory()
+    return ThreadPoolExecutor(workers, thread_name_prefix="keras_spd_images")
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
     # glibc returns freed memory to the system above a threshold that follows the largest block
     # freed so far, up to 32 MiB. Without this, every image faults its pages in again, which took
     # half the time of reading (benchmarks/README.md).
     np.ones(31 * 2**20, "uint8")
-    return ThreadPoolExecutor(workers, thread_name_prefix="keras_spd_images")
+
+
+class Room:
+    """Limits how much memory threads use at the same time.
+
+    Args:
+        most_bytes: Integer. What needs more than that runs by itself.
+
+    Example:
+
+    >>> with decoding(7 * height * width):
+    ...     pixels = read_image("large.jpg")
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._used = 0
+        self._changes = threading.Condition()
+
+    @contextlib.contextmanager
+    def __call__(self, needed: int) -> Iterator[None]:
+        """Waits until `needed` bytes are free, and takes them inside the context."""
+        if not needed:
+            yield
+            return
+        with self._changes:
+            self._changes.wait_for(
+                lambda: not self._used or self._used + needed <= self._most_bytes
+            )
+            self._used += needed
+        try:
+            yield
+        finally:
+            with self._changes:
+                self._used -= needed
+                self._changes.notify_all()
+
+
+decoding = Room(2**30)  # shared by everything that reads images in threads
 
 
 def map_ahead(
-    function: Callable[[_In], _Out], items: Iterable[_In], workers: int | None = None
+    function: Callable[[_In], _Out],
+    items: Iterable[_In],
+    most: int | None = None,
+    workers: int | None = None,
 ) -> Iterator[_Out]:
     """Applies a function to items in threads, ahead of the caller, and yields results in order.
 
     Args:
         function: Function of one item.
-        items: Iterable, which only the caller's thread reads.
-        workers: Integer, the number of threads, or `None` for `default_workers()`. At most twice
-            as many results are in memory.
+        items: Iterable, which only the caller's thread reads, ahead of the results.
+        most: Integer, how many results are in memory at most; `None` for two per thread. 0 uses
+            no threads and reads nothing ahead.
+        workers: Integer, the number of threads, or `None` for `default_workers()`.
 
     Yields:
         The results. An error of `function` or `items` is raised in place of its result, after
@@ -60,13 +111,17 @@ def map_ahead(
 
     >>> pictures = map_ahead(to_rgb, ["a.jpg", "b.jpg"])
     """
+    if most == 0:
+        yield from map(function, items)
+        return
     workers = check_workers(workers)
+    most = most or 2 * workers
     waiting: collections.deque[Future[_Out]] = collections.deque()
     items, error, more = iter(items), None, True
     pool = make_pool(workers)
     try:
         while True:
-            while more and len(waiting) < 2 * workers:
+            while more and len(waiting) < most:
                 try:
                     waiting.append(pool.submit(function, next(items)))
                 except StopIteration:

@@ -9,7 +9,8 @@ import numpy as np
 
 from keras_spd.image_model import ClassifierProtocol, ModelInfo, find_info, known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
-from keras_spd.images.read import to_rgb
+from keras_spd.images.read import memory_to_read, to_rgb
+from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.loading import load_model
 from keras_spd.predict.results import Classification
 from keras_spd.predict.stream import stream
@@ -108,14 +109,15 @@ class Classifier:
             ValueError: If an image cannot be read; the message names the file.
         """
         images = list(standardize_images(images))
-        batches = in_batches(map(self._resize, images), self.batch_size)
-        found = [one for batch in batches for one in self._predict(batch)]
+        prepared = map_ahead(self.prepare, images, self.ahead if len(images) > 1 else 0)
+        batches = in_batches(prepared, self.batch_size)
+        found = [one for batch in batches for one in self.predict_prepared(batch)]
         return [
             one.with_image(image, self.max_value) for one, image in zip(found, images, strict=True)
         ]
 
     def stream(self, sources: Any) -> Iterator[Classification]:
-        """Classifies any number of images, with one batch in memory.
+        """Classifies any number of images, with three batches in memory.
 
         Args:
             sources: As in `keras_spd.Predictor.stream`.
@@ -126,7 +128,7 @@ class Classifier:
         Raises:
             ValueError: As in `keras_spd.Predictor.stream`.
         """
-        return stream(self, sources, self.batch_size)
+        return stream(self, sources)
 
     def probabilities(self, images: Any) -> np.ndarray:
         """Computes the probabilities of all classes.
@@ -137,19 +139,33 @@ class Classifier:
         Returns:
             Array of shape `(images, classes)`.
         """
-        batches = in_batches(map(self._resize, standardize_images(images)), self.batch_size)
+        prepared = map_ahead(self.prepare, standardize_images(images), self.ahead)
+        batches = in_batches(prepared, self.batch_size)
         return np.concatenate([self._rows(batch) for batch in batches])
 
-    def _resize(self, image: Any) -> np.ndarray:
-        picture = to_rgb(image, max_value=self.max_value)
-        return self._preprocessing.resize_image(picture, self.image_size)
+    @property
+    def step(self) -> int:
+        """Integer, how many images to predict at once."""
+        return self.batch_size
+
+    @property
+    def ahead(self) -> int:
+        """Integer, how many images to read ahead."""
+        return 2 * self.batch_size
+
+    def prepare(self, image: Any) -> np.ndarray:
+        """Reads an image and resizes it, in any thread; the first half of `__call__`."""
+        with decoding(memory_to_read(image)):
+            picture = to_rgb(image, max_value=self.max_value)
+            return self._preprocessing.resize_image(picture, self.image_size)
 
     def _rows(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
         batch = self._preprocessing.normalize(self._batch_sizes.fill(np.stack(pixels)))
         rows = to_probabilities(self.model, self.model.predict_on_batch(batch))
         return keras.ops.convert_to_numpy(rows)[: len(pixels)]
 
-    def _predict(self, pixels: Sequence[np.ndarray]) -> list[Classification]:
+    def predict_prepared(self, pixels: Sequence[np.ndarray]) -> list[Classification]:
+        """Classifies one batch of what `prepare` returns; the second half of `__call__`."""
         rows = self._rows(pixels)
         best = np.argsort(-rows, axis=1, kind="stable")[:, : self.top]
         return [

@@ -12,7 +12,9 @@ from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
+from keras_spd.images.read import bytes_to_read
 from keras_spd.images.tiles import check_tile
+from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.metrics import COCOScores, evaluate_coco
 from keras_spd.predict.predictor import Predictor, detect
 from keras_spd.predict.results import Detections
@@ -153,14 +155,56 @@ def _predict_tiles(
 def _batches(
     data: DetectionData, size: tuple[int, int], batch_size: int, model: DetectorProtocol
 ) -> Iterator[tuple[list[BoxedImage], Array, list[Letterbox]]]:
-    """Yields batches of images of similar shape, with minimal padding."""
+    """Yields batches of images of similar shape, with minimal padding, read ahead in threads."""
+    groups = list(_groups(data, size, batch_size, model))
+
+    def read(item: tuple[BoxedImage, tuple[int, int]]) -> tuple[Array, Letterbox]:
+        image, canvas = item
+        with decoding(bytes_to_read(image.whole.size_hw)):
+            return letterbox(image.read(), canvas)
+
+    items = ((image, canvas) for images, canvas in groups for image in images)
+    boxed = map_ahead(read, items, 2 * batch_size)
+    for images, canvas in groups:
+        batch = np.zeros((batch_size, *canvas, 3), "uint8")  # the last one has the same shape
+        fits = []
+        for number in range(len(images)):
+            batch[number], fit = next(boxed)
+            fits.append(fit)
+        yield images, batch, fits
+
+
+def _groups(
+    data: DetectionData, size: tuple[int, int], batch_size: int, model: DetectorProtocol
+) -> Iterator[tuple[list[BoxedImage], tuple[int, int]]]:
+    """Yields the images of each batch, and the size they are letterboxed to."""
     ordered = sorted(data.images, key=lambda image: image.size_hw[0] / image.size_hw[1])
     for start in range(0, len(ordered), batch_size):
         images = ordered[start : start + batch_size]
         canvas = size
         if model.image_sizes is None:
             canvas = Letterbox.canvas([image.size_hw for image in images], size, model.stride)
-        boxed = [letterbox(image.read(), canvas) for image in images]
-        canvases = [canvas for canvas, _ in boxed]
-        canvases += [np.zeros_like(canvases[0])] * (batch_size - len(canvases))  # one shape
-        yield images, np.stack(canvases), [fit for _, fit in boxed]
+        yield images, canvas
+
+
+def batch_shapes(
+    model: DetectorProtocol,
+    data: DetectionData,
+    image_size: int | tuple[int, int] | None = None,
+    *,
+    batch_size: int = 16,
+    **others: Any,
+) -> list[tuple[int, int]]:
+    """Returns the sizes of the batches that `predict_coco` makes: XLA compiles one each.
+
+    Args:
+        model, data, image_size, batch_size: As in `evaluate`.
+        **others: Further arguments of `predict_coco`, which do not matter here.
+
+    Returns:
+        List of `(height, width)` without duplicates, in the order in which they are predicted.
+    """
+    size = standardize_image_size(image_size, model)
+    if others.get("tile") is not None:
+        return [size]
+    return list(dict.fromkeys(canvas for _, canvas in _groups(data, size, batch_size, model)))

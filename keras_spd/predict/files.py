@@ -10,7 +10,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -19,8 +19,10 @@ from keras_spd.detection.protocol import DetectorProtocol
 from keras_spd.export.tflite_models import load_tflite
 from keras_spd.files import whole_file
 from keras_spd.images import video
+from keras_spd.images.batching import in_batches
 from keras_spd.images.draw import draw_classes, draw_detections
-from keras_spd.images.read import ImageError, to_rgb
+from keras_spd.images.read import ImageError, memory_to_read, to_rgb
+from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.annotation_files import check_format, write_annotations
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.loading import load_model
@@ -129,7 +131,7 @@ def predict_files(
 ) -> int:
     """Predicts files and writes pictures, a JSON file and a CSV file.
 
-    Keeps one batch of images or video frames in memory; with tiles, one image.
+    Keeps two batches of images or one of video frames in memory; with tiles, one image.
 
     Args:
         predictor: `Predictor` or `Classifier`.
@@ -174,8 +176,7 @@ def predict_files(
                     for name, path in group:
                         run.video(name, path, video.read_video(path))
                 else:
-                    for batch in _batches(group, run.step):
-                        run.images(batch)
+                    run.images(group)
             if webcam is not None:
                 run.video(f"webcam{webcam}", f"webcam:{webcam}", video.read_webcam(webcam))
         finally:
@@ -200,33 +201,52 @@ class _Run:
         self.draw: Callable[[Any, Any], Image.Image] = (
             functools.partial(draw_detections, labels=labels) if is_detector else draw_classes
         )
-        # In tiles, one large image at a time.
-        has_tiles = isinstance(predictor, Predictor) and predictor.tile is not None
-        self.step = 1 if has_tiles else predictor.batch_size
+        self.step = predictor.step
         self.problems = 0
         self.found: list[Detections] = []
 
-    def images(self, batch: Iterable[tuple[str, Path]]) -> None:
-        read = []
-        for name, path in batch:
-            try:
-                read.append((name, path, to_rgb(path, max_value=self.predictor.max_value)))
-            except ImageError as error:
-                self._problem(error)
-        found: Sequence[Detections | Classification] = self.predictor(
-            [picture for _, _, picture in read]
-        )
-        for (name, path, picture), result in zip(read, found, strict=True):
+    def images(self, files: Iterable[tuple[str, Path]]) -> None:
+        """Predicts images, and reads the next ones in threads meanwhile."""
+        read = map_ahead(self._read, files, self.predictor.ahead)
+        for batch in in_batches(read, self.step):
+            for item in batch:
+                if isinstance(item, ImageError):
+                    self._problem(item)
+            images = [item for item in batch if not isinstance(item, ImageError)]
+            if images:
+                self._add(images)
+
+    def _read(self, file: tuple[str, Path]) -> Any:
+        """Returns the name of a picture, the path, its pixels if needed, and them prepared."""
+        name, path = file
+        try:
+            with decoding(memory_to_read(path)):
+                picture = to_rgb(path, max_value=self.predictor.max_value)
+                prepared = self.predictor.prepare(picture)
+        except ImageError as error:
+            return error
+        return name, path, picture if self.pictures is not None else None, prepared
+
+    def _add(self, images: Sequence[tuple[str, Path, Any, Any]]) -> None:
+        prepared: Any = [one for *_, one in images]
+        found: Sequence[Detections | Classification] = self.predictor.predict_prepared(prepared)
+        if self.pictures is not None:
+            pairs = zip(images, found, strict=True)
+            list(map_ahead(self._draw, pairs, None if len(images) > 1 else 0))
+        for (name, path, _, _), result in zip(images, found, strict=True):
             source = {"image": str(path)}
             if isinstance(result, Detections):
-                self.found.append(dataclasses.replace(result, image=None, path=str(path)))
+                self.found.append(dataclasses.replace(result, path=str(path)))
             if self.pictures is not None:
                 source["picture"] = f"{name}.png"
-                with whole_file(self.pictures / f"{name}.png") as unfinished:
-                    self.draw(picture, result).save(unfinished)
             self.results.add(source, result)
             self.say(f"{path}: {result}")
         self.results.flush()
+
+    def _draw(self, pair: tuple[tuple[str, Path, Any, Any], Any]) -> None:
+        (name, _, picture, _), result = pair
+        with whole_file(cast(pathlib.Path, self.pictures) / f"{name}.png") as unfinished:
+            self.draw(picture, result).save(unfinished)
 
     def video(self, name: str, path: Path, frames: Iterable[video.Frame]) -> None:
         source = {"video": str(path)}

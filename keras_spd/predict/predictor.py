@@ -16,8 +16,9 @@ from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import Letterbox, letterbox
-from keras_spd.images.read import to_rgb
+from keras_spd.images.read import memory_to_read, to_rgb
 from keras_spd.images.tiles import check_overlap, check_tile, part_size
+from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
 from keras_spd.predict.stream import stream
@@ -110,20 +111,18 @@ class Predictor:
             ValueError: If an image cannot be read; the message names the file.
         """
         images = list(standardize_images(images))
+        prepared = map_ahead(self.prepare, images, self.ahead if len(images) > 1 else 0)
         if self.tile is not None:
-            pictures = (to_rgb(image, max_value=self.max_value) for image in images)
-            found = list(self.predict_tiles(pictures, self.tile))
+            found = self.predict_prepared(prepared)
         else:
-            batches = in_batches(map(self._prepare, images), self.batch_size)
-            found = [one for batch in batches for one in self._predict(batch)]
-        if not self.multi_label:
-            found = [one.with_one_class_each() for one in found]
+            batches = in_batches(prepared, self.batch_size)
+            found = [one for batch in batches for one in self.predict_prepared(batch)]
         return [
             one.with_image(image, self.max_value) for one, image in zip(found, images, strict=True)
         ]
 
     def stream(self, sources: Any) -> Iterator[Detections]:
-        """Finds objects in any number of images, with one batch in memory.
+        """Finds objects in any number of images, with three batches in memory.
 
         Args:
             sources: As in `__call__`; also folders, glob patterns and videos, as strings or
@@ -141,15 +140,26 @@ class Predictor:
         >>> for found in predictor.stream(["photos/", "street.mp4"]):
         ...     print(found.path, found)
         """
-        return stream(self, sources, self.batch_size if self.tile is None else 1)
+        return stream(self, sources)
 
     def scale(self, size: tuple[int, int]) -> float:
         """Returns network pixels per pixel of an image of `(height, width)`, or of its tiles."""
         part = size if self.tile is None else part_size(size, self.tile)
         return Letterbox.fit(part, self.image_size).scale
 
-    def _prepare(self, image: Any) -> tuple[Array, Letterbox]:
-        return letterbox(to_rgb(image, max_value=self.max_value), self.image_size)
+    def prepare(self, image: Any) -> Any:
+        """Reads an image and letterboxes it, in any thread; the first half of `__call__`."""
+        with decoding(memory_to_read(image)):
+            picture = to_rgb(image, max_value=self.max_value)
+            return picture if self.tile is not None else letterbox(picture, self.image_size)
+
+    def predict_prepared(self, prepared: Iterable[Any]) -> list[Detections]:
+        """Finds objects in one batch of what `prepare` returns; the second half of `__call__`."""
+        if self.tile is not None:
+            found = list(self.predict_tiles(prepared, self.tile))
+        else:
+            found = self._predict(list(prepared))
+        return found if self.multi_label else [one.with_one_class_each() for one in found]
 
     def predict_tiles(
         self, pictures: Iterable[Image.Image], tile: tuple[int, int]
@@ -182,6 +192,16 @@ class Predictor:
             yield letterbox(picture, self.image_size)
             for box in grid.cuts:
                 yield letterbox(picture.crop(box), self.image_size)
+
+    @property
+    def step(self) -> int:
+        """Integer, how many images to predict at once: with tiles, one large image."""
+        return self.batch_size if self.tile is None else 1
+
+    @property
+    def ahead(self) -> int:
+        """Integer, how many images to read ahead; none with tiles."""
+        return 2 * self.batch_size if self.tile is None else 0
 
     def _predict(self, boxed: Sequence[tuple[Array, Letterbox]]) -> list[Detections]:
         canvases = self._batch_sizes.fill(np.stack([canvas for canvas, _ in boxed]))

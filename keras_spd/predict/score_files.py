@@ -1,6 +1,7 @@
 """Scores a trained model on a dataset and writes files and pictures that explain the scores."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 from typing import Any
@@ -12,11 +13,13 @@ from keras_spd.data import load_classification, load_detection
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import NoClassFoldersError
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
+from keras_spd.data.problems import plural
 from keras_spd.files import write_json
 from keras_spd.predict.classifier import Classifier
-from keras_spd.predict.evaluation import predict_coco
+from keras_spd.predict.evaluation import batch_shapes, predict_coco
 from keras_spd.predict.files import load_predictor
 
+_log = logging.getLogger(__name__)
 _OF_MATRIX = {"confidence": 0.25, "iou": 0.45}
 
 
@@ -120,6 +123,13 @@ def score_detector(
     """
     folder = pathlib.Path(folder)
     require_boxes(data, "data to score on")
+    shapes = batch_shapes(model, data, **options)
+    _log.info(
+        "%s, in batches of %s: %s (height x width).",
+        plural(data.num_images, "image"),
+        plural(len(shapes), "shape"),
+        ", ".join(f"{height}x{width}" for height, width in shapes),
+    )
     detections, scales = predict_coco(model, data, **options)
     truth = data.to_coco()
     write_json(folder / "detections.json", detections, indent=None)

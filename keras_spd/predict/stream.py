@@ -10,7 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 from keras_spd.images import video
 from keras_spd.images.batching import in_batches, standardize_images
-from keras_spd.images.read import SUFFIXES, ImageError, find_visible, to_rgb
+from keras_spd.images.read import SUFFIXES, ImageError, find_visible
+from keras_spd.images.workers import map_ahead
 from keras_spd.predict.results import Classification, Detections
 from keras_spd.typing import Path
 
@@ -21,7 +22,15 @@ _Result = TypeVar("_Result", Detections, Classification)
 class _Predictor(Protocol[_Result]):
     max_value: float | None
 
-    def __call__(self, images: Any) -> list[_Result]: ...
+    @property
+    def step(self) -> int: ...
+
+    @property
+    def ahead(self) -> int: ...
+
+    def prepare(self, image: Any) -> Any: ...
+
+    def predict_prepared(self, prepared: Any) -> list[_Result]: ...
 
 
 def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
@@ -63,35 +72,56 @@ def _is_known(path: pathlib.Path) -> bool:
     return (path.suffix.lower() in SUFFIXES or video.is_video(path)) and path.is_file()
 
 
-def stream(predictor: _Predictor[_Result], sources: Any, step: int) -> Iterator[_Result]:
-    """Predicts sources one batch at a time.
+def stream(predictor: _Predictor[_Result], sources: Any) -> Iterator[_Result]:
+    """Predicts sources one batch at a time, and reads the next ones in threads meanwhile.
 
     Args:
         predictor: `Predictor` or `Classifier`.
-        sources: As in `Predictor.stream`.
-        step: Integer, how many images to predict at once.
+        sources: As in `Predictor.stream`. An iterator is not read ahead: it may be a camera.
 
     Yields:
         The results, as `Predictor.stream` does.
     """
-    for batch in in_batches(_read(sources, predictor.max_value), step):
-        found = predictor([pixels for pixels, _, _ in batch])
+
+    def prepare(item: tuple[Any, Any, str | None]) -> Any:
+        source, image, path = item
+        try:
+            return predictor.prepare(source), image, path
+        except ImageError as error:
+            if path is None:
+                raise
+            return error
+
+    ahead = 0 if isinstance(sources, Iterator) else predictor.ahead
+    prepared = map_ahead(prepare, _items(sources), ahead)
+    for batch in in_batches(_without_errors(prepared), predictor.step):
+        found = predictor.predict_prepared([one for one, _, _ in batch])
         for result, (_, image, path) in zip(found, batch, strict=True):
-            yield dataclasses.replace(result, image=image, path=path)
+            result = result.with_image(image, predictor.max_value)
+            yield dataclasses.replace(result, path=path)
 
 
-def _read(sources: Any, max_value: float | None) -> Iterator[tuple[Any, Any, str | None]]:
-    """Yields the pixels of each image, the image as the user knows it, and the path of its file."""
+def _items(sources: Any) -> Iterator[tuple[Any, Any, str | None]]:
+    """Yields what to read, the image as the user knows it, and the path of its file."""
     for source in standardize_images(sources):
         if not isinstance(source, (str, os.PathLike)):
             yield source, source, None
             continue
         for path in find_sources([source]):
+            if not video.is_video(path):
+                yield path, path, str(path)
+                continue
             try:
-                if video.is_video(path):
-                    for frame in video.read_video(path):
-                        yield frame.pixels, frame.pixels, str(path)
-                else:
-                    yield to_rgb(path, max_value=max_value), path, str(path)
-            except (ImageError, video.VideoError) as error:
+                for frame in video.read_video(path):
+                    yield frame.pixels, frame.pixels, str(path)
+            except video.VideoError as error:
                 _log.warning("%s", error)
+
+
+def _without_errors(items: Iterable[Any]) -> Iterator[Any]:
+    """Yields items; errors among them become warnings."""
+    for item in items:
+        if isinstance(item, ImageError):
+            _log.warning("%s", item)
+        else:
+            yield item

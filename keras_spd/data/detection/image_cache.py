@@ -1,17 +1,13 @@
 """Keeps decoded images in memory for several threads, up to a number of bytes."""
 
 import collections
-import contextlib
-import math
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Protocol
 
+from keras_spd.images.read import bytes_to_read
+from keras_spd.images.workers import decoding
 from keras_spd.typing import Array
-
-_DECODING_BYTES = 2**30
-_DECODING = 7  # bytes per pixel while an image is read: 4 in Pillow and 3 in the array
 
 
 class Readable(Protocol):
@@ -28,8 +24,6 @@ class Readable(Protocol):
 class ImageCache:
     """The images that were used last. Each is read once, even if several threads want it.
 
-    Threads read at the same time what takes at most 1 GiB together; larger images, one by one.
-
     Args:
         most_bytes: Integer. The images that were not used for the longest time are dropped first.
 
@@ -42,8 +36,7 @@ class ImageCache:
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._images: collections.OrderedDict[Readable, Future[Array]] = collections.OrderedDict()
-        self._changes = threading.Condition()
-        self._decoding = 0
+        self._lock = threading.Lock()
         self.bytes = 0
 
     def __call__(self, image: Readable) -> Array:
@@ -51,7 +44,7 @@ class ImageCache:
 
         Errors of reading reach every thread that waits for the image, and are not kept.
         """
-        with self._changes:
+        with self._lock:
             kept = self._images.get(image)
             if kept is not None:
                 self._images.move_to_end(image)
@@ -60,33 +53,18 @@ class ImageCache:
         if kept is not None:
             return kept.result()  # waits for the thread that reads it
         try:
-            with self._room(_DECODING * math.prod(image.size_hw)):
+            with decoding(bytes_to_read(image.size_hw)):
                 pixels = image.read()
         except BaseException as error:
-            with self._changes:
+            with self._lock:
                 del self._images[image]
             reading.set_exception(error)
             raise
-        with self._changes:
+        with self._lock:
             reading.set_result(pixels)
             self.bytes += pixels.nbytes
             self._drop()
         return pixels
-
-    @contextlib.contextmanager
-    def _room(self, needed: int) -> Iterator[None]:
-        """Waits until there is memory to read an image."""
-        with self._changes:
-            self._changes.wait_for(
-                lambda: not self._decoding or self._decoding + needed <= _DECODING_BYTES
-            )
-            self._decoding += needed
-        try:
-            yield
-        finally:
-            with self._changes:
-                self._decoding -= needed
-                self._changes.notify_all()
 
     def _drop(self) -> None:
         for image in list(self._images) if self.bytes > self._most_bytes else ():
