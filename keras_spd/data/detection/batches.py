@@ -10,6 +10,7 @@ import numpy as np
 from keras_spd.boxes import check_box_format, convert_boxes
 from keras_spd.data.detection.augmentation import DetectionAugmentation, Sample
 from keras_spd.data.detection.image_cache import ImageCache
+from keras_spd.data.detection.order import random_order
 from keras_spd.data.detection.transform import Transform, apply_transform, check_transform
 from keras_spd.data.problems import check_augmentation
 from keras_spd.images.geometry import letterbox
@@ -29,8 +30,8 @@ class DetectionBatches(keras.utils.PyDataset):
 
     The other images of a mosaic or mixup are drawn from the 256 images around the first one in the
     shuffled order of the epoch, so images are decoded once per epoch although a mosaic has four:
-    the images used last are kept in memory, up to 2 GiB. In addition, up to five batches are in
-    memory.
+    the images used last are kept in memory, up to 2 GiB. For the same reason, tiles of one image
+    are near each other in that order. In addition, up to five batches are in memory.
     """
 
     def __init__(
@@ -141,7 +142,8 @@ class DetectionBatches(keras.utils.PyDataset):
         if not self.shuffle:
             return np.arange(self.data.num_images)
         if self._order[0] != epoch:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.data.num_images)
+            rng = np.random.default_rng([self.seed, epoch])
+            order = random_order(self.data.images, rng, _CACHE_BYTES // 2)
             self._order = (epoch, order)
         return self._order[1]
 

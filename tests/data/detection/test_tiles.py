@@ -16,6 +16,7 @@ from keras_spd.data import (
     DetectionData,
     load_detection,
 )
+from keras_spd.data.detection.order import random_order
 from keras_spd.images.tiles import tile_corners
 from keras_spd.predict import Predictor
 from keras_spd.training.fields import DetectionSource
@@ -124,12 +125,15 @@ class Counted(BoxedImage):
         return super().read()
 
 
-def test_batches_decode_each_image_once():
+def counted(*images):
+    Counted.reads = 0
+    names = [field.name for field in dataclasses.fields(BoxedImage)]
+    return dataset(*(Counted(**{name: getattr(one, name) for name in names}) for one in images))
+
+
+def test_batches_of_tiles_are_reproducible_and_decode_each_image_once():
     image = boxed("one", (200, 300), [(x, 20, x + 9, 29) for x in range(0, 290, 15)])
-    counted = Counted(
-        **{field.name: getattr(image, field.name) for field in dataclasses.fields(image)}
-    )
-    tiles = dataset(counted).tiles(64)
+    tiles = counted(image).tiles(64)
     options = {"augmentation": DetectionAugmentation(mosaic=1.0, scale=0.5), "shuffle": True}
     one, again = (DetectionBatches(tiles, 4, (64, 64), **options) for _ in range(2))
     for epoch in range(2):
@@ -139,6 +143,40 @@ def test_batches_decode_each_image_once():
     assert Counted.reads == 1
     np.testing.assert_array_equal(again.load(epoch, batch)[0], images)
     np.testing.assert_array_equal(again.load(epoch, batch)[1], boxes)
+
+
+def test_with_little_memory_an_epoch_decodes_each_image_about_once(monkeypatch):
+    """Memory for 10 of 40 images; a mosaic needs 4 tiles, so 640 reads without it."""
+    monkeypatch.setattr("keras_spd.data.detection.batches._CACHE_BYTES", 10 * 60_000)
+    monkeypatch.setattr("keras_spd.data.detection.batches.WINDOW", 8)
+    wide = [boxed(str(number), (100, 200), [(90, 40, 110, 60)]) for number in range(40)]
+    tiles = counted(*wide).tiles(100, 0.5, min_area=0, empty=1)
+    mosaic = DetectionAugmentation(mosaic=1.0)
+    batches = DetectionBatches(tiles, 4, (64, 64), shuffle=True, augmentation=mosaic, workers=1)
+    for batch in range(len(batches)):
+        batches.load(0, batch)
+    assert 40 <= Counted.reads < 60
+
+
+def test_an_epoch_decodes_a_few_images_at_a_time(rng):
+    """Tiles in random order, but of three images (3 * 100 * 200 bytes) before the next three."""
+    wide = [boxed(str(number), (100, 200), [(90, 40, 110, 60)]) for number in range(10)]
+    tiles = dataset(*wide).tiles(100, 0.5, min_area=0, empty=1).images
+    assert len(tiles) == 30
+    order = random_order(tiles, rng, 3 * 60_000)
+    assert sorted(order) == list(range(30)) and (np.diff(order) != 1).any()
+    groups = [
+        {tiles[index].whole for index in order[start : start + 9]} for start in (0, 9, 18, 27)
+    ]
+    assert [len(group) for group in groups] == [3, 3, 3, 1] and set().union(*groups) == set(wide)
+    first = [tiles[index].whole for index in order[:9]]
+    assert any(one is not other for one, other in zip(first[::3], first[1::3], strict=True))
+    again, other = (random_order(tiles, np.random.default_rng(seed), 180_000) for seed in (0, 1))
+    assert order.tolist() == again.tolist() != other.tolist()
+    # An image larger than the limit is alone; images that are not cut are shuffled as ever.
+    assert len({tiles[index].whole for index in random_order(tiles, rng, 1)[:3]}) == 1
+    whole = random_order(wide, np.random.default_rng(3), 1)
+    assert whole.tolist() == np.random.default_rng(3).permutation(10).tolist()
 
 
 @pytest.mark.parametrize(
