@@ -1,0 +1,66 @@
+"""Calibration images of int8 files: what is accepted, and batches of any size."""
+
+import numpy as np
+import pytest
+
+from keras_spd.export.calibration import (
+    calibration_batches,
+    check_calibration,
+    resize_calibration,
+)
+from keras_spd.images.preprocessing import Preprocessing
+
+
+def test_batches_and_single_images_become_a_list(rng):
+    batch = rng.integers(0, 256, (2, 6, 8, 3), dtype="uint8")
+    images = check_calibration([batch, batch[0]])
+    assert [image.shape for image in images] == [(6, 8, 3)] * 3
+    assert all(image.dtype == "float32" for image in images)
+    np.testing.assert_array_equal(images[1], batch[1])
+
+
+def test_the_range_of_the_input_is_whole(rng):
+    """0 and 255 are among the values; the given array is unchanged."""
+    given = rng.uniform(80, 120, (2, 6, 8, 3)).astype("float32")
+    before = given.copy()
+    images = check_calibration(given)
+    assert (images[0][0, 0] == 0).all() and (images[0][-1, -1] == 255).all()
+    assert np.max(images[1]) < 120
+    np.testing.assert_array_equal(given, before)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "needs `representative_data`: 100 to 300 typical images"),
+        ([], r"shape \(height, width, channels\). Received: none"),
+        ([np.zeros((6, 8))], r"shape \(height, width, channels\). Received: \(6, 8\)"),
+        ([np.full((6, 8, 3), 0.5)], "pixels from 0 to 255. Received: values up to 0.5"),
+        ([np.full((6, 8, 3), 300.0)], "pixels from 0 to 255. Received: values up to 300"),
+        ([np.linspace(-9, 99, 144).reshape(6, 8, 3)], "pixels from 0 to 255"),
+    ],
+)
+def test_what_is_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        check_calibration(data)
+
+
+def test_images_are_resized_as_the_model_does(rng):
+    preprocessing = Preprocessing(input_range=(0, 255), resize="letterbox")
+    images = [rng.integers(0, 256, shape).astype("float32") for shape in ((6, 8, 3), (12, 8, 3))]
+    same, resized = resize_calibration(images, (6, 8), preprocessing)
+    assert same is images[0]
+    expected = preprocessing.resize_image(images[1].astype("uint8"), (6, 8))
+    np.testing.assert_array_equal(resized, expected)
+
+
+def test_the_last_image_fills_the_last_batch():
+    images = [np.full((2, 2, 3), value, "float32") for value in range(5)]
+    batches = calibration_batches(images, (2, 2, 2, 3))
+    assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[0, 1], [2, 3], [4, 4]]
+    assert batches[0].dtype == "float32"
+
+
+def test_images_of_another_shape_are_named():
+    with pytest.raises(ValueError, match=r"of shape \(4, 4, 3\).*Received: \(2, 2, 3\)"):
+        calibration_batches([np.zeros((2, 2, 3))], (1, 4, 4, 3))
