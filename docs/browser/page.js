@@ -1,0 +1,52 @@
+// The page "In the browser": reads files, runs the detector and shows what it finds.
+
+import {Detector, draw} from './detect.js';
+
+const find = (id) => document.getElementById(id);
+const state = {detector: null, image: null};
+
+async function run(what, action) {
+  find('status').textContent = what;
+  try {
+    await action();
+  } catch (error) {
+    find('status').textContent = `Error: ${error.message}`;
+  }
+}
+
+async function show() {
+  if (!state.detector || !state.image) return;
+  const start = performance.now();
+  const found = await state.detector.detect(state.image);
+  const time = Math.round(performance.now() - start);
+  draw(find('picture'), state.image, found);
+  const counts = {};
+  for (const {name} of found) counts[name] = (counts[name] ?? 0) + 1;
+  const names = Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(', ');
+  find('status').textContent =
+    `${found.length} objects in ${time} ms${names ? `: ${names}` : ''}`;
+  find('found').textContent = JSON.stringify(found);
+}
+
+async function useModel(bytes) {
+  state.detector = await Detector.load(bytes);
+  await show();
+}
+
+async function useImage(blob) {
+  state.image = await createImageBitmap(blob);
+  await show();
+}
+
+find('model').addEventListener('change', ({target}) =>
+  run('Compiling the model ...', async () =>
+    useModel(new Uint8Array(await target.files[0].arrayBuffer()))));
+find('image').addEventListener('change', ({target}) =>
+  run('Running ...', async () => useImage(target.files[0])));
+
+run('Loading the example ...', async () => {
+  const image = await fetch(find('page').dataset.image);
+  await useImage(await image.blob());
+  const model = await fetch(find('page').dataset.model);
+  await useModel(new Uint8Array(await model.arrayBuffer()));
+});
