@@ -41,8 +41,10 @@ def export(
 
     Example: keras-spd export runs/boards/model.keras --quantize int8 --data boards/train.json
     """
-    if quantize == "int8" and data is None:
-        raise ValueError("`--quantize int8` needs `--data`, typical images to calibrate with.")
+    if quantize in ("int8", "int16x8") and data is None:
+        raise ValueError(
+            f"`--quantize {quantize}` needs `--data`, typical images to calibrate with."
+        )
     if quantize and format != "tflite":
         raise ValueError("`--quantize` is for `--format tflite`.")
     sides = [parsing.parse_image_size(size) for size in image_size or ()] or [None]

@@ -23,6 +23,7 @@ class Quantization(enum.StrEnum):
     FLOAT16 = "float16"
     DYNAMIC = "dynamic"
     INT8 = "int8"
+    INT16X8 = "int16x8"
 
 
 Model = Annotated[
@@ -35,8 +36,8 @@ Model = Annotated[
 Images = Annotated[
     str | None,
     typer.Option(
-        help="Images to calibrate int8 and to compare on: data as in `train --train`; for a "
-        "classifier a folder of images, or a split of `--dataset`."
+        help="Images to calibrate int8 and int16x8 and to compare on: data as in `train --train`; "
+        "for a classifier a folder of images, or a split of `--dataset`."
     ),
 ]
 ImageSizes = Annotated[
@@ -59,6 +60,7 @@ Fold = Annotated[
     bool | None,
     typer.Option(
         "--fold/--no-fold",
-        help="Fold the network first; default: in SavedModels and ONNX files, where it helps.",
+        help="Fold the network first; default: in SavedModels, ONNX files and int16x8, where it "
+        "helps.",
     ),
 ]

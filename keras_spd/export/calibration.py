@@ -1,4 +1,4 @@
-"""Calibration images, which set the value ranges of int8 quantization."""
+"""Calibration images, which set the value ranges of activations in 8 and 16 bits."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,18 +9,20 @@ from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.typing import Array, Shape
 
 
-def check_calibration(data: Iterable[Any] | None) -> list[Array]:
-    """Returns calibration images as a list of float32 arrays `(height, width, channels)`.
+def check_calibration(data: Iterable[Any] | None, quantization: str | None) -> list[Array]:
+    """Returns calibration images as a list of uint8 arrays `(height, width, channels)`.
 
     Args:
         data: As `representative_data` in `export_tflite`.
+        quantization: Its name, for the error message.
 
     Raises:
         ValueError: If there are no images, or they are not pixels 0..255.
     """
     if data is None:
         raise ValueError(
-            '`quantization="int8"` needs `representative_data`: 100 to 300 typical images.'
+            f'`quantization="{quantization}"` needs `representative_data`: 30 to 100 typical '
+            "images."
         )
     images = []
     for array in data:
@@ -38,8 +40,8 @@ def check_calibration(data: Iterable[Any] | None) -> list[Array]:
             "`representative_data` must have pixels from 0 to 255. "
             f"Received: values up to {highest:g}. Pass images before they are normalised."
         )
+    images = [image.round().astype("uint8") for image in images]
     # With 0 and 255 among the values, the input is quantised in steps of one.
-    images[0] = images[0].copy()
     images[0][0, 0], images[0][-1, -1] = 0, 255
     return images
 
@@ -51,7 +53,7 @@ def resize_calibration(
     return [
         image
         if image.shape[:2] == image_size or image.shape[2] != 3
-        else preprocessing.resize_image(image.round().astype("uint8"), image_size).astype("float32")
+        else preprocessing.resize_image(image, image_size)
         for image in images
     ]
 
@@ -64,7 +66,7 @@ def calibration_batches(images: list[Array], shape: Shape) -> list[Array]:
         shape: `(batch, height, width, channels)`.
 
     Returns:
-        List of float32 arrays of that shape. The last image is repeated to fill the last batch.
+        List of arrays of that shape. The last image is repeated to fill the last batch.
 
     Raises:
         ValueError: If an image has another shape.

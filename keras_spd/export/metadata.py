@@ -51,12 +51,6 @@ def foreign_operators(content: bytes) -> list[str]:
     ]
 
 
-def tensor_names(content: bytes) -> list[str]:
-    """Returns the names of all tensors."""
-    graphs = read_flatbuffer(content).subgraphs
-    return [tensor.name.decode() for graph in graphs for tensor in graph.tensors]
-
-
 def add_metadata(content: bytes, record: dict[str, Any]) -> bytes:
     """Adds a record to a TFLite file; `read_metadata` reads it back.
 

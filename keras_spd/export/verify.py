@@ -26,12 +26,14 @@ _DETECTOR = {
     "float16": (2.0, 0.97),
     "dynamic": (math.inf, 0.8),
     "int8": (math.inf, 0.8),
+    "int16x8": (math.inf, 0.9),
 }
 _CLASSIFIER = {
     None: (1e-4, 0.99),
     "float16": (0.02, 0.95),
     "dynamic": (0.5, 0.8),
     "int8": (0.5, 0.8),
+    "int16x8": (0.1, 0.95),
 }
 
 

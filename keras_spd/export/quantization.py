@@ -1,0 +1,114 @@
+"""Quantises float32 TFLite files with `litert-quantizer`."""
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from keras_spd.export.detections import LAYER
+from keras_spd.export.metadata import read_flatbuffer
+from keras_spd.typing import Array
+
+# Bits of the activations, whose ranges come from calibration images.
+ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
+QUANTIZATIONS = (None, "float16", "dynamic", *ACTIVATION_BITS)
+_EVERYWHERE = ".*"
+_DECODING = f"/{LAYER}"
+# The last layers of every head, with and without a prefix: names of tensors contain those of
+# layers. Coordinates and scores share a tensor and therefore an 8-bit step, which is too coarse.
+_HEAD = r"[/_]head_p\d"
+_WITH_KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+def quantize(content: bytes, quantization: str, samples: list[Array] | None) -> bytes:
+    """Quantises a float32 file.
+
+    What follows a detector's network and what computes the outputs stays in float32. With
+    `"int8"`, the last convolutions of a detector have 8-bit kernels and return float32.
+
+    Args:
+        content: Bytes of a TFLite file with one signature, one input and float32 operators.
+        quantization: One of `QUANTIZATIONS` except `None`.
+        samples: List of arrays, the input of the file in each step of calibration; `None` if
+            `quantization` needs none.
+
+    Returns:
+        Bytes of a TFLite file without metadata.
+
+    Raises:
+        ImportError: If `litert-quantizer` is not installed.
+    """
+    try:
+        from litert_quantizer import quantizer
+    except ImportError as error:
+        raise ImportError("Quantised TFLite files need `pip install litert-quantizer`.") from error
+    recipe = _recipe(content, quantization)
+    work = quantizer.Quantizer(content, recipe.get_quantization_recipe())
+    with _silent():
+        ranges = None if samples is None else _calibrate(content, recipe, samples)
+        found = work.quantize(ranges, enable_progress_report=False)
+    return bytes(found.quantized_model)
+
+
+def _recipe(content: bytes, quantization: str) -> Any:
+    """Returns the rules by the names of an operator's outputs, each followed by a semicolon.
+
+    Later rules have priority.
+    """
+    from litert_quantizer import qtyping, recipe_manager
+
+    every, operator = qtyping.TFLOperationName.ALL_SUPPORTED, qtyping.TFLOperationName
+    recipe = recipe_manager.RecipeManager()
+    if quantization == "float16":
+        for name in _WITH_KERNELS:
+            recipe.add_weight_only_config(
+                _EVERYWHERE,
+                operator(name),
+                num_bits=16,
+                algorithm_key=recipe_manager.AlgorithmName.FLOAT_CASTING,
+            )
+    elif quantization == "dynamic":
+        recipe.add_dynamic_config(_EVERYWHERE, every, num_bits=8)
+    else:
+        recipe.add_static_config(_EVERYWHERE, every, ACTIVATION_BITS[quantization], 8)
+    [graph] = read_flatbuffer(content).subgraphs
+    outputs = [re.escape(graph.tensors[index].name.decode()) for index in graph.outputs]
+    in_float = [_DECODING, *(f"^{name};" for name in outputs)]
+    if quantization == "int8":
+        in_float.append(_HEAD)
+    for scope in in_float:
+        recipe.add_quantization_config(
+            scope, every, algorithm_key=recipe_manager.AlgorithmName.NO_QUANTIZE
+        )
+    if quantization == "int8":
+        for name in _WITH_KERNELS:
+            recipe.add_dynamic_config(_HEAD, operator(name), num_bits=8)
+    return recipe
+
+
+def _calibrate(content: bytes, recipe: Any, samples: list[Array]) -> dict[str, Any]:
+    """Returns the smallest and largest value of each tensor over all samples."""
+    from litert_quantizer import calibrator
+    from litert_quantizer.utils import qsv_utils
+
+    # By default, ranges are moving averages, which cut off what few images have.
+    work = calibrator.Calibrator(
+        content,
+        num_threads=2,
+        mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,
+        qsv_update_func=qsv_utils.min_max_update,
+    )
+    ((name, signature),) = work.get_signature_list().items()
+    [argument] = signature["inputs"]
+    work.calibrate({name: [{argument: batch} for batch in samples]}, recipe)
+    return work.get_model_qsvs()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drops progress bars, and a warning about memory that is meant for debugging."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
+        yield
