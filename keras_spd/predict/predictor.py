@@ -39,9 +39,9 @@ class Predictor:
         batch_size: Integer.
         tile: Integer or `(height, width)` in pixels. Larger images are cut into overlapping
             tiles, each letterboxed to `image_size` (by default, the size of a tile). The detector
-            also runs on the whole image, for objects larger than the overlap. `None` for no
-            tiles. Tiles show objects at full resolution, so train the model at the same scale, on
-            `DetectionData.tiles`.
+            also runs on the whole image, for objects larger than the overlap or in no tile
+            completely. `None` for no tiles. Tiles show objects at full resolution, so train the
+            model at the same scale, on `DetectionData.tiles`.
         overlap: Fraction of a tile that the next tile also covers, 0..0.5. Objects smaller than
             the overlap are complete in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;

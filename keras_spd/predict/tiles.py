@@ -14,6 +14,9 @@ from keras_spd.typing import Array
 
 # A box that ends this close to the edge of a tile, as a fraction of its side, may be cut.
 _EDGE = 0.01
+# A box found in the whole image counts if it is larger than the overlap, or than this fraction of a
+# tile, or if no tile contains it.
+_LARGE = 0.2
 _PAIRS = 10**6  # that are compared at once, to limit the memory
 
 
@@ -77,9 +80,7 @@ class Grid:
         whole, *parts = found
         if not parts:
             return whole
-        # Smaller objects are complete in a tile, at a higher resolution.
-        sides = whole.boxes[:, 2:] - whole.boxes[:, :2]
-        moved = [whole.select((sides > self.overlap * np.array(self.tile[::-1])).any(axis=1))]
+        moved = [whole.select(self._counts(whole.boxes))]
         seen = [np.full(len(moved[0]), IN_IMAGE)]
         for corner, part in zip(self.corners, parts, strict=True):
             boxes = part.boxes + np.array([*corner[::-1], *corner[::-1]], "float32")
@@ -92,6 +93,21 @@ class Grid:
         everything = dataclasses.replace(whole, **arrays)
         kept = merge(**arrays, seen=np.concatenate(seen), decoder=decoder)
         return everything.select(kept[:max_detections])
+
+    def _counts(self, boxes: Array) -> Array:
+        """Returns which boxes found in the whole image count.
+
+        Smaller objects are complete in a tile, at a higher resolution.
+        """
+        largest = max(self.overlap, _LARGE) * np.array(self.tile[::-1])
+        counts = (boxes[:, 2:] - boxes[:, :2] > largest).any(axis=1)
+        complete = np.zeros(len(boxes), bool)
+        for corner, edges in zip(self.corners, self.cuts, strict=True):
+            inside = (boxes[:, :2] >= edges[:2]).all(axis=1) & (boxes[:, 2:] <= edges[2:]).all(
+                axis=1
+            )
+            complete |= inside & ~is_cut(boxes, corner, self.tile, self.size)
+        return counts | ~complete
 
 
 def merge(boxes: Array, confidence: Array, classes: Array, seen: Array, decoder: Decoder) -> Array:

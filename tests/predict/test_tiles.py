@@ -128,6 +128,17 @@ def draw_spots(size, step):
     return image, boxes
 
 
+@pytest.mark.parametrize("step", [45, 130])
+def test_without_overlap_only_objects_on_seams_come_from_the_whole_image(step):
+    """Small objects are found in the whole image as well, but badly."""
+    pytest.importorskip("scipy")
+    image, expected = draw_spots((900, 1300), step)
+    [found] = keras_spd.Predictor(BrightSpots(), tile=320, overlap=0)([image])
+    exact = set(map(tuple, found.boxes.tolist())) & set(expected)
+    on_seams = len(expected) - len(exact)
+    assert len(exact) > 0.7 * len(expected) and len(found) - len(exact) <= 1.5 * on_seams
+
+
 def test_objects_on_seams_are_found_once():
     pytest.importorskip("scipy")
     image, expected = draw_spots((900, 1300), 60)
