@@ -166,8 +166,9 @@ def _suggest_size(data: DetectionData, tile: tuple[int, int] | None) -> list[int
 def _suggest_levels(sides: Array) -> list[str]:
     """Returns P2 to P4 if no box exceeds what their anchors can learn, otherwise P2 to P5."""
     levels = ["P2", "P3", "P4"]
-    largest = np.max([*standardize_anchors(None, levels).values()], axis=(0, 1))
-    return levels if (sides < RATIO_THRESHOLD * largest).all() else [*levels, "P5"]
+    anchors = np.concatenate([*standardize_anchors(None, levels).values()])
+    learned = np.any(np.all(sides[:, None] < RATIO_THRESHOLD * anchors, axis=2), axis=1)
+    return levels if learned.all() else [*levels, "P5"]
 
 
 def _suggest_anchors(sides: Array) -> Any:
