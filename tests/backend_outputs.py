@@ -9,13 +9,16 @@ which compares the outputs of the backends.
 import io
 import pathlib
 import sys
+import tempfile
 
 import keras
 import numpy as np
 from PIL import Image
+from tiny import tiny_classifier
 
 import keras_spd
 from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.training.run_folder import RunFolder
 
 
 def numpy_weights(model):
@@ -69,6 +72,23 @@ def detector_outputs(rng):
     scores = keras_spd.evaluate(model, boards, 64, batch_size=2)
     outputs["scored"] = np.isfinite([scores.metrics["AP"] + 1])
     return outputs
+
+
+def run_of_a_recipe(rng):
+    """Whether the loss falls in a run that is resumed, with an average of the weights."""
+    labels = np.arange(16) % 3
+    images = np.broadcast_to(80 * labels[:, None, None, None], (16, 16, 16, 3))
+    images = (images + rng.uniform(0, 30, images.shape)).astype("uint8")
+    cells = keras_spd.data.from_arrays(images, labels)
+    overrides = {"epochs": 1, "batch_size": 8, "optimizer.average": 0.5}
+    overrides |= {"optimizer.learning_rate": 0.05, "schedule.warmup_epochs": 0}
+    recipe = keras_spd.training.load_recipe("demo", overrides=overrides)
+    given = {"train_data": cells, "test_data": cells, "verbose": 0, "model": tiny_classifier()}
+    with tempfile.TemporaryDirectory() as folder:
+        keras_spd.training.train(recipe, folder, **given)
+        keras_spd.training.train(None, folder, resume=True, epochs=4, **given | {"model": None})
+        losses = [row["loss"] for row in RunFolder(folder).read_log()]
+    return np.array([len(losses) == 4 and losses[-1] < losses[0]])
 
 
 def saved_outputs(folder):
@@ -149,8 +169,10 @@ def main(path, folder):
 
     outputs |= detector_outputs(rng)
     outputs |= saved_outputs(pathlib.Path(folder))
+    imported_tensorflow = "tensorflow" in sys.modules
+    outputs["run_resumes_and_learns"] = run_of_a_recipe(rng)  # Keras' seeds import TensorFlow
     np.savez(path, **{name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()})
-    print("tensorflow" in sys.modules)
+    print(imported_tensorflow)
 
 
 if __name__ == "__main__":

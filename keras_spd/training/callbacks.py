@@ -1,5 +1,6 @@
 """Callbacks of a training run: averages, scores, logs, plots and files."""
 
+import contextlib
 import importlib.util
 import logging
 import math
@@ -10,6 +11,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from keras_spd import keras_internals
 from keras_spd.training.best_epoch import StopEarly
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model
@@ -45,7 +47,7 @@ def make_callbacks(
     average: list[keras.callbacks.Callback] = []
     back: list[keras.callbacks.Callback] = []
     if recipe.optimizer.average:
-        average = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+        average = [_SwapAverage(swap_on_epoch=True)]
         back = [_SwapBack(*average)]
     if not distribution.is_chief:
         return [stop, *average, *back]
@@ -99,6 +101,21 @@ class _DrawCurves(keras.callbacks.Callback):
             self.drawn = time.monotonic()
 
 
+class _SwapAverage(keras.callbacks.SwapEMAWeights):
+    """Replaces the trained weights by their average after each epoch.
+
+    After the last one, Keras lets weights and average share JAX arrays. Evaluation on JAX gives the
+    arrays of the weights away, so the average gets its own.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        if keras.backend.backend() == "jax":
+            optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+            for variable in keras_internals.averaged_variables(optimizer):
+                variable.assign(np.array(variable))
+
+
 class _SwapBack(keras.callbacks.Callback):
     """Restores the trained weights after `SwapEMAWeights` has replaced them by their average."""
 
@@ -139,4 +156,9 @@ def _tensorboard(folder: RunFolder) -> list[keras.callbacks.Callback]:
         if importlib.util.find_spec(package) is None:
             _log.warning("No TensorBoard log is written. For one, `pip install %s`.", package)
             return []
+    if keras.backend.backend() != "tensorflow":  # it would take the GPU's memory from the network
+        import tensorflow as tf
+
+        with contextlib.suppress(RuntimeError):  # if it has already started
+            tf.config.set_visible_devices([], "GPU")
     return [keras.callbacks.TensorBoard(folder.tensorboard)]
