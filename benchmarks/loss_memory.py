@@ -1,7 +1,9 @@
-"""Memory that XLA plans for YOLOV5Loss and its gradient, by boxes an image and by image size.
+"""Memory that XLA plans for YOLOV5Loss and its gradient, by assignment, image size and boxes.
 
 KERAS_BACKEND=jax python benchmarks/loss_memory.py
 """
+
+import itertools
 
 import jax
 import keras
@@ -9,11 +11,12 @@ import numpy as np
 
 from keras_spd.detection import YOLOV5Loss
 from keras_spd.detection.anchors import level_stride
+from keras_spd.detection.losses import ASSIGNMENTS
 
 IMAGES, CLASSES = 16, 80
 
 
-def plan(side, boxes):
+def plan(assignment, side, boxes):
     """Returns the bytes of temporary memory, without predictions, ground truth and gradient."""
     rng = np.random.default_rng(0)
     raw = {
@@ -25,7 +28,8 @@ def plan(side, boxes):
         "boxes": np.concatenate([corners, corners + 20], axis=-1).astype("float32"),
         "classes": rng.integers(0, CLASSES, (IMAGES, boxes)),
     }
-    step = jax.jit(jax.value_and_grad(lambda raw: YOLOV5Loss(CLASSES)(truth, raw)))
+    loss = YOLOV5Loss(CLASSES, assignment=assignment)
+    step = jax.jit(jax.value_and_grad(lambda raw: loss(truth, raw)))
     return step.lower(raw).compile().memory_analysis().temp_size_in_bytes
 
 
@@ -33,9 +37,9 @@ def main():
     if keras.backend.backend() != "jax":
         raise SystemExit("Set KERAS_BACKEND=jax: XLA's plan is read through JAX.")
     print(f"{IMAGES} images, {CLASSES} classes; temporary memory in MiB")
-    for side in (320, 640):
-        sizes = ", ".join(f"{n} boxes: {plan(side, n) / 2**20:.0f}" for n in (10, 100, 1000))
-        print(f"{side} px: {sizes}")
+    for assignment, side in itertools.product(ASSIGNMENTS, (320, 640)):
+        sizes = ((n, plan(assignment, side, n) / 2**20) for n in (10, 100, 1000))
+        print(f"{assignment}, {side} px:", ", ".join(f"{n} boxes: {size:.0f}" for n, size in sizes))
 
 
 if __name__ == "__main__":
