@@ -2,10 +2,11 @@
 
     python examples/edge_device.py                          # exports the packaged detector first
     python examples/edge_device.py board.tflite photo.jpg   # your own, of `keras-spd export`
+    python examples/edge_device.py board.onnx photo.jpg     # with ONNX Runtime instead of LiteRT
 
-`detect` and `letterbox` are all that a device needs. Class names, image size and thresholds are in
-the .tflite file, which is a ZIP archive too. A YOLO file that others exported (Ultralytics')
-returns raw predictions instead, which `detect_raw` decodes.
+`detect`, `letterbox` and `load_tflite` are all that a device needs. Class names, image size and
+thresholds are in the .tflite file, which is a ZIP archive too. A YOLO file that others exported
+(Ultralytics') returns raw predictions instead, which `decode` turns into boxes.
 
 It printed:
 
@@ -24,7 +25,6 @@ import sys
 import zipfile
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
 
@@ -39,48 +39,92 @@ def letterbox(image, size):
     return np.asarray(canvas), scale, (left, top)
 
 
-def detect(model, image):
-    """Returns class names, confidences and xyxy boxes in pixels of the image."""
-    interpreter = Interpreter(str(model), num_threads=2)
+def load_tflite(model):
+    """Returns keras_spd's record or {}, (height, width), and a function from pixels to outputs."""
+    from ai_edge_litert.interpreter import Interpreter
+
     try:
         with zipfile.ZipFile(model) as archive:
             record = json.loads(archive.read("keras_spd.json"))
-            names = archive.read("labels.txt").decode().splitlines()
     except (zipfile.BadZipFile, KeyError):  # not exported by keras_spd
-        return detect_raw(interpreter, image)
-    run = interpreter.get_signature_runner()
-    ((argument, details),) = run.get_input_details().items()
-    pixels, scale, corner = letterbox(image, record["image_size"])
-    found = run(**{argument: pixels[None].astype(details["dtype"])})
-    count = int(found["num_detections"][0])
-    boxes = (found["boxes"][0, :count] - np.tile(corner, 2)) / scale
-    classes = found["classes"][0, :count].astype(int)
-    return [names[label] for label in classes], found["confidence"][0, :count], boxes
-
-
-def detect_raw(interpreter, image, confidence=0.25, iou=0.45):
-    """Does the same with a file of YOLOv5 (1, predictions, 5 + classes) or YOLOv8 and later
-    (1, 4 + classes, predictions)."""
+        record = {}
+    interpreter = Interpreter(str(model), num_threads=2)
     interpreter.allocate_tensors()
-    taken, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()
-    height, width = taken["shape"][1:3]
-    pixels, size, corner = letterbox(image, (height, width))
-    values, (scale, zero) = pixels[None] / 255, taken["quantization"]
-    if scale:
-        values = np.round(values / scale + zero)
-    interpreter.set_tensor(taken["index"], values.astype(taken["dtype"]))
-    interpreter.invoke()
-    rows, (scale, zero) = interpreter.get_tensor(outputs[0]["index"])[0], outputs[0]["quantization"]
-    if scale:
-        rows = (rows.astype("float32") - zero) * scale
+    [taken] = interpreter.get_input_details()
+    outputs = {output["name"]: output for output in interpreter.get_output_details()}
+
+    def run(pixels):
+        if record:
+            signature = interpreter.get_signature_runner()
+            ((argument, details),) = signature.get_input_details().items()
+            return signature(**{argument: pixels[None].astype(details["dtype"])})
+        values, (scale, zero) = pixels[None] / 255, taken["quantization"]
+        if scale:
+            values = np.round(values / scale + zero)
+        interpreter.set_tensor(taken["index"], values.astype(taken["dtype"]))
+        interpreter.invoke()
+        found = {}
+        for name, output in outputs.items():
+            array, (scale, zero) = interpreter.get_tensor(output["index"]), output["quantization"]
+            found[name] = (array.astype("float32") - zero) * scale if scale else array
+        return found
+
+    return record, tuple(taken["shape"][1:3]), run
+
+
+def load_onnx(model):
+    """Does the same for an ONNX file."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model))
+    metadata = session.get_modelmeta().custom_metadata_map
+    record = json.loads(metadata.get("keras_spd", "{}"))
+    [taken] = session.get_inputs()
+    size = taken.shape[1:3] if record else taken.shape[2:4]
+    if not all(isinstance(side, int) for side in size):
+        size = json.loads(metadata.get("imgsz", "[640, 640]"))
+
+    def run(pixels):
+        values = pixels[None] if record else pixels[None].transpose(0, 3, 1, 2) / 255
+        dtype = "float16" if taken.type == "tensor(float16)" else "float32"
+        names = [output.name for output in session.get_outputs()]
+        found = session.run(None, {taken.name: values.astype(dtype)})
+        return dict(zip(names, found, strict=True))
+
+    return record, tuple(size), run
+
+
+def detect(model, image):
+    """Returns class names, confidences and xyxy boxes in pixels of the image."""
+    record, size, run = (load_onnx if model.suffix == ".onnx" else load_tflite)(model)
+    pixels, scale, corner = letterbox(image, size)
+    found = run(pixels)
+    if not record:
+        labels, confidence, boxes = decode(list(found.values()), size)
+        names = [f"class {label}" for label in labels]
+    else:
+        count = int(found["num_detections"][0])
+        confidence, boxes = found["confidence"][0, :count], found["boxes"][0, :count]
+        names = [record["class_names"][int(label)] for label in found["classes"][0, :count]]
+    return names, confidence, (boxes - np.tile(corner, 2)) / scale
+
+
+def decode(outputs, size, confidence=0.25, iou=0.45):
+    """Returns classes, confidences and boxes from the output of YOLOv5 (1, predictions, 5 +
+    classes), YOLOv8 (1, 4 + classes, predictions) or of files with NMS (1, detections, 6)."""
+    rows, (height, width) = outputs[0][0].astype("float32"), size
     cells = sum((height // stride) * (width // stride) for stride in (8, 16, 32))
     if len(outputs) == 1 and rows.ndim == 2 and rows.shape[0] == 3 * cells:
         scores = rows[:, 5:] * rows[:, 4:5]
     elif len(outputs) == 1 and rows.ndim == 2 and rows.shape[1] == cells:
         rows = rows.T
         scores = rows[:, 4:]
+    elif len(outputs) == 1 and rows.ndim == 2 and rows.shape[1] == 6:
+        rows = rows[rows[:, 4] > confidence]
+        boxes = rows[:, :4] * ([width, height] * 2 if (rows[:, :2] <= 2).all() else 1)
+        return rows[:, 5].astype(int), rows[:, 4], boxes
     else:
-        shapes = [tuple(output["shape"].tolist()) for output in outputs]
+        shapes = [output.shape for output in outputs]
         raise SystemExit(f"neither a file of keras_spd nor of YOLO: its outputs are {shapes}")
     if rows[:, :2].max() <= 2:  # fractions of the image
         rows = rows * np.array([width, height] * 2 + [1] * (rows.shape[1] - 4))
@@ -96,11 +140,7 @@ def detect_raw(interpreter, image, confidence=0.25, iou=0.45):
         both, areas = sides.prod(1), (boxes[:, 2:] - boxes[:, :2]).prod(1)
         overlap = both / (areas[first] + areas[left] - both)
         left = left[(overlap <= iou) | (labels[left] != labels[first])]
-    return (
-        [f"class {labels[i]}" for i in kept],
-        best[kept],
-        (boxes[kept] - np.tile(corner, 2)) / size,
-    )
+    return labels[kept], best[kept], boxes[kept]
 
 
 def prepare(folder):
@@ -116,7 +156,9 @@ def prepare(folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", type=pathlib.Path, help=".tflite file of a detector")
+    parser.add_argument(
+        "model", nargs="?", type=pathlib.Path, help=".tflite or .onnx file of a detector"
+    )
     parser.add_argument("image", nargs="?", type=pathlib.Path)
     parser.add_argument("--smoke", action="store_true", help="for tests; it is short as it is")
     arguments = parser.parse_args()

@@ -10,7 +10,7 @@ from keras_spd import export
 from keras_spd.applications import Detector, ModelInfo
 from keras_spd.detection import Decoder
 from keras_spd.explain.network_input import prepare as explain_input
-from keras_spd.export.tflite_models import load_tflite
+from keras_spd.export.exported_models import load_exported
 from keras_spd.images.geometry import letterbox
 from keras_spd.predict import Predictor
 
@@ -90,7 +90,7 @@ def test_every_way_to_a_box_sees_the_same_picture(files, tmp_path):
     model, paths = files
     ways = {
         name: Predictor(path, multi_label=True)
-        for name, path in (("Keras", paths["keras"]), ("TFLite", load_tflite(paths["tflite"])))
+        for name, path in (("Keras", paths["keras"]), ("TFLite", load_exported(paths["tflite"])))
     }
     for name, image, pixels in given(tmp_path):
         canvas, fit = letterbox(pixels, SIZE)
@@ -177,7 +177,7 @@ def test_every_way_refuses_with_the_same_words(files, tmp_path):
     model, paths = files
     ways = [
         Predictor(paths["keras"]),
-        Predictor(load_tflite(paths["tflite"])),
+        Predictor(load_exported(paths["tflite"])),
         lambda images: explain_input(model, images[0]),
     ]
     encoded = tf.saved_model.load(str(paths["served"])).signatures["encoded"]

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from keras_spd import applications, data, export, predict, surgery, training
 from keras_spd.data.detection.packaged import copy_small_cells
-from keras_spd.export.tflite_models import load_tflite
+from keras_spd.export.exported_models import load_exported
 from keras_spd.files import whole_file
 from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import load_font
@@ -78,7 +78,7 @@ def run_demo(
         f"{comparison.agreement:.1%} of {comparison.compared} boxes are the same, to "
         f"{comparison.max_difference:.1g} pixels"
     )
-    runtime = load_tflite(tflite)
+    runtime = load_exported(tflite)
     found.append(_find(runtime, test))
     for line in _beside_strided(model.num_classes, runtime, images):
         say(line)

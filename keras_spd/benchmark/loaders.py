@@ -140,13 +140,15 @@ def _load_onnx(
 ) -> _Loaded:
     import onnxruntime
 
+    from keras_spd.export.onnx_runtime import DTYPES
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     taken = _only(session.get_inputs())
     shape = _input_shape(taken.shape, image_size, batch_size)
-    dtype = _ONNX_TYPES.get(taken.type)
+    dtype = DTYPES.get(taken.type)
     if dtype is None:
         raise ValueError(f"its input must be of numbers. It is of {taken.type}.")
 
@@ -155,14 +157,6 @@ def _load_onnx(
 
     return run, shape, {}
 
-
-_ONNX_TYPES = {
-    "tensor(float)": "float32",
-    "tensor(float16)": "float16",
-    "tensor(double)": "float64",
-    "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
-}
 
 LOADERS: dict[str, Callable[..., _Loaded]] = {
     **dict.fromkeys(("keras", "pt", "pth", "safetensors"), _load_keras),

@@ -53,7 +53,7 @@ Overlap = Annotated[
 Weights = Annotated[
     pathlib.Path,
     typer.Option(
-        help="Trained model: .keras, .pt or .tflite, or a name from `keras-spd list`.",
+        help="Trained model: .keras, .pt, .tflite or .onnx, or a name from `keras-spd list`.",
         autocompletion=completion.weights,
     ),
 ]

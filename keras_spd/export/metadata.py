@@ -100,11 +100,19 @@ def read_foreign_metadata(content: bytes) -> dict[str, Any]:
             first = archive.infolist()[0]
             if first.file_size > _MOST:
                 return {}
-            text = archive.read(first).decode()
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError:
-            record = ast.literal_eval(text)
+            record = parse(archive.read(first).decode())
     except _UNREADABLE:
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def parse(text: str) -> Any:
+    """Returns the value of JSON or of a Python literal, or `text` if it is neither."""
+    try:
+        return json.loads(text)
+    except _UNREADABLE:
+        pass
+    try:
+        return ast.literal_eval(text) if len(text) <= _MOST else text
+    except _UNREADABLE:
+        return text

@@ -1,9 +1,10 @@
 """Exports Keras models as ONNX files."""
 
+import json
 import os
 import pathlib
 import warnings
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import numpy as np
@@ -11,10 +12,10 @@ import numpy as np
 from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
+from keras_spd.export.onnx_runtime import RECORD, ONNXFile
 from keras_spd.export.verify import Comparison, verify_classifier, verify_detector
 from keras_spd.files import whole_file
 from keras_spd.image_model import known_preprocessing
-from keras_spd.images.batching import run_in_batches
 
 
 def export_onnx(
@@ -52,6 +53,7 @@ def export_onnx(
     path = pathlib.Path(path)
     tensorflow("ONNX files")
     try:
+        import onnx
         import tf2onnx  # noqa: F401
     except ImportError as error:
         raise ImportError('ONNX files need `pip install "keras_spd[onnx]"`.') from error
@@ -64,6 +66,10 @@ def export_onnx(
     with whole_file(path) as unfinished, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*np.object", category=FutureWarning)
         serve.export(str(unfinished), format="onnx", input_signature=signature, verbose=False)
+        content = onnx.load(unfinished)
+        record = json.dumps(serving.describe(model, serve.input_shape[1:3]))
+        content.metadata_props.add(key=RECORD, value=record)
+        onnx.save(content, unfinished)
     return path
 
 
@@ -93,22 +99,8 @@ def verify_onnx(
 
     >>> keras_spd.export.verify_onnx("model.onnx", model, images).max_difference
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError('Running ONNX files needs `pip install "keras_spd[onnx]"`.') from error
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    [taken] = session.get_inputs()
-    names = [output.name for output in session.get_outputs()]
-
-    def run_batch(batch: np.ndarray) -> dict[str, Any]:
-        outputs = session.run(None, {taken.name: np.asarray(batch, "float32")})
-        return dict(zip(names, outputs, strict=True))
-
-    def run(images: np.ndarray) -> dict[str, Any]:
-        return run_in_batches(run_batch, np.asarray(images), [taken.shape[0]])
-
+    file = ONNXFile(path)
     if isinstance(model, Detector):
-        return verify_detector(path, model, images, run, tolerance, agreement)
-    [received] = run(images).values()
+        return verify_detector(path, model, images, file, tolerance, agreement)
+    [received] = file(images).values()
     return verify_classifier(path, model, images, received, tolerance, agreement)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from keras_spd.detection.protocol import DetectorProtocol
-from keras_spd.export.tflite_models import load_tflite
+from keras_spd.export.exported_models import RUNTIMES, load_exported
 from keras_spd.files import whole_file
 from keras_spd.images import video
 from keras_spd.images.batching import in_batches
@@ -46,8 +46,8 @@ def load_predictor(
     """Loads a trained model for prediction.
 
     Args:
-        weights: Path of a `.keras` file, or of a `.tflite` file from `keras-spd export` or
-            Ultralytics (YOLO detectors), or a name from `keras_spd.list_models`.
+        weights: Path of a `.keras` file, or of a `.tflite` or `.onnx` file from `keras-spd export`
+            or Ultralytics (YOLO detectors), or a name from `keras_spd.list_models`.
         image_size, batch_size: As in `Predictor` and `Classifier`.
         **detector_options: Other arguments of `Predictor`; `None` for their defaults.
 
@@ -62,8 +62,8 @@ def load_predictor(
 
     >>> predictor = keras_spd.predict.load_predictor("bccd", confidence_threshold=0.5)
     """
-    if pathlib.Path(weights).suffix == ".tflite":
-        model = load_tflite(weights)
+    if pathlib.Path(weights).suffix in RUNTIMES:
+        model = load_exported(weights)
     else:
         model = load_model(weights)
     options = {key: value for key, value in detector_options.items() if value is not None}

@@ -7,7 +7,7 @@ import keras
 
 from keras_spd import applications, registered  # noqa: F401 (classes in files)
 from keras_spd.detection.protocol import DetectorProtocol
-from keras_spd.export.tflite_models import load_tflite
+from keras_spd.export.exported_models import RUNTIMES, load_exported
 from keras_spd.typing import Path
 from keras_spd.weights import list_models
 from keras_spd.weights.keras_file import load_keras_file
@@ -76,8 +76,8 @@ def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
 
 
 def load_detector(path: Path) -> DetectorProtocol:
-    """Loads a detector as `load_model` does, or from a `.tflite` file as `load_tflite` does."""
-    model = (load_tflite if pathlib.Path(path).suffix == ".tflite" else load_model)(path)
+    """Loads a detector as `load_model` does, or an exported one as `load_exported` does."""
+    model = (load_exported if pathlib.Path(path).suffix in RUNTIMES else load_model)(path)
     if not isinstance(model, DetectorProtocol):
         raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
     return model

@@ -14,7 +14,7 @@ from keras_spd.data.detection.check import describe_detection, format_descriptio
 from keras_spd.explain.network_input import classify
 from keras_spd.explain.network_input import prepare as explain_input
 from keras_spd.export import export_saved_model, export_tflite
-from keras_spd.export.tflite_models import load_tflite
+from keras_spd.export.exported_models import load_exported
 from keras_spd.images.read import find_max_value, read_image
 from keras_spd.predict import Classifier, Predictor, predict_coco
 from keras_spd.training import load_recipe
@@ -151,7 +151,7 @@ def test_a_model_keeps_it(tmp_path):
     served = tf_load(export_saved_model(model, tmp_path / "served"))
     encoded = served(contents=[(tmp_path / "a.png").read_bytes()])["predictions"][0]
     np.testing.assert_allclose(encoded, expected.confidence, atol=1e-5)
-    for one in (model, loaded, load_tflite(tmp_path / "model.tflite")):
+    for one in (model, loaded, load_exported(tmp_path / "model.tflite")):
         [found] = Classifier(one)([tmp_path / "a.png"])
         np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-5)
     assert classify(loaded, tmp_path / "a.png")[0][2] == pytest.approx(expected.confidence[0])

@@ -32,14 +32,14 @@ def test_files_follow_the_protocols(tmp_path):
     pytest.importorskip("tensorflow")
     pytest.importorskip("ai_edge_litert")
     from keras_spd.export import export_tflite
-    from keras_spd.export.tflite_models import load_tflite
+    from keras_spd.export.exported_models import load_exported
 
     images = keras.Input((8, 8, 3))
     outputs = keras.layers.Dense(2, "softmax")(keras.layers.Flatten()(images))
     info = keras_spd.applications.ModelInfo(input_range=(0, 255))
     classifier = keras_spd.applications.ImageModel(images, outputs, info=info)
     export_tflite(classifier, tmp_path / "classifier.tflite")
-    assert isinstance(load_tflite(tmp_path / "classifier.tflite"), ClassifierProtocol)
+    assert isinstance(load_exported(tmp_path / "classifier.tflite"), ClassifierProtocol)
 
     images = keras.Input((32, 32, 3))
     x = keras.layers.Conv2D(18, 8, 8, name="head")(images)
@@ -47,7 +47,7 @@ def test_files_follow_the_protocols(tmp_path):
     anchors = {"P3": ((8, 8), (16, 16), (24, 24))}
     detector = keras_spd.applications.Detector(network, anchors)
     export_tflite(detector, tmp_path / "detector.tflite")
-    file = load_tflite(tmp_path / "detector.tflite")
+    file = load_exported(tmp_path / "detector.tflite")
     assert isinstance(file, DetectorProtocol)
     found = file.predict_on_batch(np.zeros((1, 32, 32, 3), "float32"))
     assert set(found) == {"boxes", "confidence", "classes", "num_detections"}

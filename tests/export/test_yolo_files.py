@@ -20,6 +20,7 @@ from keras_spd.predict.loading import load_detector
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="TFLite files are written with TensorFlow"
 )
+EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "edge_device.py"
 HEIGHT, WIDTH = 64, 96
 CELLS = 8 * 12 + 4 * 6 + 2 * 3
 CENTRES = np.array([[24, 32], [70, 20], [71, 20], [50, 50]], "float32")  # x, y
@@ -69,6 +70,75 @@ def write_foreign(path, layout, *, in_pixels=False, signature=False, quantize=Fa
         content = write_flatbuffer(model)
     path.write_bytes(content)
     return path
+
+
+def write_onnx(path, layout, metadata=(), dynamic=False):
+    """Writes a file as Ultralytics does: channels first, pixels from 0 to 1."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper, numpy_helper
+
+    if layout == "boxes":
+        rows = np.zeros((300, 6))
+        rows[:2] = [[16, 22, 32, 42, 0.9, 0], [55, 15, 85, 25, 0.8, 1]]
+        weight = np.tile([0, 0, 0, 0, 1, 0], (300, 1))
+    else:
+        rows = raw_rows(3 * CELLS if layout == "v5" else CELLS, in_pixels=True)
+        rows = np.insert(rows, 4, 1, axis=1) if layout == "v5" else rows
+        weight = np.zeros_like(rows)
+        weight[:, -2:] = 1
+        if layout == "v8":
+            rows, weight = rows.T, weight.T
+    rows, weight = (values[None].astype("float32") for values in (rows, weight))
+    # With a bright image the scores are as they are, with a black one 0.
+    constants = {"kept": rows * (1 - weight), "scores": rows * weight}
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["bright"], keepdims=0),
+        helper.make_node("Mul", ["scores", "bright"], ["scaled"]),
+        helper.make_node("Add", ["kept", "scaled"], ["output0"]),
+    ]
+    sides = ["batch", 3, "height", "width"] if dynamic else [1, 3, HEIGHT, WIDTH]
+    shape = None if dynamic else rows.shape
+    graph = helper.make_graph(
+        nodes,
+        "yolo",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, sides)],
+        [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    for key, value in dict(metadata).items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["v5", "v8", "boxes"])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_onnx_files(tmp_path, white, layout, dynamic):
+    metadata = {"names": "{0: 'cat', 1: 'dog'}", "task": "detect", "imgsz": f"[{HEIGHT}, {WIDTH}]"}
+    file = write_onnx(tmp_path / "yolo.onnx", layout, metadata, dynamic)
+    predictor = load_predictor(file)
+    [found] = predictor([white])
+    expected = np.concatenate([CENTRES - SIDES / 2, CENTRES + SIDES / 2], axis=1)[:2]
+    np.testing.assert_allclose(found.boxes, 2 * expected, atol=0.02)
+    np.testing.assert_allclose(found.confidence, [0.9, 0.8], atol=0.01)
+    assert [found.name(label) for label in found.classes] == ["cat", "dog"]
+    [black] = predictor([np.zeros((HEIGHT, WIDTH, 3), "uint8")])
+    assert len(black) == 0
+    command = [sys.executable, str(EXAMPLE), str(file), str(white)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert "found 2 objects" in result.stdout, result.stderr
+    assert "0.90 at [32, 44, 64, 84]" in result.stdout
+
+
+def test_onnx_files_that_are_not_detectors(tmp_path):
+    file = write_onnx(tmp_path / "boxes.onnx", "boxes")
+    with pytest.raises(ValueError, match="boxes.onnx returns boxes with class numbers, but has no"):
+        load_predictor(file)
+    file.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="Cannot load an ONNX model from .*boxes.onnx"):
+        load_predictor(file)
 
 
 @pytest.fixture
@@ -161,8 +231,7 @@ def test_evaluate_and_device(tmp_path, white):
     )
     data = load_detection(tmp_path / "labels.json", images=tmp_path)
     assert keras_spd.evaluate(load_detector(file), data).metrics["AP"] == pytest.approx(1)
-    example = pathlib.Path(__file__).parents[2] / "examples" / "edge_device.py"
-    command = [sys.executable, str(example), str(file), str(white)]
+    command = [sys.executable, str(EXAMPLE), str(file), str(white)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "found 2 objects: {'class 0': 1, 'class 1': 1}" in result.stdout

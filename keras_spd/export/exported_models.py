@@ -1,36 +1,38 @@
-"""Wraps TFLite files from `keras-spd export` so that prediction can use them like models."""
+"""Wraps TFLite and ONNX files so that prediction can use them like models."""
 
 import logging
 import os
+import pathlib
 from typing import Any
 
 import numpy as np
 
 from keras_spd.detection import Decoder
+from keras_spd.export.onnx_runtime import ONNXFile
 from keras_spd.export.tflite_runtime import TFLiteFile
-from keras_spd.export.tflite_yolo import TFLiteYOLO
+from keras_spd.export.yolo_files import YOLOFile
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 
 _log = logging.getLogger(__name__)
 
 
-class TFLiteDetector:
-    """A detector exported with `keras_spd.export.export_tflite`.
+class ExportedDetector:
+    """A detector exported with `export_tflite` or `export_onnx`.
 
     Args:
-        file: `TFLiteFile`, or its path.
+        file: `TFLiteFile` or `ONNXFile`, or its path.
 
     Raises:
-        ImportError: If the LiteRT interpreter is not installed.
+        ImportError: If the file's runtime is not installed.
         ValueError: If the file is not a detector exported by this library.
 
     Example:
 
-    >>> found = keras_spd.Predictor(TFLiteDetector("detector.tflite"))("street.jpg")
+    >>> found = keras_spd.Predictor(ExportedDetector("detector.tflite"))("street.jpg")
     """
 
-    def __init__(self, file: TFLiteFile | str | os.PathLike) -> None:
+    def __init__(self, file: TFLiteFile | ONNXFile | str | os.PathLike) -> None:
         self.file, record = _open(file)
         if "confidence_threshold" not in record:
             raise ValueError(f"{self.file.path} is not a detector that keras_spd exported.")
@@ -62,7 +64,7 @@ class TFLiteDetector:
             or decoder.confidence_threshold < inside.confidence_threshold
         ):
             _log.warning(
-                "The TFLite file keeps the thresholds it was exported with, confidence %g and IoU "
+                "An exported file keeps the thresholds it was exported with, confidence %g and IoU "
                 "%g: fewer boxes than at %g and %g, and another AP. To change them, export it with "
                 "`--confidence %g --iou %g`.",
                 *(inside.confidence_threshold, inside.iou_threshold),
@@ -82,22 +84,22 @@ class TFLiteDetector:
         return detections | {"num_detections": count}
 
 
-class TFLiteClassifier:
-    """A classifier exported with `keras_spd.export.export_tflite`.
+class ExportedClassifier:
+    """A classifier exported with `export_tflite` or `export_onnx`.
 
     Args:
-        file: `TFLiteFile`, or its path.
+        file: `TFLiteFile` or `ONNXFile`, or its path.
 
     Raises:
-        ImportError: If the LiteRT interpreter is not installed.
+        ImportError: If the file's runtime is not installed.
         ValueError: If the file is not a classifier exported by this library that takes pixels.
 
     Example:
 
-    >>> found = keras_spd.predict.Classifier(TFLiteClassifier("classifier.tflite"))("cell.png")
+    >>> found = keras_spd.predict.Classifier(ExportedClassifier("classifier.tflite"))("cell.png")
     """
 
-    def __init__(self, file: TFLiteFile | str | os.PathLike) -> None:
+    def __init__(self, file: TFLiteFile | ONNXFile | str | os.PathLike) -> None:
         self.file, record = _open(file)
         if not record.get("takes_pixels") or "confidence_threshold" in record:
             raise ValueError(
@@ -108,9 +110,8 @@ class TFLiteClassifier:
         self.image_sizes = self.file.image_sizes
         sides = self.image_sizes[0] if len(self.image_sizes) == 1 else (None, None)
         self.input_shape = (None, *sides, 3)
-        runner = next(iter(self.file.runners.values()))
-        ((self._output, details),) = runner.get_output_details().items()
-        self.output_shape = (None, *map(int, details["shape"][1:]))
+        [shape] = self.file.output_shapes
+        self.output_shape = (None, *shape[1:])
         # The file itself normalises pixels and turns logits into probabilities.
         self.info = ModelInfo(
             class_names=_class_names(record),
@@ -129,30 +130,35 @@ class TFLiteClassifier:
         Args:
             images: Array of shape `(images, height, width, 3)`, pixels 0..255.
         """
-        return self.file(images)[self._output]
+        [probabilities] = self.file(images).values()
+        return probabilities
 
 
-def load_tflite(path: str | os.PathLike) -> "TFLiteDetector | TFLiteYOLO | TFLiteClassifier":
-    """Loads a TFLite file exported by this library, or by another tool from a YOLO detector.
+def load_exported(path: str | os.PathLike) -> "ExportedDetector | YOLOFile | ExportedClassifier":
+    """Loads a file exported by this library, or by another tool from a YOLO detector.
 
     Args:
-        path: Path of the file.
+        path: Path of a `.tflite` or `.onnx` file.
 
     Returns:
-        `TFLiteDetector`, `TFLiteClassifier` or `TFLiteYOLO`.
+        `ExportedDetector`, `ExportedClassifier` or `YOLOFile`.
 
     Raises:
-        ImportError: If the LiteRT interpreter is not installed.
+        ImportError: If the file's runtime is not installed.
         ValueError: If the file is damaged, or is neither from this library nor a YOLO detector.
     """
-    file = TFLiteFile(path)
+    file = RUNTIMES[pathlib.Path(path).suffix](path)
     if not file.record:
-        return TFLiteYOLO(file)
-    return (TFLiteDetector if "confidence_threshold" in file.record else TFLiteClassifier)(file)
+        return YOLOFile(file)
+    return (ExportedDetector if "confidence_threshold" in file.record else ExportedClassifier)(file)
 
 
-def _open(file: TFLiteFile | str | os.PathLike) -> tuple[TFLiteFile, dict[str, Any]]:
-    file = file if isinstance(file, TFLiteFile) else TFLiteFile(file)
+RUNTIMES: dict[str, Any] = {".tflite": TFLiteFile, ".onnx": ONNXFile}  # by suffix
+
+
+def _open(file: Any) -> tuple[Any, dict[str, Any]]:
+    if isinstance(file, (str, os.PathLike)):
+        file = RUNTIMES[pathlib.Path(file).suffix](file)
     return file, file.record
 
 
