@@ -5,16 +5,17 @@ Threads suffice, because Pillow, OpenCV and NumPy release Python's lock while th
 
 import collections
 import contextlib
+import ctypes
 import functools
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
-
-import numpy as np
+from typing import Any, TypeVar
 
 _MOST = 16  # more threads than this were not measured
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -37,16 +38,26 @@ def check_workers(workers: int | None) -> int:
 
 def make_pool(workers: int) -> ThreadPoolExecutor:
     """Returns a pool of threads for work on images."""
-    _keep_freed_memory()
+    keep_freed_memory()
     return ThreadPoolExecutor(workers, thread_name_prefix="keras_spd_images")
 
 
+def keep_freed_memory() -> None:
+    """Keeps up to 256 MiB of freed memory in the process, with glibc.
+
+    Otherwise it returns the memory of each image to the system, and every image faults its pages in
+    again, which took half the time of reading (benchmarks/README.md). TensorFlow undoes this
+    when it starts, so it is called for each batch; a call takes microseconds.
+    """
+    mallopt = _mallopt()
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, 256 * 2**20)
+        mallopt(_MMAP_THRESHOLD, 32 * 2**20)
+
+
 @functools.cache
-def _keep_freed_memory() -> None:
-    # glibc returns freed memory to the system above a threshold that follows the largest block
-    # freed so far, up to 32 MiB. Without this, every image faults its pages in again, which took
-    # half the time of reading (benchmarks/README.md).
-    np.ones(31 * 2**20, "uint8")
+def _mallopt() -> Any:
+    return getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
 
 
 class Room:

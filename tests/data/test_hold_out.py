@@ -1,5 +1,7 @@
 """Holding out a fraction of a dataset: stratified, repeatable, and without overlap."""
 
+import functools
+
 import numpy as np
 import pytest
 from drawings import write_drawings
@@ -48,7 +50,8 @@ def from_folder(folder):
     return data.from_folder(folder / "images")
 
 
-def from_tfds(folder):
+@functools.cache  # TFDS refuses a second class of the same name
+def numbered_builder():
     tfds = pytest.importorskip("tensorflow_datasets")
 
     class Numbered(tfds.core.GeneratorBasedBuilder):
@@ -72,7 +75,11 @@ def from_tfds(folder):
             for number, pixels in enumerate(numbered()):
                 yield number, {"image": pixels, "label": number % 2}
 
-    Numbered(data_dir=folder).download_and_prepare()
+    return Numbered
+
+
+def from_tfds(folder):
+    numbered_builder()(data_dir=folder).download_and_prepare()
     return data.from_tfds("numbered", "train", data_dir=folder, image_size=(4, 4))
 
 
@@ -110,6 +117,18 @@ def test_classification_data_of_any_source(make, tmp_path):
     assert len(set(shuffled)) == 12 and set(shuffled) < set(numbers[0])
     inner, held_out_again = train.hold_out(0.5)
     assert sorted([*read(inner)[0], *read(held_out_again)[0]]) == sorted(numbers[0])
+
+
+def test_held_out_images_of_tfds_are_not_decoded_for_training(tmp_path, monkeypatch):
+    from keras_spd.data.classification import tf_pipeline
+
+    selected, select = [], tf_pipeline.select
+    monkeypatch.setattr(
+        tf_pipeline, "select", lambda encoded, *a: selected.append(encoded) or select(encoded, *a)
+    )
+    train, _ = from_tfds(tmp_path).hold_out(0.3)
+    read(train)
+    assert selected and all(one.element_spec[0].dtype == "string" for one in selected)
 
 
 def test_data_that_cannot_be_split():

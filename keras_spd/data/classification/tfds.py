@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.images.workers import default_workers
 from keras_spd.typing import Array, Path
 
 _CACHE_BYTES = 2**30
@@ -52,7 +53,7 @@ def from_tfds(
     from keras_spd.data.classification import tf_pipeline
 
     image, label = _check_features(name, builder.info, tfds)
-    dataset, num_images = _open_split(name, split, builder, tfds)
+    encoded, num_images = _open_split(name, split, builder, tfds, image)
     features = builder.info.features
     image_shape = tuple(features[image].shape)
     if image_size is None and None in image_shape[:2]:
@@ -63,11 +64,14 @@ def from_tfds(
     image_shape = (*(image_size or image_shape[:2]), 3)
     standardize = tf_pipeline.standardize(image_size, preprocessing)
 
+    def read(content: Any, label: Any) -> tuple[Any, Any]:
+        return standardize(features[image].decode_example(content), label)
+
     def select(indices: Array | None) -> Callable[..., Any]:
-        chosen, count = dataset, num_images
-        if indices is not None:
-            chosen, count = tf_pipeline.select(dataset, indices, num_images), len(indices)
-        chosen = chosen.map(standardize, num_parallel_calls=4)
+        chosen, count = encoded, num_images
+        if indices is not None:  # before they are decoded
+            chosen, count = tf_pipeline.select(encoded, indices, num_images), len(indices)
+        chosen = chosen.map(read, num_parallel_calls=default_workers())
         if count * math.prod(image_shape) < _CACHE_BYTES:
             chosen = chosen.cache()
         return lambda batch_size, **options: tf_pipeline.batches(
@@ -75,12 +79,7 @@ def from_tfds(
         )
 
     def read_labels() -> Array:
-        labels = builder.as_dataset(
-            split=split,
-            as_supervised=True,
-            read_config=_in_order(tfds),
-            decoders={image: tfds.decode.SkipDecoding()},
-        ).map(lambda _, label: label)
+        labels = encoded.map(lambda _, label: label)
         return np.concatenate(list(labels.batch(10_000).as_numpy_iterator()))
 
     return ClassificationData(
@@ -115,10 +114,15 @@ def _check_features(name: str, info: Any, tfds: Any) -> tuple[str, str]:
     return supervised
 
 
-def _open_split(name: str, split: str, builder: Any, tfds: Any) -> tuple[Any, int]:
-    """Returns a split as a `tf.data.Dataset`, and its number of images."""
+def _open_split(name: str, split: str, builder: Any, tfds: Any, image: str) -> tuple[Any, int]:
+    """Returns a split as a `tf.data.Dataset` of encoded images, and its number of images."""
     try:
-        dataset = builder.as_dataset(split=split, as_supervised=True, read_config=_in_order(tfds))
+        dataset = builder.as_dataset(
+            split=split,
+            as_supervised=True,
+            read_config=_in_order(tfds),
+            decoders={image: tfds.decode.SkipDecoding()},
+        )
         num_images = builder.info.splits[split].num_examples
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(

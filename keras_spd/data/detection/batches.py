@@ -1,6 +1,5 @@
 """Batches of images and padded boxes, on any backend."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from keras_spd.data.detection.order import random_order
 from keras_spd.data.detection.transform import Transform, apply_transform, check_transform
 from keras_spd.data.problems import check_augmentation
 from keras_spd.images.geometry import letterbox
-from keras_spd.images.workers import check_workers, make_pool
+from keras_spd.images.workers import check_workers, keep_freed_memory, make_pool
 from keras_spd.typing import Array
 
 _CACHE_BYTES = 2 * 2**30
@@ -88,10 +87,11 @@ class DetectionBatches(keras.utils.PyDataset):
 
     def load(self, epoch: int, batch: int) -> tuple[Array, Array, Array]:
         """Makes one batch: images, boxes and classes as arrays."""
+        keep_freed_memory()
         first = batch * self.batch_size
         count = min(self.batch_size, self.data.num_images - first)
         size = self.image_size_of(epoch, batch)
-        images = _aligned((count, *size, 3))
+        images = np.empty((count, *size, 3), "uint8")
 
         def make(position: int) -> tuple[Array, Array]:
             sample = self._sample(epoch, batch, position, size)
@@ -146,14 +146,6 @@ class DetectionBatches(keras.utils.PyDataset):
             order = random_order(self.data.images, rng, _CACHE_BYTES // 2)
             self._order = (epoch, order)
         return self._order[1]
-
-
-def _aligned(shape: tuple[int, ...]) -> Array:
-    """Returns an uninitialised uint8 array that TensorFlow takes without copying it."""
-    size = math.prod(shape)
-    buffer = np.empty(size + 64, "uint8")
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + size].reshape(shape)
 
 
 def pad_boxes(boxes: Sequence[Array], classes: Sequence[Array]) -> tuple[Array, Array]:
