@@ -12,6 +12,8 @@ import numpy as np
 
 from keras_spd.boxes import convert_boxes, intersection_over_union
 from keras_spd.detection.detector import Detector
+from keras_spd.export.coarse import coarsest_layers
+from keras_spd.export.quantization import ACTIVATION_BITS
 from keras_spd.export.serving import from_network, to_network
 from keras_spd.export.tflite_runtime import TFLiteFile
 
@@ -83,15 +85,42 @@ class Comparison:
             agreement: Smallest accepted `agreement`.
 
         Raises:
-            ValueError: If the two differ by more.
+            DifferenceError: If the two differ by more.
         """
         # Written so that NaN fails.
         if not (self.max_difference <= tolerance and self.agreement >= agreement):
-            raise ValueError(
-                f"{path} differs from `{model.name}` by more than {tolerance:g}, or agrees on "
-                f"less than {agreement:g}: {self}."
+            if isinstance(model, Detector):
+                same = f"of {self.compared} boxes in {self.images} images, both find"
+                differ = f"coordinates differ by up to {self.max_difference:.3g} pixels"
+            else:
+                same = f"of {self.images} images, both give the same class to"
+                differ = f"outputs differ by up to {self.max_difference:.3g}"
+            limit = "" if math.isinf(tolerance) else f" ({tolerance:g} is accepted)"
+            raise DifferenceError(
+                f"{path} differs from `{model.name}`: {same} {self.agreement:.1%} ({agreement:.0%} "
+                f"is accepted), and {differ}{limit}."
             )
         return self
+
+
+class DifferenceError(ValueError):
+    """An exported file that differs from its Keras model by more than is accepted."""
+
+
+def _advice(file: TFLiteFile, image: np.ndarray) -> str:
+    """Returns what to do about a quantised file that differs, or an empty string."""
+    quantization = file.record.get("quantization")
+    if quantization not in ACTIVATION_BITS:
+        return ""
+    layers = coarsest_layers(file.path, image)
+    lost = ", ".join(f"{layer} ({noise:.1%})" for layer, noise in layers.items())
+    lost = f" Layers that lose most, as noise in their values: {lost}." if lost else ""
+    others = '"float16" or "dynamic"' if quantization == "int16x8" else '"int16x8" or "dynamic"'
+    return (
+        f" The file is kept, but do not use it before `keras-spd evaluate` shows that its scores "
+        f"are good enough.{lost} Try calibration images like those that it will see, a network "
+        f'that is fully trained, or {others} instead of "{quantization}".'
+    )
 
 
 def verify_tflite(
@@ -129,11 +158,14 @@ def verify_tflite(
     found = []
     for count in file.batch_sizes(np.shape(images)[1:3]):
         run = functools.partial(file, batch_sizes=[count])
-        if isinstance(model, Detector):
-            found.append(verify_detector(path, model, images, run, tolerance, agreement))
-        else:
-            [received] = run(images).values()
-            found.append(verify_classifier(path, model, images, received, tolerance, agreement))
+        try:
+            if isinstance(model, Detector):
+                found.append(verify_detector(path, model, images, run, tolerance, agreement))
+            else:
+                [received] = run(images).values()
+                found.append(verify_classifier(path, model, images, received, tolerance, agreement))
+        except DifferenceError as error:
+            raise DifferenceError(f"{error}{_advice(file, np.asarray(images)[0])}") from None
     return Comparison(
         len(images),
         max(comparison.max_difference for comparison in found),

@@ -6,7 +6,8 @@ import pytest
 from keras import layers
 
 from keras_spd.applications import ImageModel, ModelInfo
-from keras_spd.export import export_tflite, run_tflite
+from keras_spd.export import export_tflite, run_tflite, verify_tflite
+from keras_spd.export.coarse import coarsest_layers
 from keras_spd.export.metadata import read_flatbuffer, schema
 from keras_spd.export.quantization import quantize
 from keras_spd.layers import SpaceToDepth, SPDConv
@@ -68,6 +69,14 @@ def test_int8(model, pixels, tmp_path):
     expected = model.predict(pixels, verbose=0)
     received = run_tflite(path, pixels)
     np.testing.assert_allclose(received, expected, atol=0.05 * np.abs(expected).max())
+
+    noise = coarsest_layers(path, pixels[0])
+    assert len(noise) == 3 and min(noise.values()) > 0 and max(noise.values()) < 0.2
+    assert set(noise) <= {layer.name for layer in model.layers}
+    with pytest.raises(ValueError, match="differs from `image_model.*: of 6 images.*") as error:
+        verify_tflite(path, model, pixels, tolerance=1e-9)
+    for words in ("do not use it before", f"{next(iter(noise))} (", 'or "int16x8" or "dynamic"'):
+        assert words in str(error.value)
 
 
 def test_int16x8_has_no_space_to_depth(model, pixels, tmp_path):
