@@ -139,15 +139,17 @@ def test_without_overlap_only_objects_on_seams_come_from_the_whole_image(step):
     assert len(exact) > 0.7 * len(expected) and len(found) - len(exact) <= 1.5 * on_seams
 
 
-def test_objects_on_seams_are_found_once():
+@pytest.mark.parametrize(
+    ("size", "step", "tile"), [((900, 1300), 60, 320), ((2000, 3000), 190, 640)]
+)
+def test_objects_on_seams_are_found_once(size, step, tile):
     pytest.importorskip("scipy")
-    image, expected = draw_spots((900, 1300), 60)
+    image, expected = draw_spots(size, step)
     model = BrightSpots()
-    predictor = keras_spd.Predictor(model, tile=320, overlap=0.2, batch_size=4)
+    predictor = keras_spd.Predictor(model, tile=tile, overlap=0.2, batch_size=4)
     [found] = predictor([image])
-    received = sorted(tuple(map(int, box)) for box in found.boxes)
-    assert received == sorted((int(a), int(b), int(c), int(d)) for a, b, c, d in expected)
-    [two] = keras_spd.Predictor(model, tile=320, batch_size=4, max_detections=2)([image])
+    assert sorted(map(tuple, found.boxes.tolist())) == sorted(expected)
+    [two] = keras_spd.Predictor(model, tile=tile, batch_size=4, max_detections=2)([image])
     assert len(two) == 2
     assert model.largest_batch == 4  # however many tiles there are
 
