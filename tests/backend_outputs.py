@@ -3,7 +3,7 @@
     KERAS_BACKEND=jax python tests/backend_outputs.py OUTPUTS.npz MODELS
 
 Writes its models into the folder MODELS, or loads those that are there. Run by `test_backends.py`,
-which compares the outputs of the backends.
+which compares the outputs of the backends. The networks are thin: JAX compiles each operation.
 """
 
 import io
@@ -13,7 +13,9 @@ import tempfile
 
 import keras
 import numpy as np
+import pytest
 from PIL import Image
+from thin import make_thin
 from tiny import tiny_classifier
 
 import keras_spd
@@ -132,6 +134,7 @@ def png(pixels):
 
 
 def main(path, folder):
+    make_thin(pytest.MonkeyPatch())
     rng = np.random.default_rng(1)
     images = rng.normal(size=(2, 16, 18, 3)).astype("float32")
     odd = rng.normal(size=(2, 7, 9, 4)).astype("float32")
@@ -150,10 +153,10 @@ def main(path, folder):
     outputs["resnet"] = model.predict(images, verbose=0)
     for level, maps in keras_spd.explain.feature_maps(model, images[0]).items():
         outputs[f"maps_{level}"] = maps
-        layer = f"stage{level[1:]}_block2_out"
+        layer = f"stage{level[1:]}_block1_out"
         outputs[f"grad_cam_{level}"] = keras_spd.explain.grad_cam(model, images[0], 1, layer)
 
-    features = keras.Model(model.input, model.get_layer("stage4_block2_out").output)
+    features = keras.Model(model.input, model.get_layer("stage4_block1_out").output)
     outputs["features"] = features.predict(images, verbose=0)
 
     labels = rng.integers(0, 3, 20)

@@ -1,5 +1,6 @@
 """Fixtures and helpers for all tests."""
 
+import functools
 import gc
 import logging
 import os
@@ -7,12 +8,19 @@ import pathlib
 import sys
 import types
 
-import keras
 import numpy as np
 import pytest
-from thin import make_thin
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
+
+LONGEST = {"test_first_hour", "test_distribution", "test_docs", "test_backends", "test_fit"}
+
+# Keras, which takes seconds to import, is not needed in the process that hands out the tests.
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first, so that no worker waits for the last of them."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def pytest_collection_finish():
@@ -28,13 +36,16 @@ def pytest_collection_finish():
 @pytest.fixture(autouse=True)
 def _same_start():
     """Each test starts with the same seed, Keras' defaults and no layer names of other tests."""
+    import keras
+
     keras.utils.set_random_seed(0)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
-    _forget_gradients()
+    if keras.backend.backend() == "tensorflow":
+        _forget_gradients()
     keras.utils.clear_session()
 
 
@@ -44,38 +55,86 @@ def _forget_gradients():
     TensorFlow never drops them, and they hold the graph and weights of each model with a SiLU or a
     loss: 85 MB for each ResNet18 that has predicted.
     """
-    if keras.backend.backend() == "tensorflow":
-        from tensorflow.python.framework.ops import gradient_registry
+    from tensorflow.python.framework.ops import gradient_registry
 
-        registered = gradient_registry._registry
-        for name in [name for name in registered if name.startswith("CustomGradient-")]:
-            del registered[name]
+    registered = gradient_registry._registry
+    for name in [name for name in registered if name.startswith("CustomGradient-")]:
+        del registered[name]
+
+
+_graphs = False  # whether `fit`, `predict` and `evaluate` of the running test trace graphs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _eager_steps():
+    """Keras runs its steps eagerly, except with the fixture `graphs`.
+
+    Tracing a step of a thin detector takes as long as ten eager steps, and most tests take fewer.
+    """
+    import keras
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in ("train", "test", "predict"):
+            name = f"make_{kind}_function"
+            patch.setattr(keras.Model, name, _eager_unless_graphs(getattr(keras.Model, name)))
+        if keras.backend.backend() == "tensorflow":
+            _trace_nms_once(patch)
+        yield
+
+
+def _eager_unless_graphs(make):
+    def make_function(self, force=False):
+        former = self.run_eagerly
+        self.run_eagerly = former or not _graphs
+        try:
+            return make(self, force)
+        finally:
+            self.run_eagerly = former
+
+    return make_function
+
+
+def _trace_nms_once(patch):
+    """NMS is a loop of up to 300 turns, slow step by step: one graph for all tests has it."""
+    import tensorflow as tf
+
+    from keras_spd.detection import Decoder
+
+    suppress = Decoder.suppress
+
+    @functools.cache
+    def traced(decoder):
+        return tf.function(functools.partial(suppress, decoder), autograph=False)
+
+    def suppress_fast(self, decoded):
+        eager = tf.executing_eagerly() and isinstance(decoded, tf.Tensor)
+        return traced(self)(decoded) if eager else suppress(self, decoded)
+
+    patch.setattr(Decoder, "suppress", suppress_fast)
+
+
+@pytest.fixture
+def graphs():
+    """Keras traces its steps, as outside of tests: for long trainings and tests of graphs."""
+    global _graphs
+    _graphs = True
+    yield
+    _graphs = False
 
 
 @pytest.fixture
 def thin_networks():
     """ResNets and YOLOv5-n with few channels, which train in seconds."""
+    from thin import make_thin
+
     with pytest.MonkeyPatch.context() as patch:  # its own: a test may undo `monkeypatch`
         make_thin(patch)
         yield
 
 
 @pytest.fixture
-def eager_training(monkeypatch):
-    """Runs training steps eagerly. Predictions still run in graphs.
-
-    Tracing the step of a thin detector takes ten seconds, as long as ten eager steps. Use it in
-    tests of a few steps that are not about the graph.
-    """
-    make = keras.Model.make_train_function
-
-    def make_eagerly(self, force=False):
-        former, self.run_eagerly = self.run_eagerly, True
-        train_function = make(self, force)
-        self.run_eagerly = former
-        return train_function
-
-    monkeypatch.setattr(keras.Model, "make_train_function", make_eagerly)
+def eager_training():
+    """Does nothing: steps are eager without it, too."""
 
 
 @pytest.fixture

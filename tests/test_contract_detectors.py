@@ -14,9 +14,12 @@ from keras_spd.export.exported_models import load_exported
 from keras_spd.images.geometry import letterbox
 from keras_spd.predict import Predictor
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="files are written with TensorFlow"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        keras.backend.backend() != "tensorflow", reason="files are written with TensorFlow"
+    ),
+]
 SIZE = (64, 96)
 ANCHORS = {"P5": ((8.0, 12.0), (40.0, 24.0))}
 CELLS = SIZE[0] // 32, SIZE[1] // 32, 2  # and anchors

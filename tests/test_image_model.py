@@ -66,7 +66,7 @@ def test_class_names_must_fit(model):
         model.info = {"class_names": ["cat", "dog"]}
 
 
-def test_a_training_step_is_traced_once():
+def test_a_training_step_is_traced_once(graphs):
     inputs = keras.Input((2, 2, 3))
     model = ImageModel(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs)))
     model.compile("adam", "mse")

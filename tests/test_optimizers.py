@@ -34,15 +34,15 @@ def test_ten_steps(rng, nesterov):
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "left"), [(CoupledSGD, 0.608), (keras.optimizers.SGD, 0.951)]
+    ("optimizer", "left"), [(CoupledSGD, 0.955), (keras.optimizers.SGD, 0.995)]
 )
 def test_decay_is_not_that_of_keras(optimizer, left):
-    """A weight of 1 after 1,000 steps without a gradient, at the paper's settings for CIFAR-10."""
+    """A weight of 1 after 100 steps without a gradient, at the paper's settings for CIFAR-10."""
     variable = keras.Variable([1.0])
     optimizer = optimizer(0.1, momentum=0.9, weight_decay=5e-4)
-    for _ in range(1000):
+    for _ in range(100):
         optimizer.apply([keras.ops.zeros(1)], [variable])
-    assert float(variable[0]) == pytest.approx(left, abs=1e-3)
+    assert float(variable[0]) == pytest.approx(left, abs=5e-4)
 
 
 def test_exceptions_from_decay():

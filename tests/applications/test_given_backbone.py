@@ -52,7 +52,7 @@ def test_a_classifier_starts_a_detector(kind, pixels, tmp_path):
     assert detector(pixels)["P5"].shape == (1, 2, 3, 3, 7)
 
 
-def test_pixels_are_normalised_inside(tiny, pixels, tmp_path):
+def test_pixels_are_normalised_inside(tiny, pixels, tmp_path, thin_networks):
     wanted = tiny(pixels / 127.5 - 1)
     model = YOLOV5SPD("n", classes=2, backbone=tiny)
     model.save(tmp_path / "model.keras")
@@ -63,7 +63,7 @@ def test_pixels_are_normalised_inside(tiny, pixels, tmp_path):
         assert detector.info.preprocessing.takes_pixels
 
 
-def test_or_they_come_as_the_backbone_takes_them(tiny):
+def test_or_they_come_as_the_backbone_takes_them(tiny, thin_networks):
     tiny.info = ModelInfo(statistics="imagenet", image_size=(32, 32), outputs="logits")
     model = YOLOV5SPD("n", classes=2, backbone=tiny, include_rescaling=False)
     preprocessing = model.info.preprocessing
@@ -72,14 +72,14 @@ def test_or_they_come_as_the_backbone_takes_them(tiny):
 
 
 @pytest.mark.slow
-def test_a_detectors_network_knows_its_pixels():
+def test_a_detectors_network_knows_its_pixels(thin_networks):
     first = YOLOV5SPD((0.33, 0.125), classes=2, include_rescaling=False)
     second = YOLOV5SPD("n", classes=2, backbone=keras_spd.to_spd(first.network))
     assert "normalize" in [layer.name for layer in second.network.layers]
 
 
 @pytest.mark.slow
-def test_refusals(tiny):
+def test_refusals(tiny, thin_networks):
     plain = keras.Model(tiny.inputs, tiny.outputs)
     with pytest.raises(ValueError, match="does not define how its images are normalised"):
         YOLOV5SPD("n", classes=2, backbone=plain)

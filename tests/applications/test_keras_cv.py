@@ -9,16 +9,23 @@ from keras_spd.applications import ImageModel, ResNetSPDBackbone, preprocess_inp
 from keras_spd.layers import SPDConv
 from keras_spd.metrics import evaluate_coco
 
-keras_cv = pytest.importorskip("keras_cv", reason="the detectors are keras-cv's")
+
+@pytest.fixture(autouse=True, scope="module")
+def keras_cv():
+    return pytest.importorskip("keras_cv", reason="the detectors are keras-cv's")
 
 
 def build_retinanet(backbone):
+    import keras_cv
+
     model = keras_cv.models.RetinaNet(num_classes=2, bounding_box_format="xyxy", backbone=backbone)
     model.compile(classification_loss="focal", box_loss="smoothl1", optimizer="adam")
     return model
 
 
 def build_yolov8(backbone):
+    import keras_cv
+
     model = keras_cv.models.YOLOV8Detector(
         num_classes=2, bounding_box_format="xyxy", backbone=backbone, fpn_depth=1
     )
@@ -61,7 +68,7 @@ def average_precision_50(truth, predictions):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [build_retinanet, build_yolov8])
-def test_overfits_four_images(build):
+def test_overfits_four_images(build, graphs):
     with np.load(FIXTURES / "detection" / "blood_cells.npz") as file:
         images = preprocess_input(file["images"], "imagenet")
         truth = {"boxes": file["boxes"], "classes": file["classes"]}
@@ -77,7 +84,7 @@ def test_overfits_four_images(build):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [build_retinanet, build_yolov8])
-def test_survives_saving(build, tmp_path, rng):
+def test_survives_saving(build, tmp_path, rng, thin_networks):
     images = rng.uniform(-2, 2, (1, 64, 64, 3)).astype("float32")
     model = build(ResNetSPDBackbone(18, input_shape=(64, 64, 3)))
     expected = model(images)

@@ -23,8 +23,10 @@ ResNet18SPD, ResNet50SPD = applications.ResNet18SPD, applications.ResNet50SPD
     [
         ("resnet18_spd_basicblock", ResNet18SPD, {"classes": 200}),
         ("resnet18_strided", ResNet18SPD, {"classes": 200, "downsampling": "strided"}),
-        ("resnet50_spd", ResNet50SPD, {"classes": 10}),
-        ("resnet18_spd_as_released", ResNet50SPD, {"classes": 200}),
+        pytest.param("resnet50_spd", ResNet50SPD, {"classes": 10}, marks=pytest.mark.slow),
+        pytest.param(
+            "resnet18_spd_as_released", ResNet50SPD, {"classes": 200}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_parity_with_the_authors(name, build, arguments):
@@ -76,7 +78,16 @@ def test_multiply_adds(arguments, giga):
     assert count_multiply_adds(model) / 1e9 == pytest.approx(giga, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", list(applications.CLASSIFIERS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        *list(applications.CLASSIFIERS)[:2],
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in list(applications.CLASSIFIERS)[2:]
+        ),
+    ],
+)
 def test_every_depth_builds(name):
     model = applications.CLASSIFIERS[name](classes=3)
     assert model.name == name

@@ -23,11 +23,11 @@ from keras_spd.detection import Decoder, YOLOV5Loss
 TINY = (0.33, 0.125)
 PARAMETERS = [
     ("n", "spd", 2_256_157),
-    ("s", "spd", 8_771_389),
+    pytest.param("s", "spd", 8_771_389, marks=pytest.mark.slow),
     pytest.param("m", "spd", 24_646_557, marks=pytest.mark.slow),
     pytest.param("l", "spd", 52_707_709, marks=pytest.mark.slow),
     ("n", "strided", 1_872_157),
-    ("s", "strided", 7_235_389),
+    pytest.param("s", "strided", 7_235_389, marks=pytest.mark.slow),
 ]
 
 
@@ -46,7 +46,7 @@ def test_size_x():
     assert (count, count - gains) == (86_749_405, 86_705_005)
 
 
-@pytest.mark.parametrize("size", ["n", "s"])
+@pytest.mark.parametrize("size", ["n", pytest.param("s", marks=pytest.mark.slow)])
 def test_authors_outputs(size):
     state_dict, images, expected = reference.load(f"yolov5_spd_{size}")
     model = YOLOV5SPD(size, include_rescaling=False)
@@ -61,6 +61,7 @@ def test_authors_outputs(size):
         assert reference.relative_norm(np.array(same[level]) - wanted, wanted) <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["stage3_c3_cv1_conv", "bottom_up_p5_c3_cv2_conv"])
 def test_swapped_phases_show(layer):
     state_dict, images, expected = reference.load("yolov5_spd_n")
@@ -164,7 +165,7 @@ def test_losses_are_shown_by_name_and_their_sum_is_minimised(thin_networks, eage
     assert history["loss"][0] == pytest.approx(4 * parts, rel=1e-5)
 
 
-def test_default_optimizer_is_the_papers():
+def test_default_optimizer_is_the_papers(thin_networks):
     model = make_model()
     model.compile()
     optimizer = model.optimizer
@@ -173,7 +174,7 @@ def test_default_optimizer_is_the_papers():
     assert float(optimizer._learning_rate(1000)) == pytest.approx(0.01)
 
 
-def test_thresholds_can_be_changed_after_a_prediction(rng):
+def test_thresholds_can_be_changed_after_a_prediction(rng, thin_networks):
     model = make_model()
     images = rng.uniform(0, 255, (1, 64, 64, 3))
     model.decoder = Decoder(confidence_threshold=0.0, max_detections=7)
@@ -191,7 +192,7 @@ def test_mixed_precision_trains(thin_networks, eager_training):
     assert np.isfinite(loss).all()
 
 
-def test_backbone_levels_have_their_strides():
+def test_backbone_levels_have_their_strides(thin_networks):
     backbone = YOLOV5SPDBackbone(TINY, input_shape=(64, 96, 3))
     for level, name in backbone.pyramid_level_inputs.items():
         stride = 2 ** int(level[1:])
@@ -222,7 +223,7 @@ def test_bad_arguments(options, message):
         YOLOV5SPD(**options)
 
 
-def test_bad_images_and_losses():
+def test_bad_images_and_losses(thin_networks):
     model = make_model()
     with pytest.raises(ValueError, match="multiples of 32.*Predictor"):
         model(np.zeros((1, 60, 64, 3)))
@@ -252,6 +253,7 @@ def test_torch_weights_bring_their_anchors():
     assert model.anchors["P3"][0] == (8.0, 16.0) and model.anchors["P5"][2] == (544.0, 576.0)
 
 
+@pytest.mark.slow
 def test_another_backbone(tmp_path):
     """YOLOv5's neck and head on a converted network of keras.applications."""
     strided = keras.applications.MobileNetV2(
@@ -280,7 +282,7 @@ def test_another_backbone(tmp_path):
         YOLOV5SPD("n", weights="bccd", backbone=converted)
 
 
-def test_the_network_of_a_detector_as_backbone():
+def test_the_network_of_a_detector_as_backbone(thin_networks):
     first = YOLOV5SPD("n", classes=2, input_shape=(64, 64, 3))
     second = YOLOV5SPD("n", classes=3, backbone=first.network)
     third = YOLOV5SPD("n", classes=4, backbone=second.network)

@@ -1,23 +1,36 @@
 """Ray: two workers find the same as one process, and a second run only predicts new images."""
 
+import importlib.util
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import tiny_detector
 
 import keras_spd
+from keras_spd.apps import ray as app
 from keras_spd.apps.ray import predict_with_ray
 
-ray = pytest.importorskip("ray", reason='needs `pip install "ray[data]"`')
-parquet = pytest.importorskip("pyarrow.parquet")
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason='needs `pip install "ray[data]"`'
+)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster():
+    import ray
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A small detector as a file."""
+    tiny_detector().save(tmp_path / "small.keras")
+    return tmp_path / "small.keras"
 
 
 @pytest.fixture
@@ -33,6 +46,8 @@ def images(tmp_path):
 
 @pytest.mark.slow
 def test_two_workers_and_a_second_run(cluster, images, tmp_path):
+    from pyarrow import parquet
+
     files = images
     options = {"image_size": 64, "batch_size": 2, "confidence_threshold": 0.01}
     predictor = keras_spd.Predictor("bccd", 64, batch_size=2, confidence_threshold=0.01)
@@ -40,10 +55,10 @@ def test_two_workers_and_a_second_run(cluster, images, tmp_path):
     assert sum(map(len, expected)) > 10
     files[7].write_bytes(b"broken")
 
-    def run(images):
-        return predict_with_ray("bccd", images, tmp_path / "out", workers=2, **options)
+    def run(images, workers=1):
+        return predict_with_ray("bccd", images, tmp_path / "out", workers=workers, **options)
 
-    first = run(files[:5])
+    first = run(files[:5], workers=2)
     assert (first.predicted, first.known, first.problems) == (5, 0, 0)
     assert len(list(first.folder.glob("*.parquet"))) > 1  # a crash would lose one of them
     for file in files[:5]:
@@ -67,24 +82,46 @@ def test_two_workers_and_a_second_run(cluster, images, tmp_path):
             assert received["confidence"] == pytest.approx(found["confidence"], abs=1e-3)
             assert (received["class"], received["name"]) == (found["class"], found["name"])
 
-    # Results of different models or options never mix.
-    with pytest.raises(ValueError, match=r"of other weights or options: confidence_threshold 0.01"):
-        predict_with_ray("bccd", files, tmp_path / "out", **options | {"confidence_threshold": 0.5})
-    with pytest.raises(ValueError, match="image_size .64, 64., now .96, 64.. Pass another"):
-        predict_with_ray("bccd", files, tmp_path / "out", **options | {"image_size": (96, 64)})
+
+def in_this_process(monkeypatch):
+    """Without Ray, which takes seconds to start: one worker here predicts all images."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def write_rows(paths, folder, arguments, step, workers):
+        rows = app._Worker(*arguments)(pyarrow.table({"image": paths}))
+        parquet.write_table(rows, folder / "0.parquet")
+
+    monkeypatch.setattr(app, "_connect", lambda *_: None)
+    monkeypatch.setattr(app, "_write_rows", write_rows)
 
 
 @pytest.mark.slow
-def test_tiles_of_images_above_pillows_limit(cluster, images, tmp_path, monkeypatch):
-    options = {"image_size": 64, "tile": 32, "confidence_threshold": 0.01}
-    predictor = keras_spd.Predictor("bccd", **options)
-    expected = [found.to_json() for found in predictor(images[:3])]
+def test_results_of_different_options_never_mix(weights, images, tmp_path, monkeypatch):
+    in_this_process(monkeypatch)
+    options = {"image_size": 64, "confidence_threshold": 0.01}
+    assert predict_with_ray(weights, images[:1], tmp_path / "out", **options).predicted == 1
+    with pytest.raises(ValueError, match=r"of other weights or options: confidence_threshold 0.01"):
+        changed = options | {"confidence_threshold": 0.5}
+        predict_with_ray(weights, images, tmp_path / "out", **changed)
+    with pytest.raises(ValueError, match="image_size .64, 64., now .96, 64.. Pass another"):
+        predict_with_ray(weights, images, tmp_path / "out", **options | {"image_size": (96, 64)})
+
+
+@pytest.mark.slow
+def test_tiles_of_images_above_pillows_limit(weights, images, tmp_path, monkeypatch):
+    from pyarrow import parquet
+
+    in_this_process(monkeypatch)
+    options = {"image_size": 64, "tile": 32, "confidence_threshold": 1e-4}
+    predictor = keras_spd.Predictor(weights, **options)
+    expected = [found.to_json() for found in predictor(images[:2])]
     assert sum(map(len, expected)) > 10
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
-    refused = predict_with_ray("bccd", images[:1], tmp_path / "refused", **options)
-    assert refused.problems == 1  # Ray's processes use the settings of this one
+    refused = predict_with_ray(weights, images[:1], tmp_path / "refused", **options)
+    assert refused.problems == 1  # the workers use the settings of this process
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as `keras-spd predict --tile` does
-    results = predict_with_ray("bccd", images[:3], tmp_path / "out", **options)
+    results = predict_with_ray(weights, images[:2], tmp_path / "out", **options)
     assert results.problems == 0
     rows = parquet.read_table(results.folder).sort_by("image").to_pylist()
     for row, found in zip(rows, expected, strict=True):
@@ -92,6 +129,7 @@ def test_tiles_of_images_above_pillows_limit(cluster, images, tmp_path, monkeypa
         assert np.allclose(boxes, [entry["box"] for entry in found], atol=0.1)
 
 
+@pytest.mark.slow
 def test_results_of_other_weights_are_refused_before_ray_starts(tmp_path, monkeypatch):
     def not_reached(*_):
         raise AssertionError("Ray was started")

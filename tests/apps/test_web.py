@@ -157,6 +157,7 @@ def test_default_models(tmp_path):
     assert web.default_models(tmp_path)[2:] == [tmp_path / "model.keras"]
 
 
+@pytest.mark.slow
 def test_errors(monkeypatch):
     pytest.importorskip("gradio", reason="the web page needs Gradio")
     with pytest.raises(ValueError, match="`paths` is empty; pass at least one"):

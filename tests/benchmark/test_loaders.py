@@ -52,6 +52,7 @@ def test_a_keras_file(small, tmp_path):
     np.testing.assert_allclose(run(images), small(images), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_pytorch():
     file = find_shared("reference/checkpoints/yolov5n.pt")
     run, shape, facts = loaders.LOADERS["pt"](file, (64, 64), 1, 1)

@@ -323,6 +323,7 @@ def test_interruption(monkeypatch, capsys, where, name):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_found(monkeypatch, tmp_path):
     for index in range(5):
         Image.effect_noise((64, 64), 60).convert("RGB").save(tmp_path / f"{index}.png")

@@ -72,7 +72,10 @@ def test_train_and_resume(keras_spd, thin_networks, eager_training, tmp_path):
 
 
 @pytest.mark.slow
-def test_demo(keras_spd, tmp_path):
+def test_demo(keras_spd, tmp_path, monkeypatch):
+    settings, measure = demo._settings, demo._time
+    monkeypatch.setattr(demo, "_settings", lambda epochs: settings(epochs) | {"batch_size": 40})
+    monkeypatch.setattr(demo, "_time", lambda model, images: measure(model, images, repeats=1))
     result = keras_spd("demo", "out", "--epochs", 1)
     assert result.returncode == 0, result.stderr
     cost, building = result.stderr.splitlines()

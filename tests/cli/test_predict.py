@@ -1,7 +1,6 @@
 """`keras-spd predict` as a user meets it."""
 
 import json
-import subprocess
 import sys
 
 import pytest
@@ -40,7 +39,7 @@ def test_errors_are_one_line(monkeypatch, capsys, tmp_path, arguments, message):
 
 
 @pytest.mark.slow
-def test_folder_with_a_video_and_a_broken_image(tmp_path):
+def test_folder_with_a_video_and_a_broken_image(keras_spd, tmp_path):
     pytest.importorskip("av")
     from keras_spd.images import VideoWriter
 
@@ -54,10 +53,7 @@ def test_folder_with_a_video_and_a_broken_image(tmp_path):
 
         for index in range(3):
             video.write(np.asarray(image), index / 10)
-    command = [sys.executable, "-m", "keras_spd", "predict", "in", "--weights", "bccd"]
-    result = subprocess.run(
-        [*command, "--image-size", "64"], cwd=tmp_path, capture_output=True, text=True
-    )
+    result = keras_spd("predict", "in", "--weights", "bccd", "--image-size", "64")
     assert result.returncode == 1, result.stderr
     assert "b.png: cannot be read as an image" in result.stderr
     assert "1 of 3 files could not be read to the end." in result.stderr

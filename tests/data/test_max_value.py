@@ -81,6 +81,7 @@ def seen(model, predictor, source):
     return given[0][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_value", [None, 16383])
 def test_training_finds_it_and_the_classifier_keeps_it(max_value, tmp_path):
     for split, dark in (("train", False), ("test", True)):

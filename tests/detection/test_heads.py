@@ -165,7 +165,7 @@ def test_one_class_has_two_axes_too(head, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
-def test_a_detector_of_another_head(head, thin_networks, tmp_path, rng):
+def test_a_detector_of_another_head(head, thin_networks, graphs, tmp_path, rng):
     """It learns, survives saving with its names, is compiled anew, and its file finds its boxes."""
     pytest.importorskip("keras_cv")
     model = YOLOV5SPD(
@@ -193,6 +193,7 @@ def test_a_detector_of_another_head(head, thin_networks, tmp_path, rng):
         assert comparison.agreement > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
 def test_weights_of_another_head_give_backbone_and_neck(head, thin_networks, tmp_path, caplog):
     trained = YOLOV5SPD("n", classes=2, class_names=("a", "b"))

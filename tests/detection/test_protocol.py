@@ -11,6 +11,7 @@ from keras_spd.detection import DetectorProtocol
 from keras_spd.image_model import ClassifierProtocol
 
 
+@pytest.mark.slow
 def test_detectors_follow_the_protocol():
     for detector in (YOLOV5SPD((0.33, 0.125), classes=1), BrightBox()):
         assert isinstance(detector, DetectorProtocol)
@@ -28,6 +29,7 @@ def test_models_that_are_not_detectors_are_refused():
         keras_spd.predict.Classifier(BrightBox())
 
 
+@pytest.mark.slow
 def test_files_follow_the_protocols(tmp_path):
     pytest.importorskip("tensorflow")
     pytest.importorskip("ai_edge_litert")

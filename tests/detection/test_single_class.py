@@ -59,7 +59,7 @@ def train(model, images):
 
 
 @pytest.mark.slow
-def test_a_network_of_ours_reports_objectness(images, tmp_path):
+def test_a_network_of_ours_reports_objectness(images, tmp_path, thin_networks):
     model = YOLOV5SPD(TINY, classes=1)
     model.decoder = Decoder(0.0)
     for layer in model.network.layers:  # a logit that would show
@@ -74,6 +74,7 @@ def test_a_network_of_ours_reports_objectness(images, tmp_path):
         np.testing.assert_allclose(best(again.predict(images, verbose=0)), wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_authors_keeps_their_product(checkpoint, images, tmp_path):
     model = YOLOV5SPD("n", weights=checkpoint, classes=1)
     wanted = expected_confidence(model, images, with_class=True)
@@ -86,6 +87,7 @@ def test_a_checkpoint_of_the_authors_keeps_their_product(checkpoint, images, tmp
         np.testing.assert_allclose(best(exported(model, images)), wanted, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_ends_it(checkpoint, images):
     model = YOLOV5SPD("n", weights=checkpoint, classes=1)
     model.decoder = Decoder(0.0)
@@ -95,7 +97,8 @@ def test_training_ends_it(checkpoint, images):
     np.testing.assert_allclose(best(model.predict(images, verbose=0)), wanted, rtol=1e-3)
 
 
-def test_which_transfers_read_the_logit(tmp_path):
+@pytest.mark.slow
+def test_which_transfers_read_the_logit(tmp_path, thin_networks):
     several = YOLOV5SPD(TINY, classes=2, class_names=("car", "boat"))
     several.save(tmp_path / "two.keras")
     one = YOLOV5SPD(TINY, classes=1, class_names=("boat",))

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import tiny_classifier
 
 from keras_spd import applications, explain, predict
 from keras_spd.applications import STATISTICS, ImageModel, ModelInfo, ResNet18SPD
@@ -31,27 +32,27 @@ def normalised(pixels):
     return applications.preprocess_input(pixels, "imagenet")[None]
 
 
-def test_feature_maps_are_the_layers_results(pixels):
+def test_feature_maps_are_the_layers_results(pixels, thin_networks):
     model = resnet()
     maps = explain.feature_maps(model, pixels)
     assert {level: array.shape for level, array in maps.items()} == {
-        "P1": (12, 15, 64),
-        "P2": (6, 8, 128),
-        "P3": (3, 4, 256),
-        "P4": (2, 2, 512),
+        "P1": (12, 15, 8),
+        "P2": (6, 8, 16),
+        "P3": (3, 4, 32),
+        "P4": (2, 2, 64),
     }
-    part = keras.Model(model.input, model.get_layer("stage3_block2_out").output)
+    part = keras.Model(model.input, model.get_layer("stage3_block1_out").output)
     np.testing.assert_allclose(maps["P3"], part(normalised(pixels))[0], atol=1e-5)
-    named = explain.feature_maps(model, pixels, ["stem_conv", "stage3_block2_out"])
-    assert list(named) == ["stem_conv", "stage3_block2_out"]
-    np.testing.assert_allclose(named["stage3_block2_out"], maps["P3"], atol=1e-5)
+    named = explain.feature_maps(model, pixels, ["stem_conv", "stage3_block1_out"])
+    assert list(named) == ["stem_conv", "stage3_block1_out"]
+    np.testing.assert_allclose(named["stage3_block1_out"], maps["P3"], atol=1e-5)
     # The model is unchanged afterwards.
-    assert "call" not in vars(model.get_layer("stage3_block2_out"))
+    assert "call" not in vars(model.get_layer("stage3_block1_out"))
     np.testing.assert_allclose(part(normalised(pixels))[0], maps["P3"], atol=1e-5)
 
 
 @pytest.mark.slow
-def test_feature_maps_of_a_detector_and_its_twin(pixels):
+def test_feature_maps_of_a_detector_and_its_twin(pixels, thin_networks):
     twins = {
         name: applications.YOLOV5SPD((0.33, 0.125), classes=2, downsampling=name)
         for name in ("spd", "strided")
@@ -89,10 +90,10 @@ def test_channels_that_vary_most_are_drawn():
 
 
 @pytest.mark.slow
-def test_grad_cam_in_closed_form(pixels):
+def test_grad_cam_in_closed_form(pixels, thin_networks):
     """Below global average pooling and a dense layer, the weights are the dense kernel's."""
     model = resnet()
-    features = keras.Model(model.input, model.get_layer("stage4_block2_out").output)
+    features = keras.Model(model.input, model.get_layer("stage4_block1_out").output)
     array = np.asarray(features(normalised(pixels)))[0]
     kernel = np.asarray(model.get_layer("logits").kernel)
     scores = array.mean(axis=(0, 1)) @ kernel + np.asarray(model.get_layer("logits").bias)
@@ -139,7 +140,7 @@ def test_grad_cam_by_numerical_gradient(rng):
 
 
 @pytest.mark.slow
-def test_grad_cam_of_fine_tuned_models(pixels):
+def test_grad_cam_of_fine_tuned_models(pixels, thin_networks):
     """A new top on our tensors, and on our model as a layer, give the same map."""
     features = ResNet18SPD(include_top=False, pooling="avg")
     dense = keras.layers.Dense(2, activation="softmax")
@@ -151,11 +152,11 @@ def test_grad_cam_of_fine_tuned_models(pixels):
     heat = explain.grad_cam(flat, image, 0)
     assert 0 <= heat.min() < heat.max() == 1
     np.testing.assert_allclose(explain.grad_cam(nested, image, 0), heat, atol=1e-5)
-    inner = explain.grad_cam(flat, image, 0, "stage2_block2_out")
+    inner = explain.grad_cam(flat, image, 0, "stage2_block1_out")
     assert not np.allclose(inner, heat, atol=0.1)
-    for name in ("stage2_block2_out", f"{features.name}/stage2_block2_out"):
+    for name in ("stage2_block1_out", f"{features.name}/stage2_block1_out"):
         np.testing.assert_allclose(explain.grad_cam(nested, image, 0, name), inner, atol=1e-4)
-    assert explain.feature_maps(flat, image)["P4"].shape == (2, 2, 512)
+    assert explain.feature_maps(flat, image)["P4"].shape == (2, 2, 64)
     with pytest.raises(ValueError, match="does not define how its images are normalised"):
         explain.grad_cam(flat, pixels)
     # As the message says.
@@ -166,7 +167,7 @@ def test_grad_cam_of_fine_tuned_models(pixels):
 
 
 @pytest.mark.slow
-def test_probabilities_from_any_head(pixels):
+def test_probabilities_from_any_head(pixels, thin_networks):
     softmax = resnet()
     scores = resnet(classifier_activation=None)
     scores.set_weights(softmax.get_weights())
@@ -178,21 +179,21 @@ def test_probabilities_from_any_head(pixels):
         np.testing.assert_allclose(ranked.confidence, expected[ranked.classes], atol=1e-5)
 
 
-def test_images_are_resized_to_the_models_size(rng):
+def test_images_are_resized_to_the_models_size(rng, thin_networks):
     model = resnet(input_shape=(16, 24, 3))
     pixels = np.kron(rng.integers(0, 256, (4, 6, 3)), np.ones((20, 20, 1))).astype("uint8")
-    assert explain.feature_maps(model, pixels)["P1"].shape == (8, 12, 64)
+    assert explain.feature_maps(model, pixels)["P1"].shape == (8, 12, 8)
     assert explain.grad_cam(model, pixels).shape == (80, 120)
 
 
-def test_errors(pixels):
+def test_errors(pixels, thin_networks):
     detector = applications.YOLOV5SPD((0.33, 0.125), classes=2)
     with pytest.raises(ValueError, match="is for classifiers.*a detector.*`feature_maps`"):
         explain.grad_cam(detector, pixels)
     model = resnet()
     with pytest.raises(ValueError, match="from 0 to 2. Received: class_index=3"):
         explain.grad_cam(model, pixels, 3)
-    with pytest.raises(ValueError, match="no layer 'conv'.*stage4_block2_out"):
+    with pytest.raises(ValueError, match="no layer 'conv'.*stage4_block1_out"):
         explain.grad_cam(model, pixels, layer_name="conv")
     with pytest.raises(ValueError, match="'avg_pool' has no feature maps as output"):
         explain.grad_cam(model, pixels, layer_name="avg_pool")
@@ -208,7 +209,7 @@ def test_errors(pixels):
 def test_names_of_models(tmp_path):
     for run in ("spd", "strided"):
         (tmp_path / run).mkdir()
-        resnet().save(tmp_path / run / "model.keras")
+        tiny_classifier().save(tmp_path / run / "model.keras")
     paths = [tmp_path / run / "model.keras" for run in ("spd", "strided")]
     assert list(predict.load_models(paths)) == ["spd", "strided"]
     assert list(predict.load_models([*paths[:1], "bccd"])) == ["spd", "bccd"]

@@ -36,6 +36,7 @@ def test_classes_are_moved_apart_exactly(rng):
     assert every[twice[:, None] != twice[None]].max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"class_agnostic": True}, {"multi_label": False}])
 def test_the_boxes_are_those_of_the_decoder(options, rng):
     """Small objects of late classes, whose neighbours overlap by about the threshold."""

@@ -25,6 +25,7 @@ def check(metrics, expected, tolerance):
             assert metrics[NAMES.get(name, name)] == pytest.approx(value, abs=tolerance), name
 
 
+@pytest.mark.slow
 def test_cocoapi(references):
     folder = references / "cocoapi_val2014_100"
     expected = json.loads((folder / "expected.json").read_text())

@@ -97,6 +97,7 @@ def test_nested_sequential_models_are_converted():
     assert not [layer for layer in surgery.plan(converted).layers if layer.becomes]
 
 
+@pytest.mark.slow
 def test_our_strided_twin():
     model = ResNet18SPD(
         weights=None,

@@ -36,6 +36,7 @@ def test_frozen_layers_keep_weights_and_statistics(tmp_path, cells):
     assert model.get_layer("bn").trainable
 
 
+@pytest.mark.slow
 def test_a_run_resumes_across_the_unfreezing_as_if_unbroken(tmp_path, cells, interrupt_after):
     recipe, start = recipe_of(4, layers=["backbone"], epochs=2), tiny_classifier()
     unbroken = train(recipe, tmp_path / "unbroken", model=start, **cells)
@@ -56,7 +57,7 @@ def test_a_run_resumes_across_the_unfreezing_as_if_unbroken(tmp_path, cells, int
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_the_backbone_of_a_detector():
+def test_the_backbone_of_a_detector(thin_networks):
     model = YOLOV5SPD("n", classes=2)
     freeze(model, ["backbone"])
     left = {variable.path.split("_")[0] for variable in model.trainable_variables}
@@ -70,6 +71,6 @@ def test_the_backbone_of_a_detector():
         (["backbone", "lateral", "top", "bottom", "head"], "leaves nothing of .* to train"),
     ],
 )
-def test_what_cannot_be_frozen(names, message):
+def test_what_cannot_be_frozen(names, message, thin_networks):
     with pytest.raises(ValueError, match=message):
         freeze(YOLOV5SPD("n", classes=2), names)

@@ -27,7 +27,7 @@ def cells():
 
 
 @pytest.mark.slow
-def test_a_converted_detector_is_trained_scored_and_resumed(tmp_path, caplog):
+def test_a_converted_detector_is_trained_scored_and_resumed(tmp_path, caplog, thin_networks):
     file = str(write_drawings(tmp_path / "drawings", 8))
     few = FEW | {"data.train": file, "data.test": file, "data.image_size": [64, 64]}
     few |= {"model.class_map": {"rectangle": "ball"}}
@@ -65,7 +65,7 @@ def test_a_classifier_of_a_file_is_trained(tmp_path, cells):
     train(None, tmp_path / "run", resume=True, **options)
 
 
-def test_outputs_of_a_detector_by_name(rng):
+def test_outputs_of_a_detector_by_name(rng, thin_networks):
     model = tiny_detector()
     images = rng.uniform(-1, 1, (1, 64, 64, 3)).astype("float32")
     changed = with_classes(model, ("cube", "disc", "cone"), {"cone": "ball"})
@@ -77,6 +77,7 @@ def test_outputs_of_a_detector_by_name(rng):
     np.testing.assert_array_equal(same(images)["P3"], changed(images)["P3"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["yolov8", "retinanet"])
 def test_outputs_of_other_heads_by_name(head, thin_networks, rng):
     model = YOLOV5SPD("n", classes=2, class_names=("disc", "ball"), head=head)

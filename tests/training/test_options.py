@@ -68,7 +68,7 @@ def loss_of(task, model):
 
 
 @pytest.mark.slow
-def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities():
+def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities(thin_networks):
     losses = []
     for options in ({}, {"classifier_activation": None}):
         task = classifier(**{"model.options": options})
@@ -80,7 +80,7 @@ def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities():
 
 
 @pytest.mark.slow
-def test_the_box_format_of_a_detector_changes_no_loss(tmp_path):
+def test_the_box_format_of_a_detector_changes_no_loss(tmp_path, thin_networks):
     losses = []
     for box_format in ("xyxy", "center_xywh"):
         task = detector(tmp_path / box_format, **{"model.options.bounding_box_format": box_format})

@@ -38,6 +38,7 @@ def test_batches_and_evaluations(cells, recipe):
         assert next(iter(batches))[0].shape[1:3] == (16, 16)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_across_sizes_as_if_unbroken(tmp_path, cells, recipe, interrupt_after):
     options = {"model": tiny_classifier(), "verbose": 0, **cells}
     unbroken = train(recipe, tmp_path / "unbroken", **options)

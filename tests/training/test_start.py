@@ -61,6 +61,7 @@ def test_a_classifier_of_other_classes_keeps_what_it_knows(tmp_path, cells, thin
         np.testing.assert_array_equal(ours[variable.path], variable)
 
 
+@pytest.mark.slow
 def test_the_classes_of_a_preset(cells):
     model = fit.build(classifier(cells, "cifar10"))
     trained = ResNet18SPD(weights="cifar10")
@@ -70,6 +71,7 @@ def test_the_classes_of_a_preset(cells):
     assert model.info.statistics == trained.info.statistics
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused(tmp_path, cells, thin_networks):
     with pytest.raises(ValueError, match="starts from the weights of a classifier.*yolov5"):
         keras.saving.save_model(fit.build(DetectionTask(detector(tmp_path))), tmp_path / "d.keras")
@@ -92,10 +94,15 @@ def test_a_training_that_cannot_start_leaves_no_folder(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options", [{}, {"shortcut": "spd"}, {"downsampling": "strided", "stem_stride": 2}]
+    "build, options",
+    [
+        (ResNet34SPD, {}),
+        (ResNet18SPD, {"shortcut": "spd"}),
+        (ResNet18SPD, {"downsampling": "strided", "stem_stride": 2}),
+    ],
 )
-def test_a_backbone_is_of_the_kind_of_its_classifier(tmp_path, thin_networks, options):
-    trained = save(ResNet34SPD(classes=3, **options), tmp_path / "model.keras")
+def test_a_backbone_is_of_the_kind_of_its_classifier(tmp_path, thin_networks, build, options):
+    trained = save(build(classes=3, **options), tmp_path / "model.keras")
     backbone = load_backbone(str(tmp_path / "model.keras"))
     ours = {v.path: v for v in backbone.variables}
     for variable in trained.variables:

@@ -4,6 +4,7 @@ Only the official nano is at hand, so others are made here: strided networks wit
 statistics of data, written by PyTorch.
 """
 
+import dataclasses
 import sys
 import types
 
@@ -14,6 +15,7 @@ import reference
 
 from keras_spd.applications import YOLOV5SPD, load_torch_model
 from keras_spd.detection.anchors import level_stride
+from keras_spd.variants import YOLOV5S, YOLOV5Variant
 from keras_spd.weights.maps import Entry
 from keras_spd.weights.yolov5 import yolov5_map
 
@@ -95,10 +97,14 @@ def torch_classes(monkeypatch):
     return torch, classes
 
 
-@pytest.mark.parametrize(
-    "size", ["s", *(pytest.param(size, marks=pytest.mark.slow) for size in "mx")]
-)
-def test_a_pickled_checkpoint_of_one_class(size, rng, tmp_path, torch_classes, float64):
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["s", "m", "x"])
+def test_a_pickled_checkpoint_of_one_class(
+    size, rng, tmp_path, torch_classes, float64, monkeypatch
+):
+    """Of the depth of each size, with a quarter of its channels."""
+    depth, width = dataclasses.astuple(YOLOV5S[size])
+    monkeypatch.setitem(YOLOV5S, size, YOLOV5Variant(depth, width / 4))
     torch, classes = torch_classes
     images = rng.uniform(0, 255, (2, 64, 96, 3))
     strided = trained(size, images, classes=1, class_names=["ship"])
@@ -113,6 +119,7 @@ def test_a_pickled_checkpoint_of_one_class(size, rng, tmp_path, torch_classes, f
         assert_equal_outputs(spd, strided, images)
 
 
+@pytest.mark.slow
 def test_a_state_dict_of_pytorch(rng, tmp_path, torch_classes, float64):
     torch, _ = torch_classes
     images = rng.uniform(0, 255, (2, 64, 64, 3))
@@ -122,6 +129,7 @@ def test_a_state_dict_of_pytorch(rng, tmp_path, torch_classes, float64):
     assert_equal_outputs(YOLOV5SPD("n", weights=tmp_path / "state.pt"), strided, images)
 
 
+@pytest.mark.slow
 def test_older_versions_are_refused_in_words(rng):
     """YOLOv5 up to v5.0 has a Focus stem, with names as in the authors' SPD network."""
     arrays = state_dict_of(YOLOV5SPD("n", downsampling="strided", classes=2))

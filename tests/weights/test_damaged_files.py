@@ -66,6 +66,7 @@ def damage(content, rng):
     return kind, bytes(damaged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_damage(name, files, tmp_path):
     content, rng = (files / name).read_bytes(), random.Random(name)

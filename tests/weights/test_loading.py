@@ -19,6 +19,7 @@ def build(**arguments):
     return ResNet18SPD(classes=200, downsampling="strided", classifier_activation=None, **arguments)
 
 
+@pytest.mark.slow
 def test_safetensors(fixture, tmp_path):
     state_dict, images, expected = fixture
     safetensors.numpy.save_file(state_dict, tmp_path / "weights.safetensors")
@@ -61,6 +62,7 @@ def test_keras_files(tmp_path, suffix, thin_networks):
         ResNet18SPD(classes=4, weights=path)
 
 
+@pytest.mark.slow
 def test_the_released_resnet18_is_identified_as_resnet50():
     state_dict, _, _ = reference.load("resnet18_spd_as_released")
     model = ResNet18SPD(classes=200)
@@ -73,6 +75,7 @@ def test_the_released_resnet18_is_identified_as_resnet50():
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "call"),
     [

@@ -26,6 +26,7 @@ def build(preset, **options):
     return constructor(weights=preset.name, **preset.options, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", keras_spd.list_models(), ids=str)
 def test_every_preset_loads(preset):
     assert preset.file.stat().st_size == preset.size
@@ -87,7 +88,7 @@ def test_wrong_names_and_options():
 
 
 @pytest.fixture
-def classifier(tmp_path, monkeypatch):
+def classifier(tmp_path, monkeypatch, thin_networks):
     """A preset for a ResNet18-SPD of four classes, and the network it was packed from."""
     model = ResNet18SPD(classes=4)
     content = pack({v.path: v.numpy() for v in model.variables}, "int8")
@@ -128,7 +129,7 @@ def test_a_classifier(classifier, rng):
         ResNet18SPD(weights="letters", classes=10)
     features = ResNet18SPD(weights="letters", include_top=False, pooling="avg")
     assert features.info.class_names is None
-    assert features.predict(images, verbose=0).shape == (4, 512)
+    assert features.predict(images, verbose=0).shape == (4, 64)
     with pytest.raises(ValueError, match="'letters' are for ResNet18SPD"):
         ResNet18SPD(weights="letters", downsampling="strided")
 
@@ -204,7 +205,7 @@ def test_downloaded_weights(elsewhere, monkeypatch):
         ResNet18SPD(weights="letters")
 
 
-def test_models_on_the_hugging_face_hub(tmp_path, monkeypatch, rng):
+def test_models_on_the_hugging_face_hub(tmp_path, monkeypatch, rng, thin_networks):
     """`load_model("hf://USER/NAME")` downloads a repository, here from a folder, and loads it."""
     source = ResNet18SPD(classes=3)
     source.save(tmp_path / "config_and_weights.keras")

@@ -86,6 +86,7 @@ BOXES_OF_PYTORCH = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("downsampling", ["spd", "strided"])
 def test_boxes_of_the_official_checkpoint(downsampling):
     file = find_shared("reference/checkpoints/yolov5n.pt")
@@ -236,6 +237,7 @@ def test_pytorch_files_are_models(images, tmp_path):
     assert_equal_outputs(load_model(tmp_path / "spd.keras"), load_model(file), images)
 
 
+@pytest.mark.slow
 def test_keras_files_are_converted_and_start_backbones(
     strided, images, tmp_path, caplog, monkeypatch
 ):
