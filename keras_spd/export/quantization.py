@@ -1,11 +1,14 @@
 """Quantises float32 TFLite files with `litert-quantizer`."""
 
 import contextlib
+import dataclasses
 import io
 import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
 
 from keras_spd.export.detections import LAYER
 from keras_spd.export.metadata import read_flatbuffer
@@ -19,6 +22,7 @@ _DECODING = f"/{LAYER}"
 # The last layers of every head, with and without a prefix: names of tensors contain those of
 # layers. Coordinates and scores share a tensor and therefore an 8-bit step, which is too coarse.
 _HEAD = r"[/_]head_p\d"
+_PART = 32 * 2**20  # bytes
 _WITH_KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
@@ -46,7 +50,7 @@ def quantize(content: bytes, quantization: str, samples: list[Array] | None) -> 
         raise ImportError("Quantised TFLite files need `pip install litert-quantizer`.") from error
     recipe = _recipe(content, quantization)
     work = quantizer.Quantizer(content, recipe.get_quantization_recipe())
-    with _silent():
+    with _silent(), _large_kernels():
         ranges = None if samples is None else _calibrate(content, recipe, samples)
         found = work.quantize(ranges, enable_progress_report=False)
     return bytes(found.quantized_model)
@@ -112,3 +116,31 @@ def _silent() -> Iterator[None]:
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
         yield
+
+
+@contextlib.contextmanager
+def _large_kernels() -> Iterator[None]:
+    """Lets the quantizer (0.11) take kernels of more than 32 MiB, such as those of ResNet18-SPD.
+
+    It quantises them in parts, which fails for arrays of more than two axes.
+    """
+    from litert_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as module
+
+    original = module.uniform_quantize
+
+    def by_rows(data: Array, parameters: Any, *rest: Any, **options: Any) -> Array:
+        if data.ndim == 2 or data.nbytes <= _PART or parameters.quantized_dimension != 0:
+            return original(data, parameters, *rest, **options)
+        flat = dataclasses.replace(
+            parameters,
+            scale=np.reshape(parameters.scale, -1),
+            zero_point=np.reshape(parameters.zero_point, -1),
+        )
+        rows = np.reshape(data, (len(data), -1))
+        return np.reshape(original(rows, flat, *rest, **options), data.shape)
+
+    module.uniform_quantize = by_rows
+    try:
+        yield
+    finally:
+        module.uniform_quantize = original

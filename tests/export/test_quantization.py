@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_spd.applications import ImageModel, ModelInfo
+from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 from keras_spd.export import export_tflite, run_tflite, verify_tflite
 from keras_spd.export.coarse import coarsest_layers
 from keras_spd.export.metadata import read_flatbuffer, schema
-from keras_spd.export.quantization import quantize
+from keras_spd.export.quantization import _large_kernels, quantize
 from keras_spd.layers import SpaceToDepth, SPDConv
 
 pytestmark = pytest.mark.skipif(
@@ -104,3 +104,31 @@ def test_kernels_only(model, pixels, tmp_path):
         assert path.stat().st_size < len(content)
         received = run_tflite(path, pixels)
         np.testing.assert_allclose(received, expected, atol=0.02 * np.abs(expected).max())
+
+
+def test_kernels_of_more_than_32_mib(rng):
+    from litert_quantizer import qtyping
+    from litert_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as module
+
+    kernel = rng.random((4, 1, 1, 2**21 + 256), "float32")
+    scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / 127
+    parameters = qtyping.UniformQuantParams(
+        num_bits=8, quantized_dimension=0, scale=scale, zero_point=np.zeros_like(scale, "int32")
+    )
+    with _large_kernels():
+        found = module.uniform_quantize(kernel, parameters)
+    assert found.shape == kernel.shape and found.dtype == np.int8
+    assert np.abs(found * scale - kernel).max() <= 0.51 * scale.max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["yolov8", "retinanet"])
+def test_the_outputs_of_every_head_stay_in_float(head, thin_networks, rng, tmp_path):
+    model = YOLOV5SPD("n", head=head, classes=2)
+    pixels = rng.integers(0, 256, (2, 64, 64, 3), dtype="uint8")
+    path = tmp_path / "model.tflite"
+    export_tflite(model, path, quantization="int8", representative_data=pixels, image_size=(64, 64))
+    convolutions = [types for kind, types, _ in operators(path) if kind == "CONV_2D"]
+    in_float = [types for types in convolutions if types[-1] == "FLOAT32"]
+    assert in_float == 6 * [["FLOAT32", "INT8", "FLOAT32", "FLOAT32"]]  # boxes and classes
+    assert all(types[1] == "INT8" for types in convolutions)
