@@ -7,6 +7,7 @@ import time
 
 import pytest
 from PIL import Image
+from tiny import tiny_detector
 
 from keras_spd.cli.noise import remove_noise
 
@@ -119,19 +120,26 @@ def command(folder, *arguments, backend="tensorflow"):
     )
 
 
+@pytest.fixture
+def model(tmp_path):
+    tiny_detector().save(tmp_path / "model.keras")
+    return "model.keras"
+
+
 @pytest.mark.slow
-def test_an_export_prints_its_own_lines(tmp_path):
+def test_an_export_prints_its_own_lines(model, tmp_path):
     """Export logs the most: imports, the converter, the interpreter."""
-    arguments = ["export", "bccd", "a.tflite", "--image-size", "32"]
+    arguments = ["export", model, "a.tflite", "--image-size", "32"]
     quiet = command(tmp_path, *arguments)
-    assert quiet.stderr == "Converting bccd: up to a minute.\n"
-    assert [line.split()[0] for line in quiet.stdout.splitlines()] == ["a.tflite:", "Compared"]
+    assert quiet.stderr == f"Converting {model}: up to a minute.\n"
+    first, second = quiet.stdout.splitlines()
+    assert first.startswith("a.tflite: ") and "ompared with the Keras model" in second
     assert "port.cc" in command(tmp_path, *arguments, "--verbose").stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_are_as_quiet(tmp_path, backend):
+def test_other_backends_are_as_quiet(model, tmp_path, backend):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    arguments = ["predict", "a.png", "--weights", "bccd", "--image-size", "32"]
+    arguments = ["predict", "a.png", "--weights", model, "--image-size", "32"]
     assert command(tmp_path, *arguments, backend=backend).stderr == ""
