@@ -1,9 +1,12 @@
 """The grid of overlapping tiles that large images are cut into, for training and prediction."""
 
+import logging
 import math
+from collections.abc import Iterable
 
 from keras_spd.typing import Array
 
+_log = logging.getLogger(__name__)
 SMALLEST = 32  # pixels, the largest stride of the detectors
 
 
@@ -16,6 +19,21 @@ def check_tile(tile: int | tuple[int, int]) -> tuple[int, int]:
             f"Received: tile={tile!r}."
         )
     return sides
+
+
+def network_size(tile: int | tuple[int, int], stride: int = SMALLEST) -> tuple[int, int]:
+    """Returns the `(height, width)` of the smallest network input that holds a tile."""
+    height, width = (-(-side // stride) * stride for side in check_tile(tile))
+    return height, width
+
+
+def warn_of_large_tile(sizes: Iterable[tuple[int, int]], tile: tuple[int, int]) -> None:
+    """Warns if no image, of these heights and widths, is larger than a tile."""
+    sizes = list(sizes)
+    if sizes and all(size[0] <= tile[0] and size[1] <= tile[1] for size in sizes):
+        _log.warning(
+            "No image is larger than a tile of %dx%d pixels, so tiles change nothing.", *tile
+        )
 
 
 def check_overlap(overlap: float) -> float:

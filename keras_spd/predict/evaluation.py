@@ -13,7 +13,7 @@ from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import bytes_to_read
-from keras_spd.images.tiles import check_tile
+from keras_spd.images.tiles import check_tile, warn_of_large_tile
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.metrics import COCOScores, evaluate_coco
 from keras_spd.predict.predictor import Predictor, detect
@@ -118,6 +118,7 @@ def predict_coco(
     else:
         options: dict[str, Any] = {"tile": tile, "overlap": overlap, **thresholds}
         predictor = Predictor(model, image_size, batch_size=batch_size, multi_label=True, **options)
+        warn_of_large_tile([image.size_hw for image in data.images], check_tile(tile))
         predicted = _predict_tiles(predictor, data, check_tile(tile))
     former = model.decoder
     results, scales = [], {}

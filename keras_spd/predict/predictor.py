@@ -17,7 +17,7 @@ from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import memory_to_read, to_rgb
-from keras_spd.images.tiles import check_overlap, check_tile, part_size
+from keras_spd.images.tiles import check_overlap, check_tile, network_size, part_size
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
@@ -81,7 +81,9 @@ class Predictor:
         self.max_value = model.info.max_value
         self.tile = None if tile is None else check_tile(tile)
         self.overlap = check_overlap(overlap)
-        self.image_size = standardize_image_size(image_size or self.tile, model)
+        if image_size is None and self.tile is not None:
+            image_size = network_size(self.tile, model.stride)
+        self.image_size = standardize_image_size(image_size, model)
         self.batch_size = batch_size
         self.multi_label = multi_label
         self.max_detections = max_detections

@@ -222,13 +222,14 @@ class Detections(_Result):
         return "".join(f"{line}\n" for line in lines)
 
     def to_pandas(self) -> Any:
-        """Returns a pandas `DataFrame`: x1, y1, x2, y2 in pixels, confidence, class and name.
+        """Returns a pandas `DataFrame`: file, x1, y1, x2, y2 in pixels, confidence, class, name.
 
         Raises:
             ImportError: If pandas is not installed.
         """
         pandas = _import("pandas")
-        columns = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
+        columns = {"file": [self.path] * len(self)}
+        columns |= zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True)
         names = [self.name(int(label)) for label in self.classes]
         return pandas.DataFrame(
             columns | {"confidence": self.confidence, "class": self.classes, "name": names}

@@ -1,15 +1,17 @@
 """Turns command-line options into a recipe, and refuses options that contradict each other."""
 
+import contextlib
 import difflib
 import json
 import pathlib
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from keras_spd import applications
-from keras_spd.images.tiles import check_tile
+from keras_spd.images.tiles import network_size
 from keras_spd.predict.loading import load_model
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
@@ -45,7 +47,7 @@ def choose_recipe(
     task = _find_task(given, model)
     overrides = merge_fields(given, assignments)
     if overrides.get("data.tile") is not None:  # as in prediction, tiles keep their size
-        overrides.setdefault("data.image_size", check_tile(overrides["data.tile"]))
+        overrides.setdefault("data.image_size", network_size(overrides["data.tile"]))
     _require_data(given, overrides, recipe, task)
     if "data.train" in given and "data.name" not in given:
         overrides["data.name"] = None  # not the dataset of the recipe
@@ -107,13 +109,15 @@ def merge_fields(options: Mapping[str, Any], assignments: Sequence[str]) -> dict
 
 
 def _parse_assignment(assignment: str) -> tuple[str, Any]:
-    """Splits `FIELD=VALUE`; the value is JSON if it is valid, otherwise a string."""
+    """Splits `FIELD=VALUE`; the value is JSON or TOML if it is valid, otherwise a string."""
     field, equals, value = assignment.partition("=")
     if not equals:
         raise ValueError(f"`--set` takes FIELD=VALUE. Received: {assignment!r}.")
-    try:
+    with contextlib.suppress(json.JSONDecodeError):
         return field.strip(), json.loads(value)
-    except json.JSONDecodeError:
+    try:
+        return field.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
         return field.strip(), value
 
 

@@ -172,7 +172,7 @@ class ClassificationTask:
         steps = recipe.epochs * self.train_data.steps_per_epoch(recipe.batch_size)
         if steps < _ENOUGH_STEPS:
             _log.warning(
-                "%s of %s in batches of %d are only %s. From random weights a network needs "
+                "%s of %s in batches of %d: only %s. From random weights a network needs "
                 "hundreds: raise `--epochs`%s.",
                 plural(recipe.epochs, "epoch"),
                 plural(images, "image"),

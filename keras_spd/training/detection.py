@@ -162,7 +162,7 @@ class DetectionTask:
         per_epoch = self.train_data.steps_per_epoch(self.recipe.batch_size)
         if per_epoch * self.recipe.epochs < _ENOUGH_STEPS:
             _log.warning(
-                "%s of %s are only %s. From random weights a detector needs about %d: "
+                "%s of %s: only %s. From random weights a detector needs about %d: "
                 "`--epochs %d`, or start from trained weights with `--weights`.",
                 plural(self.recipe.epochs, "epoch"),
                 plural(self.train_data.num_images, "image"),

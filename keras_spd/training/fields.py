@@ -9,6 +9,7 @@ import tomli_w
 
 from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.detection.box_loss import check_iou
 from keras_spd.images.tiles import check_tile
 
 
@@ -266,7 +267,14 @@ class DetectionSource(_Section):
     not depend on it."""
 
 
-_Comparison = Literal["ciou", "wiou", "nwd"]
+def _check_iou(iou: Any) -> Any:
+    if iou is not None:
+        check_iou(iou)  # its message is clearer than pydantic's
+    return iou
+
+
+_Name = Literal["ciou", "wiou", "nwd"]
+_Comparison = Annotated[_Name | dict[_Name, float] | None, pydantic.BeforeValidator(_check_iou)]
 
 
 class DetectionLoss(_Section):
@@ -280,7 +288,7 @@ class DetectionLoss(_Section):
     class_weights: _ClassWeights = None
     """Factors for the class loss of objects of these classes, 1 for others; or `"balanced"`,
     inversely proportional to the number of training objects."""
-    iou: _Comparison | dict[_Comparison, float] | None = None
+    iou: _Comparison = None
     """YOLOv5's head: comparison of boxes, or weights of several, such as
     `{ciou = 0.5, nwd = 0.5}`."""
     nwd_constant: float | None = pydantic.Field(default=None, gt=0)

@@ -56,7 +56,7 @@ def test_yolo(found):
 def test_pandas(found):
     pytest.importorskip("pandas")
     table = found.to_pandas()
-    assert list(table) == ["x1", "y1", "x2", "y2", "confidence", "class", "name"]
+    assert list(table) == ["file", "x1", "y1", "x2", "y2", "confidence", "class", "name"]
     assert list(table["name"]) == ["platelet", "cell"] and list(table["y2"]) == [60, 5]
     assert len(found.select(np.zeros(2, bool)).to_pandas()) == 0
 

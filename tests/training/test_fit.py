@@ -202,7 +202,7 @@ def test_few_steps_are_warned_of(cells, recipe, caplog):
     del cells["verbose"]
     with caplog.at_level(logging.WARNING):
         fit_module.ClassificationTask(recipe, **cells)
-    assert "4 epochs of 160 images in batches of 16 are only 40 steps" in caplog.text
+    assert "4 epochs of 160 images in batches of 16: only 40 steps" in caplog.text
     assert "raise `--epochs`." in caplog.text
     caplog.clear()
     large = recipe.model_copy(update={"batch_size": 64})

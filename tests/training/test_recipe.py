@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from keras_spd.training import Recipe, list_recipes, load_recipe
+from keras_spd.training.choice import merge_fields
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.fields import (
@@ -182,3 +183,14 @@ def test_the_authors_recipe_for_coco():
     assert [float(rate(step)) for step in (0, 150, 300, 30000)] == pytest.approx(
         [0, 0.005, 0.01, 0.001]
     )
+
+
+def test_values_of_set_are_json_or_toml():
+    """As docs/recipes.md writes them, and as other tools do."""
+    toml, json = (
+        merge_fields({}, [f"loss.iou={text}"])
+        for text in ("{ciou = 0.5, nwd = 0.5}", '{"ciou": 0.5, "nwd": 0.5}')
+    )
+    assert toml == json == {"loss.iou": {"ciou": 0.5, "nwd": 0.5}}
+    with pytest.raises(ValueError, match=r"loss.iou: `iou` must be one of 'ciou', 'wiou', 'nwd'"):
+        load_recipe("short", task="detection", overrides={"loss.iou": "nwdd"})

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from keras_spd.data.detection.dataset import BoxedImage, DetectionData
-from keras_spd.images.tiles import check_overlap, check_tile, crop, part_size, tile_corners
+from keras_spd.images.tiles import (
+    check_overlap,
+    check_tile,
+    crop,
+    part_size,
+    tile_corners,
+    warn_of_large_tile,
+)
 from keras_spd.typing import Array
 
 _ROUNDING = 1e-6  # of a fraction of an area, and of an area in pixels
@@ -54,6 +61,7 @@ def cut_into_tiles(
     """Cuts images into tiles; arguments and result as in `DetectionData.tiles`."""
     tile = check_tile(size)
     check_overlap(overlap)
+    warn_of_large_tile([image.size_hw for image in data.images], tile)
     for name, fraction in {"min_area": min_area, "empty": empty}.items():
         if not 0 <= fraction <= 1:
             raise ValueError(f"`{name}` must be between 0 and 1. Received: {name}={fraction!r}.")
