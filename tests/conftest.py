@@ -133,11 +133,6 @@ def thin_networks():
 
 
 @pytest.fixture
-def eager_training():
-    """Does nothing: steps are eager without it, too."""
-
-
-@pytest.fixture
 def keras_spd(monkeypatch, capfd, tmp_path):
     """Runs `keras-spd` in this process and an empty folder; returns exit code and both streams.
 

@@ -18,6 +18,7 @@ from keras_spd.detection.detector import Detector
 from keras_spd.detection.heads import HEADS, YOLOV5Head
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.files import write_json
+from keras_spd.images.tiles import warn_of_large_tile
 from keras_spd.predict import evaluate
 from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classes import with_classes
@@ -125,6 +126,7 @@ class DetectionTask:
 
     def _cut(self, whole: DetectionData, tile: tuple[int, int]) -> DetectionData:
         options = self.recipe.data
+        warn_of_large_tile([image.size_hw for image in whole.images], tile)
         cut = whole.tiles(
             tile,
             options.tile_overlap,

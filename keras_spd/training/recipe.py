@@ -3,7 +3,6 @@
 import difflib
 import os
 import pathlib
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,19 +14,12 @@ from keras_spd.training.fields import (
     Recipe,
     section_fields,
 )
-
-RECIPES = pathlib.Path(__file__).parent / "recipes"
-
+from keras_spd.training.recipe_files import RECIPES, list_recipes, read_recipe_file
 
 _TASKS: dict[str, type[Recipe]] = {
     "classification": ClassificationRecipe,
     "detection": DetectionRecipe,
 }
-
-
-def list_recipes() -> list[str]:
-    """Returns the names of the shipped recipes."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def load_recipe(
@@ -104,10 +96,7 @@ def _read(name_or_path: str | os.PathLike, task: str | None, dataset: str | None
                 f"{list_recipes()}. For your own, pass the path of its `.toml` file."
             )
         path = RECIPES / f"{found[0]}.toml"
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ValueError(f"Cannot read the recipe {path}: {error}") from error
+    return read_recipe_file(path)
 
 
 def _explain(problem: Any, kind: type[Recipe]) -> str:

@@ -155,7 +155,7 @@ def test_survives_saving_in_a_fresh_process(tmp_path, rng, thin_networks):
 
 
 @pytest.mark.slow
-def test_losses_are_shown_by_name_and_their_sum_is_minimised(thin_networks, eager_training):
+def test_losses_are_shown_by_name_and_their_sum_is_minimised(thin_networks):
     model = make_model()
     model.compile()
     images, truth = np.full((4, 64, 64, 3), 99.0), make_truth()
@@ -184,7 +184,7 @@ def test_thresholds_can_be_changed_after_a_prediction(rng, thin_networks):
 
 
 @pytest.mark.slow
-def test_mixed_precision_trains(thin_networks, eager_training):
+def test_mixed_precision_trains(thin_networks):
     keras.config.set_dtype_policy("mixed_bfloat16")
     model = make_model()
     model.compile()

@@ -53,7 +53,7 @@ def test_verbose_shows_the_traceback(keras_spd):
 
 
 @pytest.mark.slow
-def test_train_and_resume(keras_spd, thin_networks, eager_training, tmp_path):
+def test_train_and_resume(keras_spd, thin_networks, tmp_path):
     options = ["--recipe", "demo", "--run", "run", "--epochs", 1, "--set", "batch_size=256"]
     strided = 'model.options={"downsampling": "strided", "stem_stride": 2}'
     result = keras_spd("train", "resnet18_spd", *options, "--set", strided)
@@ -169,7 +169,7 @@ def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path):
 
 
 @pytest.mark.slow
-def test_classifier_from_folders_to_scores(keras_spd, thin_networks, eager_training, tmp_path):
+def test_classifier_from_folders_to_scores(keras_spd, thin_networks, tmp_path):
     """Trains on and scores the cells that the shipped images come from, as files."""
     from PIL import Image
 

@@ -120,7 +120,7 @@ def test_our_strided_twin():
 
 
 @pytest.mark.slow
-def test_a_detector_stays_a_detector(tmp_path, thin_networks, eager_training):
+def test_a_detector_stays_a_detector(tmp_path, thin_networks):
     model = YOLOV5SPD("n", classes=2, class_names=["a", "b"], downsampling="strided")
     images = 127 * _images(2, 160, 192, 3) + 127
     _prepare(model.network, images)

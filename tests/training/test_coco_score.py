@@ -19,7 +19,7 @@ def drawings(tmp_path_factory):
 
 
 @pytest.fixture
-def model(drawings, thin_networks, eager_training):
+def model(drawings, thin_networks):
     model = tiny_detector((0, 255))
     model.info = dataclasses.replace(model.info, class_names=drawings.class_names)
     model.compile()

@@ -65,9 +65,7 @@ def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
 
 
 @pytest.mark.slow
-def test_an_epoch_without_an_evaluation_is_never_the_best(
-    tmp_path, drawings, monkeypatch, eager_training
-):
+def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, monkeypatch):
     """Its score is NaN, and no score compares as greater."""
     scores = iter([0.25, 0.5])  # after the second and the fourth epoch
 

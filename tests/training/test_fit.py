@@ -126,7 +126,7 @@ def test_killed_at_any_moment_a_run_resumes_as_if_unbroken(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe, eager_training):
+def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe):
     """`best.weights.h5` holds the moving average that the optimizer's steps give."""
     optimizer = recipe.optimizer.model_copy(update={"average": 0.5})
     recipe = recipe.model_copy(update={"optimizer": optimizer, "epochs": 1, "batch_size": 80})
@@ -152,7 +152,7 @@ def test_the_modern_recipe_learns(tmp_path, cells):
 
 
 @pytest.mark.slow
-def test_the_modern_recipe_of_detectors_runs(tmp_path, eager_training):
+def test_the_modern_recipe_of_detectors_runs(tmp_path):
     source = str(write_drawings(tmp_path / "drawings", 16))
     few = {"data.train": source, "data.test": source, "data.image_size": [64, 64], "epochs": 1}
     few |= {"model.name": "yolov5_spd_n", "batch_size": 8}
@@ -163,7 +163,7 @@ def test_the_modern_recipe_of_detectors_runs(tmp_path, eager_training):
 
 
 @pytest.mark.slow
-def test_resuming_a_finished_run_changes_nothing(tmp_path, cells, recipe, eager_training):
+def test_resuming_a_finished_run_changes_nothing(tmp_path, cells, recipe):
     recipe = recipe.model_copy(update={"epochs": 1, "batch_size": 80})
     first = train(recipe, tmp_path, **cells)
     rows = log(tmp_path)
@@ -214,7 +214,7 @@ def test_few_steps_are_warned_of(cells, recipe, caplog):
 
 
 @pytest.mark.slow
-def test_nan_loss_says_what_to_do(tmp_path, cells, recipe, eager_training):
+def test_nan_loss_says_what_to_do(tmp_path, cells, recipe):
     optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(ValueError, match=r"The loss became NaN in epoch \d. Lower"):
         train(recipe.model_copy(update={"optimizer": optimizer}), tmp_path, **cells)
@@ -254,9 +254,7 @@ def test_no_trace_of_the_precision_is_left(tmp_path, cells, recipe):
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_the_last_epoch_to_resume_from(
-    tmp_path, cells, recipe, monkeypatch, eager_training
-):
+def test_a_full_disk_leaves_the_last_epoch_to_resume_from(tmp_path, cells, recipe, monkeypatch):
     recipe = recipe.model_copy(update={"batch_size": 80})
     save = run_folder.save_weights_file
 

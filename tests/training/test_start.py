@@ -125,9 +125,7 @@ def test_a_preset_is_a_backbone(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_detector_on_a_classifier_is_trained_scored_and_resumed(
-    tmp_path, thin_networks, eager_training
-):
+def test_a_detector_on_a_classifier_is_trained_scored_and_resumed(tmp_path, thin_networks):
     save(ResNet18SPD(classes=3), tmp_path / "model.keras")
     overrides = {"model.backbone": str(tmp_path / "model.keras"), "freeze.layers": ["backbone"]}
     recipe = detector(tmp_path, **overrides)

@@ -12,7 +12,6 @@ from keras_spd.images.tiles import (
     crop,
     part_size,
     tile_corners,
-    warn_of_large_tile,
 )
 from keras_spd.typing import Array
 
@@ -61,7 +60,6 @@ def cut_into_tiles(
     """Cuts images into tiles; arguments and result as in `DetectionData.tiles`."""
     tile = check_tile(size)
     check_overlap(overlap)
-    warn_of_large_tile([image.size_hw for image in data.images], tile)
     for name, fraction in {"min_area": min_area, "empty": empty}.items():
         if not 0 <= fraction <= 1:
             raise ValueError(f"`{name}` must be between 0 and 1. Received: {name}={fraction!r}.")
