@@ -20,7 +20,8 @@ class ModelInfo:
         class_names: One name for each output, in order; `None` if unknown.
         preprocessing: `Preprocessing`, how images become the model's inputs.
         **facts: Single fields of `Preprocessing` (`statistics`, `input_range`, `image_size` for
-            its `size`, `resize`, `outputs`, `max_value`). `dataclasses.replace` also accepts them.
+            its `size`, `resize`, `outputs`, `max_value`, `tile`). `dataclasses.replace` also
+            accepts them.
 
     Example:
 
@@ -68,6 +69,11 @@ class ModelInfo:
     def max_value(self) -> float | None:
         """The value that maps to 255 in images of more than 8 bits; `None` for the largest."""
         return self.preprocessing.max_value
+
+    @property
+    def tile(self) -> tuple[int, int] | None:
+        """`(height, width)` of the tiles that larger images were cut into in training."""
+        return self.preprocessing.tile
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

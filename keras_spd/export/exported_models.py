@@ -44,7 +44,11 @@ class ExportedDetector:
         self.info = ModelInfo(
             class_names=_class_names(record),
             preprocessing=Preprocessing(
-                "letterbox", self.image_sizes[0], (0, 255), max_value=record.get("max_value")
+                "letterbox",
+                self.image_sizes[0],
+                (0, 255),
+                max_value=record.get("max_value"),
+                tile=record.get("tile"),
             ),
         )
         self._inside = self._decoder = Decoder(

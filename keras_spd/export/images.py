@@ -16,6 +16,7 @@ from keras_spd.image_model import known_preprocessing
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import ImageError, find_images, to_rgb
+from keras_spd.images.tiles import crop, part_size, tile_corners
 
 _log = logging.getLogger(__name__)
 _MOST = 200  # images
@@ -48,8 +49,8 @@ def read_images(
     preprocessing = known_preprocessing(model)
     options: dict[str, Any] = {"name": name, "data_dir": data_dir, "on_problem": on_problem}
     if isinstance(model, Detector):
-        limit = preprocessing.max_value
-        return read_detector_images(source, size, images=images, max_value=limit, **options)
+        options |= {"max_value": preprocessing.max_value, "tile": preprocessing.tile}
+        return read_detector_images(source, size, images=images, **options)
     return read_classifier_images(source, size, preprocessing, **options)
 
 
@@ -60,16 +61,20 @@ def read_detector_images(
     images: str | os.PathLike | None = None,
     on_problem: str = "error",
     max_value: float | None = None,
+    tile: tuple[int, int] | None = None,
     **options: Any,
 ) -> np.ndarray:
     """Reads at most 200 images, evenly spaced in a dataset, for a detector.
+
+    If the detector was trained on tiles, so are these images: those of labelled data with at least
+    one object, or a tenth of the others.
 
     Args:
         source: Path as in `keras_spd.data.load_detection`, or a folder of images without labels.
         size: `(height, width)` of the network's input, in pixels.
         images: Folder of the images, if it cannot be found from `source`.
         on_problem: `"error"` to raise on a broken image, or `"skip"` to skip it.
-        max_value: The model's `max_value`, as in `ModelInfo`.
+        max_value, tile: Those of the model, as in `ModelInfo`.
         **options: `name` and `data_dir`, as in `load_detection`.
 
     Returns:
@@ -83,11 +88,17 @@ def read_detector_images(
         found = load_detection(
             source, images=images, on_problem=on_problem, max_value="auto", **options
         )
-        pictures = (image.read() for image in _some(found.with_max_value(max_value).images))
+        found = found.with_max_value(max_value)
+        if tile is not None:
+            found = found.tiles(tile)
+        pictures = (image.read() for image in _some(found.images))
     except NoLabelsError:  # labels are not needed here
         if not pathlib.Path(source).is_dir():
             raise
-        pictures = _read(find_images(images or source), on_problem, max_value)
+        files = find_images(images or source)
+        pictures = _read(files, on_problem, max_value)
+        if tile is not None:
+            pictures = (part for picture in pictures for part in _cut(picture, tile, len(files)))
     return np.stack([letterbox(pixels, size)[0] for pixels in pictures])
 
 
@@ -128,6 +139,15 @@ def read_classifier_images(
         )
     pictures = _read(files, on_problem, preprocessing.max_value)
     return np.stack([preprocessing.resize_image(pixels, size) for pixels in pictures])
+
+
+def _cut(picture: Any, tile: tuple[int, int], images: int) -> Iterator[Any]:
+    """Yields some tiles of one of several images, so that there are at most 200 of all."""
+    size = picture.size[::-1]
+    corners = tile_corners(size, tile, 0.2)
+    most = max(_MOST // images, 1)
+    for corner in corners[:: -(-len(corners) // most)]:
+        yield crop(np.asarray(picture), corner, part_size(size, tile)).copy()
 
 
 def _some(found: Sequence[Any]) -> Sequence[Any]:

@@ -84,6 +84,7 @@ def describe(
         "class_names": model.info.class_names,
         "resize": model.info.preprocessing.resize,
         "max_value": model.info.max_value,
+        "tile": model.info.tile,
     }
     if isinstance(model, Detector):
         decoder = model.decoder

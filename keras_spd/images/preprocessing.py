@@ -154,6 +154,8 @@ class Preprocessing:
             from the last operation.
         max_value: The value that maps to 255 in images with more than 8 bits, as in `to_rgb`,
             the same for training and prediction; `None` for the largest value of the data type.
+        tile: `(height, width)` in pixels of the tiles that larger images were cut into in
+            training; `None` if they were not.
 
     Raises:
         ValueError: If an argument is not as described.
@@ -171,9 +173,10 @@ class Preprocessing:
     statistics: Statistics | None = None
     outputs: str | None = None
     max_value: float | None = None
+    tile: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        for name, kind in (("size", int), ("input_range", float)):
+        for name, kind in (("size", int), ("input_range", float), ("tile", int)):
             pair = getattr(self, name)
             if pair is not None:
                 object.__setattr__(self, name, _pair(name, pair, kind))

@@ -36,6 +36,26 @@ def warn_of_large_tile(sizes: Iterable[tuple[int, int]], tile: tuple[int, int]) 
         )
 
 
+def warn_of_missing_tile(sizes: Iterable[tuple[int, int]], trained: tuple[int, int] | None) -> bool:
+    """Warns if images are predicted whole by a detector that was trained on tiles of them.
+
+    Returns:
+        Boolean, whether it did.
+    """
+    missing = trained and any(size[0] > trained[0] or size[1] > trained[1] for size in sizes)
+    if trained and missing:
+        height, width = trained
+        option = f"{height}" if height == width else f"{height}x{width}"
+        _log.warning(
+            "The detector was trained on tiles of %dx%d pixels, and images are larger: pass "
+            "`--tile %s` (in Python, `tile=`).",
+            height,
+            width,
+            option,
+        )
+    return bool(missing)
+
+
 def check_overlap(overlap: float) -> float:
     """Returns `overlap` if it is between 0 and 0.5; otherwise raises a `ValueError`."""
     if not 0 <= overlap <= 0.5:

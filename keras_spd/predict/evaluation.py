@@ -13,7 +13,7 @@ from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import bytes_to_read
-from keras_spd.images.tiles import check_tile, warn_of_large_tile
+from keras_spd.images.tiles import check_tile, warn_of_large_tile, warn_of_missing_tile
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.metrics import COCOScores, evaluate_coco
 from keras_spd.predict.predictor import Predictor, detect
@@ -112,6 +112,7 @@ def predict_coco(
         thresholds["max_detections"] = max(most, _DETECTIONS)
     predicted: Iterator[tuple[BoxedImage, Detections, float]]
     if tile is None:
+        warn_of_missing_tile([image.size_hw for image in data.images], model.info.tile)
         size = standardize_image_size(image_size, model)
         decoder = dataclasses.replace(model.decoder, **thresholds)
         predicted = _predict_whole(model, data, size, batch_size, decoder)

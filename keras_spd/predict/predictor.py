@@ -17,7 +17,13 @@ from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import memory_to_read, to_rgb
-from keras_spd.images.tiles import check_overlap, check_tile, network_size, part_size
+from keras_spd.images.tiles import (
+    check_overlap,
+    check_tile,
+    network_size,
+    part_size,
+    warn_of_missing_tile,
+)
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.loading import load_detector
 from keras_spd.predict.results import Detections
@@ -88,6 +94,7 @@ class Predictor:
         self.multi_label = multi_label
         self.max_detections = max_detections
         self._batch_sizes = BatchSizes(model)
+        self._warned = False
         options: dict[str, Any] = {
             "confidence_threshold": confidence_threshold,
             "iou_threshold": iou_threshold,
@@ -160,8 +167,16 @@ class Predictor:
         if self.tile is not None:
             found = list(self.predict_tiles(prepared, self.tile))
         else:
-            found = self._predict(list(prepared))
+            boxed = list(prepared)
+            self._warn_of_missing_tile(boxed)
+            found = self._predict(boxed)
         return found if self.multi_label else [one.with_one_class_each() for one in found]
+
+    def _warn_of_missing_tile(self, boxed: Sequence[tuple[Array, Letterbox]]) -> None:
+        """Warns once if the detector was trained on tiles of images of this size."""
+        if self.model.info.tile is not None and not self._warned:
+            sizes = [fit.image_size_hw for _, fit in boxed]
+            self._warned = warn_of_missing_tile(sizes, self.model.info.tile)
 
     def predict_tiles(
         self, pictures: Iterable[Image.Image], tile: tuple[int, int]

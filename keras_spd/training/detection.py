@@ -182,6 +182,7 @@ class DetectionTask:
         if self.recipe.augmentation.multi_scale:
             _check_any_size(model)
         facts: dict[str, Any] = {"image_size": image_size, "max_value": self.train_data.max_value}
+        facts["tile"] = self.recipe.data.tile
         model.info = dataclasses.replace(model.info, **facts)
         return model
 

@@ -213,6 +213,22 @@ def test_small_images_are_not_cut():
     )
 
 
+def test_a_detector_of_tiles_asks_for_tiles(caplog):
+    model = BrightSpots()
+    model.info = dataclasses.replace(model.info, tile=(64, 96))
+    image = np.zeros((200, 300, 3), "uint8")
+    keras_spd.Predictor(model, 64, tile=64)(image)
+    keras_spd.Predictor(model, 64)(image[:64, :96])
+    assert not caplog.records
+    predictor = keras_spd.Predictor(model, 64)
+    for _ in range(2):
+        predictor(image)
+    assert [record.getMessage() for record in caplog.records] == [
+        "The detector was trained on tiles of 64x96 pixels, and images are larger: pass "
+        "`--tile 64x96` (in Python, `tile=`)."
+    ]
+
+
 def test_the_network_is_as_large_as_a_tile():
     assert keras_spd.Predictor(BrightSpots(), tile=(300, 320)).image_size == (320, 320)
 

@@ -1,0 +1,48 @@
+"""The images that calibrate and verify an exported detector."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_spd
+from keras_spd.export.images import read_detector_images
+
+
+@pytest.fixture
+def photos(tmp_path, rng):
+    for index in range(3):
+        pixels = rng.integers(0, 256, (100, 130, 3), dtype="uint8")
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    return tmp_path
+
+
+def test_a_detector_of_tiles_is_calibrated_on_tiles(photos):
+    """2 rows and 3 columns of tiles in each of 3 images, at their own resolution."""
+    tiles = read_detector_images(str(photos), (64, 64), tile=(64, 64))
+    assert tiles.shape == (18, 64, 64, 3)
+    first = np.asarray(Image.open(photos / "0.png"))
+    np.testing.assert_array_equal(tiles[0], first[:64, :64])
+    np.testing.assert_array_equal(tiles[5], first[36:, 66:])
+    assert len(read_detector_images(str(photos), (64, 64))) == 3
+
+
+def test_labelled_tiles_have_objects(photos):
+    for index in range(3):
+        (photos / f"{index}.txt").write_text("0 0.1 0.1 0.05 0.05\n")  # in the first tile only
+    tiles = read_detector_images(str(photos), (64, 64), tile=(64, 64))
+    data = keras_spd.data.load_detection(photos).tiles(64)
+    assert len(tiles) == data.num_images < 18
+    whole = [one for one in data.images if len(one.boxes)]
+    assert len(whole) == 3 and all(one.corner == (0, 0) for one in whole)
+
+
+def test_a_model_keeps_its_tiles_when_it_is_saved(tmp_path, thin_networks):
+    import keras
+
+    model = keras_spd.applications.YOLOV5SPD("n", classes=1)
+    assert model.info.tile is None
+    model.info = dataclasses.replace(model.info, tile=(320, 640))
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").info.tile == (320, 640)
