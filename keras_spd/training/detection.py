@@ -225,8 +225,9 @@ class DetectionTask:
             )
         options = self.recipe.loss.model_dump(exclude_none=True)
         options["class_weights"] = self._class_weights
-        if "nwd" in options.get("iou", ()):  # a name, or weights by name
-            options.setdefault("nwd_constant", float(np.sqrt(sides.prod(axis=1)).mean()))
+        if "nwd" in options.get("iou", ()) and "nwd_constant" not in options:
+            mean_side = options["nwd_constant"] = float(np.sqrt(sides.prod(axis=1)).mean())
+            _log.info("loss.nwd_constant is %.1f, the mean side of the training boxes.", mean_side)
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
         loss.accumulated_batches = self.recipe.optimizer.accumulate_batches
         if optimizer is not None:
