@@ -13,8 +13,9 @@ from typing import Any
 
 from PIL import Image
 
+from keras_spd.apps.object_stores import is_address, read_image
 from keras_spd.files import write_json
-from keras_spd.images.read import ImageError, to_rgb
+from keras_spd.images.read import ImageError
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.files import load_predictor
 from keras_spd.predict.predictor import Predictor
@@ -71,13 +72,14 @@ def predict_with_ray(
     Args:
         weights, image_size, batch_size, **options: As in `keras_spd.predict.load_predictor`. With
             `tile`, each process holds one image at a time.
-        images: Paths. On a cluster, every machine must have the images, `weights` and `output`
-            under the same paths, and this library. The processes read images as large as
-            `PIL.Image.MAX_IMAGE_PIXELS` allows in the calling one.
+        images: Paths, or addresses that fsspec reads, such as `s3://bucket/1.jpg`. On a cluster,
+            every machine must have the images, `weights` and `output` under the same paths, and
+            this library. The processes read images as large as `PIL.Image.MAX_IMAGE_PIXELS` allows
+            in the calling one.
         output: Path of a folder. Its folder `detections` (of a classifier, `classes`) gets Parquet
-            files with a row for each image: `image` (the absolute path), `error` (`None` if it
-            was read), and `detections` or `classes`, as `to_json` of the results. Images that have
-            a row there are skipped.
+            files with a row for each image: `image` (the absolute path, or the address), `error`
+            (`None` if it was read), and `detections` or `classes`, as `to_json` of the results.
+            Images that have a row there are skipped.
         address: Address of a running Ray cluster, such as `"auto"` or `"ray://head:10001"`; `None`
             for this machine.
         workers: Number of processes with the model; by default one for each GPU, or for four CPUs.
@@ -107,7 +109,9 @@ def predict_with_ray(
     folder.mkdir(parents=True, exist_ok=True)
     _check_record(folder, {"weights": digest, **_settings(predictor)})
     known = set(_column(folder, "image"))
-    paths = dict.fromkeys(os.path.abspath(path) for path in images)
+    paths = dict.fromkeys(
+        str(path) if is_address(path) else os.path.abspath(path) for path in images
+    )
     new = [path for path in paths if path not in known]
     if new:
         _connect(ray, address)
@@ -268,7 +272,7 @@ class _Worker:
         for path in batch["image"].to_pylist():
             row = {"image": path, "error": None, self.name: None}
             try:
-                pictures.append((row, to_rgb(path, max_value=self.predictor.max_value)))
+                pictures.append((row, read_image(path, self.predictor.max_value)))
             except ImageError as error:
                 row["error"] = str(error)
             rows.append(row)

@@ -56,7 +56,12 @@ def predict(
     from keras_spd.predict.files import trust_image_sizes
 
     trust_image_sizes(any_size=tile is not None)
-    files = predict.find_sources(sources or [])
+    find: Any = predict.find_sources
+    if engine == "ray":
+        from keras_spd.apps import object_stores
+
+        find = object_stores.find_images
+    files = find(sources or [])
     has_video = webcam is not None or any(map(is_video, files))
     if tile is None and not has_video:
         batch_size = min(batch_size, len(files))

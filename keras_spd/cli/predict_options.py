@@ -28,7 +28,8 @@ Sources = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="SOURCES",
-        help="Images, videos, folders, and globs in quotes: 'photos/**/*.jpg'.",
+        help="Images, videos, folders, and globs in quotes: 'photos/**/*.jpg'; ray: also addresses "
+        "such as s3://bucket/photos.",
     ),
 ]
 Webcam = Annotated[int | None, typer.Option(min=0, help="Camera, 0 for the first; Ctrl-C ends it.")]
