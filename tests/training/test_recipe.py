@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from keras_spd.training import Recipe, list_recipes, load_recipe
-from keras_spd.training.choice import merge_fields
+from keras_spd.training.choice import choose_recipe, merge_fields
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.fields import (
@@ -183,6 +183,12 @@ def test_the_authors_recipe_for_coco():
     assert [float(rate(step)) for step in (0, 150, 300, 30000)] == pytest.approx(
         [0, 0.005, 0.01, 0.001]
     )
+
+
+def test_tiles_are_for_detectors():
+    options = {"model.name": "resnet18_spd", "data.name": "cifar10", "data.tile": (64, 64)}
+    with pytest.raises(ValueError, match="`--tile` is for detectors"):
+        choose_recipe(options)
 
 
 def test_values_of_set_are_json_or_toml():
