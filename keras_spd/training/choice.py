@@ -47,7 +47,7 @@ def choose_recipe(
     task = _find_task(given, model)
     overrides = merge_fields(given, assignments)
     if overrides.get("data.tile") is not None:  # as in prediction, tiles keep their size
-        if task == "classification":
+        if task == "classification" or given.get("model.name") in applications.CLASSIFIERS:
             raise ValueError("`--tile` is for detectors: a classifier looks at whole images.")
         overrides.setdefault("data.image_size", network_size(overrides["data.tile"]))
     _require_data(given, overrides, recipe, task)
