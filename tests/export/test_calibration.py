@@ -1,4 +1,4 @@
-"""Calibration images of int8 files: what is accepted, and batches of any size."""
+"""Calibration images of int8 and int16x8 files: what is accepted, and batches of any size."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,9 @@ from keras_spd.images.preprocessing import Preprocessing
 
 def test_batches_and_single_images_become_a_list(rng):
     batch = rng.integers(0, 256, (2, 6, 8, 3), dtype="uint8")
-    images = check_calibration([batch, batch[0]])
+    images = check_calibration([batch, batch[0]], "int8")
     assert [image.shape for image in images] == [(6, 8, 3)] * 3
-    assert all(image.dtype == "float32" for image in images)
+    assert all(image.dtype == "uint8" for image in images)
     np.testing.assert_array_equal(images[1], batch[1])
 
 
@@ -23,7 +23,7 @@ def test_the_range_of_the_input_is_whole(rng):
     """0 and 255 are among the values; the given array is unchanged."""
     given = rng.uniform(80, 120, (2, 6, 8, 3)).astype("float32")
     before = given.copy()
-    images = check_calibration(given)
+    images = check_calibration(given, "int8")
     assert (images[0][0, 0] == 0).all() and (images[0][-1, -1] == 255).all()
     assert np.max(images[1]) < 120
     np.testing.assert_array_equal(given, before)
@@ -32,7 +32,7 @@ def test_the_range_of_the_input_is_whole(rng):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "needs `representative_data`: 100 to 300 typical images"),
+        (None, '`quantization="int16x8"` needs `representative_data`: 30 to 100 typical images'),
         ([], r"shape \(height, width, channels\). Received: none"),
         ([np.zeros((6, 8))], r"shape \(height, width, channels\). Received: \(6, 8\)"),
         ([np.full((6, 8, 3), 0.5)], "pixels from 0 to 255. Received: values up to 0.5"),
@@ -42,15 +42,15 @@ def test_the_range_of_the_input_is_whole(rng):
 )
 def test_what_is_refused(data, message):
     with pytest.raises(ValueError, match=message):
-        check_calibration(data)
+        check_calibration(data, "int16x8")
 
 
 def test_images_are_resized_as_the_model_does(rng):
     preprocessing = Preprocessing(input_range=(0, 255), resize="letterbox")
-    images = [rng.integers(0, 256, shape).astype("float32") for shape in ((6, 8, 3), (12, 8, 3))]
+    images = [rng.integers(0, 256, shape, dtype="uint8") for shape in ((6, 8, 3), (12, 8, 3))]
     same, resized = resize_calibration(images, (6, 8), preprocessing)
     assert same is images[0]
-    expected = preprocessing.resize_image(images[1].astype("uint8"), (6, 8))
+    expected = preprocessing.resize_image(images[1], (6, 8))
     np.testing.assert_array_equal(resized, expected)
 
 
