@@ -29,6 +29,7 @@ from keras_spd.images.geometry import GRAY
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import read_image
 from keras_spd.predict import Predictor, score_files
+from keras_spd.training import recipe_files
 
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -312,7 +313,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("where", "name"), [(training, "list_recipes"), (sys.modules[main.__module__], "app")]
+    ("where", "name"), [(recipe_files, "list_recipes"), (sys.modules[main.__module__], "app")]
 )
 def test_interruption(monkeypatch, capsys, where, name):
     def interrupt(*_, **__):

@@ -148,11 +148,10 @@ def test_a_run_that_was_stopped_and_resumed_is_whole(trained):
 
 
 def test_evaluate(trained):
-    output = trained.run("evaluate", TEST_DATA, "--weights", MODEL)
+    shapes = "8 images, in batches of 1 shape: 96x96 (height x width)."
+    output = trained.run("evaluate", TEST_DATA, "--weights", MODEL, told=[shapes])
     results = trained.json(f"{RUN}/results.json")
     average = f"Average precision, IoU 0.50:0.95, all sizes {results['AP']:21.3f}"
-    shapes, output = output.split("\n", 1)
-    assert shapes == "8 images, in batches of 1 shape: 96x96 (height x width)."
     assert output.startswith(average + "\n")
     assert re.search(r"^<8 +0 +- +-$", output, re.M)
     assert re.search(rf"^pale +\d+( +{NUMBER}){{6}}$", output, re.M)
