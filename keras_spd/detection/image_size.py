@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from keras_spd.images.tiles import network_size
 from keras_spd.typing import Shape
 
 
@@ -16,18 +17,24 @@ def check_image_sides(shape: Shape, stride: int) -> None:
         )
 
 
-def standardize_image_size(image_size: int | Sequence[int] | None, model: Any) -> tuple[int, int]:
+def standardize_image_size(
+    image_size: int | Sequence[int] | None, model: Any, tile: tuple[int, int] | None = None
+) -> tuple[int, int]:
     """Returns the image size for a detector as `(height, width)`, in pixels.
 
     Args:
-        image_size: One integer, two integers, or `None` for the size the detector was trained at.
+        image_size: One integer, two integers, or `None` for the size the detector was trained at;
+            for tiles other than those of the training, for the size of a tile.
         model: `Detector`, or another object that implements `DetectorProtocol`.
+        tile: `(height, width)` of the tiles of larger images, if they are predicted in tiles.
 
     Raises:
         ValueError: If the stride does not divide both sides, or the detector does not accept the
             size.
     """
-    if image_size is None:
+    if image_size is None and tile is not None and tile != model.info.tile:
+        image_size = network_size(tile, model.stride)
+    elif image_size is None:
         image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
     size = check_multiples(image_size, model.stride)
     if model.image_sizes and size not in model.image_sizes:

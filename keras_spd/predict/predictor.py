@@ -20,7 +20,6 @@ from keras_spd.images.read import memory_to_read, to_rgb
 from keras_spd.images.tiles import (
     check_overlap,
     check_tile,
-    network_size,
     part_size,
     warn_of_missing_tile,
 )
@@ -44,10 +43,11 @@ class Predictor:
             trained at, or to 640.
         batch_size: Integer.
         tile: Integer or `(height, width)` in pixels. Larger images are cut into overlapping
-            tiles, each letterboxed to `image_size` (by default, the size of a tile). The detector
-            also runs on the whole image, for objects larger than the overlap or in no tile
-            completely. `None` for no tiles. Tiles show objects at full resolution, so train the
-            model at the same scale, on `DetectionData.tiles`.
+            tiles, each letterboxed to `image_size`: by default the size of a tile, or the model's
+            if it was trained on such tiles. The detector also runs on the whole image, for objects
+            larger than the overlap or in no tile completely. `None` for no tiles. Tiles show
+            objects at full resolution, so train the model at the same scale, on
+            `DetectionData.tiles`.
         overlap: Fraction of a tile that the next tile also covers, 0..0.5. Objects smaller than
             the overlap are complete in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
@@ -87,9 +87,7 @@ class Predictor:
         self.max_value = model.info.max_value
         self.tile = None if tile is None else check_tile(tile)
         self.overlap = check_overlap(overlap)
-        if image_size is None and self.tile is not None:
-            image_size = network_size(self.tile, model.stride)
-        self.image_size = standardize_image_size(image_size, model)
+        self.image_size = standardize_image_size(image_size, model, self.tile)
         self.batch_size = batch_size
         self.multi_label = multi_label
         self.max_detections = max_detections

@@ -8,7 +8,7 @@ import keras
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.image_size import standardize_image_size
-from keras_spd.images.tiles import network_size
+from keras_spd.images.tiles import check_tile
 from keras_spd.predict import evaluate
 from keras_spd.training.distribution import on_one_device
 
@@ -101,12 +101,10 @@ class COCOScore(keras.callbacks.Callback):
         scores = evaluate(
             model, self.data, self.image_size, batch_size=self.batch_size, **self.tiling
         ).metrics
-        size, tile = self.image_size, self.tiling["tile"]
-        if size is None and tile is not None:
-            size = network_size(tile, model.stride)
+        tile = None if self.tiling["tile"] is None else check_tile(self.tiling["tile"])
         batches = self.parts.batches(
             self.batch_size,
-            standardize_image_size(size, model),
+            standardize_image_size(self.image_size, model, tile),
             bounding_box_format=model.bounding_box_format,
             preprocess=model.info.preprocessing.normalize,
         )

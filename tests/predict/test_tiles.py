@@ -233,6 +233,14 @@ def test_the_network_is_as_large_as_a_tile():
     assert keras_spd.Predictor(BrightSpots(), tile=(300, 320)).image_size == (320, 320)
 
 
+def test_tiles_are_seen_as_in_training():
+    model = BrightSpots()
+    model.info = dataclasses.replace(model.info, tile=(64, 64), image_size=(128, 128))
+    assert keras_spd.Predictor(model, tile=64).image_size == (128, 128)
+    assert keras_spd.Predictor(model, tile=96).image_size == (96, 96)
+    assert keras_spd.Predictor(model, 64, tile=64).image_size == (64, 64)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
