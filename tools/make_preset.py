@@ -1,11 +1,11 @@
 """Packs a trained model as shipped weights, and scores the packed file.
 
-    python tools/make_preset.py runs/bccd --name bccd --precision float16 \\
+    python tools/make_preset.py runs/bccd --name bccd --bits 16 \\
         --dataset "BCCD (MIT)" --command "keras-spd train yolov5_spd_n ..." \\
         --card hardware="two CPU cores" --card training_time="3 hours"
 
-Writes `keras_spd/weights/presets/MODEL_NAME.toml` and `.safetensors`. The scores are those of the
-model that the constructor builds with `weights=NAME`, on the test data of the run's recipe.
+Writes `MODEL_NAME.toml` and `.safetensors.gz` to `keras_spd/weights/presets`. The scores are those
+of the model that the constructor builds with `weights=NAME`, on the test data of the run's recipe.
 `tools/write_cards.py` then writes the card; `--card` adds what a run does not record: hardware,
 training_time, latency, spread. Write `limits`, a list of sentences, into the record.
 """
@@ -42,14 +42,14 @@ def describe(model, recipe):
     return model, record | {"statistics": recipe.data.statistics}
 
 
-def describe_run(task, trained, sized, precision):
+def describe_run(task, trained, sized, bits):
     """Returns what the card says of a run.
 
     Args:
         task: The run's task.
         trained: Content of the run's `results.json`.
         sized: The network with the image size that it was trained at.
-        precision: `"int8"` or `"float16"`.
+        bits: Bits of each weight.
     """
     recipe, network = task.recipe, getattr(sized, "network", sized)
     parameters = sum(math.prod(variable.shape) for variable in network.trainable_variables)
@@ -57,7 +57,7 @@ def describe_run(task, trained, sized, precision):
     return {
         "parameters": parameters,
         "multiply_adds": count_multiply_adds(network),
-        "precision": {"int8": "8 bits a weight", "float16": "float16"}[precision],
+        "precision": ("float16" if bits == 16 else f"{bits} bits a weight") + ", compressed",
         "training_images": f"{task.train_data.num_images:,} training images",
         "epochs": f"{recipe.epochs} epochs, from {recipe.model.weights or 'random'} weights",
         "test_data": f"{task.test_data.num_images:,} test images, with the shipped file",
@@ -75,7 +75,7 @@ def main():
     )
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--precision", choices=("int8", "float16"), required=True)
+    parser.add_argument("--bits", type=int, choices=(6, 7, 8, 16), required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--command", required=True)
     parser.add_argument("--card", action="append", default=[], metavar="FACT=TEXT")
@@ -86,7 +86,7 @@ def main():
     task = {"classification": ClassificationTask, "detection": DetectionTask}[recipe.task](recipe)
     model = keras.saving.load_model(folder.model)
     network, record = describe(model, recipe)
-    content = pack({v.path: v.numpy() for v in network.variables}, arguments.precision)
+    content = pack({v.path: v.numpy() for v in network.variables}, arguments.bits)
     shape = model.info.image_size or task.train_data.image_shape
     record |= {
         "name": arguments.name,
@@ -99,7 +99,7 @@ def main():
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     stem = FOLDER / f"{recipe.model.name}_{arguments.name}"
-    stem.with_suffix(".safetensors").write_bytes(content)
+    stem.with_suffix(".safetensors.gz").write_bytes(content)
     stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": {}}))
 
     build = getattr(applications, record["architecture"])
@@ -109,7 +109,7 @@ def main():
     trained = json.loads(folder.results.read_text())
     options = {"classes": len(model.info.class_names), "input_shape": (*shape[:2], 3)}
     sized = build(**record["options"], **options)
-    card = describe_run(task, trained, sized, arguments.precision)
+    card = describe_run(task, trained, sized, arguments.bits)
     card |= dict(fact.split("=", 1) for fact in arguments.card)
     stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": scores, "card": card}))
     for name, score in scores.items():

@@ -1,7 +1,7 @@
 """Trained weights by name.
 
 A preset is two files that `tools/make_preset.py` writes from a run folder: a record (`.toml`) in
-`presets/`, and the arrays (`.safetensors`). Arrays too large for the package are downloaded, see
+`presets/`, and the arrays (`.safetensors.gz`). Arrays too large for the package are downloaded, see
 `download.py`.
 """
 
@@ -90,7 +90,7 @@ def _records() -> tuple[Preset, ...]:
         record["class_names"] = tuple(record["class_names"])
         record["image_size"] = tuple(record["image_size"])
         record.setdefault("statistics", None)
-        presets.append(Preset(**record, file=path.with_suffix(".safetensors")))
+        presets.append(Preset(**record, file=path.with_suffix(".safetensors.gz")))
     return tuple(presets)
 
 

@@ -91,7 +91,7 @@ def test_wrong_names_and_options():
 def classifier(tmp_path, monkeypatch, thin_networks):
     """A preset for a ResNet18-SPD of four classes, and the network it was packed from."""
     model = ResNet18SPD(classes=4)
-    content = pack({v.path: v.numpy() for v in model.variables}, "int8")
+    content = pack({v.path: v.numpy() for v in model.variables}, 8)
     record = {
         "name": "letters",
         "architecture": "ResNet18SPD",
@@ -107,10 +107,10 @@ def classifier(tmp_path, monkeypatch, thin_networks):
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     (tmp_path / "letters.toml").write_text(tomli_w.dumps(record))
-    (tmp_path / "letters.safetensors").write_bytes(content)
+    (tmp_path / "letters.safetensors.gz").write_bytes(content)
     monkeypatch.setattr(presets, "FOLDER", tmp_path)
     presets._records.cache_clear()
-    yield model, tmp_path / "letters.safetensors"
+    yield model, tmp_path / "letters.safetensors.gz"
     presets._records.cache_clear()
 
 
@@ -139,7 +139,7 @@ def test_damaged_files(classifier):
     content = file.read_bytes()
     for damaged in (content[:-1], b"\0" + content[1:], b""):
         file.write_bytes(damaged)
-        with pytest.raises(ValueError, match="letters.safetensors are damaged"):
+        with pytest.raises(ValueError, match="letters.safetensors.gz are damaged"):
             ResNet18SPD(weights="letters")
 
 
@@ -163,10 +163,10 @@ def test_weights_outside_the_package(elsewhere, monkeypatch):
     assert ResNet18SPD(weights="letters").info.class_names == ("a", "b", "c", "d")
     [file] = elsewhere.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="letters.safetensors are damaged.*Copy the file again"):
+    with pytest.raises(ValueError, match="letters.safetensors.gz are damaged.*Copy the file again"):
         ResNet18SPD(weights="letters")
     file.unlink()
-    with pytest.raises(ValueError, match="letters.safetensors cannot be read"):
+    with pytest.raises(ValueError, match="letters.safetensors.gz cannot be read"):
         ResNet18SPD(weights="letters")
 
 
@@ -188,8 +188,8 @@ def test_downloaded_weights(elsewhere, monkeypatch):
         monkeypatch.setenv("KERAS_SPD_WEIGHTS", f"http://127.0.0.1:{server.server_port}/")
         for _ in range(2):  # the second time from the cache
             assert ResNet18SPD(weights="letters").info.class_names == ("a", "b", "c", "d")
-        assert requests == ["/letters.safetensors"]
-        [cached] = keras.utils.get_file.keywords["cache_dir"].rglob("letters.safetensors")
+        assert requests == ["/letters.safetensors.gz"]
+        [cached] = keras.utils.get_file.keywords["cache_dir"].rglob("letters.safetensors.gz")
         content = cached.read_bytes()
         cached.write_bytes(content[:-1])  # a damaged file in the cache is downloaded again
         ResNet18SPD(weights="letters")
@@ -219,13 +219,26 @@ def test_models_on_the_hugging_face_hub(tmp_path, monkeypatch, rng, thin_network
     np.testing.assert_allclose(model(images), source(images), atol=1e-6)
 
 
-@pytest.mark.parametrize(("precision", "bound"), [("int8", 0.5 / 127), ("float16", 2**-11)])
-def test_packing(rng, precision, bound):
+def test_the_package_stays_small():
+    assert sum(file.stat().st_size for file in presets.FOLDER.iterdir()) < 40e6
+
+
+@pytest.mark.parametrize(("bits", "bound"), [(8, 0.5 / 127), (6, 0.5 / 31), (16, 2**-11)])
+def test_packing(rng, bits, bound):
     kernel = rng.normal(size=(3, 3, 8, 5)).astype("float32") * [1, 10, 0.1, 0, 1e-3]
     vector = rng.normal(size=7).astype("float32")
-    arrays = unpack(pack({"a/kernel": kernel, "b": vector}, precision))
+    arrays = unpack(pack({"a/kernel": kernel, "b": vector}, bits))
     np.testing.assert_array_equal(arrays["b"], vector)
     error = np.abs(arrays["a/kernel"] - kernel).max(axis=(0, 1, 2))
     assert (error <= 1.01 * bound * np.abs(kernel).max(axis=(0, 1, 2)) + 1e-7).all()
-    with pytest.raises(ValueError, match="`precision` must be"):
-        pack({"a": kernel}, "int4")
+    again = unpack(pack(arrays, bits))  # packing twice changes nothing
+    np.testing.assert_allclose(again["a/kernel"], arrays["a/kernel"], rtol=1e-6)
+    with pytest.raises(ValueError, match="`bits` must be from 4 to 8, or 16"):
+        pack({"a": kernel}, 32)
+
+
+def test_few_bits_take_fewer_bytes(rng):
+    kernel = {"kernel": rng.normal(size=(3, 3, 64, 64)).astype("float32")}
+    sizes = [len(pack(kernel, bits)) for bits in (16, 8, 7, 6)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[1] < 0.95 * kernel["kernel"].size  # less than a byte each
