@@ -1,6 +1,7 @@
 """Prepares one image for a network, and predicts its classes."""
 
 import dataclasses
+import weakref
 from typing import Any
 
 import keras
@@ -12,9 +13,12 @@ from keras_spd.explain.activations import to_numpy
 from keras_spd.image_model import find_info, known_preprocessing
 from keras_spd.images.geometry import Letterbox
 from keras_spd.images.read import to_array, to_rgb
+from keras_spd.images.tiles import warn_of_missing_tile
 from keras_spd.surgery.graph import check_graph
 from keras_spd.surgery.outputs import to_probabilities
 from keras_spd.typing import Array, Path
+
+_warned: weakref.WeakSet[Detector] = weakref.WeakSet()  # of a missing tile, once for each model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,6 +68,8 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
     preprocessing = known_preprocessing(model)
     original = to_array(to_rgb(image, max_value=preprocessing.max_value))
     if isinstance(model, Detector):
+        if model not in _warned and warn_of_missing_tile([original.shape[:2]], model.info.tile):
+            _warned.add(model)
         size = standardize_image_size(None, model)
         if model.image_sizes is None:  # without unnecessary margins
             size = Letterbox.canvas([original.shape[:2]], size, model.stride)

@@ -211,6 +211,11 @@ def test_explain(keras_spd, tmp_path):
     pictures = [np.asarray(Image.open(tmp_path / "pictures" / name)) for name in names]
     for picture, widest in zip(pictures, (900, 900, 700), strict=True):  # five resolutions; three
         assert picture.shape[1] > widest and picture.std() > 30
+    tiles = ["explain", "gradient.png", "--tile", "160", "--output", "tiles", "--weights"]
+    result = keras_spd(*tiles, "bccd")
+    assert result.returncode == 0, result.stderr
+    assert [path.name for path in tmp_path.glob("tiles/*")] == ["00000_gradient_confidence.png"]
+    assert "`--tile` is for detectors" in keras_spd(*tiles, "cifar10").stderr
     refused = keras_spd("explain", "nowhere.png", "--weights", "cifar10")
     assert refused.returncode == 1 and "nowhere.png: there is no such file" in refused.stderr
 

@@ -12,6 +12,8 @@ from keras_spd import applications, explain, predict
 from keras_spd.applications import STATISTICS, ImageModel, ModelInfo, ResNet18SPD
 from keras_spd.explain import layout
 from keras_spd.explain.feature_maps import varied_channels
+from keras_spd.explain.tiles import TileInput, merged
+from keras_spd.images.geometry import Letterbox
 
 
 @pytest.fixture
@@ -255,3 +257,45 @@ def test_confidence_map_is_what_the_detector_reports(pixels, thin_networks):
         explain.confidence_map(model, pixels, 2)
     with pytest.raises(ValueError, match="is for detectors"):
         explain.confidence_map(resnet(), pixels)
+
+
+def test_confidence_map_of_tiles(rng, thin_networks, caplog):
+    """Where one tile covers a cell, the merged map is the map of this tile."""
+    model = applications.YOLOV5SPD("n", classes=2)
+    model.info = dataclasses.replace(model.info, tile=(32, 48), image_size=(64, 96))
+    image = rng.integers(0, 256, (32, 80, 3), dtype="uint8")
+    maps = explain.confidence_map(model, image, tile=(32, 48), overlap=0.2)
+    assert {level: values.shape for level, values in maps.items()} == {
+        "P3": (8, 20),
+        "P4": (4, 10),
+        "P5": (2, 5),
+    }
+    left, right = (explain.confidence_map(model, image[:, x : x + 48])["P3"] for x in (0, 32))
+    np.testing.assert_allclose(maps["P3"][:, :8], left[:, :8], rtol=1e-5)
+    np.testing.assert_allclose(maps["P3"][:, 12:], right[:, 4:], rtol=1e-5)
+    np.testing.assert_allclose(
+        maps["P3"][:, 8:12], np.maximum(left[:, 8:], right[:, :4]), rtol=1e-5
+    )
+    assert not caplog.records
+    for _ in range(2):
+        explain.confidence_map(model, image)
+    [warning] = caplog.records
+    assert "trained on tiles of 32x48 pixels, and images are larger" in warning.getMessage()
+
+
+def test_tiles_without_margins():
+    """Cells of a letterbox's margin do not count, and each cell of the image has a value."""
+    fit = Letterbox.fit((50, 100), (64, 128))
+    parts = [
+        (TileInput(np.zeros(0), (0, left), fit), {"P3": np.full((8, 16), value)})
+        for left, value in ((0, 0.1), (45, 0.2), (90, 0.3))
+    ]
+    whole = merged(parts, (50, 190))["P3"]
+    assert whole.shape == (8, 30)
+    assert whole.min() == 0.1 and (whole[:, -9:] == 0.3).all()
+    margin = np.zeros((8, 8))
+    margin[0] = 1
+    fit = Letterbox.fit((32, 64), (64, 64))
+    assert (
+        merged([(TileInput(np.zeros(0), (0, 0), fit), {"P3": margin})], (32, 64))["P3"].max() == 0
+    )
