@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_spd.images import depth
+from keras_spd.images import depth, jpeg
 from keras_spd.typing import Array, Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
@@ -222,12 +222,16 @@ def _upright_rgb(
 
 
 def _of_size(picture: Image.Image, name: str, size_hw: tuple[int, int] | None) -> Image.Image:
-    if size_hw is not None and (picture.height, picture.width) != tuple(size_hw):
-        raise ImageError(
-            f"{name}: the image has height and width {(picture.height, picture.width)}, but the "
-            f"annotations give {tuple(size_hw)}."
-        )
+    _check_size((picture.height, picture.width), name, size_hw)
     return picture
+
+
+def _check_size(size: tuple[int, int], name: str, size_hw: tuple[int, int] | None) -> None:
+    if size_hw is not None and size != tuple(size_hw):
+        raise ImageError(
+            f"{name}: the image has height and width {size}, but the annotations give "
+            f"{tuple(size_hw)}."
+        )
 
 
 def find_max_value(
@@ -298,7 +302,16 @@ def read_image(
     Raises:
         ImageError: As in `to_rgb`.
     """
-    return to_array(to_rgb(source, name, size_hw=size_hw, max_value=max_value))
+    max_value = depth.check_max_value(max_value)
+    name = name or ("image" if isinstance(source, bytes) else str(source))
+    with open_image(source, name) as opened:
+        if opened.format == "JPEG" and _orientation(opened) == 1:
+            content = source if isinstance(source, bytes) else pathlib.Path(source).read_bytes()
+            pixels = jpeg.decode(content, opened)
+            if pixels is not None:
+                _check_size((opened.height, opened.width), name, size_hw)
+                return pixels
+        return to_array(_upright_rgb(opened, name, size_hw, max_value))
 
 
 def to_array(picture: Image.Image) -> Array:

@@ -10,7 +10,7 @@ from labelled import as_shown
 from PIL import Image
 
 from keras_spd.data import from_folder
-from keras_spd.images import depth
+from keras_spd.images import depth, jpeg
 from keras_spd.images.read import (
     ImageError,
     find_images,
@@ -250,6 +250,32 @@ def test_truncated():
     assert image_size(data) == (90, 90)
     with pytest.raises(ImageError, match="photo: the image is broken"):
         read_image(data[: len(data) // 2], "photo")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"progressive": True}, {"exif": True}])
+def test_jpeg_pixels_are_those_of_pillow(mode, options):
+    """OpenCV decodes most of them: without Python's lock, but to the same pixels."""
+    noise = np.random.default_rng(0).integers(0, 256, (9, 11, 3), "uint8")
+    image = Image.fromarray(noise).resize((77, 63), Image.Resampling.BICUBIC).convert(mode)
+    if options == {"exif": True}:
+        exif = Image.Exif()
+        exif[0x010E] = "a thumbnail ends here: \xff\xd9"
+        options = {"exif": exif.tobytes() + b"\xff\xd9"}
+    data = encode(image, format="JPEG", quality=85, **options)
+    np.testing.assert_array_equal(read_image(data), to_array(to_rgb(data)))
+    with Image.open(io.BytesIO(data)) as opened:
+        assert (jpeg.decode(data, opened) is None) == (mode == "CMYK")
+
+
+def test_jpeg_files_that_are_left_to_pillow():
+    """OpenCV would fill missing rows with gray, where Pillow raises an error."""
+    data = encode(Image.effect_noise((90, 90), 60), format="JPEG")
+    early_end = data[:2000] + b"\xff\xd9" + data[2000:]
+    for content in (data[:2000], data[:2000] + b"\xff\xd9" * 2, early_end, data + b"\0"):
+        with Image.open(io.BytesIO(content)) as opened:
+            assert jpeg.decode(content, opened) is None
+    np.testing.assert_array_equal(read_image(data + b"\0"), read_image(data))
 
 
 def test_find_max_value(tmp_path):

@@ -209,23 +209,24 @@ def place(canvas: Array, pixels: Array, boxes: Array, scale: float, corner: Arra
         float64 array of shape `(boxes, 4)`, xyxy in canvas pixels, not clipped.
     """
     step = 2 ** max(math.floor(-math.log2(scale)), 0)
-    (left, right, x, x_end), (top, bottom, y, y_end) = (
-        _visible_part(float(corner[axis]), side, scale, step, room)
-        for axis, (side, room) in enumerate(
-            zip(pixels.shape[1::-1], canvas.shape[1::-1], strict=True)
-        )
+    left, right, x, x_end = _visible_part(
+        float(corner[0]), pixels.shape[1], scale, step, canvas.shape[1]
+    )
+    top, bottom, y, y_end = _visible_part(
+        float(corner[1]), pixels.shape[0], scale, step, canvas.shape[0]
     )
     boxes = np.asarray(boxes, "float64").reshape(-1, 4)
     if right <= left or bottom <= top:
-        return boxes * scale + np.tile(corner, 2)
+        return boxes * scale + (*corner, *corner)
     part = pixels[y:y_end, x:x_end]
     if step > 1:
         size = ((x_end - x) // step, (y_end - y) // step)
         part = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
     # OpenCV writes into the canvas.
     cv2.resize(part, (right - left, bottom - top), dst=canvas[top:bottom, left:right])
-    scales = np.array([(right - left) / (x_end - x), (bottom - top) / (y_end - y)])
-    return boxes * np.tile(scales, 2) + np.tile((left, top) - scales * (x, y), 2)
+    across, down = (right - left) / (x_end - x), (bottom - top) / (y_end - y)
+    shift = (left - across * x, top - down * y)
+    return boxes * (across, down, across, down) + (*shift, *shift)
 
 
 def _visible_part(
@@ -244,15 +245,9 @@ def _visible_part(
 
 def jitter_hsv(pixels: Array, hue: float, saturation: float, value: float) -> Array:
     """Multiplies hue (modulo the circle), saturation and value of an RGB image by factors."""
-    levels = np.arange(256)
-    table = np.stack(
-        [
-            (levels * hue) % 256,
-            (levels * saturation).clip(0, 255),
-            (levels * value).clip(0, 255),
-        ],
-        axis=-1,
-    )
+    table = np.outer(np.arange(256), (hue, saturation, value))
+    table[:, 0] %= 256
+    table = np.minimum(table, 255).astype("uint8")
     hsv = cv2.cvtColor(pixels, cv2.COLOR_RGB2HSV_FULL)
-    hsv = cv2.LUT(hsv, table.astype("uint8")[None], dst=hsv)
+    hsv = cv2.LUT(hsv, table[None], dst=hsv)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
