@@ -76,7 +76,7 @@ def train(
     from keras_spd import training
     from keras_spd.predict.files import trust_image_sizes
     from keras_spd.training import choice
-    from keras_spd.training.best_epoch import read_scores
+    from keras_spd.training.best_epoch import summarize
     from keras_spd.training.run_folder import RunFolder
 
     trust_image_sizes(any_size=tile is not None or resume)
@@ -91,8 +91,8 @@ def train(
         settings: Any = {"resume": resume, "epochs": total, "devices": devices, "verbose": verbose}
         trained = training.train(chosen, run, model=given, **settings)
     except KeyboardInterrupt:
-        typer.echo(f"\nStopped. Resume with: keras-spd train --resume --run {run}", err=True)
+        typer.echo(train_options.STOPPED.format(run), err=True)
         raise typer.Exit(130) from None
     if trained is None:
         return typer.echo(f"This worker is done. The first one writes {run}/")
-    typer.echo(f"{read_scores(RunFolder(run))}. Everything is in {run}/")
+    typer.echo(summarize(RunFolder(run)))

@@ -7,6 +7,8 @@ import typer
 
 from keras_spd.cli import completion, options
 
+STOPPED = "\nStopped; the epoch in progress is lost. Resume with: keras-spd train --resume --run {}"
+
 Dataset = Annotated[str | None, typer.Option(help="TFDS dataset, such as cifar10 or voc/2012.")]
 Train = Annotated[
     str | None,

@@ -79,6 +79,12 @@ def describe_best(folder: RunFolder, score: str, chosen_on: str) -> dict[str, An
     }
 
 
+def summarize(folder: RunFolder) -> str:
+    """Returns the last lines of a finished run: scores, where they are, and the threshold."""
+    first = f"{read_scores(folder)}. Everything is in {folder.path}/"
+    return "\n".join(filter(None, (first, read_threshold(folder))))
+
+
 def read_scores(folder: RunFolder) -> str:
     """Returns a line of text: the main scores of a finished run, and which epoch has them."""
     results = json.loads(folder.results.read_text(encoding="utf-8"))
@@ -88,6 +94,16 @@ def read_scores(folder: RunFolder) -> str:
         names = [name for name in ("AP", "AP50", "AP_small") if results[name] >= 0]
         scores = ", ".join(f"{name} {results[name]:.3f}" for name in names)
     return scores + _explain_choice(results)
+
+
+def read_threshold(folder: RunFolder) -> str | None:
+    """Returns a line of text: the confidence to deploy a detector with; `None` if unknown."""
+    scores = folder.path / "scores.json"
+    best = json.loads(scores.read_text("utf-8")).get("best_f1") if scores.is_file() else None
+    if not best or best["confidence"] < 0:  # a classifier, or a detector that finds nothing
+        return None
+    at = f"{best['confidence']:.3f}"
+    return f"Best F1 {best['F1']:.3f} on the test data, with `keras-spd predict --confidence {at}`."
 
 
 def _explain_choice(results: Mapping[str, Any]) -> str:

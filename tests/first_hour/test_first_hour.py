@@ -107,16 +107,19 @@ def trained(newcomer):
     assert re.match(rf"Epoch 1/2\n2/2 - {NUMBER}s - .*box_loss: {NUMBER} - ", output)
     assert not (newcomer.folder / MODEL).exists()
 
-    [command] = re.findall(r"^Stopped\. Resume with: keras-spd (train .*)$", advice)
+    stopped = r"^Stopped; the epoch in progress is lost\. Resume with: keras-spd (train .*)$"
+    [command] = re.findall(stopped, advice)
     resuming = f"Resuming {RUN} after epoch 1 of 2."
     output = newcomer.run(*command.split(), told=[resuming, BUILDING, EVALUATED])
-    epoch, log, score = output.splitlines()
+    epoch, log, score, threshold = output.splitlines()
     assert epoch == "Epoch 2/2"
     assert re.match(rf"2/2 - {NUMBER}s - .*val_AP: {NUMBER} - val_AP50: {NUMBER} - ", log)
     scores = [f"{name} ({NUMBER})" for name in ("AP", "AP50", "AP_small")]
     found = re.fullmatch(rf"{', '.join(scores)}\. Everything is in {RUN}/", score)
     results = newcomer.json(f"{RUN}/results.json")
     assert float(found[1]) == pytest.approx(results["AP"], abs=6e-4)
+    best = newcomer.json(f"{RUN}/scores.json")["best_f1"]
+    assert threshold.endswith(f"predict --confidence {best['confidence']:.3f}`.")
     assert results["AP50"] > 0.5  # the preset finds such cells, and still does after fine-tuning
     return newcomer
 

@@ -11,7 +11,7 @@ from tiny import tiny_classifier
 
 from keras_spd import data
 from keras_spd.training import load_recipe, train
-from keras_spd.training.best_epoch import read_scores, without_improvement
+from keras_spd.training.best_epoch import read_scores, read_threshold, without_improvement
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import Distribution
@@ -154,6 +154,18 @@ def test_the_summary_says_what_was_chosen_on_what(tmp_path, chosen_on, evaluatio
     assert ("the best epoch" in read_scores(folder)) == (evaluations > 1)
     folder.results.write_text(json.dumps({"test_accuracy": 0.75}))  # of an earlier version
     assert read_scores(folder) == "Test accuracy 0.7500"
+
+
+def test_the_summary_names_the_threshold_to_deploy_with(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert read_threshold(folder) is None  # a classifier
+    for best, words in (
+        ({"F1": 0.7612, "confidence": 0.4894}, "Best F1 0.761 on the test data, with"),
+        ({"F1": 0.0, "confidence": -1.0}, None),  # nothing was found
+    ):
+        (tmp_path / "scores.json").write_text(json.dumps({"best_f1": best}))
+        line = read_threshold(folder)
+        assert line == (words and f"{words} `keras-spd predict --confidence 0.489`.")
 
 
 @pytest.fixture
