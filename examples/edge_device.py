@@ -3,10 +3,12 @@
     python examples/edge_device.py                          # exports the packaged detector first
     python examples/edge_device.py board.tflite photo.jpg   # your own, of `keras-spd export`
     python examples/edge_device.py board.onnx photo.jpg     # with ONNX Runtime instead of LiteRT
+    python examples/edge_device.py --compiled board.tflite photo.jpg   # with LiteRT's CompiledModel
 
-`detect`, `letterbox` and `load_tflite` are all that a device needs. Class names, image size and
-thresholds are in the .tflite file, which is a ZIP archive too. A YOLO file that others exported
-(Ultralytics') returns raw predictions instead, which `decode` turns into boxes.
+`detect`, `letterbox` and `load_tflite` are all that a device needs; `load_compiled` does the
+same with LiteRT's newer interface, CompiledModel. Class names, image size and thresholds are in
+the .tflite file, which is a ZIP archive too. A YOLO file that others exported (Ultralytics')
+returns raw predictions instead, which `decode` turns into boxes.
 
 It printed:
 
@@ -39,15 +41,20 @@ def letterbox(image, size):
     return np.asarray(canvas), scale, (left, top)
 
 
+def read_record(model):
+    """Returns what keras_spd wrote into a .tflite file, or {} if others exported it."""
+    try:
+        with zipfile.ZipFile(model) as archive:
+            return json.loads(archive.read("keras_spd.json"))
+    except (zipfile.BadZipFile, KeyError):
+        return {}
+
+
 def load_tflite(model):
     """Returns keras_spd's record or {}, (height, width), and a function from pixels to outputs."""
     from ai_edge_litert.interpreter import Interpreter
 
-    try:
-        with zipfile.ZipFile(model) as archive:
-            record = json.loads(archive.read("keras_spd.json"))
-    except (zipfile.BadZipFile, KeyError):  # not exported by keras_spd
-        record = {}
+    record = read_record(model)
     interpreter = Interpreter(str(model), num_threads=2)
     interpreter.allocate_tensors()
     [taken] = interpreter.get_input_details()
@@ -72,8 +79,35 @@ def load_tflite(model):
     return record, tuple(taken["shape"][1:3]), run
 
 
+def load_compiled(model):
+    """Does the same with LiteRT's CompiledModel, for a file that keras_spd exported."""
+    from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
+
+    record = read_record(model)
+    if not record:
+        raise SystemExit(f"--compiled is for files of `keras-spd export`. Received: {model}")
+    compiled = CompiledModel.from_file(str(model), options=Options(cpu_options=CpuOptions(2)))
+    signature, names = next(iter(compiled.get_signature_list().items()))
+    [argument] = names["inputs"]
+    taken = compiled.get_input_tensor_details(signature)[argument]
+    returned = compiled.get_output_tensor_details(signature)
+    inputs = {argument: compiled.create_input_buffer_by_name(signature, argument)}
+    outputs = {name: compiled.create_output_buffer_by_name(signature, name) for name in returned}
+
+    def run(pixels):
+        inputs[argument].write(pixels[None].astype(taken["dtype"]))
+        compiled.run_by_name(signature, inputs, outputs)
+        found = {}
+        for name, details in returned.items():
+            values = outputs[name].read(int(np.prod(details["shape"])), np.dtype(details["dtype"]))
+            found[name] = values.reshape(details["shape"])
+        return found
+
+    return record, tuple(taken["shape"][1:3]), run
+
+
 def load_onnx(model):
-    """Does the same for an ONNX file."""
+    """Does the same as `load_tflite` for an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(model))
@@ -94,9 +128,9 @@ def load_onnx(model):
     return record, tuple(size), run
 
 
-def detect(model, image):
+def detect(model, image, load=load_tflite):
     """Returns class names, confidences and xyxy boxes in pixels of the image."""
-    record, size, run = (load_onnx if model.suffix == ".onnx" else load_tflite)(model)
+    record, size, run = (load_onnx if model.suffix == ".onnx" else load)(model)
     pixels, scale, corner = letterbox(image, size)
     found = run(pixels)
     if not record:
@@ -160,13 +194,16 @@ def main():
         "model", nargs="?", type=pathlib.Path, help=".tflite or .onnx file of a detector"
     )
     parser.add_argument("image", nargs="?", type=pathlib.Path)
+    parser.add_argument("--compiled", action="store_true", help="use LiteRT's CompiledModel")
     parser.add_argument("--smoke", action="store_true", help="for tests; it is short as it is")
     arguments = parser.parse_args()
     model, image = arguments.model, arguments.image
     if model is None or image is None:
         model, image = prepare(pathlib.Path("edge_device"))
 
-    names, confidence, boxes = detect(model, Image.open(image))
+    names, confidence, boxes = detect(
+        model, Image.open(image), load_compiled if arguments.compiled else load_tflite
+    )
     print(f"found {len(names)} objects:", {name: names.count(name) for name in sorted(set(names))})
     for name, score, box in list(zip(names, confidence, boxes, strict=True))[:3]:
         print(f"  {name} {score:.2f} at {box.round().astype(int).tolist()}")
