@@ -86,7 +86,7 @@ def train(
     else:
         chosen, given = choice.choose_recipe(fields, set_ or [], recipe, model_file)
         run, total = run or choice.default_run_folder(chosen), None
-    verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar, or a line per epoch
+    verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar, or lines
     try:
         settings: Any = {"resume": resume, "epochs": total, "devices": devices, "verbose": verbose}
         trained = training.train(chosen, run, model=given, **settings)

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import logging
 import math
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -22,6 +23,7 @@ from keras_spd.training.run_plots import draw_learning_curves
 from keras_spd.typing import Array
 
 _log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES = 30
 _SECONDS_BETWEEN_PICTURES = 30
 Task: TypeAlias = ClassificationTask | DetectionTask
 
@@ -125,6 +127,34 @@ class _SwapBack(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.swap.on_test_end()
+
+
+class SaySteps(keras.callbacks.Callback):
+    """Prints where an epoch is, at most every half minute, where there is no progress bar."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.begin: float | None = None
+        self.said = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        now, done, steps = time.monotonic(), batch + 1, self.params.get("steps")
+        if self.begin is None:  # the first step also builds the graph
+            self.begin, self.first = now, done
+        elif now - self.said >= _SECONDS_BETWEEN_LINES and steps and done < steps:
+            left = (steps - done) * (now - self.begin) / (done - self.first)
+            loss = (logs or {}).get("loss", math.nan)
+            line = f"{done}/{steps} - loss: {loss:.4f} - about {_duration(left)} left\n"
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            self.said = now
+
+
+def _duration(seconds: float) -> str:
+    """Returns seconds as text: `40s`, `3min`, `2h 5min`."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f}s"
+    return f"{minutes}min" if minutes < 60 else f"{minutes // 60}h {minutes % 60}min"
 
 
 class StopAfter(keras.callbacks.Callback):

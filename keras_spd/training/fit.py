@@ -15,7 +15,7 @@ from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
 from keras_spd.surgery.cost import count_multiply_adds
 from keras_spd.training.best_epoch import describe_best, has_stopped
-from keras_spd.training.callbacks import StopAfter, Task, check_callbacks, make_callbacks
+from keras_spd.training.callbacks import SaySteps, StopAfter, Task, check_callbacks, make_callbacks
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
 from keras_spd.training.detection import DetectionTask
@@ -90,7 +90,7 @@ def train(
             `model.stop_training = True` ends the run. `resume` does not restore their state.
         transform: Detectors: your own augmentation, as in `DetectionData.batches`, after the
             recipe's. To resume exactly, pass the same function.
-        verbose: As in `keras.Model.fit`.
+        verbose: As in `keras.Model.fit`; 2 also prints a line every half minute of an epoch.
 
     Returns:
         The trained `ImageModel` or `Detector` in float32, with the weights of the best epoch. It is
@@ -298,7 +298,7 @@ def _fit(
         initial_epoch=first_epoch,
         # A `tf.data` stream holds all epochs; a PyDataset is iterated once per epoch.
         steps_per_epoch=None if isinstance(batches, keras.utils.PyDataset) else steps_per_epoch,
-        callbacks=[*callbacks, stop],
+        callbacks=[*callbacks, stop, *([SaySteps()] if verbose == 2 else [])],
         shuffle=False,  # `batches` are shuffled already, reproducibly
         verbose=verbose,
     )

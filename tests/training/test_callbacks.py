@@ -1,11 +1,12 @@
 """Callbacks of a run."""
 
+import time
 import types
 
 import numpy as np
 import pytest
 
-from keras_spd.training.callbacks import StopAfter
+from keras_spd.training.callbacks import SaySteps, StopAfter
 
 
 @pytest.mark.parametrize("stops", [True, False])
@@ -20,3 +21,29 @@ def test_a_callback_that_stops_in_the_last_epoch_of_a_phase_ends_the_run(stops):
     model.stop_training = stops  # by a callback before it
     end.on_epoch_end(1)
     assert model.stop_training and end.was_stopped is stops
+
+
+def test_a_long_epoch_says_where_it_is(monkeypatch, capsys):
+    """The first step, of 100 s, builds the graph; all others take 10 s."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    say = SaySteps()
+    say.set_params({"steps": 20, "epochs": 1})
+    say.on_epoch_begin(0)
+    for batch in range(20):
+        now[0] += 100 if batch == 0 else 10
+        say.on_train_batch_end(batch, {"loss": 0.5})
+    assert capsys.readouterr().out.splitlines() == [
+        "2/20 - loss: 0.5000 - about 3min left",
+        "5/20 - loss: 0.5000 - about 2min left",
+        "8/20 - loss: 0.5000 - about 2min left",
+        "11/20 - loss: 0.5000 - about 2min left",
+        "14/20 - loss: 0.5000 - about 60s left",
+        "17/20 - loss: 0.5000 - about 30s left",
+    ]
+    say.set_params({"steps": 2000, "epochs": 1})
+    say.on_epoch_begin(1)
+    say.on_train_batch_end(0)
+    now[0] += 30
+    say.on_train_batch_end(1, {"loss": 0.5})
+    assert capsys.readouterr().out == "2/2000 - loss: 0.5000 - about 16h 39min left\n"
