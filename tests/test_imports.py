@@ -19,6 +19,7 @@ ROOMS = [
     "lazy",
     "version",
     "files",
+    "machine",
     "keras_internals",
     "algebra",
     "layers",

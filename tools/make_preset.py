@@ -1,13 +1,16 @@
-"""Packs a trained model as shipped weights, and scores the packed file.
+"""Makes shipped weights of a run folder: packs its model, scores the packed file, writes the card.
 
-    python tools/make_preset.py runs/bccd --name bccd --bits 16 \\
-        --dataset "BCCD (MIT)" --command "keras-spd train yolov5_spd_n ..." \\
-        --card hardware="two CPU cores" --card training_time="3 hours"
+    python tools/make_preset.py runs/cifar10 --name cifar10 --bits 6 \\
+        --dataset "CIFAR-10 (Krizhevsky, 2009)" --limit "Images of other classes." \\
+        --card latency="161 ms for a batch of 128 on two CPU cores: `command`"
 
-Writes `MODEL_NAME.toml` and `.safetensors.gz` to `keras_spd/weights/presets`. The scores are those
-of the model that the constructor builds with `weights=NAME`, on the test data of the run's recipe.
-`tools/write_cards.py` then writes the card; `--card` adds what a run does not record: hardware,
-training_time, latency, spread. Write `limits`, a list of sentences, into the record.
+Writes `MODEL_NAME.toml` and `.safetensors.gz` to `keras_spd/weights/presets`, and all cards. The
+scores are those of the model that the constructor builds with `weights=NAME`, on the test data of
+the run's recipe. Costs, epochs, command, hardware and training time are those of the run. A run
+does not record the licence of the data (`--dataset`), what the weights are not suited for
+(`--limit`, once for each sentence), latency, and spread over seeds (`--card spread=...`); `--card`
+also replaces any other fact. All weights together must be smaller than 40 MB: with `--bits 8`, a
+weight takes about 7 bits, and 1 less for each bit less.
 """
 
 import argparse
@@ -15,9 +18,11 @@ import hashlib
 import json
 import math
 import pathlib
+import shlex
 
 import keras
 import tomli_w
+import write_cards
 
 import keras_spd
 from keras_spd import applications
@@ -42,12 +47,42 @@ def describe(model, recipe):
     return model, record | {"statistics": recipe.data.statistics}
 
 
-def describe_run(task, trained, sized, bits):
+def describe_command(environment):
+    """Returns the command of a run without its paths on this machine."""
+    words = iter(environment["command"])
+    kept = [pathlib.Path(next(words)).name]
+    for word in words:
+        if word in ("--run", "--data-dir"):
+            next(words)
+        elif not word.startswith(("--run=", "--data-dir=")):
+            kept.append(word)
+    return shlex.join(kept)
+
+
+def describe_machines(environment):
+    """Returns the machines of a run, in the order in which it was resumed on them."""
+    machines = {}
+    for part in (environment, *environment.get("resumed", ())):
+        cores = f"{part['cpus']} CPU cores ({part['processor']})"
+        machines[", ".join(part["accelerators"]) or cores] = None
+    return ", then ".join(machines)
+
+
+def describe_time(seconds):
+    """Returns a training time as text."""
+    if seconds is None:
+        return "not recorded"
+    minutes = seconds / 60
+    return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} minutes"
+
+
+def describe_run(task, trained, environment, sized, bits):
     """Returns what the card says of a run.
 
     Args:
         task: The run's task.
         trained: Content of the run's `results.json`.
+        environment: Content of its `environment.json`.
         sized: The network with the image size that it was trained at.
         bits: Bits of each weight.
     """
@@ -60,6 +95,8 @@ def describe_run(task, trained, sized, bits):
         "precision": ("float16" if bits == 16 else f"{bits} bits a weight") + ", compressed",
         "training_images": f"{task.train_data.num_images:,} training images",
         "epochs": f"{recipe.epochs} epochs, from {recipe.model.weights or 'random'} weights",
+        "hardware": f"{describe_machines(environment)}, {recipe.precision}",
+        "training_time": describe_time(trained["training_seconds"]),
         "test_data": f"{task.test_data.num_images:,} test images, with the shipped file",
         "spread": "not known: one seed",
         "chosen": (
@@ -69,7 +106,7 @@ def describe_run(task, trained, sized, bits):
     }
 
 
-def main():
+def main(words=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -77,12 +114,13 @@ def main():
     parser.add_argument("--name", required=True)
     parser.add_argument("--bits", type=int, choices=(6, 7, 8, 16), required=True)
     parser.add_argument("--dataset", required=True)
-    parser.add_argument("--command", required=True)
+    parser.add_argument("--limit", action="append", required=True, metavar="SENTENCE")
     parser.add_argument("--card", action="append", default=[], metavar="FACT=TEXT")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
 
     folder = RunFolder(arguments.run)
     recipe = load_recipe(folder.recipe)
+    environment = json.loads(folder.environment.read_text())
     task = {"classification": ClassificationTask, "detection": DetectionTask}[recipe.task](recipe)
     model = keras.saving.load_model(folder.model)
     network, record = describe(model, recipe)
@@ -93,7 +131,7 @@ def main():
         "class_names": list(model.info.class_names),
         "image_size": list(shape[:2]),
         "dataset": arguments.dataset,
-        "command": arguments.command,
+        "command": describe_command(environment),
         "license": "Apache-2.0",
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -109,9 +147,11 @@ def main():
     trained = json.loads(folder.results.read_text())
     options = {"classes": len(model.info.class_names), "input_shape": (*shape[:2], 3)}
     sized = build(**record["options"], **options)
-    card = describe_run(task, trained, sized, arguments.bits)
+    card = describe_run(task, trained, environment, sized, arguments.bits)
+    card |= {"limits": arguments.limit}
     card |= dict(fact.split("=", 1) for fact in arguments.card)
     stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": scores, "card": card}))
+    write_cards.main()
     for name, score in scores.items():
         print(f"{name}: {score:.4f}, before packing {trained[name]:.4f}")
     print(f"{stem}: {len(content) / 1e6:.1f} MB, keras_spd {keras_spd.__version__}")

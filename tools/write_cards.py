@@ -139,7 +139,11 @@ def _number(value, unit, letter, digits=1):
     return value if isinstance(value, str) else f"{value / unit:.{digits}f} {letter}"
 
 
-if __name__ == "__main__":
+def main():
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")
         print(f"wrote {path.name}: {len(text.splitlines())} lines")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,12 +2,11 @@
 
 import dataclasses
 import os
-import pathlib
-import platform
 from collections.abc import Sequence
 from typing import Any
 
 from keras_spd.benchmark.latency import Measurement
+from keras_spd.machine import processor
 
 
 def format_measurements(rows: Sequence[Measurement]) -> str:
@@ -50,18 +49,9 @@ def describe_measurements(
 ) -> dict[str, Any]:
     """Returns the numbers and the machine they were measured on, for a JSON file."""
     return {
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "threads": threads},
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": threads},
         "repeats": repeats,
         "files": [
             {**dataclasses.asdict(row), "images_per_second": row.images_per_second} for row in rows
         ],
     }
-
-
-def _processor() -> str:
-    info = pathlib.Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()

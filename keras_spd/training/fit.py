@@ -31,6 +31,7 @@ from keras_spd.training.run_folder import (
     RunFolder,
     restore_state,
     saved_epochs,
+    saved_seconds,
 )
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
 from keras_spd.training.run_recipe import find_recipe
@@ -258,6 +259,7 @@ def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
     folder.load_best(trained)
     with whole_file(folder.model) as unfinished:
         trained.save(unfinished)
+    seconds = saved_seconds(folder.state)
     start = time.perf_counter()
     log = folder.read_log()
     if log:
@@ -267,6 +269,7 @@ def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
         "parameters": trained.count_params(),
         **task.score(trained, folder),
         **describe_best(folder, task.best_by, task.splits.chosen_on),
+        "training_seconds": None if math.isnan(seconds) else seconds,
         "evaluation_seconds": time.perf_counter() - start,
     }
     write_json(folder.results, results)

@@ -4,15 +4,15 @@
 | --- | --- |
 | `recipe.toml` | the resolved recipe; `load_recipe` reads it |
 | `start.keras` | the initial model, if the run starts from trained weights or a given model |
-| `environment.json` | versions, platform, command line and git state, also of resumed runs |
+| `environment.json` | versions, machine, command line and git state, also of resumed runs |
 | `log.csv` | losses and metrics of every epoch |
 | `training_images.png` | augmented images of the first batch, with boxes |
 | `learning_curves.png` | plot of `log.csv` |
 | `tensorboard/` | the same for TensorBoard, if it and TensorFlow are installed |
-| `state.weights.h5` | weights, optimizer and number of completed epochs, to resume from |
+| `state.weights.h5` | weights, optimizer, completed epochs and their time, to resume from |
 | `best.weights.h5` | weights of the best epoch: on the validation data or, without, the test data |
 | `model.keras` | the result: a float32 model with the best weights and its class names |
-| `results.json` | metrics of `model.keras` on the test data, and how the best epoch was chosen |
+| `results.json` | scores of `model.keras` on the test data, training time, choice of the epoch |
 | `.lock` | held while a training writes to the folder |
 """
 
@@ -28,12 +28,14 @@ import platform
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
 
 import h5py
 import keras
 
 from keras_spd.files import check_h5, shorten, whole_file, write_json
+from keras_spd.machine import accelerators, processor
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
@@ -42,6 +44,7 @@ from keras_spd.weights.keras_file import save_weights_file
 _log = logging.getLogger(__name__)
 START_MODEL = "start.keras"
 _EPOCHS = "keras_spd_epochs"
+_SECONDS = "keras_spd_seconds"
 
 
 class RunFolder:
@@ -207,7 +210,8 @@ class SaveState(keras.callbacks.Callback):
 
     `keras.callbacks.BackupAndRestore` writes epoch and weights to two files in place: a run killed
     during or between the two resumes from the wrong state. This callback writes a single file that
-    includes the number of completed epochs, and moves it into place when it is complete. The
+    includes the number of completed epochs, and moves it into place when it is complete. It also
+    includes the time that they took, with their evaluations, in all parts of a resumed run. The
     optimizer's step counter is no substitute for that number: under float16, steps whose gradients
     overflow are skipped.
     """
@@ -215,9 +219,15 @@ class SaveState(keras.callbacks.Callback):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
+        self._seconds = saved_seconds(self.path) if self.path.is_file() else 0.0
+        self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        save_weights_file(self.model, self.path, **{_EPOCHS: epoch + 1})
+        now = time.perf_counter()
+        self._seconds += now - self._since
+        self._since = now
+        attributes = {_EPOCHS: epoch + 1, _SECONDS: self._seconds}
+        save_weights_file(self.model, self.path, **attributes)
 
 
 class SaveBest(keras.callbacks.Callback):
@@ -263,6 +273,12 @@ def saved_epochs(path: Path, otherwise: int | None = None) -> int:
         ) from error
 
 
+def saved_seconds(path: Path) -> float:
+    """Returns the training time in a file of `SaveState`; NaN if it does not record it."""
+    with h5py.File(path) as file:
+        return float(file.attrs.get(_SECONDS, math.nan))
+
+
 def restore_state(model: keras.Model, path: Path) -> int:
     """Loads a file of `SaveState` into a compiled model; returns the number of completed epochs."""
     epochs = saved_epochs(path)
@@ -275,7 +291,7 @@ def restore_state(model: keras.Model, path: Path) -> int:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns versions, platform, command line and git state."""
+    """Returns versions, machine, command line and git state."""
     packages = ("keras_spd", "keras", "tensorflow", "jax", "torch", "numpy")
     versions = {}
     for package in packages:
@@ -286,6 +302,8 @@ def describe_environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "processor": processor(),
+        "accelerators": accelerators(),
         "backend": keras.backend.backend(),
         "versions": versions,
         "git": _git("describe", "--always", "--dirty"),

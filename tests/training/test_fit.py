@@ -66,7 +66,7 @@ def test_run_folder_and_learning(tmp_path, cells, recipe):
         "results.json",
     }
     assert load_recipe(tmp_path / "recipe.toml") == recipe
-    assert json.loads((tmp_path / "environment.json").read_text())["versions"]["keras"]
+    assert json.loads((tmp_path / "environment.json").read_text())["processor"]
     rows = log(tmp_path)
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
@@ -74,6 +74,7 @@ def test_run_folder_and_learning(tmp_path, cells, recipe):
     best = max(row["val_accuracy"] for row in rows)
     assert results["test_accuracy"] == pytest.approx(best, abs=1e-6)
     assert (results["chosen_on"], results["evaluations"]) == ("test", 4)
+    assert 0.01 < results["training_seconds"] < 1000
 
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.info == model.info

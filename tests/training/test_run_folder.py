@@ -13,7 +13,14 @@ import pytest
 from keras_spd import data
 from keras_spd.training import load_recipe, train
 from keras_spd.training.lock import locked
-from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveState, restore_state
+from keras_spd.training.run_folder import (
+    LogEpochs,
+    RunFolder,
+    SaveState,
+    restore_state,
+    saved_seconds,
+)
+from keras_spd.weights.keras_file import save_weights_file
 
 LINES = "epoch,loss,val_accuracy\r\n0,1.5,0.25\r\n1,1.25,0.5\r\n"
 
@@ -60,6 +67,22 @@ def test_the_epoch_survives_steps_that_overflow(tmp_path, model, recipe):
     assert int(model.optimizer.inner_optimizer.iterations) == 0
     folder = stopped_run(tmp_path, model, recipe, epochs=2)
     assert restore_state(float16_model(), folder.state) == 2
+
+
+def test_training_time_adds_up_over_resumes(tmp_path, model, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("keras_spd.training.run_folder.time.perf_counter", lambda: now)
+    state = tmp_path / "state.weights.h5"
+    for start in (100.0, 5000.0):  # a run of two epochs, and two more after a break
+        now = start
+        save = SaveState(state)
+        save.set_model(model)
+        for epoch in (0, 1):
+            now += 10
+            save.on_epoch_end(epoch)
+    assert saved_seconds(state) == 40
+    save_weights_file(model, state)  # of an earlier version
+    assert np.isnan(saved_seconds(state))
 
 
 def test_the_log_keeps_its_line_endings(tmp_path):

@@ -1,0 +1,71 @@
+"""`tools/make_preset.py`: from a run folder to shipped weights and their card."""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+import tomllib
+
+import pytest
+
+from keras_spd.applications import ResNet18SPD
+from keras_spd.files import write_json
+from keras_spd.training import load_recipe
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.weights import presets
+
+TOOLS = pathlib.Path(__file__).parents[2] / "tools"
+
+
+@pytest.fixture
+def make_preset(tmp_path, monkeypatch):
+    """The script, which writes to a folder of the test."""
+    monkeypatch.syspath_prepend(TOOLS)
+    make_preset, write_cards = map(importlib.import_module, ("make_preset", "write_cards"))
+    folder = tmp_path / "presets"
+    folder.mkdir()
+    for module, name in ((make_preset, "FOLDER"), (presets, "FOLDER"), (write_cards, "RECORDS")):
+        monkeypatch.setattr(module, name, folder)
+    monkeypatch.setattr(write_cards, "ZOO", tmp_path)
+    presets._records.cache_clear()
+    yield make_preset
+    presets._records.cache_clear()
+
+
+@pytest.fixture
+def run(tmp_path, thin_networks):
+    """The folder of a finished run that was resumed once."""
+    folder = RunFolder(tmp_path / "run")
+    options = {"downsampling": "strided", "stem_stride": 2}
+    settings = {"model.options": options}
+    folder.start(load_recipe("demo", overrides=settings))
+    model = ResNet18SPD(classes=6, input_shape=(32, 32, 3), **options)
+    names = tuple(f"cell {index}" for index in range(6))
+    model.info = dataclasses.replace(model.info, class_names=names)
+    model.save(folder.model)
+    results = {"test_accuracy": 0.5, "test_loss": 1.5, "training_seconds": 36000.0}
+    choice = {"best_epoch": {"epoch": 2}, "evaluations": 3, "chosen_on": "validation"}
+    write_json(folder.results, results | choice)
+    environment = json.loads(folder.environment.read_text())
+    environment["command"] = ["/bin/keras-spd", "train", "--data-dir", "/x", "--run=y", "--seed=1"]
+    gpu = environment | {"accelerators": ["NVIDIA H100"]}
+    cpu = environment | {"accelerators": [], "processor": "Xeon", "cpus": 2}
+    write_json(folder.environment, cpu | {"resumed": [gpu]})
+    return folder
+
+
+@pytest.mark.slow
+def test_the_run_says_what_the_card_says(tmp_path, make_preset, run):
+    words = [str(run.path), "--name", "cells", "--bits", "7", "--dataset", "BCCD (MIT)"]
+    make_preset.main([*words, "--limit", "Other cells.", "--card", "latency=1 ms"])
+    record = tomllib.loads((tmp_path / "presets/resnet18_spd_cells.toml").read_text())
+    assert record["command"] == "keras-spd train --seed=1"
+    assert record["options"]["stem_stride"] == 2
+    facts = record["card"]
+    assert facts["hardware"] == "2 CPU cores (Xeon), then NVIDIA H100, float32"
+    assert facts["training_time"] == "10.0 hours"
+    assert facts["precision"] == "7 bits a weight, compressed"
+    card = (tmp_path / "cells.md").read_text()
+    assert "- Other cells." in card and "not recorded" not in card
+    [preset] = presets.list_models()
+    assert preset.file.stat().st_size == preset.size
