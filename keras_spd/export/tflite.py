@@ -115,11 +115,15 @@ def export_tflite(
 
 def tensorflow(what: str) -> Any:
     """Imports TensorFlow, or raises an error that names `what` needs it, e.g. "TFLite files"."""
-    if keras.backend.backend() != "tensorflow":
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        # litert-torch 0.10, which Keras uses here: "PyTorch and JAX" in docs/guides/export.md.
+        torch = backend == "torch" and what == "TFLite files"
+        missing = " PyTorch's converter, `litert-torch`, has no operator for NMS." if torch else ""
         raise ValueError(
-            f"{what} are written with TensorFlow, but Keras runs on "
-            f'"{keras.backend.backend()}". Save the model and export it in a process started with '
-            "KERAS_BACKEND=tensorflow."
+            f'{what} are written with TensorFlow, but Keras runs on "{backend}".{missing} Save the '
+            'model (`model.save("model.keras")`) and export the same file in a process started '
+            "with KERAS_BACKEND=tensorflow."
         )
     try:
         import tensorflow as tf

@@ -10,6 +10,7 @@ import pytest
 from keras_spd.applications import ImageModel, ModelInfo, ResNet18SPD
 from keras_spd.export import export_tflite, run_tflite, verify_tflite
 from keras_spd.export.serving import image_sides
+from keras_spd.export.tflite import tensorflow
 from keras_spd.layers import SpaceToDepth, SPDConv
 
 pytestmark = pytest.mark.skipif(
@@ -111,3 +112,19 @@ def test_image_sizes_mean_the_same_everywhere(thin_networks):
     model = ResNet18SPD(classes=2)
     assert image_sides(model, 24) == (24, 24)
     assert image_sides(model, [16, 24]) == image_sides(model, (16, 24)) == (16, 24)
+
+
+@pytest.mark.parametrize(
+    ("backend", "what", "missing"),
+    [
+        ("torch", "TFLite files", True),
+        ("torch", "SavedModels", False),
+        ("jax", "ONNX files", False),
+    ],
+)
+def test_other_backends_export_in_another_process(backend, what, missing, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(ValueError, match=f'{what} are .* Keras runs on "{backend}"') as error:
+        tensorflow(what)
+    assert ("`litert-torch`, has no operator for NMS." in str(error.value)) == missing
+    assert "the same file in a process started with KERAS_BACKEND=tensorflow" in str(error.value)
