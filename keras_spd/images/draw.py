@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_spd.files import whole_file
 from keras_spd.images.fonts import drawable, load_font
-from keras_spd.typing import Array
+from keras_spd.typing import Array, Path
+
+JPEG = (".jpg", ".jpeg")
 
 _CAPTIONED = 256  # pixels
 _SMALLEST_TEXT = 11  # pixels
@@ -172,6 +175,15 @@ def draw_classes(pixels: Array | Image.Image, found: Any) -> Image.Image:
     for place, (line, font) in enumerate(zip(lines, fonts, strict=True)):
         draw.text((4, image.height + 2 + place * step), line, fill="black", font=font)
     return picture
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a picture to a file; JPEG with a quality at which thin lines keep their colours."""
+    with whole_file(path) as unfinished:
+        if unfinished.suffix.lower() in JPEG:
+            picture.save(unfinished, quality=95, subsampling=0)
+        else:
+            picture.save(unfinished)
 
 
 def class_colour(label: int) -> tuple[int, int, int]:

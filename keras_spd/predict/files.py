@@ -17,10 +17,9 @@ from PIL import Image
 
 from keras_spd.detection.protocol import DetectorProtocol
 from keras_spd.export.exported_models import RUNTIMES, load_exported
-from keras_spd.files import whole_file
 from keras_spd.images import video
 from keras_spd.images.batching import in_batches
-from keras_spd.images.draw import draw_classes, draw_detections
+from keras_spd.images.draw import JPEG, draw_classes, draw_detections, save_picture
 from keras_spd.images.read import ImageError, memory_to_read, to_rgb
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.annotation_files import check_format, write_annotations
@@ -101,12 +100,19 @@ def name_pictures(sources: Sequence[Path]) -> list[str]:
     ]
 
 
+def _picture_of(name: str, source: Path) -> str:
+    """Returns the file name of an annotated copy: a JPEG of a JPEG, a PNG of other images."""
+    if video.is_video(source):
+        return f"{name}.mp4"
+    return name + (".jpg" if pathlib.Path(source).suffix.lower() in JPEG else ".png")
+
+
 def _warn_of_others(output: pathlib.Path, names: Collection[str]) -> None:
     """Warns of pictures and videos of an earlier run, which are kept."""
     others = [
         path.name
         for path in sorted(output.iterdir())
-        if re.fullmatch(r"\d{5,}_.*\.(png|mp4)", path.name) and path.stem not in names
+        if re.fullmatch(r"\d{5,}_.*\.(png|jpg|mp4)", path.name) and path.name not in names
     ]
     if others:
         _log.warning(
@@ -136,9 +142,10 @@ def predict_files(
     Args:
         predictor: `Predictor` or `Classifier`.
         sources: List of paths of images and videos, as `find_sources` returns them.
-        output: Path of the output folder. It gets an annotated copy of each image (`.png`) and
-            video (`.mp4`), and `detections.json` and `.csv` (for a classifier, `classes.json` and
-            `.csv`). Pictures of an earlier run are kept, with a warning.
+        output: Path of the output folder. It gets an annotated copy of each image (`.jpg` of a
+            JPEG, otherwise `.png`) and video (`.mp4`), and `detections.json` and `.csv` (for a
+            classifier, `classes.json` and `.csv`). Pictures of an earlier run are kept, with a
+            warning.
         webcam: Integer, a camera to read after the files, until the program is interrupted.
         pictures: Boolean, whether to write annotated copies.
         labels: Boolean, whether boxes are drawn with class names and confidences.
@@ -161,7 +168,7 @@ def predict_files(
     output.mkdir(parents=True, exist_ok=True)
     is_detector = isinstance(predictor, Predictor)
     numbered = list(zip(name_pictures(sources), sources, strict=True))
-    _warn_of_others(output, {name for name, _ in numbered})
+    _warn_of_others(output, {_picture_of(name, source) for name, source in numbered})
     if annotations is not None:
         check_format(annotations)
         if not is_detector or webcam is not None or any(map(video.is_video, sources)):
@@ -238,15 +245,15 @@ class _Run:
             if isinstance(result, Detections):
                 self.found.append(dataclasses.replace(result, path=str(path)))
             if self.pictures is not None:
-                source["picture"] = f"{name}.png"
+                source["picture"] = _picture_of(name, path)
             self.results.add(source, result)
             self.say(f"{path}: {result}")
         self.results.flush()
 
     def _draw(self, pair: tuple[tuple[str, Path, Any, Any], Any]) -> None:
-        (name, _, picture, _), result = pair
-        with whole_file(cast(pathlib.Path, self.pictures) / f"{name}.png") as unfinished:
-            self.draw(picture, result).save(unfinished)
+        (name, path, picture, _), result = pair
+        folder = cast(pathlib.Path, self.pictures)
+        save_picture(self.draw(picture, result), folder / _picture_of(name, path))
 
     def video(self, name: str, path: Path, frames: Iterable[video.Frame]) -> None:
         source = {"video": str(path)}

@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_spd.boxes import intersection_over_union
-from keras_spd.files import whole_file
-from keras_spd.images.draw import draw_classes, draw_detections
+from keras_spd.images.draw import draw_classes, draw_detections, save_picture
 from keras_spd.images.geometry import Letterbox
 from keras_spd.images.read import to_rgb
 from keras_spd.typing import Array, Path
@@ -157,8 +156,7 @@ class Detections(_Result):
         Raises:
             ValueError: As in `plot`.
         """
-        with whole_file(path) as unfinished:
-            self.plot(labels=labels).save(unfinished)
+        save_picture(self.plot(labels=labels), path)
 
     def to_json(self) -> list[dict[str, Any]]:
         """Returns a list of dictionaries with `box` (xyxy), `confidence`, `class` and `name`."""

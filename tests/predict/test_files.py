@@ -148,6 +148,18 @@ def test_no_picture_is_written_over_another(tmp_path):
     assert name_pictures(files[:1]) == ["00000_same"]
 
 
+def test_pictures_of_jpeg_files_are_jpeg_files(tmp_path):
+    files = [draw(tmp_path / name) for name in ("a.jpg", "b.JPEG", "c.bmp")]
+    predict_files(keras_spd.Predictor(BrightBox(), 64), files, tmp_path / "out")
+    entries = json.loads((tmp_path / "out" / "detections.json").read_text())
+    names = [entry["picture"] for entry in entries]
+    assert names == ["00000_a.jpg", "00001_b.jpg", "00002_c.png"]
+    first, _, last = (Image.open(tmp_path / "out" / name) for name in names)
+    assert (first.format, last.format) == ("JPEG", "PNG")
+    difference = np.asarray(first, int) - np.asarray(last, int)
+    assert abs(difference).mean() < 3  # the lines of the boxes keep their colours
+
+
 def test_pictures_of_an_earlier_run_give_a_warning(tmp_path, caplog):
     files = [draw(tmp_path / f"{index}.png") for index in range(3)]
     predictor, output = keras_spd.Predictor(BrightBox(), 64), tmp_path / "out"
