@@ -196,7 +196,7 @@ def shows(text, value):
 
 @pytest.mark.parametrize("preset", keras_spd.list_models(), ids=lambda preset: preset.name)
 def test_cards_have_the_scores_of_the_weights(preset):
-    text = (ROOT / f"docs/zoo/{preset.name}.md").read_text()
+    text = (ROOT / f"docs/zoo/{preset.short_name}.md").read_text()
     if "test_accuracy" in preset.scores:
         assert f"**{100 * preset.scores['test_accuracy']:.2f} %**" in text
     else:

@@ -21,16 +21,17 @@ MARKER = "<!-- The part above is written by tools/write_cards.py. -->\n"
 def pages():
     """Returns `{path of a card: its text}`."""
     records = {path.stem: tomllib.loads(path.read_text("utf-8")) for path in RECORDS.glob("*.toml")}
-    names = [record["name"] for record in records.values()]
-    cards = {}
+    cards, taken = {}, set()
     for stem, record in sorted(records.items()):
-        page = ZOO / f"{record['name'] if names.count(record['name']) == 1 else stem}.md"
+        name = stem if record["name"] in taken else record["name"]  # `Preset.short_name`
+        taken.add(name)
+        page = ZOO / f"{name}.md"
         text = page.read_text(encoding="utf-8") if page.is_file() else ""
-        cards[page] = _card(record) + MARKER + text.partition(MARKER)[2]
+        cards[page] = _card(record, name) + MARKER + text.partition(MARKER)[2]
     return cards
 
 
-def _card(record):
+def _card(record, name):
     facts = {**dict.fromkeys(_FACTS, "not recorded"), **record.get("card", {})}
     detects = record["architecture"] == "YOLOV5SPD"
     rows = {
@@ -54,9 +55,9 @@ def _card(record):
     }
     limits = facts["limits"]
     limits = limits if isinstance(limits, str) else "\n".join(f"- {limit}" for limit in limits)
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    table = "\n".join(f"| {row} | {value} |" for row, value in rows.items())
     return (
-        f"# Weights: `{record['name']}`\n\n```python\nfrom keras_spd.applications import "
+        f"# Weights: `{name}`\n\n```python\nfrom keras_spd.applications import "
         f"{record['architecture']}\n\nmodel = {_call(record)}\n"
         f"print(model.info.class_names, model.info.image_size)\n```\n\n"
         f"| | |\n| --- | --- |\n{table}\n\n## Not suited for\n\n{limits}\n\n"

@@ -20,7 +20,7 @@ from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.files import load_predictor
 from keras_spd.predict.predictor import Predictor
 from keras_spd.predict.results import Classification, Detections
-from keras_spd.weights import list_models
+from keras_spd.weights import find_named
 
 _log = logging.getLogger(__name__)
 _RECORD = "_run.json"  # readers of Parquet folders skip names with an underscore
@@ -152,9 +152,8 @@ def _write_rows(
 
 def _digest(weights: str) -> str:
     """Returns the SHA-256 of a file, or of shipped weights with this name."""
-    for preset in list_models():
-        if preset.name == weights:
-            return preset.sha256
+    if preset := find_named(weights):
+        return preset.sha256
     if not os.path.isfile(weights):
         return ""  # `load_predictor` raises the error
     with open(weights, "rb") as file:

@@ -21,7 +21,7 @@ from keras_spd.apps.local_only import LocalOnly
 from keras_spd.apps.web_answers import find_objects, name_classes
 from keras_spd.apps.web_inputs import LOWEST, confidence_input, errors_shown, image_input
 from keras_spd.predict import Classifier, Predictor
-from keras_spd.weights import list_models
+from keras_spd.weights import find_named, list_models
 
 _LARGEST = 50_000_000  # bytes of an upload
 _CELLS = (36, 6, 6)  # red and white cells and platelets on the example sheet
@@ -37,7 +37,7 @@ def default_models(folder: str | os.PathLike = "demo") -> list:
         List of names and paths: the shipped weights, and the model in the folder, if there is one.
     """
     trained = pathlib.Path(folder) / "model.keras"
-    names: list = [preset.name for preset in list_models()]
+    names: list = [preset.short_name for preset in list_models()]
     return names + ([trained] if trained.is_file() else [])
 
 
@@ -221,15 +221,15 @@ def _classifier_tab(gr: Any, classifiers: dict[str, Classifier], notes: dict[str
 
 def _note(path: str | os.PathLike) -> str:
     """Returns a line about a model: training data and scores, or its path."""
-    for preset in list_models():
-        if preset.name == str(path):
-            scores = ", ".join(
-                f"{name.replace('_', ' ')} {100 * preset.scores[name]:.1f}"
-                for name in ("AP", "AP50", "test_accuracy")
-                if name in preset.scores
-            )
-            return f"{preset.architecture}, trained on {preset.dataset}: {scores}"
-    return f"`{path}`"
+    preset = find_named(path)
+    if preset is None:
+        return f"`{path}`"
+    scores = ", ".join(
+        f"{name.replace('_', ' ')} {100 * preset.scores[name]:.1f}"
+        for name in ("AP", "AP50", "test_accuracy")
+        if name in preset.scores
+    )
+    return f"{preset.architecture}, trained on {preset.dataset}: {scores}"
 
 
 def _gradio() -> Any:

@@ -21,10 +21,12 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def weights(incomplete: str) -> list[str]:
-    """Returns the names of shipped weights."""
-    files = (_PACKAGE / "weights" / "presets").glob("*.toml")
-    names = {tomllib.loads(file.read_text(encoding="utf-8"))["name"] for file in files}
-    return _starting(incomplete, sorted(names))
+    """Returns the names of shipped weights, as `Preset.short_name` does."""
+    names: list[str] = []
+    for file in sorted((_PACKAGE / "weights" / "presets").glob("*.toml")):
+        name = tomllib.loads(file.read_text(encoding="utf-8"))["name"]
+        names.append(file.stem if name in names else name)
+    return _starting(incomplete, names)
 
 
 def _starting(incomplete: str, names: list[str]) -> list[str]:

@@ -26,6 +26,6 @@ def list_models() -> None:
     for preset in list_presets():
         shown = ("test_accuracy", "AP", "AP50", "AP_small")
         scores = ", ".join(f"{k} {preset.scores[k]:.4g}" for k in shown if k in preset.scores)
-        typer.echo(f"  {preset.name:<20} {preset}")
+        typer.echo(f"  {preset.short_name:<20} {preset}")
         typer.echo(f"    {preset.dataset}; {len(preset.class_names)} classes; {scores}")
         typer.echo(f"    {preset.size / 1e6:.1f} MB, {preset.license}; {preset.command}")

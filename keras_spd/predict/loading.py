@@ -9,7 +9,7 @@ from keras_spd import applications, registered  # noqa: F401 (classes in files)
 from keras_spd.detection.protocol import DetectorProtocol
 from keras_spd.export.exported_models import RUNTIMES, load_exported
 from keras_spd.typing import Path
-from keras_spd.weights import list_models
+from keras_spd.weights import find_named, list_models
 from keras_spd.weights.keras_file import load_keras_file
 
 
@@ -30,11 +30,8 @@ def load_model(path: Path) -> keras.Model:
 
     >>> model = keras_spd.predict.load_model("runs/boards/model.keras")
     """
-    presets = [preset for preset in list_models() if preset.name == str(path)]
-    if len(presets) == 1:
-        return getattr(applications, presets[0].architecture)(
-            weights=presets[0].name, **presets[0].options
-        )
+    if preset := find_named(path):
+        return getattr(applications, preset.architecture)(weights=preset.name, **preset.options)
     path = pathlib.Path(path)
     if path.name.endswith(".weights.h5"):
         raise ValueError(
@@ -45,7 +42,7 @@ def load_model(path: Path) -> keras.Model:
     if path.suffix in (".pt", ".pth", ".safetensors"):
         return applications.load_torch_model(path)
     if path.suffix != ".keras":
-        names = ", ".join(sorted({preset.name for preset in list_models()}))
+        names = ", ".join(preset.short_name for preset in list_models())
         raise ValueError(
             f"Cannot load a model from {path}: it must be a .keras file, such as `model.keras` in "
             f"the run folder of `keras-spd train`, a .pt, .pth or .safetensors "

@@ -13,7 +13,7 @@ from keras_spd.predict.loading import load_model
 from keras_spd.training.copies import float32_policy
 from keras_spd.training.fields import Model
 from keras_spd.typing import Shape
-from keras_spd.weights import list_models
+from keras_spd.weights import find_named
 
 
 def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> ImageModel:
@@ -35,7 +35,7 @@ def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> I
     options = {"input_shape": input_shape, **recipe.options}
     classes: int | None = num_classes
     info = ModelInfo()
-    is_name = any(preset.name == weights for preset in list_models())
+    is_name = find_named(weights) is not None
     if is_name and not pathlib.Path(weights).is_file():
         classes = None
     elif not weights.endswith(".weights.h5"):

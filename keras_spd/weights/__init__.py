@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from keras_spd.weights.loading import load_torch_weights as load_torch_weights
     from keras_spd.weights.loading import load_weights as load_weights
     from keras_spd.weights.presets import Preset as Preset
+    from keras_spd.weights.presets import find_named as find_named
     from keras_spd.weights.presets import find_preset as find_preset
     from keras_spd.weights.presets import list_models as list_models
     from keras_spd.weights.presets import load_preset as load_preset
@@ -20,6 +21,7 @@ __getattr__, __dir__ = attach(
         "load_torch_weights": "keras_spd.weights.loading",
         "load_weights": "keras_spd.weights.loading",
         "Preset": "keras_spd.weights.presets",
+        "find_named": "keras_spd.weights.presets",
         "find_preset": "keras_spd.weights.presets",
         "list_models": "keras_spd.weights.presets",
         "load_preset": "keras_spd.weights.presets",

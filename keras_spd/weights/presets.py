@@ -57,6 +57,16 @@ class Preset:
     sha256: str
     card: dict[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def full_name(self) -> str:
+        """Unique name, such as `"resnet18_spd_cifar10"`; several networks can share a `name`."""
+        return self.file.name.partition(".")[0]
+
+    @property
+    def short_name(self) -> str:
+        """`name` if `find_named` finds this preset by it, otherwise `full_name`."""
+        return self.name if find_named(self.name) == self else self.full_name
+
     def __str__(self) -> str:
         options = {"weights": self.name, **self.options}
         shown = ", ".join(f"{key}={value!r}" for key, value in options.items())
@@ -108,6 +118,15 @@ def list_models() -> list[Preset]:
     return list(_records())
 
 
+def find_named(name: Path) -> Preset | None:
+    """Returns the `Preset` of this name for any network, or `None`.
+
+    Args:
+        name: A full name, or a name. If several networks have it, the first in `list_models`.
+    """
+    return next((p for p in list_models() if str(name) in (p.name, p.full_name)), None)
+
+
 def find_preset(weights: Path | None, architecture: str, **options: Any) -> Preset | None:
     """Returns the `Preset` named by a constructor's `weights` argument, or `None`.
 
@@ -130,7 +149,7 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
     if pathlib.Path(weights).suffix or len(pathlib.Path(weights).parts) > 1:
         return None  # a path
     of_architecture = [p for p in list_models() if p.architecture == architecture]
-    named = [preset for preset in of_architecture if preset.name == weights]
+    named = [preset for preset in of_architecture if weights in (preset.name, preset.full_name)]
     if weights == "imagenet":
         raise ValueError(
             "keras_spd has no ImageNet weights. Convert a network of Keras Applications, whose "
@@ -139,11 +158,7 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
     if not named:
         raise ValueError(
             f"There are no weights {weights!r} for {architecture}, nor a file of that name. "
-            + (
-                f"There are: {', '.join(map(str, of_architecture))}."
-                if of_architecture
-                else "The package has none; `keras_spd.list_models()` lists all shipped weights."
-            )
+            f"There are: {', '.join(map(str, of_architecture or list_models()))}."
         )
     for preset in named:
         if all(options.get(key) == value for key, value in preset.options.items()):

@@ -346,7 +346,7 @@ def test_ctrl_c_keeps_what_was_found(monkeypatch, tmp_path):
 def test_completed_names_are_the_real_ones():
     assert completion.networks("") == [*applications.CLASSIFIERS, *applications.DETECTORS]
     assert completion.recipes("") == training.list_recipes()
-    assert completion.weights("") == sorted(preset.name for preset in keras_spd.list_models())
+    assert completion.weights("") == [preset.short_name for preset in keras_spd.list_models()]
 
 
 COMPLETE = """

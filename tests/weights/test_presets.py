@@ -6,6 +6,7 @@ import http.server
 import logging
 import shutil
 import threading
+import tomllib
 import types
 import zipfile
 
@@ -16,7 +17,7 @@ import tomli_w
 from conftest import find_shared
 
 import keras_spd
-from keras_spd.applications import YOLOV5SPD, ResNet18SPD, ResNet50SPD
+from keras_spd.applications import YOLOV5SPD, ResNet18SPD, ResNet50SPD, ResNet101SPD
 from keras_spd.weights import presets
 from keras_spd.weights.packing import pack, unpack
 
@@ -79,8 +80,10 @@ def test_wrong_names_and_options():
         YOLOV5SPD("n", weights="coco")
     with pytest.raises(ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"):
         YOLOV5SPD("s", weights="bccd")
-    with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD"):
+    with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD.* are: ResNet18SPD"):
         ResNet18SPD(weights="bccd")
+    with pytest.raises(ValueError, match="no weights 'cifar10' for ResNet101SPD.*: ResNet18SPD"):
+        ResNet101SPD(weights="cifar10")
     with pytest.raises(ValueError, match=r"to_spd\(keras.applications.ResNet50\(\)\)"):
         ResNet50SPD(weights="imagenet")
     with pytest.raises(ValueError, match="There is no file runs/none.keras"):
@@ -112,6 +115,26 @@ def classifier(tmp_path, monkeypatch, thin_networks):
     presets._records.cache_clear()
     yield model, tmp_path / "letters.safetensors.gz"
     presets._records.cache_clear()
+
+
+def test_two_networks_can_share_a_name(classifier):
+    _, file = classifier
+    record = tomllib.loads(file.with_name("letters.toml").read_text())
+    for number in (18, 34):
+        other = tomli_w.dumps(record | {"name": "a", "architecture": f"ResNet{number}SPD"})
+        file.with_name(f"resnet{number}_spd_a.toml").write_text(other)
+    presets._records.cache_clear()
+    assert presets.find_named("a").architecture == "ResNet18SPD"
+    assert presets.find_named("resnet34_spd_a").architecture == "ResNet34SPD"
+    assert presets.find_named("b") is None
+    assert [preset.short_name for preset in presets.list_models()] == [
+        "letters",
+        "a",
+        "resnet34_spd_a",
+    ]
+    options = {"downsampling": "spd", "shortcut": "strided"}
+    for name in ("a", "resnet34_spd_a"):
+        assert presets.find_preset(name, "ResNet34SPD", **options).architecture == "ResNet34SPD"
 
 
 @pytest.mark.slow
