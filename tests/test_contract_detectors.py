@@ -5,10 +5,10 @@ import numpy as np
 import pictures
 import pytest
 from PIL import Image
+from tiny import CAMERA_CELLS, one_layer_detector
+from tiny import CAMERA_SIZE as SIZE
 
 from keras_spd import export
-from keras_spd.applications import Detector, ModelInfo
-from keras_spd.detection import Decoder
 from keras_spd.explain.network_input import prepare as explain_input
 from keras_spd.export.exported_models import load_exported
 from keras_spd.images.geometry import letterbox
@@ -20,40 +20,12 @@ pytestmark = [
         keras.backend.backend() != "tensorflow", reason="files are written with TensorFlow"
     ),
 ]
-SIZE = (64, 96)
-ANCHORS = {"P5": ((8.0, 12.0), (40.0, 24.0))}
-CELLS = SIZE[0] // 32, SIZE[1] // 32, 2  # and anchors
 MAX_VALUE = 4095
-
-
-def camera():
-    """A detector of 12 boxes whose corners and confidences are sums over all pixels.
-
-    Two different pictures have different boxes, always in the same order.
-    """
-    rng = np.random.default_rng(0)
-    count = int(np.prod(CELLS))
-    images = keras.Input((*SIZE, 3))
-    see = keras.layers.Conv2D(CELLS[2] * 7, 32, strides=32, name="see")
-    numbers = keras.layers.Reshape((*CELLS, 7))(see(images))
-    offsets = np.zeros((*CELLS, 7), "float32")
-    offsets[..., 4] = np.linspace(3, -0.5, count).reshape(CELLS)
-    offsets[..., 5], offsets[..., 6] = ([8, -8], [-8, 8])  # the classes of the two anchors
-    network = keras.Model(images, {"P5": numbers + offsets})
-    scale = np.tile([0.4] * 4 + [0.02] + [0.0] * 2, CELLS[2]) / np.sqrt(32 * 32 * 3)
-    see.kernel.assign(rng.normal(0, 1, see.kernel.shape) * scale)
-    return Detector(
-        network,
-        ANCHORS,
-        info=ModelInfo(class_names=("a", "b"), input_range=(-1, 1), max_value=MAX_VALUE),
-        decoder=Decoder(confidence_threshold=0.1, iou_threshold=1.0),
-        name="camera",
-    )
 
 
 def rows(boxes, confidence, classes):
     """Detections as rows of numbers of about the same size."""
-    assert len(boxes) == np.prod(CELLS)
+    assert len(boxes) == np.prod(CAMERA_CELLS)
     return np.column_stack([boxes, 100 * confidence, 100 * classes])
 
 
@@ -69,7 +41,7 @@ def decoded(outputs, index, fit=None):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """The detector, and the paths of its files by format."""
-    folder, model = tmp_path_factory.mktemp("camera"), camera()
+    folder, model = tmp_path_factory.mktemp("camera"), one_layer_detector(max_value=MAX_VALUE)
     model.save(folder / "camera.keras")
     return model, {
         "keras": folder / "camera.keras",
@@ -89,7 +61,7 @@ def given(folder):
             yield f"{name} as {type(form).__name__}", form, pixels
 
 
-def test_every_way_to_a_box_sees_the_same_picture(files, tmp_path):
+def test_every_way_to_a_box_sees_the_same_picture(files, tmp_path, graphs):
     model, paths = files
     ways = {
         name: Predictor(path, multi_label=True)
@@ -112,7 +84,7 @@ def test_every_way_to_a_box_sees_the_same_picture(files, tmp_path):
         )
 
 
-def test_files_that_others_run_see_the_same_picture(files):
+def test_files_that_others_run_see_the_same_picture(files, graphs):
     """ONNX files and SavedModels take pixels; a SavedModel also takes JPEG and PNG files.
 
     TensorFlow resizes as Pillow does but for a level of a pixel, a fifth of a pixel of a box.
@@ -151,7 +123,7 @@ def test_files_that_others_run_see_the_same_picture(files):
             place += 1
 
 
-def test_it_tells_the_pictures_apart(files):
+def test_it_tells_the_pictures_apart(files, graphs):
     """Otherwise the tests above would prove nothing: other pictures have other boxes."""
     model, _ = files
     for name, _, pixels in (*pictures.files(), *pictures.deep_files(MAX_VALUE)):

@@ -1,8 +1,13 @@
 """Small models other than the library's networks."""
 
 import keras
+import numpy as np
 
-from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
+from keras_spd.applications import YOLOV5SPD, Detector, ImageModel, ModelInfo
+from keras_spd.detection import Decoder
+
+CAMERA_SIZE = (64, 96)
+CAMERA_CELLS = (2, 3, 2)  # rows, columns and anchors
 
 
 def tiny_classifier(classes=3, names=None, **facts):
@@ -22,3 +27,27 @@ def tiny_detector(input_range=(-1, 1)):
     backbone = ImageModel(inputs, x, name="own", info=ModelInfo(input_range=input_range))
     names = ("disc", "ball")
     return YOLOV5SPD((0.33, 0.125), backbone=backbone, classes=2, class_names=names)
+
+
+def one_layer_detector(**facts):
+    """A detector of 12 boxes whose corners and confidences are sums over all pixels.
+
+    Two different pictures have different boxes, always in the same order. Images are 64x96 pixels.
+    """
+    rng = np.random.default_rng(0)
+    images = keras.Input((*CAMERA_SIZE, 3))
+    see = keras.layers.Conv2D(CAMERA_CELLS[2] * 7, 32, strides=32, name="see")
+    numbers = keras.layers.Reshape((*CAMERA_CELLS, 7))(see(images))
+    offsets = np.zeros((*CAMERA_CELLS, 7), "float32")
+    offsets[..., 4] = np.linspace(3, -0.5, offsets[..., 4].size).reshape(CAMERA_CELLS)
+    offsets[..., 5], offsets[..., 6] = ([8, -8], [-8, 8])  # the classes of the two anchors
+    network = keras.Model(images, {"P5": numbers + offsets})
+    scale = np.tile([0.4] * 4 + [0.02] + [0.0] * 2, CAMERA_CELLS[2]) / np.sqrt(32 * 32 * 3)
+    see.kernel.assign(rng.normal(0, 1, see.kernel.shape) * scale)
+    return Detector(
+        network,
+        {"P5": ((8.0, 12.0), (40.0, 24.0))},
+        info=ModelInfo(class_names=("a", "b"), input_range=(-1, 1), **facts),
+        decoder=Decoder(confidence_threshold=0.1, iou_threshold=1.0),
+        name="camera",
+    )

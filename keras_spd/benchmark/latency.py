@@ -201,6 +201,11 @@ def _work(
 
 
 def _peak_memory() -> int:
+    """Returns the peak in bytes; `ru_maxrss` would start at the peak of the parent process."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

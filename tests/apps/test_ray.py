@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_detector
+from tiny import one_layer_detector, tiny_detector
 
 import keras_spd
 from keras_spd.apps import ray as app
@@ -48,15 +48,16 @@ def images(tmp_path):
 def test_two_workers_and_a_second_run(cluster, images, tmp_path):
     from pyarrow import parquet
 
-    files = images
-    options = {"image_size": 64, "batch_size": 2, "confidence_threshold": 0.01}
-    predictor = keras_spd.Predictor("bccd", 64, batch_size=2, confidence_threshold=0.01)
+    files, weights = images, tmp_path / "twelve.keras"
+    one_layer_detector().save(weights)
+    options = {"image_size": (64, 96), "batch_size": 2, "confidence_threshold": 0.01}
+    predictor = keras_spd.Predictor(weights, **options)
     expected = [found.to_json() for found in predictor(files)]
     assert sum(map(len, expected)) > 10
     files[7].write_bytes(b"broken")
 
     def run(images, workers=1):
-        return predict_with_ray("bccd", images, tmp_path / "out", workers=workers, **options)
+        return predict_with_ray(weights, images, tmp_path / "out", workers=workers, **options)
 
     first = run(files[:5], workers=2)
     assert (first.predicted, first.known, first.problems) == (5, 0, 0)

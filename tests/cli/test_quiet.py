@@ -7,7 +7,7 @@ import time
 
 import pytest
 from PIL import Image
-from tiny import tiny_detector
+from tiny import one_layer_detector
 
 from keras_spd.cli.noise import remove_noise
 
@@ -122,14 +122,14 @@ def command(folder, *arguments, backend="tensorflow"):
 
 @pytest.fixture
 def model(tmp_path):
-    tiny_detector().save(tmp_path / "model.keras")
+    one_layer_detector().save(tmp_path / "model.keras")
     return "model.keras"
 
 
 @pytest.mark.slow
 def test_an_export_prints_its_own_lines(model, tmp_path):
     """Export logs the most: imports, the converter, the interpreter."""
-    arguments = ["export", model, "a.tflite", "--image-size", "32"]
+    arguments = ["export", model, "a.tflite"]
     quiet = command(tmp_path, *arguments)
     assert quiet.stderr == f"Converting {model}: up to a minute.\n"
     first, second = quiet.stdout.splitlines()
@@ -141,5 +141,5 @@ def test_an_export_prints_its_own_lines(model, tmp_path):
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_other_backends_are_as_quiet(model, tmp_path, backend):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    arguments = ["predict", "a.png", "--weights", model, "--image-size", "32"]
+    arguments = ["predict", "a.png", "--weights", model]
     assert command(tmp_path, *arguments, backend=backend).stderr == ""
