@@ -79,13 +79,13 @@ def train(
     from keras_spd.training.best_epoch import summarize
     from keras_spd.training.run_folder import RunFolder
 
-    trust_image_sizes(any_size=tile is not None or resume)
     if resume:
         run = choice.check_resume(run, fields, set_ or [], recipe)
         chosen, given, total = None, None, epochs
     else:
         chosen, given = choice.choose_recipe(fields, set_ or [], recipe, model_file)
         run, total = run or choice.default_run_folder(chosen), None
+    trust_image_sizes(any_size=resume or choice.has_tiles(chosen))
     verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar, or lines
     try:
         settings: Any = {"resume": resume, "epochs": total, "devices": devices, "verbose": verbose}

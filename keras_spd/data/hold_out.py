@@ -30,8 +30,7 @@ def hold_out(labels: Array, fraction: float, seed: int) -> tuple[Array, Array]:
     candidates = np.delete(order, first_of_class)
     if not len(candidates):
         raise ValueError(
-            f"Nothing can be held out for validation: there is only one image of each class, "
-            f"{len(labels)} in all."
+            f"Images cannot be split: there is only one image of each class, {len(labels)} in all."
         )
     candidates = candidates[np.argsort(labels[candidates], kind="stable")]
     count = min(max(round(fraction * len(labels)), 1), len(candidates))

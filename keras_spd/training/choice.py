@@ -60,6 +60,11 @@ def choose_recipe(
     return load_recipe(recipe, task=task, dataset=dataset, overrides=overrides), model
 
 
+def has_tiles(recipe: Recipe | None) -> bool:
+    """Returns whether a recipe cuts images into tiles."""
+    return getattr(getattr(recipe, "data", None), "tile", None) is not None
+
+
 def default_run_folder(recipe: Recipe) -> pathlib.Path:
     """Returns `runs/MODEL_DATASET_SEED`."""
     data: Any = getattr(recipe, "data")  # noqa: B009 (of the recipe of either task)

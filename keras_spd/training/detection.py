@@ -72,7 +72,9 @@ class DetectionTask:
         passed = Splits(train_data, validation_data, test_data)
         self.splits = load_splits(DetectionData, recipe, passed, self._read)
         self.train_data, self.test_data = self.splits.train, self.splits.test
-        require_boxes(self.train_data, "training data")
+        fraction = recipe.data.fraction
+        chosen = "" if fraction is None else f" that `data.fraction={fraction}` chooses"
+        require_boxes(self.train_data, f"training data{chosen}")
         if recipe.data.tile is not None:
             self.train_data = self._cut(self.train_data, recipe.data.tile)
         self._check_scored(self.splits.evaluated, self.splits.chosen_on)

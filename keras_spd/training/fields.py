@@ -238,7 +238,8 @@ class DetectionSource(_Section):
     it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
     fraction: _PartOfData = None
     """Fraction of the training images to train on, such as 0.1 for a trial, chosen by `seed`.
-    Images that `validation` holds out are not among them."""
+    Images that `validation` holds out are not among them. Whole images are chosen, before they are
+    cut into tiles."""
     images: str | None = None
     """Folder of the images, if it cannot be found from the annotations."""
     data_dir: str | None = None

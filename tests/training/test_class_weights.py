@@ -10,6 +10,7 @@ from drawings import write_drawings
 from keras_spd import data
 from keras_spd.detection.heads import HEADS
 from keras_spd.training import load_recipe
+from keras_spd.training.choice import has_tiles
 from keras_spd.training.class_weights import WeightedCrossEntropy, find_class_weights
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
@@ -105,3 +106,31 @@ def test_a_fraction_of_the_data():
     assert sorted(splits.train.read_labels()) == [0, 0, 0, 1]
     with pytest.raises(ValueError, match=r"data.fraction: Input should be less than 1. Received"):
         load_recipe("demo", overrides={"data.fraction": 1.5})
+
+
+def test_a_fraction_of_images_that_are_cut_into_tiles(tmp_path):
+    """Whole images are chosen, the same in a resumed run, and none that is held out."""
+    boxed = data.load_detection(write_drawings(tmp_path / "drawings", 10))
+    fields = {"data.fraction": 0.5, "data.validation": 0.2, "data.image_size": (64, 64)}
+    fields |= {"data.tile": (64, 64), "data.tile_empty": 1.0}
+    recipe = load_recipe("short_detection", overrides=fields)
+    first, again = (DetectionTask(recipe, boxed, boxed) for _ in range(2))
+    names = [image.name for image in first.train_data.images]
+    assert names == [image.name for image in again.train_data.images]
+    parents = {image.whole.name for image in first.train_data.images}
+    assert len(parents) == 4 and len(names) > 4
+    assert not parents & {image.name for image in first.splits.validation.images}
+    none = {"boxes": np.zeros((0, 4)), "classes": np.zeros(0, int), "crowd": np.zeros(0, bool)}
+    empty = dataclasses.replace(boxed.images[0], **none)
+    rare = dataclasses.replace(boxed, images=(boxed.images[0], *[empty] * 9))
+    with pytest.raises(ValueError, match=r"no boxes in the training data that `data.fraction=0.1`"):
+        DetectionTask(load_recipe("short_detection", overrides={"data.fraction": 0.1}), rare, boxed)
+    one = dataclasses.replace(boxed, images=boxed.images[:1])
+    with pytest.raises(ValueError, match="Images cannot be split: there is only one"):
+        DetectionTask(recipe, one, boxed)
+
+
+def test_a_recipe_with_tiles_reads_images_of_any_size():
+    assert not has_tiles(None) and not has_tiles(load_recipe("demo"))
+    assert not has_tiles(load_recipe("short_detection"))
+    assert has_tiles(load_recipe("short_detection", overrides={"data.tile": (64, 64)}))
