@@ -45,9 +45,9 @@ class Predictor:
         tile: Integer or `(height, width)` in pixels. Larger images are cut into overlapping
             tiles, each letterboxed to `image_size`: by default the size of a tile, or the model's
             if it was trained on such tiles. The detector also runs on the whole image, for objects
-            larger than the overlap or in no tile completely. `None` for no tiles. Tiles show
-            objects at full resolution, so train the model at the same scale, on
-            `DetectionData.tiles`.
+            in no tile completely and, unless it was trained on tiles, for those larger than the
+            overlap. `None` for no tiles. Tiles show objects at full resolution, so train the model
+            at the same scale, on `DetectionData.tiles`.
         overlap: Fraction of a tile that the next tile also covers, 0..0.5. Objects smaller than
             the overlap are complete in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
@@ -202,7 +202,8 @@ class Predictor:
     ) -> Iterator[tuple[Array, Letterbox]]:
         """Yields each image and, if it is larger, its tiles; appends its `Grid` to `grids`."""
         for picture in pictures:
-            grid = Grid(picture.size[::-1], tile, self.overlap)
+            trained = self.model.info.tile is not None
+            grid = Grid(picture.size[::-1], tile, self.overlap, trained)
             grids.append(grid)
             yield letterbox(picture, self.image_size)
             for box in grid.cuts:

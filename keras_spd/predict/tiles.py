@@ -14,8 +14,8 @@ from keras_spd.typing import Array
 
 # A box that ends this close to the edge of a tile, as a fraction of its side, may be cut.
 _EDGE = 0.01
-# A box found in the whole image counts if it is larger than the overlap, or than this fraction of a
-# tile, or if no tile contains it.
+# A box found in the whole image counts if no tile contains it. If the detector was not trained on
+# tiles, also if it is larger than the overlap, or than this fraction of a tile.
 _LARGE = 0.2
 _PAIRS = 10**6  # that are compared at once, to limit the memory
 
@@ -49,10 +49,13 @@ class Grid:
         size: `(height, width)` of the image, in pixels.
         tile: `(height, width)` of a tile.
         overlap: Fraction of a tile that the next tile also covers.
+        trained: Boolean, whether the detector was trained on tiles.
     """
 
-    def __init__(self, size: tuple[int, int], tile: tuple[int, int], overlap: float) -> None:
-        self.size, self.tile, self.overlap = size, tile, overlap
+    def __init__(
+        self, size: tuple[int, int], tile: tuple[int, int], overlap: float, trained: bool = False
+    ) -> None:
+        self.size, self.tile, self.overlap, self.trained = size, tile, overlap, trained
         corners = tile_corners(size, tile, overlap)
         self.corners = corners if len(corners) > 1 else []  # an image that is not larger
 
@@ -97,17 +100,18 @@ class Grid:
     def _counts(self, boxes: Array) -> Array:
         """Returns which boxes found in the whole image count.
 
-        Smaller objects are complete in a tile, at a higher resolution.
+        Others are complete in a tile, at a higher resolution: at that of the training if it was on
+        tiles, and otherwise only small objects are found there.
         """
         largest = max(self.overlap, _LARGE) * np.array(self.tile[::-1])
-        counts = (boxes[:, 2:] - boxes[:, :2] > largest).any(axis=1)
+        large = (boxes[:, 2:] - boxes[:, :2] > largest).any(axis=1)
         complete = np.zeros(len(boxes), bool)
         for corner, edges in zip(self.corners, self.cuts, strict=True):
             inside = (boxes[:, :2] >= edges[:2]).all(axis=1) & (boxes[:, 2:] <= edges[2:]).all(
                 axis=1
             )
             complete |= inside & ~is_cut(boxes, corner, self.tile, self.size)
-        return counts | ~complete
+        return ~complete if self.trained else large | ~complete
 
 
 def merge(boxes: Array, confidence: Array, classes: Array, seen: Array, decoder: Decoder) -> Array:

@@ -11,7 +11,7 @@ from PIL import Image
 import keras_spd
 from keras_spd.boxes import area, intersection, intersection_over_union
 from keras_spd.images.tiles import tile_corners
-from keras_spd.predict.tiles import CUT, IN_IMAGE, IN_TILE, is_cut, merge
+from keras_spd.predict.tiles import CUT, IN_IMAGE, IN_TILE, Grid, is_cut, merge
 
 
 @pytest.mark.parametrize("size", [(100, 100), (640, 1000), (641, 640), (1999, 77), (1280, 1280)])
@@ -126,6 +126,37 @@ def draw_spots(size, step):
             image[top : top + height, left : left + width] = 255
             boxes.append((left, top, left + width, top + height))
     return image, boxes
+
+
+def test_what_counts_in_the_whole_image():
+    boxes = np.array(
+        [
+            [10.0, 10, 40, 40],  # small
+            [50, 50, 250, 250],  # complete in a tile
+            [250, 10, 450, 60],  # in no tile
+            [100, 100, 600, 600],  # larger than a tile
+        ]
+    )
+    counts = [
+        Grid((1000, 1000), (400, 400), 0.2, trained)._counts(boxes).tolist()
+        for trained in (False, True)
+    ]
+    assert counts == [[False, True, True, True], [False, False, True, True]]
+
+
+def test_a_detector_of_tiles_finds_what_is_complete_in_a_tile_there():
+    """A box found in the whole image, at a lower resolution, is less exact."""
+    pytest.importorskip("scipy")
+    model, box = BrightSpots(), (51, 51, 251, 251)
+    image = np.zeros((600, 600, 3), "uint8")
+    image[51:251, 51:251] = 255
+    exact = []
+    for tile in (None, (416, 416)):
+        model.info = dataclasses.replace(model.info, tile=tile, image_size=(416, 416))
+        [found] = keras_spd.Predictor(model, tile=416)(image)
+        assert len(found) == 1
+        exact.append(tuple(found.boxes[0].tolist()) == box)
+    assert exact == [False, True]
 
 
 @pytest.mark.parametrize("step", [45, 130])
