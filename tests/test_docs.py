@@ -53,7 +53,7 @@ PRINTED = {  # shows that a page did what it says
     "README.md": (2, ["5 layers are converted"]),
     "docs/guides/predict.md": (3, [r"\[\[\(\d, '(RBC|WBC|Platelets)', [\d.]+\)\]"]),
     "docs/index.md": (2, [r"(RBC|WBC|Platelets) 0\.\d+ \["]),
-    "docs/conversion.md": (1, ["1 layers are converted"]),
+    "docs/conversion.md": (1, ["1 layer is converted"]),
 }
 
 

@@ -322,7 +322,7 @@ class Detector(keras.Model):
 def _batches(x: Any, y: Any, batch_size: int, steps: int | None) -> Iterator[tuple[Any, Any]]:
     """Yields `(images, ground truth)` batches from the data of `evaluate`: arrays or iterables."""
     if y is not None:
-        for start in range(0, len(x), batch_size):
+        for start in range(0, len(x), batch_size)[:steps]:
             rows = slice(start, start + batch_size)
             yield x[rows], {key: value[rows] for key, value in y.items()}
         return

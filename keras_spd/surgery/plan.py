@@ -85,8 +85,10 @@ class Plan:
         if any(layer.multiply_adds is None for layer in self.layers):
             lines.append("?: depends on the size of the image; pass `input_shape`.")
         before, after = self.parameters
+        count = len(self.converted)
+        what = "1 layer is" if count == 1 else f"{count} layers are"
         lines.append(
-            f"{self.model}: {len(self.converted)} layers are converted, {len(self.kept)} stay; "
+            f"{self.model}: {what} converted, {len(self.kept)} stay; "
             f"{before:,} parameters become {after:,}."
         )
         return "\n".join(lines)

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import json
 import pathlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,7 +69,8 @@ def has_tiles(recipe: Recipe | None) -> bool:
 def default_run_folder(recipe: Recipe) -> pathlib.Path:
     """Returns `runs/MODEL_DATASET_SEED`."""
     data: Any = getattr(recipe, "data")  # noqa: B009 (of the recipe of either task)
-    source = data.name or pathlib.Path(data.train.split(":")[0]).stem
+    path = re.sub(r":[^:/\\]*$", "", data.train)  # without the split of `data.yaml:train`
+    source = data.name or pathlib.PureWindowsPath(path).stem  # of paths with / or \
     network = pathlib.Path(recipe.model.name).stem
     return pathlib.Path("runs", f"{network}_{source.replace('/', '_')}_{recipe.seed}")
 

@@ -64,11 +64,12 @@ def load_splits(
     test = given.test or read(paths["test"], train)
     if source.fraction is not None:
         train, _ = train.hold_out(1 - source.fraction, recipe.seed)
-    if validation is not None and validation is test:
-        raise ValueError(
-            "`validation_data` and `test_data` are the same data. Pass other data, or `None` to "
-            "choose the best epoch on the test data."
-        )
+    for name, other in (("train_data", given.train), ("test_data", test)):
+        if validation is not None and validation is other:
+            raise ValueError(
+                f"`validation_data` and `{name}` are the same data. Pass other data, or `None` to "
+                "choose the best epoch on the test data."
+            )
     splits = Splits(train, validation, test)
     check_same_preprocessing(train, test)
     check_same_preprocessing(train, splits.evaluated)

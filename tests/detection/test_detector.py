@@ -10,6 +10,7 @@ from tiny import tiny_detector
 
 import keras_spd
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
+from keras_spd.detection.detector import _batches
 
 
 def _batch():
@@ -70,6 +71,13 @@ def test_batches_are_not_shuffled_again(tmp_path, monkeypatch):
     model.fit(_batch()[0])
     model.fit(data.batches(2, (64, 64)), shuffle=True)
     assert passed == [{"epochs": 3, "shuffle": False}, {}, {"shuffle": True}]
+
+
+@pytest.mark.parametrize(("steps", "count"), [(None, 4), (3, 3), (9, 4)])
+def test_scores_are_those_of_the_first_steps(steps, count):
+    arrays, boxes = np.arange(7), {"boxes": np.arange(7)}
+    taken = list(_batches(arrays, boxes, 2, steps))
+    assert [images.tolist() for images, _ in taken] == [[0, 1], [2, 3], [4, 5], [6]][:count]
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_the_table(model):
     assert lines[0].split() == ["layer", "is", "becomes", "parameters", "multiply-adds", "note"]
     assert lines[2].startswith("encoder/conv  Conv2D")
     assert "stays" in lines[2] and lines[2].endswith("not among `layers`")
-    assert lines[-1].startswith("small: 1 layers are converted, 3 stay; ")
+    assert lines[-1].startswith("small: 1 layer is converted, 3 stay; ")
 
 
 def test_unknown_sizes_have_no_costs():

@@ -1,11 +1,12 @@
 """Recipes: the shipped ones, and the errors for invalid ones."""
 
 import dataclasses
+import pathlib
 
 import pytest
 
 from keras_spd.training import Recipe, list_recipes, load_recipe
-from keras_spd.training.choice import choose_recipe, merge_fields
+from keras_spd.training.choice import choose_recipe, default_run_folder, merge_fields
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.fields import (
@@ -189,6 +190,21 @@ def test_tiles_are_for_detectors():
     options = {"model.name": "resnet18_spd", "data.name": "cifar10", "data.tile": (64, 64)}
     with pytest.raises(ValueError, match="`--tile` is for detectors"):
         choose_recipe(options)
+
+
+@pytest.mark.parametrize(
+    ("train", "name"),
+    [
+        ("boards/train.json", "train"),
+        ("boards/data.yaml:train", "data"),
+        ("VOC2012:train", "VOC2012"),
+        (r"C:\data\boards.json", "boards"),
+        (r"C:\data\data.yaml:train", "data"),
+    ],
+)
+def test_the_run_folder_is_named_after_the_data(train, name):
+    recipe = load_recipe("short_detection", overrides={"data.train": train})
+    assert str(default_run_folder(recipe)) == str(pathlib.Path("runs", f"yolov5_spd_n_{name}_0"))
 
 
 def test_values_of_set_are_json_or_toml():

@@ -235,6 +235,8 @@ def test_the_same_data_twice(tmp_path, cells):
     recipe = load_recipe("demo")
     with pytest.raises(ValueError, match="`validation_data` and `test_data` are the same data"):
         ClassificationTask(recipe, cells[0], cells[1], validation_data=cells[1])
+    with pytest.raises(ValueError, match="`validation_data` and `train_data` are the same data"):
+        ClassificationTask(recipe, cells[0], cells[1], validation_data=cells[0])
     other = dataclasses.replace(cells[1], max_value=4095.0)
     with pytest.raises(ValueError, match="must have the same `max_value`"):
         ClassificationTask(recipe, cells[0], cells[1], validation_data=other)
