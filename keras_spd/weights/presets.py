@@ -158,7 +158,8 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
     if not named:
         raise ValueError(
             f"There are no weights {weights!r} for {architecture}, nor a file of that name. "
-            f"There are: {', '.join(map(str, of_architecture or list_models()))}."
+            f"There are: {', '.join(map(str, of_architecture or list_models()))}. `weights` also "
+            "takes a file, such as the `model.keras` that `keras-spd train` writes."
         )
     for preset in named:
         if all(options.get(key) == value for key, value in preset.options.items()):
