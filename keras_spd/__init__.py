@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from keras_spd.predict import Predictor as Predictor
     from keras_spd.predict import evaluate as evaluate
     from keras_spd.surgery.fold import fold as fold
+    from keras_spd.surgery.quantize_aware import quantize_aware as quantize_aware
     from keras_spd.surgery.to_spd import to_spd as to_spd
     from keras_spd.weights import list_models as list_models
 
@@ -45,6 +46,7 @@ __getattr__, __dir__ = attach(
         "Predictor": "keras_spd.predict",
         "evaluate": "keras_spd.predict",
         "fold": "keras_spd.surgery",
+        "quantize_aware": "keras_spd.surgery",
         "to_spd": "keras_spd.surgery",
         "list_models": "keras_spd.weights",
     },

@@ -12,3 +12,4 @@ from keras_spd.applications import yolo_blocks as yolo_blocks
 from keras_spd.detection import detector as detector
 from keras_spd.detection import losses as losses
 from keras_spd.surgery import layers as surgery_layers  # noqa: F401
+from keras_spd.surgery import quantize_aware  # noqa: F401

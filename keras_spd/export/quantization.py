@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from keras_spd.export.detections import LAYER
 from keras_spd.export.metadata import read_flatbuffer
 from keras_spd.typing import Array
 
+_log = logging.getLogger(__name__)
 # Bits of the activations, whose ranges come from calibration images.
 ACTIVATION_BITS = {"int8": 8, "int16x8": 16}
 QUANTIZATIONS = (None, "float16", "dynamic", *ACTIVATION_BITS)
@@ -26,7 +28,12 @@ _PART = 32 * 2**20  # bytes
 _WITH_KERNELS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def quantize(content: bytes, quantization: str, samples: list[Array] | None) -> bytes:
+def quantize(
+    content: bytes,
+    quantization: str,
+    samples: list[Array] | None,
+    learned: dict[str, tuple[float, float]] | None = None,
+) -> bytes:
     """Quantises a float32 file.
 
     What follows a detector's network and what computes the outputs stays in float32. With
@@ -37,6 +44,8 @@ def quantize(content: bytes, quantization: str, samples: list[Array] | None) -> 
         quantization: One of `QUANTIZATIONS` except `None`.
         samples: List of arrays, the input of the file in each step of calibration; `None` if
             `quantization` needs none.
+        learned: Dictionary from names of layers to ranges that replace the measured ones, as from
+            `without_ranges`.
 
     Returns:
         Bytes of a TFLite file without metadata.
@@ -52,6 +61,8 @@ def quantize(content: bytes, quantization: str, samples: list[Array] | None) -> 
     work = quantizer.Quantizer(content, recipe.get_quantization_recipe())
     with _silent(), _large_kernels():
         ranges = None if samples is None else _calibrate(content, recipe, samples)
+        if ranges is not None and learned:
+            _replace(ranges, learned, content)
         found = work.quantize(ranges, enable_progress_report=False)
     return bytes(found.quantized_model)
 
@@ -108,6 +119,22 @@ def _calibrate(content: bytes, recipe: Any, samples: list[Array]) -> dict[str, A
     [argument] = signature["inputs"]
     work.calibrate({name: [{argument: batch} for batch in samples]}, recipe)
     return work.get_model_qsvs()
+
+
+def _replace(
+    ranges: dict[str, Any], learned: dict[str, tuple[float, float]], content: bytes
+) -> None:
+    """Replaces the range of the last tensor of each layer."""
+    [graph] = read_flatbuffer(content).subgraphs
+    names = [graph.tensors[index].name.decode() for op in graph.operators for index in op.outputs]
+    for layer, (low, high) in learned.items():
+        found = [name for name in names if re.search(rf"/{re.escape(layer)}(_\d+)?/", name)]
+        if not found or found[-1] not in ranges:
+            _log.warning("The file has no tensor for the range of %s, which is not used.", layer)
+        elif high > low:  # the range was trained
+            shape = np.shape(ranges[found[-1]]["min"])
+            limits = {"min": np.full(shape, low), "max": np.full(shape, high)}
+            ranges[found[-1]] = {**ranges[found[-1]], **limits}
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from keras_spd.export.quantization import ACTIVATION_BITS, QUANTIZATIONS, quanti
 from keras_spd.export.signatures import merge_signatures
 from keras_spd.files import whole_file
 from keras_spd.image_model import known_preprocessing
+from keras_spd.surgery.quantize_aware import is_quantize_aware, without_ranges
 from keras_spd.typing import Path
 
 
@@ -86,6 +87,14 @@ def export_tflite(
     preprocessing = known_preprocessing(model)
     images = None
     exported = folded(model, fold, "int16x8" if quantization == "int16x8" else "TFLite")
+    learned = None
+    if quantization in ACTIVATION_BITS and is_quantize_aware(exported):
+        if quantization != "int8":
+            raise ValueError(
+                f'`{model.name}` was trained for 8 bits: export it with `quantization="int8"`. '
+                f'Received: quantization="{quantization}".'
+            )
+        exported, learned = without_ranges(exported)
     if quantization in ACTIVATION_BITS:
         images = check_calibration(representative_data, quantization)
         exported = with_integer_operators(exported, quantization)
@@ -102,7 +111,7 @@ def export_tflite(
         samples = fitted and calibration_batches(fitted, shape)
         content = _float32(tf, serve, "uint8" if images else "float32", model.name)
         if quantization is not None:
-            content = quantize(content, quantization, samples)
+            content = quantize(content, quantization, samples, learned)
         contents[f"{shape[1]}x{shape[2]}_batch{shape[0]}"] = content
     if len(contents) > 1:
         content = merge_signatures(contents)

@@ -9,4 +9,5 @@ from keras_spd.surgery.layers import SPDDepthwiseConv as SPDDepthwiseConv
 from keras_spd.surgery.plan import Plan as Plan
 from keras_spd.surgery.plan import PlannedLayer as PlannedLayer
 from keras_spd.surgery.plan import plan as plan
+from keras_spd.surgery.quantize_aware import quantize_aware as quantize_aware
 from keras_spd.surgery.to_spd import to_spd as to_spd

@@ -100,6 +100,15 @@ class Connections:
         operation, _ = keras_internals.origin(calls[0].input_tensors[0])
         return operation
 
+    def takers(self, layer: Any) -> list[Any]:
+        """Returns the layers that take the outputs of `layer`, once for each of their calls."""
+        results = {id(tensor) for node in self.calls(layer) for tensor in node.outputs}
+        return [
+            node.operation
+            for node in self._nodes
+            if any(id(tensor) in results for tensor in node.input_tensors)
+        ]
+
     def consumers(self, layer: Any) -> list[Any]:
         """Returns the layers after `layer`.
 
@@ -109,12 +118,7 @@ class Connections:
         calls = self.calls(layer)
         if len(calls) != 1 or any(id(tensor) in self._outputs for tensor in calls[0].outputs):
             return []
-        results = {id(tensor) for tensor in calls[0].outputs}
-        takers = [
-            node.operation
-            for node in self._nodes
-            if any(id(tensor) in results for tensor in node.input_tensors)
-        ]
+        takers = self.takers(layer)
         return takers if all(self.producer(taker) is layer for taker in takers) else []
 
     def only_consumer(self, layer: Any) -> Any:

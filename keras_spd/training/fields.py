@@ -109,6 +109,9 @@ class Recipe(_Section):
     patience: int | None = pydantic.Field(default=None, ge=1)
     """Early stopping: evaluations without a better score after which training ends. The learning
     rate still falls over `epochs`. By default, all epochs are trained."""
+    quantize_aware: bool = False
+    """Whether to train for 8 bits, from trained weights and in float32: `keras_spd.quantize_aware`.
+    The int8 file of the trained model has the ranges that were learned."""
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()

@@ -14,6 +14,7 @@ from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
 from keras_spd.surgery.cost import count_multiply_adds
+from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
 from keras_spd.training.best_epoch import describe_best, has_stopped
 from keras_spd.training.callbacks import SaySteps, StopAfter, Task, check_callbacks, make_callbacks
 from keras_spd.training.classification import ClassificationTask
@@ -120,6 +121,7 @@ def train(
         kept = folder.start_model if resume and folder.start_model.is_file() else None
         given = find_given(recipe, model, kept)
         task_recipe = without_start(recipe) if kept else recipe
+        _check_quantize_aware(recipe)
         distribution.check_batch_size(recipe.batch_size)
         distribution.check_patience(recipe.patience)
         distribution.check_accumulation(recipe.optimizer.accumulate_batches)
@@ -279,7 +281,25 @@ def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
 def build(task: Task) -> keras.Model:
     """Builds the model of a task in float32."""
     with float32_policy():
-        return task.build()
+        model = task.build()
+        if task.recipe.quantize_aware and not is_quantize_aware(model):
+            model = quantize_aware(model)
+        return model
+
+
+def _check_quantize_aware(recipe: Recipe) -> None:
+    if not recipe.quantize_aware:
+        return
+    if not has_start(recipe):
+        raise ValueError(
+            "`quantize_aware` adapts a trained model to 8 bits. Pass it: `--weights`, or `model` "
+            "in Python."
+        )
+    if recipe.precision != "float32":
+        raise ValueError(
+            "`quantize_aware` trains in float32: other precisions round 8-bit kernels again. "
+            f'Received: precision="{recipe.precision}". Set `precision="float32"`.'
+        )
 
 
 def _fit(

@@ -10,6 +10,7 @@ from tiny import tiny_classifier, tiny_detector
 
 from keras_spd import data, to_spd
 from keras_spd.applications import YOLOV5SPD
+from keras_spd.surgery.quantize_aware import Range
 from keras_spd.training import load_recipe, train
 from keras_spd.training.classes import with_classes
 from keras_spd.training.copies import copy_model
@@ -135,3 +136,26 @@ def test_refused_input(tmp_path, cells, task, given, overrides, message):
         cells = [data.from_arrays(np.zeros((8, 24, 24, 3), "uint8"), np.arange(8) % 2)] * 2
     with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path, model=given(), train_data=cells[0], test_data=cells[1])
+
+
+@pytest.mark.slow
+def test_training_for_8_bits(tmp_path, caplog, thin_networks):
+    file = str(write_drawings(tmp_path / "drawings", 8))
+    few = {"data.train": file, "data.test": file, "data.image_size": [64, 64]}
+    few |= {"model.class_map": {"rectangle": "ball"}, "epochs": 1, "batch_size": 4}
+    few |= {"quantize_aware": True, "precision": "float32"}
+    recipe = load_recipe("finetune", task="detection", overrides=few)
+    with pytest.raises(ValueError, match="Pass it: `--weights`, or `model` in Python"):
+        train(recipe, tmp_path / "none", verbose=0)
+    other = load_recipe(
+        "finetune", task="detection", overrides=few | {"precision": "mixed_bfloat16"}
+    )
+    with pytest.raises(ValueError, match='trains in float32.*precision="mixed_bfloat16"'):
+        train(other, tmp_path / "none", model=tiny_detector(), verbose=0)
+    model = train(recipe, tmp_path / "run", model=tiny_detector(), verbose=0)
+    ranges = [layer for layer in model.network.layers if isinstance(layer, Range)]
+    assert len(ranges) > 5 and all(float(layer.high) > float(layer.low) for layer in ranges)
+    assert model.info.class_names == ("rectangle", "disc")
+    resumed = train(None, tmp_path / "run", resume=True, verbose=0)
+    for ours, theirs in zip(resumed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
