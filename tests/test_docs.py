@@ -8,6 +8,7 @@ import re
 import shlex
 import tomllib
 
+import keras
 import pytest
 import typer
 from drawings import write_drawings
@@ -182,7 +183,8 @@ def cost(call):
     options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     classes, side = (10, 32) if call.func.id.startswith("ResNet") else (80, 640)
     options |= {"classes": classes, "input_shape": (side, side, 3)}
-    model = getattr(keras_spd.applications, call.func.id)(*arguments, **options)
+    with keras.StatelessScope():  # variables have a shape, and no values in memory
+        model = getattr(keras_spd.applications, call.func.id)(*arguments, **options)
     parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return parameters, count_multiply_adds(getattr(model, "network", model))
 

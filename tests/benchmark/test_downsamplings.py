@@ -22,9 +22,12 @@ def downsamplings():
 
 
 @pytest.mark.slow
-def test_a_detector_keeps_its_weights_and_saves(downsamplings, rng, tmp_path):
-    """The wavelet is exact; the others run the same convolutions at every pixel."""
-    detector = YOLOV5SPD((0.33, 0.0625), classes=2, downsampling="strided", input_shape=(64, 64, 3))
+def test_a_detector_keeps_its_weights_and_saves(downsamplings, thin_networks, rng, tmp_path):
+    """The wavelet is exact; the others run the same convolutions at every pixel.
+
+    In thin networks, more of the cost is in convolutions that downsample.
+    """
+    detector = YOLOV5SPD("n", classes=2, downsampling="strided", input_shape=(64, 64, 3))
     detector.set_weights([rng.normal(0, 0.2, w.shape) ** 2 + 0.01 for w in detector.get_weights()])
     images = rng.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
     expected, cost = detector(images), count_multiply_adds(detector)
@@ -35,7 +38,7 @@ def test_a_detector_keeps_its_weights_and_saves(downsamplings, rng, tmp_path):
     for change in (downsamplings.blur_pool, downsamplings.max_pool):
         changed = change(detector)
         assert changed.count_params() == detector.count_params()
-        assert 1.5 * cost < count_multiply_adds(changed) < 3 * cost
+        assert 1.5 * cost < count_multiply_adds(changed) < 4 * cost
         changed.save(tmp_path / "changed.keras")
         loaded = keras.saving.load_model(tmp_path / "changed.keras")
         np.testing.assert_allclose(loaded(images)["P4"], changed(images)["P4"], rtol=1e-5)

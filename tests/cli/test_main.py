@@ -122,6 +122,7 @@ def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path):
     assert "0 problems." in checked.stdout
 
     options = ["--image-size", "64x96", "--epochs", 1, "--run", "run", "--set", "batch_size=4"]
+    options += ["--set", 'model.options={"levels": ["P4"]}']
     trained = keras_spd("train", "yolov5_spd_n", "--train", labels, "--test", labels, *options)
     assert trained.returncode == 0, trained.stderr
     assert "building the graph, about 20 s" in trained.stderr

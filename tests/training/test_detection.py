@@ -27,6 +27,13 @@ OVERRIDES = {
 }
 
 
+def one_level(recipe, **data):
+    """The recipe for a network of seven convolutions."""
+    options = recipe.model.model_copy(update={"options": {"levels": ["P3"]}})
+    update = {"model": options, "data": recipe.data.model_copy(update=data), "batch_size": 8}
+    return recipe.model_copy(update=update)
+
+
 @pytest.fixture
 def drawings(tmp_path):
     """A recipe for drawings, and the file they are in."""
@@ -38,9 +45,7 @@ def drawings(tmp_path):
 @pytest.mark.slow
 def test_training_logs_scores_and_resumes_as_if_unbroken(tmp_path, drawings):
     """In tiles: 16 of the left and right halves of 8 images."""
-    cut = {"tile": (64, 64), "tile_empty": 1.0}
-    source = drawings.data.model_copy(update=cut)
-    drawings = drawings.model_copy(update={"data": source, "batch_size": 8})
+    drawings = one_level(drawings, tile=(64, 64), tile_empty=1.0)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     model = train(drawings, whole, verbose=0)
     rows = RunFolder(whole).read_log()
@@ -84,7 +89,7 @@ def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, mo
     monkeypatch.setattr(
         DetectionTask, "callbacks", lambda self, folder: [Saved(), *callbacks(self, folder)]
     )
-    recipe = drawings.model_copy(update={"evaluate_every": 2, "batch_size": 8})
+    recipe = one_level(drawings).model_copy(update={"evaluate_every": 2})
     train(recipe, tmp_path / "run", verbose=0)
     # The callback runs before the weights of its epoch are saved.
     first, second, third, fourth = saved

@@ -157,6 +157,7 @@ def test_the_modern_recipe_of_detectors_runs(tmp_path):
     source = str(write_drawings(tmp_path / "drawings", 16))
     few = {"data.train": source, "data.test": source, "data.image_size": [64, 64], "epochs": 1}
     few |= {"model.name": "yolov5_spd_n", "batch_size": 8}
+    few |= {"model.options": {"levels": ["P3"]}}
     model = train(load_recipe("modern", task="detection", overrides=few), tmp_path, verbose=0)
     [row] = log(tmp_path)
     assert 0 < row["val_loss"] < 2

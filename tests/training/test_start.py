@@ -41,6 +41,7 @@ def detector(folder, **overrides):
     file = str(write_drawings(folder / "drawings", 4))
     few = {"data.train": file, "data.test": file, "data.image_size": (64, 64)}
     few |= {"epochs": 1, "batch_size": 4, "precision": "float32"}
+    few |= {"model.options": {"levels": ["P3", "P4"]}}  # few layers
     return load_recipe("short_detection", overrides=few | overrides)
 
 
