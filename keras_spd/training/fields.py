@@ -102,8 +102,9 @@ class Recipe(_Section):
     description: str = ""
     epochs: int = pydantic.Field(default=10, ge=1)
     batch_size: int = pydantic.Field(default=128, ge=1)
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Keras dtype policy. Weights and loss stay float32."""
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """Keras dtype policy; weights and loss stay float32. `"auto"` is `"mixed_bfloat16"` on GPUs and
+    CPUs that compute with bfloat16, and `"float32"` on others; a run keeps what it started with."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
     """Determines initial weights, order of the images, augmentation, and held-out images."""
     patience: int | None = pydantic.Field(default=None, ge=1)

@@ -1,5 +1,6 @@
 """The recipe that a run uses: the given one, or that of the run folder it resumes in."""
 
+from keras_spd.machine import computes_bfloat16
 from keras_spd.training.fields import Recipe
 from keras_spd.training.paths import with_absolute_paths
 from keras_spd.training.recipe import differences
@@ -32,7 +33,9 @@ def _find(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
     if stored is None:
         if recipe is None:
             raise ValueError(f"There is no run to resume in {folder.path}.")
-        return recipe
+        return _with_precision(recipe)
+    if recipe is not None and recipe.precision == "auto":
+        recipe = recipe.model_copy(update={"precision": stored.precision})
     both = [with_absolute_paths(one) for one in (stored, recipe or stored)]
     if differ := differences(*both):
         raise ValueError(
@@ -40,6 +43,14 @@ def _find(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
             f"differs: {', '.join(differ)}. Pass `recipe=None`, or another run folder."
         )
     return stored
+
+
+def _with_precision(recipe: Recipe) -> Recipe:
+    """Returns a recipe whose precision is not `"auto"`."""
+    if recipe.precision != "auto":
+        return recipe
+    mixed = computes_bfloat16() and not recipe.quantize_aware
+    return recipe.model_copy(update={"precision": "mixed_bfloat16" if mixed else "float32"})
 
 
 def _lengthened(recipe: Recipe, folder: RunFolder, epochs: int, resume: bool) -> Recipe:

@@ -1,0 +1,51 @@
+"""What this machine computes with."""
+
+import pytest
+
+from keras_spd import machine
+from keras_spd.training import load_recipe
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.run_recipe import find_recipe
+
+XEON = "processor\t: 0\nmodel name\t: Intel(R) Xeon(R) Platinum 8259CL\nflags\t\t: fpu {} avx512f\n"
+GRAVITON = "processor\t: 0\nFeatures\t: fp asimd {}\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "computes"),
+    [
+        (XEON.format("avx512_bf16"), True),
+        (XEON.format("amx_bf16 amx_tile"), True),
+        (XEON.format("avx512_vnni"), False),
+        (GRAVITON.format("bf16"), True),
+        (GRAVITON.format("svebf16"), False),
+        ("", False),  # not Linux
+    ],
+)
+def test_cpus_with_bfloat16(monkeypatch, cpuinfo, computes):
+    monkeypatch.setattr(machine, "accelerators", list)
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: cpuinfo)
+    assert machine.computes_bfloat16() == computes
+    assert "model name" not in machine.processor()
+    assert ("Xeon" in machine.processor()) == ("Xeon" in cpuinfo)
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_a_run_keeps_the_precision_it_started_with(monkeypatch, tmp_path, computes):
+    recipe = load_recipe("short", dataset="cifar10")
+    assert recipe.precision == "auto"
+    monkeypatch.setattr("keras_spd.training.run_recipe.computes_bfloat16", lambda: computes)
+    found = find_recipe(recipe, RunFolder(tmp_path), resume=False)
+    assert found.precision == ("mixed_bfloat16" if computes else "float32")
+
+    folder = RunFolder(tmp_path)
+    folder.start(found, resumed=False)
+    monkeypatch.setattr("keras_spd.training.run_recipe.computes_bfloat16", lambda: not computes)
+    for again in (None, recipe):
+        assert find_recipe(again, folder, resume=True) == found
+
+
+def test_training_for_8_bits_is_in_float32(monkeypatch, tmp_path):
+    monkeypatch.setattr("keras_spd.training.run_recipe.computes_bfloat16", lambda: True)
+    recipe = load_recipe("short", dataset="cifar10", overrides={"quantize_aware": True})
+    assert find_recipe(recipe, RunFolder(tmp_path), resume=False).precision == "float32"
