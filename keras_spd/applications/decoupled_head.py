@@ -29,7 +29,7 @@ def decoupled_head(
     for level, x in features.items():
         anchors, outputs = len(head.sides(level)), []
         for kind, filters, count, bias in (
-            ("box", box_channels, head.loss_type.box_outputs, head.box_bias),
+            ("box", box_channels, head.loss_type.box_outputs, head.box_bias(level)),
             ("class", channels, classes, head.class_bias(level, classes)),
         ):
             y, name = x, f"{level.lower()}_{kind}"

@@ -150,6 +150,20 @@ def test_targets_of_retinanet_are_those_of_keras_cv(rng):
     np.testing.assert_allclose(np.array(received[0])[found], np.array(codes)[found], atol=1e-4)
 
 
+@pytest.mark.parametrize("side", [8, 12, 16, 24, 64, 128, 256, 500])
+def test_objects_of_all_sizes_are_learned_from_the_start(side):
+    """A new head of YOLOv8 predicts its initial biases, and each object is assigned to some."""
+    head = HEADS["yolov8"].build(LEVELS)
+    raw = {}
+    for level, cells in {"P3": 80, "P4": 40, "P5": 20}.items():
+        outputs = np.zeros((1, cells, cells, 1, 65), "float32")
+        outputs[..., :64], outputs[..., 64:] = head.box_bias(level), head.class_bias(level, 1)
+        raw[level] = ops.convert_to_tensor(outputs)
+    box = np.array([[[101, 102, 101 + side, 102 + side]]], "float32")
+    truth = {"boxes": box, "classes": np.array([[0]])}
+    assert head.loss_type(1).components(truth, raw)["box_loss"] > 0.1
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_heads_survive_their_config(head):
     built = HEADS[head].build(LEVELS)

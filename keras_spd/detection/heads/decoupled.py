@@ -12,9 +12,6 @@ from keras_spd.typing import Tensor
 class DecoupledHead(Head):
     """A head whose predictions are the box outputs, then a logit for each class."""
 
-    box_bias = 0.0
-    """Initial bias of the box outputs."""
-
     @abc.abstractmethod
     def read_boxes(
         self, x: Tensor, grid: Tensor, stride: Any, sides: Tensor
@@ -28,6 +25,11 @@ class DecoupledHead(Head):
         Returns:
             Two tensors of shape `(..., 2)`: centres (x, y) and sides (width, height), in pixels.
         """
+
+    def box_bias(self, level: str) -> float | list[float]:
+        """Returns the initial bias of a level's box outputs: a number, or one for each output."""
+        del level
+        return 0.0
 
     @abc.abstractmethod
     def class_bias(self, level: str, num_classes: int) -> float:

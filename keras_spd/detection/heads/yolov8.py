@@ -128,7 +128,6 @@ class YOLOV8Head(DecoupledHead):
     has_anchors = False
     clip_norm = 10.0
     needs_image_size = True
-    box_bias = 1.0
 
     @classmethod
     def build(cls, levels: Sequence[str], anchors: Any = None) -> Self:
@@ -147,6 +146,15 @@ class YOLOV8Head(DecoupledHead):
         distances = ops.reshape(distances, (*ops.shape(x)[:-1], 4))
         before, after = distances[..., :2], distances[..., 2:]
         return (grid + 0.5 + (after - before) / 2) * stride, (before + after) * stride
+
+    def box_bias(self, level: str) -> list[float]:
+        """Expects sides 2 cells from a centre, or 7.5 cells at P5.
+
+        With equal biases, boxes start 15 cells wide. The assignment raises their IoU with an object
+        to the power of 6, so objects of less than 3 cells were not learned at all.
+        """
+        slope = 0.0 if level_stride(level) >= 32 else math.log(1.5)
+        return [-slope * distance for _ in range(4) for distance in range(_BINS)]
 
     def class_bias(self, level: str, num_classes: int) -> float:
         """Expects 5 objects in an image of 640x640 pixels, as in YOLOv8."""
