@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -12,12 +11,13 @@ import time
 import keras
 import numpy as np
 import pytest
+import run_training
 from drawings import write_drawings
+from thin import make_thin
 
 from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.run_folder import RunFolder
 
-SCRIPT = pathlib.Path(__file__).with_name("run_training.py")
 # Only order and initial weights are random, and steps are so small that noise stays noise.
 STILL = [
     "augmentation.horizontal_flip=false",
@@ -34,7 +34,7 @@ def drawings(tmp_path_factory):
 
 def start(task, folder, *options, **environment):
     return subprocess.Popen(
-        [sys.executable, SCRIPT, task, folder, *options],
+        [sys.executable, run_training.__file__, task, folder, *options],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,7 +57,9 @@ def options(task, drawings, *more):
 def one_device(tmp_path_factory, drawings):
     """The log of a detector trained on one device."""
     folder = tmp_path_factory.mktemp("detector")
-    finish(start("detector", folder, *options("detector", drawings)))
+    with pytest.MonkeyPatch.context() as patch:
+        make_thin(patch)
+        run_training.run("detector", folder, data=drawings, settings=STILL)
     return RunFolder(folder).read_log()
 
 

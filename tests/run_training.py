@@ -1,0 +1,96 @@
+"""A short training run, here or in its own process, for tests of devices, workers and kills.
+
+python run_training.py {classifier|detector} RUN_FOLDER [--data labels.json] [--devices all]
+    [--cpus 2] [--resume] [--set FIELD=VALUE ...]
+
+Networks are small. Keras and TensorFlow are imported after the number of devices is set.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+
+
+def parse():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=("classifier", "detector"))
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--data", help="detector: COCO annotations")
+    parser.add_argument("--devices")
+    parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--set", nargs="*", default=[])
+    return parser.parse_args()
+
+
+def set_devices(cpus):
+    """Divides the CPU into as many devices, before Keras looks for them."""
+    flags = f"--xla_force_host_platform_device_count={cpus}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        import tensorflow as tf
+
+        [cpu] = tf.config.list_physical_devices("CPU")
+        logical = [tf.config.LogicalDeviceConfiguration()] * cpus
+        tf.config.set_logical_device_configuration(cpu, logical)
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def run(task, folder, *, data=None, settings=(), devices=None, resume=False):
+    """Trains; `settings` are as behind `--set`. A detector's network needs `thin_networks`."""
+    import keras
+    import numpy as np
+    from tiny import tiny_classifier
+
+    from keras_spd import training
+    from keras_spd.data import from_arrays, load_detection
+
+    fields = {"epochs": 3, "batch_size": 8, "optimizer.learning_rate": 0.002}
+    if task == "classifier":
+        keras.utils.set_random_seed(0)  # of the weights that the model starts with
+        recipe, model = "demo", tiny_classifier()
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 3, 42)
+        images = rng.uniform(0, 120, (42, 16, 16, 3)) + 60 * labels[:, None, None, None]
+        sets = [from_arrays(images[part], labels[part]) for part in (slice(32), slice(32, 41))]
+    else:
+        recipe, model = "short_detection", None
+        sets = [load_detection(data)] * 2
+        fields |= {"data.image_size": [64, 64], "precision": "float32", "evaluate_every": 1}
+        fields |= {"model.options": {"levels": ["P3"]}}
+    for assignment in settings:
+        field, _, value = assignment.partition("=")
+        fields[field] = json.loads(value)
+    training.train(
+        training.load_recipe(recipe, overrides=fields),
+        folder,
+        model=model,
+        train_data=sets[0],
+        test_data=sets[1],
+        devices=devices,
+        resume=resume,
+        verbose=0,
+    )
+
+
+def main():
+    arguments = parse()
+    set_devices(arguments.cpus)
+    import pytest
+    from thin import make_thin
+
+    make_thin(pytest.MonkeyPatch())
+    run(
+        arguments.task,
+        arguments.folder,
+        data=arguments.data,
+        settings=arguments.set,
+        devices=arguments.devices,
+        resume=arguments.resume,
+    )
+    print("done")
+
+
+if __name__ == "__main__":
+    main()
