@@ -1,6 +1,5 @@
 """Fixtures and helpers for all tests."""
 
-import functools
 import gc
 import logging
 import os
@@ -79,7 +78,6 @@ def _eager_steps():
             name = f"make_{kind}_function"
             patch.setattr(keras.Model, name, _eager_unless_graphs(getattr(keras.Model, name)))
         if keras.backend.backend() == "tensorflow":
-            _trace_nms_once(patch)
             _leave_graphs_as_traced()
         yield
 
@@ -101,25 +99,6 @@ def _leave_graphs_as_traced():
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
-def _trace_nms_once(patch):
-    """NMS is a loop of up to 300 turns, slow step by step: one graph for all tests has it."""
-    import tensorflow as tf
-
-    from keras_spd.detection import Decoder
-
-    suppress = Decoder.suppress
-
-    @functools.cache
-    def traced(decoder):
-        return tf.function(functools.partial(suppress, decoder), autograph=False)
-
-    def suppress_fast(self, decoded):
-        eager = tf.executing_eagerly() and isinstance(decoded, tf.Tensor)
-        return traced(self)(decoded) if eager else suppress(self, decoded)
-
-    patch.setattr(Decoder, "suppress", suppress_fast)
 
 
 @pytest.fixture

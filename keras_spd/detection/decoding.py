@@ -5,10 +5,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_spd.boxes import check_box_format, convert_boxes, intersection_over_union
+from keras_spd.detection import tensorflow_nms
 from keras_spd.detection.anchors import Anchors, level_stride
 from keras_spd.typing import Array, Tensor
 
@@ -170,37 +172,56 @@ class Decoder:
         return self.detections(decoded, image_size(raw), bounding_box_format)
 
     def detections(
-        self, decoded: Tensor, image_size: tuple[Any, Any], bounding_box_format: str
+        self,
+        decoded: Tensor,
+        image_size: tuple[Any, Any],
+        bounding_box_format: str,
+        *,
+        jit_compile: bool = False,
     ) -> dict[str, Tensor]:
         """Applies NMS as `suppress` does, and returns the boxes in a given format.
 
         Args:
-            decoded: As in `suppress`.
+            decoded, jit_compile: As in `suppress`.
             image_size: `(height, width)` of the images in pixels.
             bounding_box_format: Format of the returned boxes.
 
         Returns:
             As in `__call__`.
         """
-        detections = self.suppress(decoded)
+        detections = self.suppress(decoded, jit_compile=jit_compile)
         if bounding_box_format != "xyxy":
             kept = detections["classes"] >= 0
             boxes = convert_boxes(detections["boxes"], "xyxy", bounding_box_format, image_size)
             detections["boxes"] = ops.where(kept[..., None], boxes, -1.0)
         return detections
 
-    def suppress(self, decoded: Tensor) -> dict[str, Tensor]:
+    def suppress(self, decoded: Tensor, *, jit_compile: bool = False) -> dict[str, Tensor]:
         """Applies NMS to decoded predictions.
 
         The most confident candidate is kept and those that overlap it are dropped, until
-        `max_detections` are found or none are left. All images are processed at once, and
-        candidates in chunks, most confident first; most chunks are never reached.
+        `max_detections` are found or none are left.
 
         Args:
             decoded: Tensor of shape `(images, predictions, 5 + classes)`, as from `decode`.
+            jit_compile: Boolean, whether XLA compiles the caller on TensorFlow. If not,
+                TensorFlow's own operator is used, which is faster on a CPU.
 
         Returns:
             As in `__call__`, with xyxy boxes in pixels.
+        """
+        native = keras.backend.backend() == "tensorflow" and not jit_compile
+        if native and (not self.class_agnostic or decoded.shape[-1] == 6):
+            options = dataclasses.asdict(self)
+            del options["class_agnostic"]
+            return tensorflow_nms.suppress(decoded, **options)
+        return self._suppress_in_chunks(decoded)
+
+    def _suppress_in_chunks(self, decoded: Tensor) -> dict[str, Tensor]:
+        """Implements `suppress` with Keras' operators.
+
+        All images are processed at once, and candidates in chunks, most confident first; most
+        chunks are never reached.
         """
         candidates = self._candidates(decoded)  # (images, candidates, 6), best first
         images, count = ops.shape(candidates)[:2]

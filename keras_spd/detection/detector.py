@@ -162,7 +162,9 @@ class Detector(keras.Model):
     def decode(self, raw: dict[str, Tensor]) -> dict[str, Tensor]:
         """Turns raw predictions into the detection dictionary that `predict` returns."""
         decoded = self.head.decode(raw)
-        return self.decoder.detections(decoded, image_size(raw), self.bounding_box_format)
+        return self.decoder.detections(
+            decoded, image_size(raw), self.bounding_box_format, jit_compile=self.jit_compile
+        )
 
     def predict_step(self, *args: Any) -> Any:
         outputs = super().predict_step(*args)

@@ -1,5 +1,7 @@
 """Decoding and NMS against the authors'."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reference
@@ -53,6 +55,22 @@ def test_authors_decoding(size):
 
 def make_decoded(*rows):
     return ops.convert_to_tensor(np.array([rows], "float32"))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("classes", [1, 3])
+def test_the_same_with_and_without_xla(name, classes, rng):
+    """TensorFlow has an operator of its own, which XLA cannot compile."""
+    decoder = dataclasses.replace(SETTINGS[name], max_detections=20)
+    corner, side = rng.uniform(0, 90, (2, 200, 2)), rng.uniform(5, 40, (2, 200, 2))
+    decoded = np.concatenate([corner, side, rng.random((2, 200, 1 + classes))], axis=-1)
+    decoded[1, 8:] = 0  # fewer than 20 in the second image
+    decoded = ops.convert_to_tensor(decoded.astype("float32"))
+    eager, compiled = decoder.suppress(decoded), decoder.suppress(decoded, jit_compile=True)
+    for key, value in eager.items():
+        np.testing.assert_allclose(np.array(value), np.array(compiled[key]), atol=1e-4)
+        assert value.dtype == compiled[key].dtype
+    assert np.array(eager["num_detections"]).tolist()[0] == 20
 
 
 def test_nothing_found_and_places_are_padded():
