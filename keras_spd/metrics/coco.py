@@ -2,7 +2,6 @@
 
 import collections
 import contextlib
-import copy
 import dataclasses
 import io
 import json
@@ -190,7 +189,7 @@ def read_coco_pair(
         )
     if not isinstance(results, list):
         raise ValueError("`detections` must be a list of COCO results.")
-    truth = {key: copy.deepcopy(truth[key]) for key in keys}
+    truth = {key: [dict(entry) for entry in truth[key]] for key in keys}
     for number, annotation in enumerate(truth["annotations"], start=1):
         annotation["id"] = number  # 0 means "no match" to pycocotools
         annotation.setdefault("iscrowd", 0)
@@ -239,7 +238,7 @@ def run_cocoeval(
         ground_truth.dataset = truth
         ground_truth.createIndex()
         if results:
-            found = ground_truth.loadRes(copy.deepcopy(results))
+            found = ground_truth.loadRes([dict(result) for result in results])  # it adds keys
         else:
             found = COCO()
             found.dataset = {**truth, "annotations": []}
