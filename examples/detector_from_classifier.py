@@ -71,12 +71,12 @@ def photos(split, count):
     return keras_spd.data.DetectionData(tuple(images), names, tuple(range(len(names))))
 
 
-def train_classifier(model, epochs):
+def train_classifier(model, epochs, steps=None):
     train, test = (keras_spd.data.load_blood_cells(split) for split in ("train", "test"))
     augmentation = keras_spd.data.Augmentation(crop_padding=2, horizontal_flip=True)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     batches = train.batches(32, shuffle=True, augmentation=augmentation)
-    model.fit(batches, epochs=epochs, shuffle=False, verbose=0)
+    model.fit(batches, epochs=epochs, steps_per_epoch=steps, shuffle=False, verbose=0)
     _, accuracy = model.evaluate(test.batches(128), verbose=0)
     print(f"classifier: test accuracy {accuracy:.4f}")
 
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--test")
     parser.add_argument("--image-size", type=int, default=320)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--smoke", action="store_true", help="one epoch, for tests")
+    parser.add_argument("--smoke", action="store_true", help="a few steps, for tests")
     options = parser.parse_args()
     epochs = 1 if options.smoke else options.epochs
 
@@ -108,13 +108,13 @@ def main():
         test = keras_spd.data.load_detection(options.test, class_names=train.class_names)
         side = options.image_size
     else:
-        train, test = photos("train", 16 if options.smoke else 200), photos("test", 16)
+        train, test = photos("train", 8 if options.smoke else 200), photos("test", 16)
         side = SIDE
 
     keras.utils.set_random_seed(0)
     model, features = build_classifier(classes=3)
     _, fresh = build_classifier(classes=3)
-    train_classifier(model, 1 if options.smoke else 20)
+    train_classifier(model, *((1, 2) if options.smoke else (20,)))
     starts = [("from the classifier", features), ("from random weights", fresh)]
     for name, start in starts[: 1 if options.smoke else 2]:
         converted = keras_spd.to_spd(start)

@@ -16,7 +16,7 @@ from PIL import Image
 from thin import make_thin
 
 import keras_spd
-from keras_spd.apps.classifier_demo import run_classifier_demo
+from keras_spd.apps import classifier_demo
 from keras_spd.cli.main import app
 from keras_spd.surgery import count_multiply_adds
 
@@ -39,7 +39,8 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         make_thin(patch)
-        run_classifier_demo(folder / "cells", epochs=1, say=lambda line: None)
+        patch.setattr(classifier_demo, "_BATCH_SIZE", 128)  # few steps
+        classifier_demo.run_classifier_demo(folder / "cells", epochs=1, say=lambda line: None)
     cells, _ = keras_spd.data.load_blood_cells("test").batches(16)[0]
     photo = cells.reshape(4, 4, 32, 32, 3).transpose(0, 2, 1, 3, 4).reshape(128, 128, 3)
     Image.fromarray(photo.astype("uint8")).save(folder / "cells.png")
