@@ -24,6 +24,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+import cv2
 import keras
 import numpy as np
 from downsamplings import blur_pool, haar, max_pool
@@ -51,6 +52,8 @@ class Variant:
         equal_cost: What is changed until the multiply-adds are those of another variant: "width"
             or "side", and the name of that variant.
         tiles: Where images are cut into tiles of the input's size: "training", "prediction".
+        enlarged: Whether images are first reduced to `--image-size`, so that a larger input shows
+            no more detail.
     """
 
     label: str
@@ -59,6 +62,7 @@ class Variant:
     recipe: dict = dataclasses.field(default_factory=dict)
     equal_cost: tuple[str, str] | None = None
     tiles: tuple[str, ...] = ()
+    enlarged: bool = False
 
 
 STRIDED = {"downsampling": "strided"}
@@ -68,9 +72,17 @@ VARIANTS = {
     "strided_larger": Variant(
         "strided, larger input at SPD's cost", STRIDED, equal_cost=("side", "spd")
     ),
+    "strided_enlarged": Variant(
+        "strided, the same input, enlarged from SPD's",
+        *(STRIDED, lambda detector: detector, {}, ("side", "spd")),
+        enlarged=True,
+    ),
     "strided_wider": Variant("strided, wider at SPD's cost", STRIDED, equal_cost=("width", "spd")),
     "spd_thinner": Variant("SPD, thinner at the strided cost", equal_cost=("width", "strided")),
     "spd_first": Variant("space-to-depth first (`to_spd`)", STRIDED, to_spd),
+    "spd_first_larger": Variant(
+        "space-to-depth first, larger input at SPD's cost", STRIDED, to_spd, {}, ("side", "spd")
+    ),
     **{
         f"spd_first_{n}": Variant(
             f"space-to-depth first, in the first {n} of 7 layers",
@@ -105,7 +117,8 @@ def build(name, side, classes, class_names=None, weights=None):
         what, other = variant.equal_cost
         cost = multiply_adds(other, side)
         if what == "side":
-            side = 32 * round(side / 32 * math.sqrt(cost / multiply_adds("strided", side)))
+            own = variant.change(YOLOV5SPD(size, classes=6, **variant.options))
+            side = 32 * round(side / 32 * math.sqrt(cost / _count(own, side)))
         else:
             size = min(
                 ((0.33, step / 128) for step in range(12, 65)),
@@ -119,14 +132,15 @@ def build(name, side, classes, class_names=None, weights=None):
 @functools.cache
 def multiply_adds(name, side):
     """Returns the multiply-adds of a variant on one image."""
-    detector, side = build(name, side, classes=6)
-    network = keras_spd.surgery.graph.resize(detector.network, (side, side, 3))
-    return count_multiply_adds(network)
+    return _count(*build(name, side, classes=6))
 
 
 def _multiply_adds(size, side, options):
-    network = YOLOV5SPD(size, classes=6, input_shape=(side, side, 3), **options).network
-    return count_multiply_adds(network)
+    return _count(YOLOV5SPD(size, classes=6, **options), side)
+
+
+def _count(detector, side):
+    return count_multiply_adds(detector, (side, side))
 
 
 def run(arguments, name, seed, data):
@@ -137,25 +151,29 @@ def run(arguments, name, seed, data):
     if result.is_file():
         return result
     folder = RunFolder(arguments.runs / run_name)
+    if VARIANTS[name].enlarged:
+        data = [reduced(part, arguments.image_size) for part in data]
     training, validation, test = data
     names, tiles = training.class_names, VARIANTS[name].tiles
     keras.utils.set_random_seed(seed)
     detector, side = build(name, arguments.image_size, len(names), names, arguments.weights)
+    epochs = arguments.epochs
+    if "training" in tiles:  # as many steps as the others
+        images = training.num_images
+        training = training.tiles(side)
+        epochs = max(1, round(epochs * images / training.num_images))
     overrides = {
         "seed": seed,
-        "epochs": arguments.epochs,
-        "evaluate_every": arguments.epochs,
+        "epochs": epochs,
+        "evaluate_every": epochs,
         "data.image_size": [side, side],
         **VARIANTS[name].recipe,
         **dict(arguments.set),
     }
-    if "training" in tiles:
-        training = training.tiles(side)
     recipe = load_recipe(
         "finetune" if arguments.weights else "short", task="detection", overrides=overrides
     )
     resume = folder.state.is_file()
-    begun = time.perf_counter()
     model = train(
         None if resume else recipe,
         folder.path,
@@ -175,13 +193,28 @@ def run(arguments, name, seed, data):
         "images": {"training": training.num_images, "test": test.num_images},
         "parameters": model.count_params(),
         "multiply_adds": multiply_adds(name, arguments.image_size),
-        "seconds": None if resume else round(time.perf_counter() - begun),
         "predictions": _predictions(test, tile),
         "test": keras_spd.evaluate(model, test, side, tile=tile).to_json(),
     }
     arguments.results.mkdir(parents=True, exist_ok=True)
     result.write_text(json.dumps(content, indent=2) + "\n")
     return result
+
+
+def reduced(data, side):
+    """Returns data whose images have the detail of `side` pixels, but the size they had."""
+
+    def read(image):
+        pixels, (height, width) = image.read(), image.size_hw
+        scale = side / max(height, width)
+        small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        enlarged = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+        return cv2.imencode(".png", enlarged[..., ::-1])[1].tobytes()
+
+    images = [
+        dataclasses.replace(image, source=functools.partial(read, image)) for image in data.images
+    ]
+    return dataclasses.replace(data, images=tuple(images))
 
 
 def _predictions(data, tile):
