@@ -219,7 +219,7 @@ class SaveState(keras.callbacks.Callback):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
-        self._seconds = saved_seconds(self.path) if self.path.is_file() else 0.0
+        self._seconds = saved_seconds(self.path) if h5py.is_hdf5(self.path) else 0.0
         self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
