@@ -116,7 +116,7 @@ class DetectionTask:
 
     def _read(self, source: Path, like: DetectionData | None = None) -> DetectionData:
         options = self.recipe.data
-        return data.load_detection(
+        found = data.load_detection(
             source,
             name=options.name,
             images=options.images,
@@ -125,6 +125,7 @@ class DetectionTask:
             on_problem=options.on_problem,
             max_value=like.max_value if like else options.max_value or "auto",
         )
+        return found if options.cache is None else found.cache(options.cache)
 
     def _cut(self, whole: DetectionData, tile: tuple[int, int]) -> DetectionData:
         options = self.recipe.data

@@ -267,6 +267,9 @@ class DetectionSource(_Section):
     max_value: _MaxValue = None
     """Value that becomes 255 in images of more than 8 bits, such as 4095 for a 12-bit camera; found
     in the training images by default. The trained model predicts with it."""
+    cache: str | None = None
+    """Folder for decoded images, 3 bytes per pixel, so that each is decoded once, not once per
+    epoch. As in `keras_spd.data.DetectionData.cache`."""
     workers: int | None = pydantic.Field(default=None, ge=1)
     """Threads that read and augment images; one per CPU core by default, at most 16. The images do
     not depend on it."""

@@ -173,6 +173,33 @@ class DetectionData:
 
         return cut_into_tiles(self, size, overlap, min_area, empty, whole, seed)
 
+    def cache(self, folder: str | os.PathLike) -> "DetectionData":
+        """Keeps decoded images in a folder, so that each is decoded once, not once per epoch.
+
+        It pays where decoding is what training waits for, such as tiles of large PNG images, of
+        which only the pixels of a tile are read. It takes 3 bytes per pixel: 18 MB for an image of
+        3000x2000. Batches do not change. A changed image file is decoded again; delete the folder
+        when you no longer need it.
+
+        Args:
+            folder: Path, created if needed. Several datasets, runs and processes can share it.
+
+        Returns:
+            `DetectionData` with the same images.
+
+        Raises:
+            ValueError: If the folder cannot be created. If it cannot be written to later, a
+                warning says so, and images are decoded each time.
+
+        Example:
+
+        >>> train = keras_spd.data.load_detection("ships/train.json").cache("cache/ships")
+        >>> batches = train.tiles(640).batches(16, (640, 640), shuffle=True)
+        """
+        from keras_spd.data.detection.disk_cache import cached
+
+        return dataclasses.replace(self, images=cached(self.images, folder))
+
     def __repr__(self) -> str:
         boxes = sum(len(image.boxes) for image in self.images)
         problems = f", {plural(len(self.problems), 'problem')}" if self.problems else ""
