@@ -11,7 +11,7 @@ from keras_spd.detection.detector import Detector
 from keras_spd.image_model import ModelInfo
 from keras_spd.weights import Preset, check_weights_file
 from keras_spd.weights.keras_file import load_keras_file
-from keras_spd.weights.transfer import TrainedDetector
+from keras_spd.weights.trained_detector import TrainedDetector
 
 
 def find_trained(

@@ -16,12 +16,8 @@ from keras_spd.detection.heads.decoupled import DecoupledHead
 from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.surgery import graph
 from keras_spd.surgery.to_spd import with_network
-from keras_spd.weights.transfer import (
-    TrainedDetector,
-    describe_new,
-    keep_outputs,
-    match_classes,
-)
+from keras_spd.weights.class_outputs import describe_new, keep_outputs, match_classes
+from keras_spd.weights.trained_detector import TrainedDetector
 
 _log = logging.getLogger(__name__)
 
