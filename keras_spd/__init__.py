@@ -39,7 +39,7 @@ _MODULES = (
     "surgery",
     "training",
 )
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         **dict.fromkeys(_MODULES, ""),

@@ -11,6 +11,8 @@ from keras import ops
 
 from keras_spd.typing import Shape, Tensor
 
+__all__ = ["SPDConv", "SpaceToDepth"]
+
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class SpaceToDepth(keras.layers.Layer):

@@ -8,8 +8,8 @@ from typing import Any
 
 def attach(
     package: str, homes: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Returns the `__getattr__` and `__dir__` functions of a lazy package.
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Returns the `__getattr__`, `__dir__` and `__all__` of a lazy package.
 
     A package with functions named like their modules (`surgery.fold`) cannot be lazy, because the
     import system would replace the function by the module.
@@ -19,7 +19,7 @@ def attach(
         homes: The module of each public name; `""` if the name is itself a module.
 
     Returns:
-        `(__getattr__, __dir__)`.
+        `(__getattr__, __dir__, __all__)`.
     """
 
     def get(name: str) -> Any:
@@ -32,7 +32,7 @@ def attach(
         setattr(sys.modules[package], name, value)
         return value
 
-    return get, lambda: sorted({*vars(sys.modules[package]), *homes})
+    return get, lambda: sorted({*vars(sys.modules[package]), *homes}), list(homes)
 
 
 def is_command_line() -> bool:

@@ -9,6 +9,8 @@ from keras import ops
 from keras_spd import keras_internals
 from keras_spd.typing import Tensor
 
+__all__ = ["CoupledSGD", "MultiStepDecay", "TriangularDecay", "paper_optimizer"]
+
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class CoupledSGD(keras.optimizers.SGD):

@@ -1,11 +1,17 @@
 """Public names are imported when they are first used."""
 
+import ast
+import importlib
+import inspect
 import sys
 import types
 
 import pytest
 
+import keras_spd
 from keras_spd.lazy import attach, is_command_line
+
+ROOMS = [f"keras_spd.{name}" for name in (*keras_spd._MODULES, "images", "weights")]
 
 
 @pytest.fixture
@@ -14,7 +20,7 @@ def package(monkeypatch):
     package = types.ModuleType("lazy_package")
     monkeypatch.setitem(sys.modules, "lazy_package", package)
     homes = {"dumps": "json", "Fraction": "fractions", "parts": ""}
-    package.__getattr__, package.__dir__ = attach("lazy_package", homes)
+    package.__getattr__, package.__dir__, package.__all__ = attach("lazy_package", homes)
     return package
 
 
@@ -40,6 +46,27 @@ def test_names_are_listed_before_they_are_imported(package):
 def test_an_unknown_name_is_an_error(package):
     with pytest.raises(AttributeError, match="module 'lazy_package' has no attribute 'loads'"):
         package.loads  # noqa: B018
+
+
+@pytest.mark.parametrize("room", ["keras_spd", *ROOMS])
+def test_star_imports_give_the_public_names(room):
+    public = importlib.import_module(room).__all__
+    names = {}
+    exec(f"from {room} import *", names)
+    assert len(public) == len(set(public)) and names.keys() - {"__builtins__"} == set(public)
+    for name, value in names.items():
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert value.__module__.startswith("keras_spd."), name
+
+
+@pytest.mark.parametrize("room", ["keras_spd", *ROOMS])
+def test_type_checkers_see_the_same_names(room):
+    module = importlib.import_module(room)
+    tree = ast.parse(inspect.getsource(module))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    seen = {alias.asname or alias.name for node in imports for alias in node.names}
+    defined = {node.name for node in tree.body if hasattr(node, "name")}
+    assert set(module.__all__) <= seen | defined
 
 
 @pytest.mark.parametrize(

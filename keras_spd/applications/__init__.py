@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keras_spd.optimizers import paper_optimizer as paper_optimizer
     from keras_spd.weights import load_torch_weights as load_torch_weights
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "load_torch_model": "keras_spd.applications.from_torch",

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from keras_spd.benchmark.latency import Measurement as Measurement
     from keras_spd.benchmark.latency import measure_files as measure_files
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "Measurement": "keras_spd.benchmark.latency",

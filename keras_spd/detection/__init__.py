@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras_spd.detection.protocol import DetectorProtocol as DetectorProtocol
     from keras_spd.optimizers import paper_optimizer as paper_optimizer
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "best_possible_recall": "keras_spd.detection.anchors",

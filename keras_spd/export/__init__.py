@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_spd.export.verify import run_tflite as run_tflite
     from keras_spd.export.verify import verify_tflite as verify_tflite
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "export_onnx": "keras_spd.export.onnx",

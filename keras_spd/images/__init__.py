@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from keras_spd.images.video import read_video as read_video
     from keras_spd.images.video import read_webcam as read_webcam
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "draw_classes": "keras_spd.images.draw",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_spd.metrics.score_plots import draw_confusion_matrix as draw_confusion_matrix
     from keras_spd.metrics.score_plots import draw_precision_recall as draw_precision_recall
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "ClassificationScores": "keras_spd.metrics.classification",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from keras_spd.predict.results import Detections as Detections
     from keras_spd.predict.stream import find_sources as find_sources
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "write_annotations": "keras_spd.predict.annotation_files",

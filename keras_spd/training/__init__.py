@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_spd.training.recipe import load_recipe as load_recipe
     from keras_spd.training.recipe_files import list_recipes as list_recipes
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "CoupledSGD": "keras_spd.optimizers",

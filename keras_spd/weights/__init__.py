@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from keras_spd.weights.presets import list_models as list_models
     from keras_spd.weights.presets import load_preset as load_preset
 
-__getattr__, __dir__ = attach(
+__getattr__, __dir__, __all__ = attach(
     __name__,
     {
         "check_weights_file": "keras_spd.weights.loading",

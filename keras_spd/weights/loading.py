@@ -51,6 +51,11 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
 def check_weights_file(weights: Path) -> pathlib.Path:
     """Returns `weights` as a path, or raises a `ValueError` if there is no such file."""
     path = pathlib.Path(weights)
+    if str(weights).startswith("hf://"):
+        raise ValueError(
+            f"`weights` does not download. Received: {weights}. Load the whole model with "
+            f'`keras.saving.load_model("{weights}")`, after `import keras_spd`.'
+        )
     if not path.is_file():
         raise ValueError(
             f"There is no file {path}, and there are no weights of that name. `weights` is `None`, "

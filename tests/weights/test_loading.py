@@ -116,6 +116,8 @@ def test_a_misfit_lists_the_first_differences(fixture):
 def test_bad_sources(tmp_path):
     with pytest.raises(ValueError, match="must map PyTorch names to arrays.*Received: int"):
         load_torch_weights(build(), 3)
+    with pytest.raises(ValueError, match=r'`keras.saving.load_model\("hf://user/name"\)`'):
+        ResNet18SPD(weights="hf://user/name")
     with pytest.raises(ValueError, match=r"There is no file .*none.safetensors"):
         load_torch_weights(build(), tmp_path / "none.safetensors")
     for content in (b"", b"not a file of tensors", b"\xff" * 64):
