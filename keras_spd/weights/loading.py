@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
     if path.name.endswith((".weights.h5", ".keras")):
         (check_zip if path.suffix == ".keras" else check_h5)(path)
         try:
-            model.load_weights(path)
+            _load_keras_weights(model, path)
         except Exception as error:  # incomplete files raise many types
             raise ValueError(
                 f"{path} does not fit `{model.name}`, or it is damaged: {shorten(error)}"
@@ -46,6 +47,13 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
             )
     else:
         load_torch_weights(model, path)
+
+
+def _load_keras_weights(model: keras.Model, path: pathlib.Path) -> None:
+    """Loads one of Keras' files. Keras also warns of the layers that its error names."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Skipping nested container")
+        model.load_weights(path)
 
 
 def check_weights_file(weights: Path) -> pathlib.Path:

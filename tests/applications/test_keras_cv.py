@@ -9,6 +9,9 @@ from keras_spd.applications import ImageModel, ResNetSPDBackbone, preprocess_inp
 from keras_spd.layers import SPDConv
 from keras_spd.metrics import evaluate_coco
 
+# keras-cv's RetinaNet is a graph from `{"images": ...}`, and calls itself with images.
+pytestmark = pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match")
+
 
 @pytest.fixture(autouse=True, scope="module")
 def keras_cv():
@@ -89,7 +92,7 @@ def test_survives_saving(build, tmp_path, rng, thin_networks):
     model = build(ResNetSPDBackbone(18, input_shape=(64, 64, 3)))
     expected = model(images)
     model.save(tmp_path / "detector.keras")
-    loaded = keras.saving.load_model(tmp_path / "detector.keras")
+    loaded = keras.saving.load_model(tmp_path / "detector.keras", compile=False)
     assert type(loaded.backbone) is ImageModel
     assert list(loaded.backbone.pyramid_level_inputs)[-1] == "P5"
     for ours, theirs in zip(

@@ -30,6 +30,8 @@ def test_presets_go_round(tmp_path, backbone, rng):
         assert [tensor.shape for tensor in loaded.pyramid_outputs.values()] == shapes
 
 
+# KerasHub passes `shuffle` with its own `tf.data`, and loads presets without their optimizer.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Skipping variable loading")
 def test_retinanet_trains_on_it_and_is_a_preset_too(tmp_path, backbone, rng):
     encoder = keras_hub.models.RetinaNetBackbone(backbone, min_level=3, max_level=5, use_p5=False)
     detector = keras_hub.models.RetinaNetObjectDetector(encoder, 2, bounding_box_format="xyxy")

@@ -12,9 +12,12 @@ import keras_spd
 from keras_spd.apps import ray as app
 from keras_spd.apps.ray import predict_with_ray
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason='needs `pip install "ray[data]"`'
-)
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason='needs `pip install "ray[data]"`'
+    ),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:ray"),  # copies its own old settings
+]
 
 
 @pytest.fixture
