@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from keras_spd.data import DetectionAugmentation, DetectionBatches, DetectionData, load_detection
-from keras_spd.data.detection.dataset import BoxedImage
+from keras_spd.data.detection.boxed_image import BoxedImage
 
 AUGMENTATION = {
     "mosaic": 1.0,

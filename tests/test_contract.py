@@ -15,7 +15,8 @@ from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo, YOLOV5SPDBa
 from keras_spd.apps.web import build_page
 from keras_spd.cli.main import app
 from keras_spd.data import from_folder
-from keras_spd.data.detection.dataset import BoxedImage, DetectionData
+from keras_spd.data.detection.boxed_image import BoxedImage
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.explain.network_input import classify as explain_classes
 from keras_spd.explain.network_input import prepare as explain_input
 from keras_spd.export.exported_models import load_exported

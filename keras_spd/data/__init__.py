@@ -11,8 +11,9 @@ from keras_spd.data.classification.packaged import load_blood_cells
 from keras_spd.data.classification.tfds import from_tfds
 from keras_spd.data.detection.augmentation import DetectionAugmentation
 from keras_spd.data.detection.batches import DetectionBatches, to_dense
+from keras_spd.data.detection.boxed_image import BoxedImage
 from keras_spd.data.detection.coco import read_coco
-from keras_spd.data.detection.dataset import BoxedImage, DetectionData
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.detection.load import load_detection
 from keras_spd.images.geometry import letterbox
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_spd.data.detection.dataset import BoxedImage, DetectionData, require_boxes
+from keras_spd.data.detection.boxed_image import BoxedImage
+from keras_spd.data.detection.dataset import DetectionData, require_boxes
 from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector

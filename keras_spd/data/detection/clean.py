@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spd.data.detection.dataset import BoxedImage
+from keras_spd.data.detection.boxed_image import BoxedImage
 from keras_spd.data.problems import Problems
 from keras_spd.typing import Array
 

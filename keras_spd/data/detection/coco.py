@@ -5,8 +5,9 @@ import os
 import pathlib
 from typing import Any, Literal
 
+from keras_spd.data.detection.boxed_image import with_max_value
 from keras_spd.data.detection.clean import boxed_image
-from keras_spd.data.detection.dataset import DetectionData, with_max_value
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.files import read_text
 from keras_spd.data.problems import Problems, shorten
 from keras_spd.images.read import ImageError, image_sizes

@@ -2,69 +2,19 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from keras_spd.data.detection.augmentation import DetectionAugmentation
+from keras_spd.data.detection.boxed_image import BoxedImage, with_max_value
 from keras_spd.data.detection.transform import Transform
 from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import name_classes, plural
 from keras_spd.images.geometry import Letterbox
-from keras_spd.images.read import find_max_value, read_image
 from keras_spd.images.tiles import part_size
 from keras_spd.typing import Array
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class BoxedImage:
-    """An image and the boxes in it.
-
-    Args:
-        image_id: Integer or string, as in the annotations.
-        name: File name, for messages.
-        source: Path, or function that returns the bytes of an encoded image.
-        size_hw: Height and width in pixels.
-        boxes: float32 array of shape `(boxes, 4)`, xyxy in pixels, inside the image.
-        classes: Integer array of shape `(boxes,)`.
-        crowd: Boolean array of shape `(boxes,)`, true for regions of many objects, which training
-            skips and COCO's scores ignore.
-        records: The entry of each box in COCO annotations, if it was read from them.
-        max_value: The value that maps to 255 in an image with more than 8 bits, as in
-            `load_detection`.
-    """
-
-    image_id: Any
-    name: str
-    source: Any
-    size_hw: tuple[int, int]
-    boxes: np.ndarray
-    classes: np.ndarray
-    crowd: np.ndarray
-    records: tuple[dict, ...] = ()
-    max_value: float | None = None
-
-    def read(self) -> Array:
-        """Returns the pixels, a uint8 array of shape `(height, width, 3)`."""
-        return read_image(self.encoded(), self.name, self.size_hw, self.max_value)
-
-    @property
-    def whole(self) -> "BoxedImage":
-        """The image to decode: itself; for a tile, the image it is cut from."""
-        return self
-
-    def cut(self, pixels: Array) -> Array:
-        """Returns this image's part of the pixels of `whole`: all of them."""
-        return pixels
-
-    def part_of(self, whole: "BoxedImage") -> "BoxedImage":
-        """Returns this image's part of a changed `whole`: all of it."""
-        return whole
-
-    def encoded(self) -> str | os.PathLike | bytes:
-        """Returns the path of the image, or its encoded bytes."""
-        return self.source() if callable(self.source) else self.source
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -318,50 +268,9 @@ class DetectionData:
 
         It is the original dictionary, if there is one, without the skipped images and boxes.
         """
-        if self.coco is not None:
-            kept = {image.image_id for image in self.images}
-            return self.coco | {
-                "images": [record for record in self.coco["images"] if record["id"] in kept],
-                "annotations": [record for image in self.images for record in image.records],
-            }
-        images: list[dict] = []
-        annotations: list[dict] = []
-        for image in self.images:
-            height, width = image.size_hw
-            images.append(
-                {"id": image.image_id, "file_name": image.name, "width": width, "height": height}
-            )
-            for box, label, crowd in zip(image.boxes, image.classes, image.crowd, strict=True):
-                x, y, box_width, box_height = map(float, (*box[:2], *(box[2:] - box[:2])))
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image.image_id,
-                        "category_id": self.category_ids[label],
-                        "bbox": [x, y, box_width, box_height],
-                        "area": box_width * box_height,
-                        "iscrowd": int(crowd),
-                    }
-                )
-        categories = [
-            {"id": id_, "name": name}
-            for id_, name in zip(self.category_ids, self.class_names, strict=True)
-        ]
-        return {"images": images, "annotations": annotations, "categories": categories}
+        from keras_spd.data.detection.to_coco import to_coco
 
-
-def with_max_value(
-    images: Iterable[BoxedImage], max_value: float | Literal["auto"] | None
-) -> tuple[BoxedImage, ...]:
-    """Returns `BoxedImage`s with a `max_value`; `"auto"` finds it over all of them.
-
-    Broken images are skipped here; they are reported when they are read.
-    """
-    if max_value == "auto":
-        max_value = find_max_value((image.encoded() for image in images), on_problem="skip")
-    wholes = dict.fromkeys(image.whole for image in images)
-    changed = {whole: dataclasses.replace(whole, max_value=max_value) for whole in wholes}
-    return tuple(image.part_of(changed[image.whole]) for image in images)
+        return to_coco(self)
 
 
 def require_boxes(data: DetectionData, what: str) -> None:

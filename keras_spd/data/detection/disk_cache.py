@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_spd.data.detection.dataset import BoxedImage
+from keras_spd.data.detection.boxed_image import BoxedImage
 from keras_spd.typing import Array
 
 _log = logging.getLogger(__name__)

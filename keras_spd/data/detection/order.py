@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_spd.data.detection.dataset import BoxedImage
+from keras_spd.data.detection.boxed_image import BoxedImage
 from keras_spd.typing import Array
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_spd.data.classification.tfds import open_builder
+from keras_spd.data.detection.boxed_image import with_max_value
 from keras_spd.data.detection.clean import boxed_image
-from keras_spd.data.detection.dataset import DetectionData, with_max_value
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.problems import Problems
 from keras_spd.images.read import ImageError, image_size
 from keras_spd.typing import Path

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from keras_spd.data.detection.dataset import BoxedImage, DetectionData
+from keras_spd.data.detection.boxed_image import BoxedImage
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.images.tiles import (
     check_overlap,
     check_tile,

@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from typing import Literal
 
+from keras_spd.data.detection.boxed_image import with_max_value
 from keras_spd.data.detection.clean import boxed_image
-from keras_spd.data.detection.dataset import DetectionData, with_max_value
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.files import parse_number, read_text
 from keras_spd.data.problems import Problems, shorten
 from keras_spd.images.read import SUFFIXES, ImageError, check_file, image_sizes

@@ -3,8 +3,9 @@
 import pathlib
 from typing import Literal
 
+from keras_spd.data.detection.boxed_image import with_max_value
 from keras_spd.data.detection.clean import boxed_image
-from keras_spd.data.detection.dataset import DetectionData, with_max_value
+from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.detection.yolo_labels import NoLabelsError, explain_missing, find_labels
 from keras_spd.data.detection.yolo_lines import read_labels
 from keras_spd.data.detection.yolo_yaml import (

@@ -9,7 +9,7 @@ from drawings import write_drawings
 from PIL import Image
 
 from keras_spd.data import BoxedImage, DetectionAugmentation, DetectionBatches, load_detection
-from keras_spd.data.detection import dataset, disk_cache
+from keras_spd.data.detection import boxed_image, disk_cache
 from keras_spd.images.read import ImageError
 from keras_spd.training import load_recipe
 from keras_spd.training.detection import DetectionTask
@@ -23,13 +23,13 @@ def drawings(tmp_path):
 @pytest.fixture
 def decoded(monkeypatch):
     """The names of the images that were decoded."""
-    names, read = [], dataset.read_image
+    names, read = [], boxed_image.read_image
 
     def read_image(source, name, *rest):
         names.append(name)
         return read(source, name, *rest)
 
-    monkeypatch.setattr(dataset, "read_image", read_image)
+    monkeypatch.setattr(boxed_image, "read_image", read_image)
     return names
 
 
