@@ -106,7 +106,7 @@ def draw_confidence_map(
 
     Returns:
         `PIL.Image.Image`, with a row for each detector and a picture for each level, in
-        which a cell has at least 2 pixels.
+        which a cell has at least 4 pixels.
 
     Raises:
         ValueError: As in `confidence_map`.
@@ -120,7 +120,7 @@ def draw_confidence_map(
     for name, model in layout.named_models(models).items():
         pixels, maps = _explain(model, image, class_index, tile, overlap)
         height, width = pixels.shape[:2]
-        side = max(layout.LARGE, *(2 * max(values.shape) for values in maps.values()))
+        side = max(layout.LARGE, *(4 * max(values.shape) for values in maps.values()))
         pictures = [layout.captioned(f"{width} x {height}", [layout.tile(pixels, side)])]
         for level, values in maps.items():
             picture = layout.overlay(pixels, values, side)
