@@ -155,7 +155,7 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="pages need Playwright")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        pytest.skip("needs Chromium")
+        pytest.skip("pages are opened in Chromium: `apt install chromium`")
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser

@@ -97,7 +97,9 @@ def test_classifiers_in_keras(kind, facts, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written with TensorFlow")
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="files are written with TensorFlow"
+)
 @pytest.mark.parametrize(
     ("kind", "facts"),
     [
@@ -315,7 +317,9 @@ def test_training_sees_the_same_picture(cameras, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written with TensorFlow")
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="files are written with TensorFlow"
+)
 def test_served_files_see_the_same_picture(cameras):
     """A SavedModel decodes them; ONNX files take the pixels. Resizing differs by a level or two."""
     import onnxruntime

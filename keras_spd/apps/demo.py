@@ -1,4 +1,4 @@
-"""The two-minute demo: a detector for small objects, before and after fine-tuning."""
+"""The demo: a detector for small objects, before and after fine-tuning."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def run_demo(
 ) -> dict[str, Any]:
     """Fine-tunes the shipped detector on small images and exports it to TFLite.
 
-    Needs no download; about two minutes on two CPU cores.
+    Needs no download; under three minutes on two CPU cores.
 
     Args:
         folder: Path of the folder for the results. An earlier demo in it is replaced.

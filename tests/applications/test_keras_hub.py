@@ -5,7 +5,7 @@ import pytest
 
 import keras_spd
 
-keras_hub = pytest.importorskip("keras_hub", reason="it is an extra")
+keras_hub = pytest.importorskip("keras_hub", reason='needs `pip install "keras_spd[hub]"`')
 
 pytestmark = pytest.mark.slow  # KerasHub takes ten seconds to import
 SIDE = 64

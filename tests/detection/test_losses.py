@@ -66,7 +66,7 @@ def test_authors_positives(name):
         assert int(np.array(targets.mask).sum()) == expected
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="gradients by GradientTape")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="GradientTape is TensorFlow's")
 @pytest.mark.parametrize("name", ["loss_nc80", "loss_nc3_smooth"])
 def test_authors_gradients(name):
     import tensorflow as tf

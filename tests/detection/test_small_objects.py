@@ -177,7 +177,7 @@ def load_truth():
 def test_loss_falls_as_predictions_improve(iou, assignment, rng):
     """By gradient descent on raw predictions."""
     if keras.backend.backend() != "tensorflow":
-        pytest.skip("gradients by GradientTape")
+        pytest.skip("GradientTape is TensorFlow's")
     import tensorflow as tf
 
     gains = {"box_gain": 1.0, "objectness_gain": 100.0, "class_gain": 40.0}

@@ -43,10 +43,12 @@ def test_compiled_model_takes_files_with_a_record(device, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="written with TensorFlow")
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="files are written with TensorFlow"
+)
 def test_openvino_as_on_the_page(device, tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnx")
-    pytest.importorskip("openvino")
+    pytest.importorskip("openvino", reason="needs `pip install openvino`")
     page = (ROOT / "docs/guides/devices.md").read_text()
     [code] = re.findall(r"^```py\n(.*?)^```", page, re.M | re.S)
     monkeypatch.chdir(tmp_path)

@@ -106,6 +106,7 @@ def test_kernels_only(model, pixels, tmp_path):
         np.testing.assert_allclose(received, expected, atol=0.02 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_kernels_of_more_than_32_mib(rng):
     from litert_quantizer import qtyping
     from litert_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as module

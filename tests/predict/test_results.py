@@ -62,7 +62,9 @@ def test_pandas(found):
 
 
 def test_supervision(found):
-    supervision = pytest.importorskip("supervision", reason="pip install --no-deps supervision")
+    supervision = pytest.importorskip(
+        "supervision", reason="needs `pip install --no-deps supervision`"
+    )
     converted = found.to_supervision()
     assert isinstance(converted, supervision.Detections)
     np.testing.assert_array_equal(converted.xyxy, found.boxes)
@@ -193,7 +195,7 @@ def test_annotations_that_cannot_be_written(photos, tmp_path):
 
 def test_sahi(photos):
     """SAHI slices a large image, and finds each object once at its place."""
-    pytest.importorskip("sahi", reason="pip install --no-deps sahi")
+    pytest.importorskip("sahi", reason="needs `pip install --no-deps sahi`")
     from sahi.predict import get_sliced_prediction
 
     from keras_spd.apps.sahi import SahiDetectionModel

@@ -83,7 +83,7 @@ def test_boxes_follow_the_pixels(name, data):
     assert checked > 30
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data needs TensorFlow")
 def test_tf_data_gives_the_same_epoch_by_epoch(data):
     options = {"shuffle": True, "augmentation": AUGMENTATIONS["mosaic"], "seed": 3}
     batches = DetectionBatches(data, 2, SIZE, **options)
