@@ -75,6 +75,13 @@ VARIANTS = {
     "spd_tiles_prediction": Variant("SPD, tiles in prediction", tiles=("prediction",)),
     "spd_tiles": Variant("SPD, tiles in both", tiles=("training", "prediction")),
     "spd_yolov8": Variant("SPD, YOLOv8's head", {"head": "yolov8"}),
+    "strided_yolov8": Variant("strided, YOLOv8's head", {**STRIDED, "head": "yolov8"}),
+    "strided_yolov8_enlarged": Variant(
+        "strided, YOLOv8's head, the same input, enlarged",
+        {**STRIDED, "head": "yolov8"},
+        equal_cost=("side", "spd_yolov8"),
+        enlarged=True,
+    ),
     "spd_retinanet": Variant("SPD, RetinaNet's head", {"head": "retinanet"}),
 }
 

@@ -17,9 +17,12 @@ import argparse
 import collections
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import statistics
+import subprocess
+import sys
 import time
 
 import cv2
@@ -119,12 +122,15 @@ def _predictions(data, tile):
 
 
 def run_training(arguments):
-    data = read_data(arguments)
-    for seed in arguments.seeds:
-        for name in arguments.variants:
-            content = json.loads(run(arguments, name, seed, data).read_text())
-            print(f"{name}, seed {seed}: AP {100 * content['test']['metrics']['AP']:.1f}")
-            keras.utils.clear_session()  # a variant leaves about 1 GB of graphs
+    wanted = list(itertools.product(arguments.seeds, arguments.variants))
+    if len(wanted) > 1:  # each in a process of its own, because a training leaves 1 GB of graphs
+        for seed, name in wanted:
+            options = ["--seeds", str(seed), "--variants", name]
+            subprocess.run([sys.executable, *sys.argv, *options], check=True)
+        return
+    [[seed, name]] = wanted
+    content = json.loads(run(arguments, name, seed, read_data(arguments)).read_text())
+    print(f"{name}, seed {seed}: AP {100 * content['test']['metrics']['AP']:.1f}", flush=True)
 
 
 def run_time(arguments):
