@@ -10,7 +10,7 @@
 random weights without it, with the same recipe, order and augmentation, and scores it on the test
 images. The last epoch is scored: nothing is chosen. Runs that have a JSON file in
 `benchmarks/results/small_objects` are skipped, stopped ones resume. `time` measures steps and
-predictions of all variants in turns. `table` prints both and draws AP over multiply-adds.
+predictions of all variants in turns. `table` prints both and draws AP.
 """
 
 import argparse
@@ -187,8 +187,8 @@ def run_table(arguments):
         cells += [str(len(runs))]
         cells += [show([one["test"]["metrics"][column] for one in runs]) for column in columns]
         print(f"| {' | '.join(cells)} |")
-        ap = statistics.mean(one["test"]["metrics"]["AP"] for one in runs)
-        points.append((cost, 100 * ap, name, start))
+        label = f"{cells[0]}{', random weights' if start == 'random' else ''}: {cost:.2f} G"
+        points.append((label, [100 * one["test"]["metrics"]["AP"] for one in runs], name))
     draw(points, arguments.picture)
 
 
@@ -196,18 +196,19 @@ _TIMED = ("step", "prediction")
 
 
 def draw(points, path):
-    """Draws AP over multiply-adds, a point for each variant."""
+    """Draws AP of each variant, a point for each seed, with its multiply-adds beside it."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axis = pyplot.subplots(figsize=(7, 4.5))
-    for cost, ap, name, start in points:
+    points = sorted(points, key=lambda point: statistics.mean(point[1]))
+    figure, axis = pyplot.subplots(figsize=(8, 0.9 + 0.24 * len(points)))
+    for row, (_, values, name) in enumerate(points):
         color = "C0" if name.startswith("spd") else "C1" if name.startswith("strided") else "C2"
-        axis.plot(cost, ap, "o" if start == "coco" else "x", color=color)
-        axis.annotate(name, (cost, ap), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axis.set(xlabel="G multiply-adds", ylabel="AP on test images")
+        axis.plot(values, [row] * len(values), "o", color=color)
+    axis.set_yticks(range(len(points)), [label for label, *_ in points], fontsize=8)
+    axis.set(xlabel="AP on test images", xlim=(0, None))
     axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
