@@ -3,6 +3,7 @@
 python benchmarks/input_pipeline.py --data instances_train.json --image-size 640
 python benchmarks/input_pipeline.py --generate 256 --generated-size 480 640 --workers 1 2 4
 python benchmarks/input_pipeline.py --data instances_train.json --loader my_module:make_batches
+python benchmarks/input_pipeline.py --generate 24 --generated-size 2000 3000 --tile 640 --cache DIR
 
 `--loader` names a function that is called as `f(data, image_size, batch_size, workers)` and returns
 an iterable of batches, tuples whose first entry has one row for each image.
@@ -150,6 +151,8 @@ def main():
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--images", type=int, default=1000, help="most images of an epoch")
+    parser.add_argument("--tile", type=int, help="side of the tiles that images are cut into")
+    parser.add_argument("--cache", help="a folder: measure `DetectionData.cache` as well")
     parser.add_argument("--loader", help="module:function, another loader to measure beside ours")
     parser.add_argument("--only", choices=("stages", "ours", "loader"))
     arguments = parser.parse_args()
@@ -164,6 +167,8 @@ def main():
             data = generate(
                 folder, arguments.generate, tuple(arguments.generated_size), arguments.quality
             )
+        if arguments.tile:
+            data = data.tiles(arguments.tile)
         print(
             f"{data.num_images} images, first {data.images[0].size_hw}, to {size[0]} px, batches "
             f"of {batch_size}, {len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}"
@@ -182,6 +187,15 @@ def main():
                     "hand-over: the same through `batches()`",
                     epoch(data.batches(batch_size, size, **options), arguments.images),
                 )
+                if arguments.cache:
+                    kept = data.cache(arguments.cache)
+                    for image in {image.whole for image in kept.images}:
+                        image.read()
+                    made = DetectionBatches(kept, batch_size, size, **options)
+                    measure(
+                        f"batches, {workers} workers, decoded on disk",
+                        epoch(map(made.__getitem__, range(len(made))), arguments.images),
+                    )
             if arguments.loader and arguments.only in (None, "loader"):
                 module, name = arguments.loader.split(":")
                 function = getattr(importlib.import_module(module), name)
