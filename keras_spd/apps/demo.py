@@ -34,7 +34,7 @@ def run_demo(
 ) -> dict[str, Any]:
     """Fine-tunes the shipped detector on small images and exports it to TFLite.
 
-    Needs no download; under three minutes on two CPU cores.
+    Needs no download; about four minutes on two CPU cores.
 
     Args:
         folder: Path of the folder for the results. An earlier demo in it is replaced.
