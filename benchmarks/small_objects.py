@@ -10,7 +10,7 @@
 random weights without it, with the same recipe, order and augmentation, and scores it on the test
 images. The last epoch is scored: nothing is chosen. Runs that have a JSON file in
 `benchmarks/results/small_objects` are skipped, stopped ones resume. `time` measures steps and
-predictions of all variants in turns. `table` prints both and draws AP.
+predictions of each variant, in turns with the first. `table` prints both and draws AP.
 """
 
 import argparse
@@ -134,20 +134,15 @@ def run_training(arguments):
 
 
 def run_time(arguments):
-    """Times a training step and a prediction of each variant, in turns."""
-    rng = np.random.default_rng(0)
+    """Times a training step and a prediction of each variant beside those of the first."""
+    first, *others = arguments.variants
+    if len(others) > 1:  # each pair in a process of its own, because graphs stay in memory
+        for name in others:
+            subprocess.run([sys.executable, *sys.argv, "--variants", first, name], check=True)
+        return
     calls = {}
     for name in arguments.variants:
-        detector, side = build(name, arguments.image_size, classes=6)
-        detector.compile()
-        images = rng.uniform(0, 255, (arguments.batch_size, side, side, 3)).astype("float32")
-        corners = rng.uniform(0, side - 40, (arguments.batch_size, 10, 2))
-        truth = {
-            "boxes": np.concatenate([corners, corners + 20], axis=-1).astype("float32"),
-            "classes": rng.integers(0, 6, (arguments.batch_size, 10)),
-        }
-        calls["step", name] = functools.partial(detector.train_on_batch, images, truth)
-        calls["prediction", name] = functools.partial(detector.predict_on_batch, images[:1])
+        calls["step", name], calls["prediction", name] = timed_calls(name, arguments)
     seconds = collections.defaultdict(list)
     for turn in range(arguments.turns + 2):
         for key, call in calls.items():
@@ -155,15 +150,36 @@ def run_time(arguments):
             call()
             if turn >= 2:  # warm
                 seconds[key].append(time.perf_counter() - begun)
-    ratios = collections.defaultdict(dict)
-    first = arguments.variants[0]
-    for (what, name), values in seconds.items():
-        pairs = zip(values, seconds[what, first], strict=True)
-        ratios[name][what] = statistics.median(a / b for a, b in pairs)
-    for name, row in ratios.items():
-        print(f"{name}: step {row['step']:.2f}, prediction {row['prediction']:.2f} of {first}")
+    path = arguments.results / "time.json"
+    ratios = json.loads(path.read_text()) if path.is_file() else {}
+    for name in arguments.variants:
+        ratios[name] = {
+            what: statistics.median(
+                a / b for a, b in zip(seconds[what, name], seconds[what, first], strict=True)
+            )
+            for what in _TIMED
+        }
+        shown = ", ".join(f"{what} {ratio:.2f}" for what, ratio in ratios[name].items())
+        print(f"{name}: {shown} of {first}", flush=True)
     arguments.results.mkdir(parents=True, exist_ok=True)
-    (arguments.results / "time.json").write_text(json.dumps(ratios, indent=2) + "\n")
+    path.write_text(json.dumps(ratios, indent=2) + "\n")
+
+
+def timed_calls(name, arguments):
+    """Returns functions that run a training step and a prediction of one image."""
+    rng = np.random.default_rng(0)
+    detector, side = build(name, arguments.image_size, classes=6)
+    detector.compile()
+    images = rng.uniform(0, 255, (arguments.batch_size, side, side, 3)).astype("float32")
+    corners = rng.uniform(0, side - 40, (arguments.batch_size, 10, 2))
+    truth = {
+        "boxes": np.concatenate([corners, corners + 20], axis=-1).astype("float32"),
+        "classes": rng.integers(0, 6, (arguments.batch_size, 10)),
+    }
+    return (
+        functools.partial(detector.train_on_batch, images, truth),
+        functools.partial(detector.predict_on_batch, images[:1]),
+    )
 
 
 def run_table(arguments):

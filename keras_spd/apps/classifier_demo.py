@@ -22,7 +22,7 @@ def run_classifier_demo(
 ) -> dict[str, Any]:
     """Trains ResNet18-SPD on the blood cells in the package and exports it to TFLite.
 
-    Needs no download; takes about two minutes on two CPU cores.
+    Needs no download.
 
     Args:
         folder: Path of the folder for the results. An earlier demo in it is replaced.

@@ -71,9 +71,10 @@ def require_files(paths: list[pathlib.Path]) -> None:
 
 
 def require_weights(weights: pathlib.Path) -> None:
-    """Raises a `ValueError` unless `weights` is a file or a name from `keras-spd list`."""
+    """Raises a `ValueError` unless `weights` is a file, a listed name or an `hf://` address."""
     names = completion.weights("")
-    if not weights.exists() and str(weights) not in names:
+    on_hub = str(weights).startswith("hf:/")
+    if not (on_hub or weights.exists() or str(weights) in names):
         raise ValueError(
             f"There is no file {weights}, and there are no weights of that name. "
             f"`keras-spd list` has: {', '.join(names)}."

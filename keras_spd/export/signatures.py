@@ -1,9 +1,38 @@
-"""Merges several TFLite models into one file with several signatures."""
+"""Signatures of TFLite files: adding one, and merging files into one with several."""
 
 from collections.abc import Hashable
 from typing import Any
 
-from keras_spd.export.metadata import read_flatbuffer, write_flatbuffer
+from keras_spd.export.metadata import read_flatbuffer, schema, write_flatbuffer
+
+
+def add_signature(content: bytes, outputs: list[str]) -> bytes:
+    """Adds a signature to a TFLite file with one input.
+
+    Args:
+        content: Bytes of a TFLite file without a signature.
+        outputs: Names of the outputs, in the file's order.
+
+    Returns:
+        Bytes of a TFLite file with the signature `serving_default`, whose input is `images`.
+    """
+    model = read_flatbuffer(content)
+    [graph] = model.subgraphs
+    signature = schema().SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+    signature.inputs = _tensor_map(["images"], graph.inputs)
+    signature.outputs = _tensor_map(outputs, graph.outputs)
+    model.signatureDefs = [signature]
+    return write_flatbuffer(model)
+
+
+def _tensor_map(names: list[str], tensors: list[int]) -> list[Any]:
+    entries = []
+    for name, tensor in zip(names, tensors, strict=True):
+        entry = schema().TensorMapT()
+        entry.name, entry.tensorIndex = name.encode(), tensor
+        entries.append(entry)
+    return entries
 
 
 def merge_signatures(contents: dict[str, bytes]) -> bytes:

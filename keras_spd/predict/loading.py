@@ -1,6 +1,7 @@
 """Loads trained models from files, or by name from the package."""
 
 import pathlib
+import re
 from collections.abc import Iterable
 
 import keras
@@ -10,7 +11,7 @@ from keras_spd.detection.protocol import DetectorProtocol
 from keras_spd.export.exported_models import RUNTIMES, load_exported
 from keras_spd.typing import Path
 from keras_spd.weights import find_named, list_models
-from keras_spd.weights.keras_file import load_keras_file
+from keras_spd.weights.keras_file import load_from_hub, load_keras_file
 
 
 def load_model(path: Path) -> keras.Model:
@@ -18,7 +19,8 @@ def load_model(path: Path) -> keras.Model:
 
     Args:
         path: Path of a `.keras` file, or of a `.pt`, `.pth` or `.safetensors` file that
-            `load_torch_model` reads; or a name from `keras_spd.list_models`.
+            `load_torch_model` reads; a name from `keras_spd.list_models`; or `"hf://USER/NAME"`, a
+            model on the Hugging Face Hub.
 
     Returns:
         Keras model, such as a `Detector` or an `ImageModel`.
@@ -32,6 +34,8 @@ def load_model(path: Path) -> keras.Model:
     """
     if preset := find_named(path):
         return getattr(applications, preset.architecture)(weights=preset.name, **preset.options)
+    if match := re.fullmatch("hf:/+(.+)", str(path)):  # a `pathlib.Path` has one slash
+        return load_from_hub(f"hf://{match[1]}")
     path = pathlib.Path(path)
     if path.name.endswith(".weights.h5"):
         raise ValueError(

@@ -33,6 +33,7 @@ def make_callbacks(
     start: keras.Model,
     folder: RunFolder,
     distribution: Distribution,
+    last_epoch: int,
     user_callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run in the order in which `fit` calls them.
@@ -42,6 +43,7 @@ def make_callbacks(
         start: Model that training starts from, in float32.
         folder: Run folder.
         distribution: Where training runs; only its chief writes files.
+        last_epoch: The number of epochs after which `fit` ends.
         user_callbacks: Callbacks that were passed to `train`.
     """
     recipe, score = task.recipe, task.best_by
@@ -71,7 +73,7 @@ def make_callbacks(
         _DrawCurves(folder),
         *_tensorboard(folder),
         *back,
-        SaveState(folder.state),  # last: an epoch it saves must be logged
+        SaveState(folder.state, last_epoch),  # last: an epoch it saves must be logged
     ]
 
 

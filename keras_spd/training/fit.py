@@ -193,7 +193,7 @@ def _train(
         if frozen and first_epoch == thaw_at:
             with distribution.scope():
                 _thaw(task, model, frozen, steps_per_epoch)
-        callbacks = make_callbacks(task, start, folder, distribution, user_callbacks)
+        callbacks = make_callbacks(task, start, folder, distribution, last_epoch, user_callbacks)
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch, last_epoch))
             stopped = _fit(

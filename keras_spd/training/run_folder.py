@@ -45,6 +45,7 @@ _log = logging.getLogger(__name__)
 START_MODEL = "start.keras"
 _EPOCHS = "keras_spd_epochs"
 _SECONDS = "keras_spd_seconds"
+_SECONDS_BETWEEN_SAVES = 10.0  # seconds: a save takes one, as long as an epoch of few small images
 
 
 class RunFolder:
@@ -206,7 +207,10 @@ class LogEpochs(keras.callbacks.Callback):
 
 
 class SaveState(keras.callbacks.Callback):
-    """Saves weights and optimizer atomically after each epoch.
+    """Saves weights and optimizer atomically after an epoch, so that a stopped run can resume.
+
+    The first and the last epoch are saved, and between them each that ends at least 10 seconds
+    after the last save.
 
     `keras.callbacks.BackupAndRestore` writes epoch and weights to two files in place: a run killed
     during or between the two resumes from the wrong state. This callback writes a single file that
@@ -214,11 +218,17 @@ class SaveState(keras.callbacks.Callback):
     includes the time that they took, with their evaluations, in all parts of a resumed run. The
     optimizer's step counter is no substitute for that number: under float16, steps whose gradients
     overflow are skipped.
+
+    Args:
+        path: Path of the file.
+        last_epoch: The number of epochs after which training ends.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, last_epoch: int | None = None) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
+        self._last_epoch = last_epoch
+        self._saved = -math.inf
         self._seconds = saved_seconds(self.path) if h5py.is_hdf5(self.path) else 0.0
         self._since = time.perf_counter()
 
@@ -226,8 +236,11 @@ class SaveState(keras.callbacks.Callback):
         now = time.perf_counter()
         self._seconds += now - self._since
         self._since = now
-        attributes = {_EPOCHS: epoch + 1, _SECONDS: self._seconds}
-        save_weights_file(self.model, self.path, **attributes)
+        ends = epoch + 1 == self._last_epoch or self.model.stop_training
+        if ends or now - self._saved >= _SECONDS_BETWEEN_SAVES:
+            attributes = {_EPOCHS: epoch + 1, _SECONDS: self._seconds}
+            save_weights_file(self.model, self.path, **attributes)
+            self._saved = time.perf_counter()
 
 
 class SaveBest(keras.callbacks.Callback):

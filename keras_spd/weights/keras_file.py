@@ -27,6 +27,21 @@ def load_keras_file(path: Path, **options: Any) -> keras.Model:
         raise ValueError(f"Cannot load a model from {path}: {shorten(error)}") from error
 
 
+def load_from_hub(address: str) -> keras.Model:
+    """Loads a model from the Hugging Face Hub.
+
+    Args:
+        address: `"hf://USER/NAME"`.
+
+    Raises:
+        ValueError: If it cannot be downloaded or loaded.
+    """
+    try:
+        return keras.saving.load_model(address)
+    except Exception as error:  # of the network, the hub or the file
+        raise ValueError(f"Cannot load a model from {address}: {shorten(error)}") from error
+
+
 class _WeightsInMemory(io.BytesIO):
     """A buffer that Keras accepts as a file, because the name has the right suffix."""
 

@@ -11,6 +11,7 @@ def interrupt_after(monkeypatch):
 
     The state of the epoch is already saved, as if Ctrl-C came between two epochs.
     """
+    monkeypatch.setattr("keras_spd.training.run_folder._SECONDS_BETWEEN_SAVES", 0)
     save = SaveState.on_epoch_end
 
     def interrupt_after(*epochs):

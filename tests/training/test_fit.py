@@ -174,7 +174,7 @@ def test_a_broken_state_is_named(tmp_path, cells, recipe):
 def test_of_equally_good_epochs_the_last_is_the_best(tmp_path, cells, recipe):
     del cells["verbose"]
     task, folder = fit_module.ClassificationTask(recipe, **cells), RunFolder(tmp_path)
-    callbacks = fit_module.make_callbacks(task, None, folder, fit_module.distribute())
+    callbacks = fit_module.make_callbacks(task, None, folder, fit_module.distribute(), 1)
     [checkpoint] = [c for c in callbacks if isinstance(c, run_folder.SaveBest)]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
     checkpoint.set_model(model)

@@ -18,6 +18,7 @@ from keras_spd.training.run_folder import (
     RunFolder,
     SaveState,
     restore_state,
+    saved_epochs,
     saved_seconds,
 )
 from keras_spd.weights.keras_file import save_weights_file
@@ -82,6 +83,24 @@ def test_training_time_adds_up_over_resumes(tmp_path, model, monkeypatch):
     assert saved_seconds(state) == 40
     save_weights_file(model, state)  # of an earlier version
     assert np.isnan(saved_seconds(state))
+
+
+def test_short_epochs_are_not_all_saved(tmp_path, model, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("keras_spd.training.run_folder.time.perf_counter", lambda: now)
+    state = tmp_path / "state.weights.h5"
+    save = SaveState(state, last_epoch=6)
+    save.set_model(model)
+    saved = []
+    for epoch in range(6):
+        now += 4
+        save.on_epoch_end(epoch)
+        saved.append(saved_epochs(state))
+    assert saved == [1, 1, 1, 4, 4, 6]
+    assert saved_seconds(state) == 24
+    model.stop_training = True  # by a callback: the epoch is the last
+    save.on_epoch_end(6)
+    assert saved_epochs(state) == 7
 
 
 def test_the_log_keeps_its_line_endings(tmp_path):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import http.server
 import logging
+import pathlib
 import shutil
 import threading
 import tomllib
@@ -17,6 +18,7 @@ import tomli_w
 from conftest import find_shared
 
 import keras_spd
+from keras_spd import predict
 from keras_spd.applications import YOLOV5SPD, ResNet18SPD, ResNet50SPD, ResNet101SPD
 from keras_spd.weights import presets
 from keras_spd.weights.packing import pack, unpack
@@ -236,10 +238,15 @@ def test_models_on_the_hugging_face_hub(tmp_path, monkeypatch, rng, thin_network
         archive.extractall(tmp_path / "hub")
     hub = types.SimpleNamespace(snapshot_download=lambda repo_id, **_: str(tmp_path / "hub"))
     monkeypatch.setattr("keras.src.saving.saving_lib.huggingface_hub", hub)
-    model = keras.saving.load_model("hf://someone/letters")
-    assert type(model) is type(source) and model.info == source.info
     images = rng.normal(size=(2, 32, 32, 3)).astype("float32")
-    np.testing.assert_allclose(model(images), source(images), atol=1e-6)
+    address = "hf://someone/letters"
+    for model in (
+        keras.saving.load_model(address),
+        predict.load_model(address),
+        predict.load_model(pathlib.Path(address)),  # of the command line
+    ):
+        assert type(model) is type(source) and model.info == source.info
+        np.testing.assert_allclose(model(images), source(images), atol=1e-6)
 
 
 def test_the_package_stays_small():
