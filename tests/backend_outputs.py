@@ -38,7 +38,7 @@ def numpy_weights(model):
 
 def detector_outputs(rng):
     """Raw predictions, loss, boxes, one epoch of training and its scores of a small detector."""
-    model = keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3)
+    model = keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3, levels=("P3",))
     images = rng.uniform(0, 255, (2, 64, 96, 3)).astype("float32")
     raw = numpy_weights(model)(images)
     outputs = {f"raw_{level}": prediction for level, prediction in raw.items()}
@@ -120,7 +120,7 @@ def models_to_save():
     converted = keras_spd.to_spd(strided, pooling="exact")
     return {
         "resnet": keras_spd.applications.ResNet18SPD(classes=3, shortcut="spd"),
-        "detector": keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3),
+        "detector": keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3, levels=("P3", "P4")),
         "converted": converted,
         "folded": keras_spd.fold(converted),
     }

@@ -18,9 +18,17 @@ LONGEST = {"test_first_hour", "test_distribution", "test_docs", "test_backends",
 # Keras, which takes seconds to import, is not needed in the process that hands out the tests.
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="run the tests marked `full` as well")
+
+
+def pytest_collection_modifyitems(config, items):
     """Files that take minutes come first, so that no worker waits for the last of them."""
     items.sort(key=lambda item: item.path.stem not in LONGEST)
+    if not config.getoption("--full"):
+        left = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if item not in set(left)]
+        config.hook.pytest_deselected(items=left)
 
 
 def pytest_collection_finish():

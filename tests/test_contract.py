@@ -388,12 +388,12 @@ def test_changed_networks_say_the_same(kind, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("on_a_backbone", [False, True])
-def test_detectors_see_the_same_picture(on_a_backbone, tmp_path):
-    options = {}
+def test_detectors_see_the_same_picture(on_a_backbone, tmp_path, thin_networks):
+    options = {"levels": ("P3",)}
     if on_a_backbone:
         backbone = YOLOV5SPDBackbone("n", input_shape=(64, 96, 3), include_rescaling=False)
         backbone.info = dataclasses.replace(backbone.info, statistics="imagenet")
-        options = {"backbone": backbone, "include_rescaling": False}
+        options |= {"backbone": backbone, "include_rescaling": False}
     model = YOLOV5SPD("n", classes=2, input_shape=(64, 96, 3), **options)
     model.info = dataclasses.replace(model.info, max_value=4095)
     assert (model.info.statistics is not None) == on_a_backbone

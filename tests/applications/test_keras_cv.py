@@ -69,12 +69,33 @@ def average_precision_50(truth, predictions):
     return evaluate_coco(content, list(found)).metrics["AP50"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("build", [build_retinanet, build_yolov8])
-def test_overfits_four_images(build, graphs):
+@pytest.fixture
+def four_images():
+    """Images of blood cells, and their boxes and classes."""
     with np.load(FIXTURES / "detection" / "blood_cells.npz") as file:
         images = preprocess_input(file["images"], "imagenet")
-        truth = {"boxes": file["boxes"], "classes": file["classes"]}
+        return images, {"boxes": file["boxes"], "classes": file["classes"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("build", "rate"), [(build_retinanet, 3e-4), (build_yolov8, 3e-3)])
+def test_learns_and_predicts(build, rate, four_images):
+    images, truth = four_images
+    model = build(small_backbone())
+    model.optimizer.learning_rate = rate
+    start = model.backbone.get_weights()
+    losses = model.fit(images, truth, batch_size=4, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    for before, after in zip(start, model.backbone.get_weights(), strict=True):
+        assert np.any(before != after)
+    assert 0 <= average_precision_50(truth, model.predict(images, verbose=0)) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.parametrize("build", [build_retinanet, build_yolov8])
+def test_overfits_four_images(build, four_images, graphs):
+    images, truth = four_images
     model = build(small_backbone())
     model.optimizer.learning_rate = 3e-3
     for _ in range(5):

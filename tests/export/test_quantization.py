@@ -111,7 +111,7 @@ def test_kernels_of_more_than_32_mib(rng):
     from litert_quantizer import qtyping
     from litert_quantizer.algorithms.uniform_quantize import uniform_quantize_tensor as module
 
-    kernel = rng.random((4, 1, 1, 2**21 + 256), "float32")
+    kernel = rng.random((512, 3, 3, 1900), "float32")
     scale = np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) / 127
     parameters = qtyping.UniformQuantParams(
         num_bits=8, quantized_dimension=0, scale=scale, zero_point=np.zeros_like(scale, "int32")

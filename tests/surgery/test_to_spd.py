@@ -63,7 +63,13 @@ def double_precision():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "count"), [("ResNet50V2", 8), ("MobileNetV2", 5), ("DenseNet121", 5), ("Xception", 9)]
+    ("name", "count"),
+    [
+        ("ResNet50V2", 8),
+        ("MobileNetV2", 5),
+        pytest.param("DenseNet121", 5, marks=pytest.mark.full),
+        pytest.param("Xception", 9, marks=pytest.mark.full),
+    ],
 )
 def test_networks_of_keras_applications(name, count, double_precision):
     constructor = getattr(keras.applications, name)

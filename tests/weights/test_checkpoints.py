@@ -98,7 +98,7 @@ def torch_classes(monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["s", "m", "x"])
+@pytest.mark.parametrize("size", ["s", "m", pytest.param("x", marks=pytest.mark.full)])
 def test_a_pickled_checkpoint_of_one_class(
     size, rng, tmp_path, torch_classes, float64, monkeypatch
 ):
