@@ -23,7 +23,7 @@ _MARK = (
 )
 _WEIGHTS = "bccd"
 _SIDE = 96  # of the network's input, pixels
-_EPOCHS = 36
+_EPOCHS = 24
 # AP of the pair, each trained for 40 epochs on circuit boards: benchmarks/README.md, DeepPCB.
 BOARDS = {"spd": 36.5, "strided": 32.6}
 _ROWS, _ZOOM, _LINE = 3, 3, 22  # of the picture: images, enlargement, pixels of a line of text
@@ -34,11 +34,11 @@ def run_demo(
 ) -> dict[str, Any]:
     """Fine-tunes the shipped detector on small images and exports it to TFLite.
 
-    Needs no download; about four minutes on two CPU cores.
+    Needs no download; about two minutes on two CPU cores.
 
     Args:
         folder: Path of the folder for the results. An earlier demo in it is replaced.
-        epochs: Integer; defaults to 36.
+        epochs: Integer; defaults to 24.
         say: Function that takes a line of progress.
 
     Returns:
