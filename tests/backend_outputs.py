@@ -153,19 +153,19 @@ def main(path, folder):
     outputs["resnet"] = model.predict(images, verbose=0)
     for level, maps in keras_spd.explain.feature_maps(model, images[0]).items():
         outputs[f"maps_{level}"] = maps
-        layer = f"stage{level[1:]}_block1_out"
-        outputs[f"grad_cam_{level}"] = keras_spd.explain.grad_cam(model, images[0], 1, layer)
+    layer = "stage3_block1_out"
+    outputs["grad_cam"] = keras_spd.explain.grad_cam(model, images[0], 1, layer)
 
     features = keras.Model(model.input, model.get_layer("stage4_block1_out").output)
     outputs["features"] = features.predict(images, verbose=0)
 
     labels = rng.integers(0, 3, 20)
-    pixels = rng.integers(0, 256, (20, 8, 8, 3)).astype("uint8")
+    pixels = rng.integers(0, 256, (20, 16, 16, 3)).astype("uint8")
     train = keras_spd.data.from_arrays(pixels, labels)
     augmentation = keras_spd.data.Augmentation(crop_padding=1, horizontal_flip=True)
     preprocess = keras_spd.applications.preprocess_input
     batches = train.batches(8, preprocess=preprocess, shuffle=True, augmentation=augmentation)
-    small = keras_spd.applications.ResNet18SPD(classes=3, input_shape=(8, 8, 3))
+    small = tiny_classifier()
     small.compile("sgd", "sparse_categorical_crossentropy")
     history = small.fit(batches, epochs=1, verbose=0)
     outputs["finite_loss"] = np.isfinite(history.history["loss"])

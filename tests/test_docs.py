@@ -166,10 +166,15 @@ def rows_of_costs():
 
 
 @pytest.mark.slow
-def test_costs():
+@pytest.mark.parametrize("large", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_costs(large):
+    """Of one depth for each type of block, and of two sizes; the others are the long form."""
     rows = list(rows_of_costs())
     pages = [page for page, _, _ in rows]
     assert [pages.count(f"docs/zoo/{name}.md") for name in ("resnet", "yolov5")] == [20, 15]
+    small = re.compile(r'ResNet(18|50)|YOLOV5SPD\("[ns]"')
+    rows = [row for row in rows if bool(small.match(row[1])) != large]
+    assert len(rows) > 10
     costs = {call: cost(call) for call in {call for _, call, _ in rows}}
     for page, call, row in rows:
         parameters, multiply_adds = costs[call]
