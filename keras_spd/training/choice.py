@@ -14,6 +14,7 @@ import keras
 from keras_spd import applications
 from keras_spd.images.tiles import network_size
 from keras_spd.predict.loading import load_model
+from keras_spd.training.distribution import distribute
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
@@ -44,7 +45,10 @@ def choose_recipe(
     """
     given = {field: value for field, value in options.items() if value is not None}
     _check_start(given, model_file)
-    model = None if model_file is None else load_model(model_file)
+    model = None
+    if model_file is not None:
+        distribute()  # workers must connect before a model exists
+        model = load_model(model_file)
     task = _find_task(given, model)
     overrides = merge_fields(given, assignments)
     if overrides.get("data.tile") is not None:  # as in prediction, tiles keep their size

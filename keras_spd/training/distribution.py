@@ -8,6 +8,7 @@ over all devices, so the loss is the same as on one device.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -134,14 +135,14 @@ def distribute(devices: Any = None) -> Distribution:
             f"Training on several devices needs TensorFlow{'' if config else ' or JAX'} "
             f"(KERAS_BACKEND=tensorflow). Received: the backend {backend}."
         )
-    import tensorflow as tf
-
     if config is None:
+        import tensorflow as tf
+
         kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
         names = [device.name for device in tf.config.list_logical_devices(kind)]
         strategy = tf.distribute.MirroredStrategy(names)
         return Distribution(replicas=len(names), strategy=strategy)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    strategy = _connect_workers()
     resolver = strategy.cluster_resolver
     return Distribution(
         replicas=strategy.num_replicas_in_sync,
@@ -149,6 +150,22 @@ def distribute(devices: Any = None) -> Distribution:
         workers=len(config["cluster"]["worker"]),
         strategy=strategy,
     )
+
+
+@functools.cache  # the command line connects before it loads a model, and `train` asks again
+def _connect_workers() -> Any:
+    import tensorflow as tf
+
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise ValueError(
+            "Several workers (TF_CONFIG) must connect before TensorFlow computes anything, but a "
+            "model or a tensor exists already. Pass the path of a saved model as `model`, and call "
+            "`train` first."
+        ) from error
 
 
 @contextlib.contextmanager

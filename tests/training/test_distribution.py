@@ -155,6 +155,15 @@ def test_a_bad_tf_config_is_named(config, monkeypatch):
         distribute("all")
 
 
+def test_workers_connect_before_anything_is_computed(monkeypatch):
+    keras.ops.zeros(1)
+    cluster = {"worker": ["localhost:1", "localhost:2"]}
+    config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 0}})
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match="must connect before .* the path of a saved model"):
+        distribute()
+
+
 def test_bad_devices():
     with pytest.raises(ValueError, match='`devices` must be "all".*Received: devices=2'):
         distribute(2)

@@ -9,7 +9,7 @@ from keras_spd import data
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.detection.heads import HEADS
 from keras_spd.optimizers import CoupledSGD
-from keras_spd.training import fit, load_recipe
+from keras_spd.training import choice, fit, load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 
@@ -139,3 +139,12 @@ def test_the_warm_up_of_fine_tuning_is_short(steps_per_epoch, warmup):
     rate = optimizer._learning_rate
     assert float(rate(warmup)) == pytest.approx(0.01)
     assert float(rate(3 * steps_per_epoch)) == pytest.approx(0.0001)
+
+
+def test_workers_connect_before_a_model_is_loaded(monkeypatch):
+    called = []
+    monkeypatch.setattr(choice, "distribute", lambda: called.append("connect"))
+    monkeypatch.setattr(choice, "load_model", lambda path: called.append("load"))
+    options = {"model.name": "a.keras", "data.name": "cifar10"}
+    choice.choose_recipe(options, [], model_file="a.keras")
+    assert called == ["connect", "load"]
