@@ -1,6 +1,7 @@
 """Fixtures and helpers for all tests."""
 
 import gc
+import itertools
 import logging
 import os
 import pathlib
@@ -34,15 +35,17 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish():
     """Freezes the objects that imports created, so that the garbage collector skips them.
 
-    `clear_session` collects garbage after each test, which takes half a second with TensorFlow's
-    objects.
+    With TensorFlow's objects, a collection takes half a second.
     """
     gc.collect()
     gc.freeze()
 
 
+_quick_tests = itertools.count(1)
+
+
 @pytest.fixture(autouse=True)
-def _same_start():
+def _same_start(request):
     """Each test starts with the same seed, Keras' defaults and no layer names of other tests."""
     import keras
 
@@ -54,7 +57,9 @@ def _same_start():
     keras.config.set_dtype_policy("float32")
     if keras.backend.backend() == "tensorflow":
         _forget_gradients()
-    keras.utils.clear_session()
+    # A collection takes 0.1 s, most tests less. Slow tests leave large models.
+    slow = request.node.get_closest_marker("slow") is not None
+    keras.utils.clear_session(free_memory=slow or next(_quick_tests) % 20 == 0)
 
 
 def _forget_gradients():

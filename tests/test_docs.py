@@ -202,6 +202,7 @@ def shows(text, value):
     return f"{value / {'': 1, 'M': 1e6, 'G': 1e9}[unit]:,.{digits}f}" == number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", keras_spd.list_models(), ids=lambda preset: preset.name)
 def test_cards_have_the_scores_of_the_weights(preset):
     text = (ROOT / f"docs/zoo/{preset.short_name}.md").read_text()

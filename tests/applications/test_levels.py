@@ -38,6 +38,7 @@ def test_spatial_pyramid_pooling_is_at_the_top(thin_networks):
     assert keras.Model(network.input, pooled).compute_output_shape((1, 64, 64, 3))[1:3] == (8, 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_each_head_has_its_loss_on_one_level(head, thin_networks, rng):
     images = rng.uniform(0, 255, (2, 16, 24, 3)).astype("float32")
@@ -50,6 +51,7 @@ def test_each_head_has_its_loss_on_one_level(head, thin_networks, rng):
     assert all(0 < float(part) < 1e3 for part in parts.values())
 
 
+@pytest.mark.slow
 def test_weights_are_loaded_into_the_layers_that_remain(thin_networks, tmp_path, caplog):
     trained = YOLOV5SPD("n", classes=2)
     trained.save(tmp_path / "trained.keras")

@@ -51,6 +51,7 @@ def test_a_wrong_phase_order_shows():
     assert reference.relative_norm(logits - expected["logits"], expected["logits"]) > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("build", "arguments", "parameters"),
     [

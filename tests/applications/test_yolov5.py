@@ -84,6 +84,7 @@ def test_no_strided_layer_is_left():
         assert tuple(getattr(layer, "strides", (1, 1))) == (1, 1), layer.name
 
 
+@pytest.mark.slow
 def test_strided_twin_has_the_same_outputs_shapes():
     shapes = []
     for downsampling in ("spd", "strided"):
@@ -94,6 +95,7 @@ def test_strided_twin_has_the_same_outputs_shapes():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_first_biases_are_the_priors():
     model = YOLOV5SPD("n", classes=20)
     bias = np.array(model.network.get_layer("head_p4_conv").bias).reshape(3, 25)
@@ -174,6 +176,7 @@ def test_default_optimizer_is_the_papers(thin_networks):
     assert float(optimizer._learning_rate(1000)) == pytest.approx(0.01)
 
 
+@pytest.mark.slow
 def test_thresholds_can_be_changed_after_a_prediction(rng, thin_networks):
     model = make_model()
     images = rng.uniform(0, 255, (1, 64, 64, 3))
@@ -238,6 +241,7 @@ def test_bad_images_and_losses(thin_networks):
         model.info = dataclasses.replace(model.info, class_names=("a",))
 
 
+@pytest.mark.slow
 def test_torch_weights_of_another_size_name_the_right_call():
     state_dict, _, _ = reference.load("yolov5_spd_s")
     model = YOLOV5SPD("n", classes=3)
@@ -245,6 +249,7 @@ def test_torch_weights_of_another_size_name_the_right_call():
         load_torch_weights(model, state_dict)
 
 
+@pytest.mark.slow
 def test_torch_weights_bring_their_anchors():
     state_dict, _, _ = reference.load("yolov5_spd_n")
     model = YOLOV5SPD("n")
@@ -282,6 +287,7 @@ def test_another_backbone(tmp_path):
         YOLOV5SPD("n", weights="bccd", backbone=converted)
 
 
+@pytest.mark.slow
 def test_the_network_of_a_detector_as_backbone(thin_networks):
     first = YOLOV5SPD("n", classes=2, input_shape=(64, 64, 3))
     second = YOLOV5SPD("n", classes=3, backbone=first.network)

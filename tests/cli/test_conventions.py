@@ -73,6 +73,7 @@ def test_an_option_is_the_same_in_all_commands():
     assert {"weights", "image_size", "batch_size", "output", "confidence"} <= set(kinds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -127,6 +128,7 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     )
 
 
+@pytest.mark.slow
 def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_path):
     file = write_drawings(tmp_path / "drawings", count=2)
     content = json.loads(file.read_text()) | {"annotations": []}
@@ -286,6 +288,7 @@ def test_check_data_says_each_thing_once(rng, monkeypatch, capsys, caplog, tmp_p
     assert "no boxes in the data (8 images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["yolo/data.yaml:val", "yolo", "voc"])
 def test_data_with_boxes_are_not_for_classifiers(rng, monkeypatch, capsys, tmp_path, given):
     monkeypatch.chdir(tmp_path)
@@ -302,6 +305,7 @@ def test_data_with_boxes_are_not_for_classifiers(rng, monkeypatch, capsys, tmp_p
     assert said.replace("cifar10 is", "resnet18_spd is") in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
@@ -406,6 +410,7 @@ def test_mirror_is_for_classifiers(monkeypatch, capsys, tmp_path):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_classifier_is_scored_on_the_packaged_images(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     inputs = keras.Input((32, 32, 3))

@@ -20,6 +20,7 @@ def _batch():
     return images, {"boxes": boxes, "classes": np.zeros((2, 1), "int32")}
 
 
+@pytest.mark.slow
 def test_regularisers_count():
     images = x = keras.Input((64, 64, 3))
     for stride in (8, 2, 2):

@@ -69,6 +69,7 @@ def test_a_box_that_is_encoded_is_found(head):
     np.testing.assert_allclose(found["boxes"][0][0], box, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_decoding_is_that_of_keras_cv(rng):
     """Of its YOLOV8Detector and RetinaNet, whose functions need images of known size."""
     pytest.importorskip("keras_cv")

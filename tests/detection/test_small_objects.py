@@ -138,6 +138,7 @@ def test_divergence_is_that_of_the_authors(numbers):
     np.testing.assert_allclose(similarity, numbers["kl_similarity"][:, 0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_receptive_fields_are_those_of_the_network():
     """A NaN in the image reaches all cells that see it."""
     from keras_spd.applications import YOLOV5SPD
@@ -170,6 +171,7 @@ def load_truth():
     return {"boxes": boxes, "classes": np.array([[0, 1, -1], [-1, -1, -1]], "int32")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("iou", "assignment"),
     [("ciou", "rfla"), ("wiou", "ratio"), ("nwd", "ratio"), ({"ciou": 0.5, "nwd": 0.5}, "rfla")],

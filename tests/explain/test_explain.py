@@ -235,6 +235,7 @@ def over_white(heat):
     return [round(0.3 * 255 + 0.7 * channel) for channel in (255, 255 * (1 - heat), 0)]
 
 
+@pytest.mark.slow
 def test_confidence_map_is_what_the_detector_reports(pixels, thin_networks):
     """The most confident detection is the maximum of the map of its level."""
     model = applications.YOLOV5SPD("n", classes=2, levels=("P2", "P3", "P4", "P5"))
@@ -259,6 +260,7 @@ def test_confidence_map_is_what_the_detector_reports(pixels, thin_networks):
         explain.confidence_map(resnet(), pixels)
 
 
+@pytest.mark.slow
 def test_confidence_map_of_tiles(rng, thin_networks, caplog):
     """Where one tile covers a cell, the merged map is the map of this tile."""
     model = applications.YOLOV5SPD("n", classes=2)

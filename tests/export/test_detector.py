@@ -155,6 +155,7 @@ def test_8_bits_hold(tmp_path):
     assert scores["AP50"] > expected["AP50"] - 0.01
 
 
+@pytest.mark.slow
 def test_wrong_arguments(tmp_path, thin_networks):
     model = YOLOV5SPD((0.33, 0.125), classes=2)
     path = tmp_path / "detector.tflite"

@@ -38,6 +38,7 @@ def test_labelled_tiles_have_objects(photos):
     assert len(whole) == 3 and all(one.corner == (0, 0) for one in whole)
 
 
+@pytest.mark.slow
 def test_a_model_keeps_its_tiles_when_it_is_saved(tmp_path, thin_networks):
     import keras
 

@@ -40,6 +40,7 @@ def test_cocoapi(references):
     np.testing.assert_allclose(masks.stats, list(expected["segm"].values()), atol=1e-9)
 
 
+@pytest.mark.slow
 def test_padilla(references):
     folder = references / "padilla_sampled"
     expected = json.loads((folder / "expected.json").read_text())

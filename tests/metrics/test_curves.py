@@ -35,6 +35,7 @@ def test_the_larger_overlap_wins():
     assert matrix.tolist() == [[0, 0, 1], [0, 1, 0], [0, 0, 0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 40])
 def test_pictures(classes, tmp_path, rng):
     recall = np.linspace(0, 1, 101)

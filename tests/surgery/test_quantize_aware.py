@@ -51,6 +51,7 @@ def fit(model, pixels, steps=3):
     model.fit(pixels / np.float32(255), targets, epochs=steps, verbose=0)
 
 
+@pytest.mark.slow
 def test_what_is_rounded(model, pixels):
     aware = keras_spd.quantize_aware(model)
     ranges = {layer.name for layer in aware.layers if isinstance(layer, Range)}
@@ -85,6 +86,7 @@ def test_a_range_follows_activations(rng):
     assert float(np.max(layer(2 * first))) == pytest.approx(3.3, abs=4.4 / 255)  # clipped
 
 
+@pytest.mark.slow
 def test_saved_and_refused(model, pixels, tmp_path):
     aware = keras_spd.quantize_aware(model)
     fit(aware, pixels, 1)
@@ -98,6 +100,7 @@ def test_saved_and_refused(model, pixels, tmp_path):
         keras_spd.quantize_aware(loaded)
 
 
+@pytest.mark.slow
 @with_files
 def test_the_file_has_the_learned_ranges(model, pixels, tmp_path):
     from ai_edge_litert.interpreter import Interpreter

@@ -27,6 +27,7 @@ def recipe_of(num_epochs, **freezing):
     return load_recipe("demo", overrides={**OVERRIDES, "epochs": num_epochs, **freezing})
 
 
+@pytest.mark.slow
 def test_frozen_layers_keep_weights_and_statistics(tmp_path, cells):
     start = tiny_classifier()
     model = train(recipe_of(1, layers=["stem", "bn"]), tmp_path, model=start, **cells)

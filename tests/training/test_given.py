@@ -66,6 +66,7 @@ def test_a_classifier_of_a_file_is_trained(tmp_path, cells):
     train(None, tmp_path / "run", resume=True, **options)
 
 
+@pytest.mark.slow
 def test_outputs_of_a_detector_by_name(rng, thin_networks):
     model = tiny_detector()
     images = rng.uniform(-1, 1, (1, 64, 64, 3)).astype("float32")

@@ -45,6 +45,7 @@ def detector(folder, **overrides):
     return load_recipe("short_detection", overrides=few | overrides)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_other_classes_keeps_what_it_knows(tmp_path, cells, thin_networks, caplog):
     trained = save(ResNet18SPD(classes=3), tmp_path / "model.keras")
     task = classifier(cells, tmp_path / "model.keras")

@@ -230,6 +230,7 @@ def test_downloaded_weights(elsewhere, monkeypatch):
         ResNet18SPD(weights="letters")
 
 
+@pytest.mark.slow
 def test_models_on_the_hugging_face_hub(tmp_path, monkeypatch, rng, thin_networks):
     """`load_model("hf://USER/NAME")` downloads a repository, here from a folder, and loads it."""
     source = ResNet18SPD(classes=3)

@@ -10,6 +10,7 @@ import reference
 from keras_spd.applications import ResNet18SPD, ResNet50SPD
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build, shortcut",
     [

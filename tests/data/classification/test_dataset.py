@@ -86,6 +86,7 @@ def test_images_are_resized_after_augmentation(source, arrays):
     np.testing.assert_allclose(first, arrays[0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_training_epochs_differ_and_repeat_with_the_seed(source):
     def run(**options):
         batches = source.batches(16, shuffle=True, augmentation=AUGMENTATION, **options)

@@ -77,6 +77,7 @@ def test_evaluate_scores_what_prediction_sees(folder, monkeypatch):
     assert (seen[0][0] == GRAY).all()
 
 
+@pytest.mark.slow
 def test_splits_of_tfds(tmp_path):
     """`keras-spd export --dataset` calibrates and compares on them."""
     tfds = pytest.importorskip("tensorflow_datasets", reason="the dataset is TFDS'")

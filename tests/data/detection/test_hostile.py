@@ -167,6 +167,7 @@ def read(source, on_problem):
     return data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "name"),
     [
