@@ -2,11 +2,12 @@
 
     python tools/write_reference.py
 
-`tests/test_docs.py` fails where a page is not what this writes.
+`tests/test_docs.py` fails if a page is not up to date.
 """
 
 import dataclasses
 import inspect
+import json
 import pathlib
 import re
 import subprocess
@@ -17,16 +18,15 @@ import typing
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _CLI = """# Command line
 
-Every command explains itself with `--help`. An error of use ends with one line and exit code 1.
-`--verbose`, anywhere on the line, shows the traceback, and the log lines of TensorFlow and other
-libraries, which are left out otherwise. `keras-spd --install-completion` completes
-names in your shell.
+Every command has a `--help`. An error prints one line, and the exit code is 1. `--verbose`,
+anywhere on the line, shows the traceback and the log lines of TensorFlow and other libraries, which
+are hidden by default. `keras-spd --install-completion` installs completion for your shell.
 """
 _RECIPES = """# Fields of a recipe
 
 A recipe is a TOML file: `keras-spd train --recipe my.toml`. `--set SECTION.FIELD=VALUE` changes
-one field. [The guide](guides/training.md#recipes) shows how to use them; those of the
-package are in `keras_spd/training/recipes/`.
+one field. [The guide](guides/training.md#recipes) shows how to use recipes; the shipped ones are in
+`keras_spd/training/recipes/`.
 """
 
 
@@ -80,11 +80,11 @@ def _recipes():
         parts += [_table(plain)] if plain else []
         for name, field in fields.items():
             if _is_section(field):
-                source = field.annotation
+                section = source = field.annotation
                 if recipe is DetectionRecipe and name == "loss":
                     source = YOLOV5Loss
-                table = _table(section_fields(field.annotation), _arguments(source))
-                parts.append(f"### {title}: `[{name}]`\n\n{table}")
+                table = _table(section_fields(section), _arguments(source))
+                parts.append(f"### {title}: `[{name}]`\n\n{_introduction(section)}{table}")
     return "\n".join(parts)
 
 
@@ -93,8 +93,14 @@ def _is_section(field):
     return hasattr(kind, "model_fields") or dataclasses.is_dataclass(kind)
 
 
+def _introduction(section):
+    """Returns the text of a section's docstring before the first heading, such as `Args:`."""
+    text = inspect.cleandoc(section.__doc__ or "")
+    return re.split(r"^\w+:", text, maxsplit=1, flags=re.M)[0].strip() + "\n\n" if text else ""
+
+
 def _arguments(documented):
-    """Returns what a class' docstring says of its arguments."""
+    """Returns the descriptions of the arguments in a class' docstring."""
     text = inspect.getdoc(documented)
     section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", text, re.M)
     found = re.findall(r"^    ([\w, ]+): (.+(?:\n {8}.+)*)", section[1] if section else "", re.M)
@@ -106,7 +112,9 @@ def _table(fields, arguments=None):
     for name, field in fields.items():
         meaning = field.description or (arguments or {}).get(name, "")
         meaning = " ".join(meaning.split()).replace("|", "\\|")
-        default = "" if field.default is None else f"`{field.default!r}`"
+        meaning = re.sub(r"^(?:Boolean|Integer|Number), ", "", meaning)
+        meaning = meaning[:1].upper() + meaning[1:]
+        default = "" if field.default is None else f"`{json.dumps(field.default)}`"  # also TOML
         rows.append(f"| `{name}` | {_type(field)} | {default} | {meaning} |")
     return "\n".join(rows) + "\n"
 
@@ -125,15 +133,15 @@ def _type(field):
 def _type_name(kind):
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
-        return " or ".join(f"`{value}`" for value in arguments)
+        return " or ".join(f"`{json.dumps(value)}`" for value in arguments)
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         named = [_type_name(part) for part in arguments if part is not type(None)]
         return " or ".join(named)
     if typing.get_origin(kind) is tuple:
         return f"list of {len(arguments)} {_type_name(arguments[0])}s"
     if typing.get_origin(kind) is list:
-        return f"list of {_type_name(arguments[0])}"
-    names = {dict: "table", bool: "true or false", str: "text", int: "integer", float: "number"}
+        return f"list of {_type_name(arguments[0])}s"
+    names = {dict: "table", bool: "boolean", str: "string", int: "integer", float: "number"}
     return names.get(typing.get_origin(kind) or kind, str(kind))
 
 

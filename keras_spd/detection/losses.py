@@ -52,7 +52,7 @@ class YOLOV5Loss(DetectionLoss):
         num_classes: Integer.
         bounding_box_format: Format of the ground truth, a name in `keras_spd.boxes.BOX_FORMATS`.
         anchors: `{level: ((width, height), ...)}` in pixels; `None` for the default anchors.
-        label_smoothing: Number, at least 0 and below 1. Class targets are
+        label_smoothing: Number, fraction of smoothing: class targets are
             `1 - label_smoothing / 2` and `label_smoothing / 2`.
         box_gain: Number, weight of the box loss for 3 levels.
         objectness_gain: Number, weight of the objectness loss for 3 levels and images of 640

@@ -19,10 +19,10 @@ class _Section(pydantic.BaseModel):
 
 class Model(_Section):
     name: str = "resnet18_spd"
-    """Constructor in `keras_spd.applications`, in snake case."""
+    """Name of the network, such as `yolov5_spd_n`."""
     weights: str | None = None
-    """Initial weights: the name of shipped weights, or the path of a file, as the
-    constructor's `weights` accepts them; random by default. Outputs of classes with the same name
+    """Initial weights: the name of shipped weights or the path of a file, as in the constructor's
+    `weights`; random by default. Outputs of classes with the same name
     are kept. A classifier normalises images as its weights were trained."""
     backbone: str | None = None
     """Detectors: a trained classifier as backbone, instead of YOLOv5's: `model.keras` in the run
@@ -35,21 +35,21 @@ class Model(_Section):
 
 class Optimizer(_Section):
     name: Literal["sgd", "adamw"] = "sgd"
-    """`sgd` is `keras_spd.training.CoupledSGD`, `adamw` is `keras.optimizers.AdamW`, which needs
+    """`sgd` is `keras_spd.optimizers.CoupledSGD`, `adamw` is `keras.optimizers.AdamW`, which needs
     other rates: try `learning_rate = 0.001` and `weight_decay = 0.05`."""
     learning_rate: float = pydantic.Field(default=0.1, gt=0)
     """Peak learning rate."""
     momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
-    """`beta_1` of `adamw`."""
+    """sgd: momentum. adamw: `beta_1`."""
     nesterov: bool = False
-    """sgd: whether to step along the gradient as well."""
+    """sgd: whether to use Nesterov momentum."""
     weight_decay: float = pydantic.Field(default=5e-4, ge=0)
     """sgd: coupled, as in PyTorch. adamw: decoupled."""
     decay_kernels_only: bool = False
     """Whether weight decay applies only to kernels, not to batch norms and biases."""
     average: float | None = pydantic.Field(default=None, gt=0, lt=1)
-    """Momentum of a moving average of the weights, such as 0.999 in runs of many thousand steps.
-    The average is evaluated and saved."""
+    """Decay of an exponential moving average of the weights, such as 0.999 in runs of many thousand
+    steps. The average is evaluated and saved."""
     accumulate_batches: int = pydantic.Field(default=1, ge=1)
     """Number of batches whose gradients are added up for one update, for batches that do not fit
     into memory. Schedule, `warmup_steps` and `average` still count batches."""
@@ -81,7 +81,7 @@ class Freeze(_Section):
     """Layers to freeze: names, prefixes such as `stage2`, or `backbone`. Their batch norms run in
     inference mode."""
     epochs: int | None = pydantic.Field(default=None, ge=1)
-    """Epochs after which these layers are trained, too; never by default."""
+    """Epochs after which these layers are unfrozen; by default, they stay frozen."""
 
     def until(self, epochs: int) -> int:
         """Returns the number of epochs with frozen layers in a run of `epochs`."""
@@ -99,20 +99,24 @@ class Recipe(_Section):
     """
 
     task: Literal["classification", "detection"] = "classification"
+    """Which of the fields below a recipe has: those of classifiers or of detectors."""
     description: str = ""
+    """One line for readers."""
     epochs: int = pydantic.Field(default=10, ge=1)
+    """Number of passes over the training images."""
     batch_size: int = pydantic.Field(default=128, ge=1)
+    """Images per step, over all devices."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Keras dtype policy; weights and loss stay float32. `"auto"` is `"mixed_bfloat16"` on GPUs and
     CPUs that compute with bfloat16, and `"float32"` on others; a run keeps what it started with."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
     """Determines initial weights, order of the images, augmentation, and held-out images."""
     patience: int | None = pydantic.Field(default=None, ge=1)
-    """Early stopping: evaluations without a better score after which training ends. The learning
-    rate still falls over `epochs`. By default, all epochs are trained."""
+    """Early stopping: training ends after this many evaluations without a better score. The
+    schedule of the learning rate still spans `epochs`. By default, all epochs are trained."""
     quantize_aware: bool = False
     """Whether to train for 8 bits, from trained weights and in float32: `keras_spd.quantize_aware`.
-    The int8 file of the trained model has the ranges that were learned."""
+    An int8 file of the trained model uses the learned ranges."""
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
@@ -147,7 +151,7 @@ class ClassificationSource(_Section):
     name: str | None = None
     """TFDS dataset, or the shipped `blood_cells`; none for folders."""
     train: str = "train"
-    """Split; or a folder with a subfolder of images for each class."""
+    """TFDS split; or a folder with one subfolder of images per class."""
     test: str = "test"
     """The same, for the scores of the trained model."""
     validation: Validation = None
@@ -157,7 +161,7 @@ class ClassificationSource(_Section):
     """Fraction of each class' training images to train on, such as 0.1 for a trial, chosen by
     `seed`. Images that `validation` holds out are not among them."""
     data_dir: str | None = None
-    """Folder with prepared TFDS datasets; that of TFDS by default."""
+    """Folder with prepared TFDS datasets; by default, TFDS's own."""
     image_size: tuple[int, int] | None = None
     """Height and width to resize images to; required if their sizes differ."""
     on_problem: Literal["error", "skip"] = "error"
@@ -247,7 +251,7 @@ class DetectionSource(_Section):
     images: str | None = None
     """Folder of the images, if it cannot be found from the annotations."""
     data_dir: str | None = None
-    """Folder with prepared TFDS datasets; that of TFDS by default."""
+    """Folder with prepared TFDS datasets; by default, TFDS's own."""
     image_size: tuple[int, int] = (640, 640)
     """Height and width of the network's input, multiples of the largest stride: 32 with P5."""
     tile: _Tile = None
@@ -286,8 +290,8 @@ _Comparison = Annotated[_Name | dict[_Name, float] | None, pydantic.BeforeValida
 
 
 class DetectionLoss(_Section):
-    """Arguments of the loss of the model's head, such as `keras_spd.detection.YOLOV5Loss`. By
-    default, its own values."""
+    """Arguments of the loss of the model's head, such as `keras_spd.detection.YOLOV5Loss`, which
+    also has their defaults."""
 
     label_smoothing: float | None = pydantic.Field(default=None, ge=0, lt=1)
     box_gain: float | None = pydantic.Field(default=None, ge=0)
@@ -297,12 +301,13 @@ class DetectionLoss(_Section):
     """Factors for the class loss of objects of these classes, 1 for others; or `"balanced"`,
     inversely proportional to the number of training objects."""
     iou: _Comparison = None
-    """YOLOv5's head: comparison of boxes, or weights of several, such as
-    `{ciou = 0.5, nwd = 0.5}`."""
+    """YOLOv5's head: how predicted boxes are compared with the ground truth, or weights of several
+    comparisons, such as `{ciou = 0.5, nwd = 0.5}`."""
     nwd_constant: float | None = pydantic.Field(default=None, gt=0)
     """Constant of `nwd` in network pixels; by default, the mean side of the training boxes."""
     assignment: Literal["ratio", "rfla"] | None = None
-    """YOLOv5's head: which predictions learn a box."""
+    """YOLOv5's head: which predictions learn a box, by ratio to the anchors or by receptive
+    field."""
 
 
 class DetectionRecipe(Recipe):

@@ -56,19 +56,20 @@ class Augmentation:
     Args:
         crop_padding: Integer, pixels of zero padding on every side before a random crop to the
             original size, which shifts the image by up to that many pixels.
-        horizontal_flip: Boolean; or `"alternating"`: a random half of the images is flipped in
-            even epochs and the other half in odd ones, so that two epochs show both views of each
-            image (Jordan, "94% on CIFAR-10 in 3.29 Seconds", 2024).
-        vertical_flip: Boolean.
+        horizontal_flip: Boolean, whether to flip each image with probability 0.5; or
+            `"alternating"`: a random half of the images is flipped in even epochs and the other
+            half in odd ones, so that two epochs show both views of each image (Jordan, "94% on
+            CIFAR-10 in 3.29 Seconds", 2024).
+        vertical_flip: Boolean, whether to flip each image with probability 0.5.
         rotation_degrees: Number, the largest rotation in either direction. Corners become black
             and pixels are not interpolated (torchvision's default).
-        rand_augment: Strength of `keras.layers.RandAugment`, 0..1: two operations per batch, such
-            as colour, contrast, sharpness, shear or rotation.
-        mixup: Number, alpha of the beta distribution of the weights with which images and labels
-            are mixed; see `keras.layers.MixUp`.
-        cutmix: Number up to 1, alpha for pasting a part of another image; see
-            `keras.layers.CutMix`. With both `mixup` and `cutmix`, each batch gets one of them.
-        cutout: Integer, side in pixels of a square at a random place inside each image that becomes
+        rand_augment: Number, strength of `keras.layers.RandAugment`, 0..1: two operations per
+            batch, such as colour, contrast, sharpness, shear or rotation.
+        mixup: Number, alpha of `keras.layers.MixUp`: images and labels are mixed with weights from
+            a beta distribution.
+        cutmix: Number, alpha of `keras.layers.CutMix`, 0..1: a part of another image is pasted.
+            With both `mixup` and `cutmix`, each batch gets one of them.
+        cutout: Integer, side in pixels of a square in each image, at a random place, that becomes
             gray (DeVries and Taylor, 2017).
 
     Raises:

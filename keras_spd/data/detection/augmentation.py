@@ -26,15 +26,15 @@ Sample: TypeAlias = tuple[Array, Array, Array]  # pixels, boxes, classes
 class DetectionAugmentation:
     """Random augmentation of training images and their boxes, as in the authors' recipe.
 
-    All arguments are numbers from 0 to 1.
+    All values are numbers from 0 to 1.
 
     Args:
         mosaic: Probability of combining four images around a random centre.
-        mixup: Probability of blending the result with another one.
+        mixup: Probability of blending the result with that of other images.
         scale: Zooms by a factor between `1 - scale` and `1 + scale`.
         translate: Shifts by up to this fraction of the image's sides.
-        horizontal_flip: Probability.
-        vertical_flip: Probability.
+        horizontal_flip: Probability of a flip.
+        vertical_flip: Probability of a flip.
         hue: Rotates the hue by up to this fraction of the colour circle.
         saturation: Changes the saturation by a factor between `1 - saturation` and
             `1 + saturation`.
