@@ -86,7 +86,7 @@ def train_detector(features, train, test, side, epochs):
     model = YOLOV5SPD("n", classes=len(train.class_names), backbone=features)
     steps = epochs * (train.num_images // 8)
     warmup = min(500, steps // 4)
-    model.compile(keras_spd.applications.paper_optimizer(0.005, warmup_steps=warmup))
+    model.compile(keras_spd.optimizers.paper_optimizer(0.005, warmup_steps=warmup))
     augmentation = keras_spd.data.DetectionAugmentation(horizontal_flip=0.5, scale=0.2)
     batches = train.batches(8, (side, side), shuffle=True, augmentation=augmentation)
     model.fit(batches, epochs=epochs, shuffle=False, verbose=0)

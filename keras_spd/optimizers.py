@@ -30,7 +30,8 @@ class CoupledSGD(keras.optimizers.SGD):
     Args:
         learning_rate: Number or schedule.
         momentum: Number between 0 and 1.
-        nesterov: Boolean, whether to step along `gradient + momentum * momentum_buffer`.
+        nesterov: Boolean, whether to use Nesterov momentum: the step is
+            `gradient + momentum * momentum_buffer`.
         weight_decay: Number, the coupled decay of every trainable variable, including batch norms
             and biases, as in the authors' ResNets. Exclude variables with Keras'
             `exclude_from_weight_decay`.
@@ -155,7 +156,7 @@ class MultiStepDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class TriangularDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise from 0 and a linear fall: one cycle of a triangular schedule.
+    """A triangular schedule: a linear warm-up from 0, then a linear decay.
 
     Args:
         learning_rate: Number, the peak.
@@ -165,7 +166,7 @@ class TriangularDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     Example:
 
-    >>> rate = TriangularDecay(0.4, decay_steps=100, warmup_steps=20)
+    >>> rate = keras_spd.optimizers.TriangularDecay(0.4, decay_steps=100, warmup_steps=20)
     >>> [round(float(rate(step)), 2) for step in (0, 10, 20, 60, 100)]
     [0.0, 0.2, 0.4, 0.2, 0.0]
 
@@ -208,20 +209,24 @@ def paper_optimizer(
     warmup_steps: int = 1000,
     global_clipnorm: float | None = None,
 ) -> CoupledSGD:
-    """The paper's optimizer: SGD with Nesterov momentum, decay on kernels only, bias warm-up.
+    """Returns the paper's optimizer for detectors.
+
+    It is SGD with Nesterov momentum and weight decay on kernels only. During the warm-up, biases
+    start at a high rate and the momentum is lower.
 
     Args:
         learning_rate: Number, the rate after the warm-up.
         weight_decay: Number, coupled as in PyTorch.
-        warmup_steps: Integer.
-        global_clipnorm: Number, the largest norm of all gradients together; `None` for any.
+        warmup_steps: Integer, the length of the warm-up.
+        global_clipnorm: Number, the norm that all gradients together are clipped to; `None` for no
+            clipping.
 
     Returns:
         `CoupledSGD`.
 
     Example:
 
-    >>> model.compile(keras_spd.detection.paper_optimizer(0.001))
+    >>> model.compile(keras_spd.optimizers.paper_optimizer(0.001))
 
     Source: section 4.1 of the paper (0.937, 5e-4, rate 0.01), `YOLOv5-SPD/train.py` of
     LabSAINT/SPD-Conv, and YOLOv5 v6.0's `hyp.scratch.yaml`, which that code needs but does not

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_spd.training import CoupledSGD, MultiStepDecay, TriangularDecay
+from keras_spd.optimizers import CoupledSGD, MultiStepDecay, TriangularDecay
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

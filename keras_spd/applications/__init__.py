@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from keras_spd.images.preprocessing import decode_predictions as decode_predictions
     from keras_spd.images.preprocessing import get_statistics as get_statistics
     from keras_spd.images.preprocessing import preprocess_input as preprocess_input
-    from keras_spd.optimizers import paper_optimizer as paper_optimizer
     from keras_spd.weights import load_torch_weights as load_torch_weights
 
 __getattr__, __dir__, __all__ = attach(
@@ -44,7 +43,6 @@ __getattr__, __dir__, __all__ = attach(
         "YOLOV5SPD": "keras_spd.applications.yolov5",
         "YOLOV5SPDBackbone": "keras_spd.applications.yolov5",
         "Detector": "keras_spd.detection.detector",
-        "paper_optimizer": "keras_spd.optimizers",
         "ImageModel": "keras_spd.image_model",
         "ModelInfo": "keras_spd.image_model",
         "find_pyramid": "keras_spd.image_model",

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from keras_spd.detection.heads.yolov8 import YOLOV8Loss as YOLOV8Loss
     from keras_spd.detection.losses import YOLOV5Loss as YOLOV5Loss
     from keras_spd.detection.protocol import DetectorProtocol as DetectorProtocol
-    from keras_spd.optimizers import paper_optimizer as paper_optimizer
 
 __getattr__, __dir__, __all__ = attach(
     __name__,
@@ -34,7 +33,6 @@ __getattr__, __dir__, __all__ = attach(
         "RetinaNetHead": "keras_spd.detection.heads",
         "YOLOV8Loss": "keras_spd.detection.heads.yolov8",
         "RetinaNetLoss": "keras_spd.detection.heads.retinanet",
-        "paper_optimizer": "keras_spd.optimizers",
         "YOLOV5Loss": "keras_spd.detection.losses",
         "DetectorProtocol": "keras_spd.detection.protocol",
     },

@@ -5,9 +5,6 @@ from typing import TYPE_CHECKING
 from keras_spd.lazy import attach
 
 if TYPE_CHECKING:
-    from keras_spd.optimizers import CoupledSGD as CoupledSGD
-    from keras_spd.optimizers import MultiStepDecay as MultiStepDecay
-    from keras_spd.optimizers import TriangularDecay as TriangularDecay
     from keras_spd.training.coco_score import COCOScore as COCOScore
     from keras_spd.training.fields import Recipe as Recipe
     from keras_spd.training.fit import train as train
@@ -17,9 +14,6 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = attach(
     __name__,
     {
-        "CoupledSGD": "keras_spd.optimizers",
-        "MultiStepDecay": "keras_spd.optimizers",
-        "TriangularDecay": "keras_spd.optimizers",
         "COCOScore": "keras_spd.training.coco_score",
         "train": "keras_spd.training.fit",
         "Recipe": "keras_spd.training.fields",

@@ -22,8 +22,8 @@ class Model(_Section):
     """Name of the network, such as `yolov5_spd_n`."""
     weights: str | None = None
     """Initial weights: the name of shipped weights or the path of a file, as in the constructor's
-    `weights`; random by default. Outputs of classes with the same name
-    are kept. A classifier normalises images as its weights were trained."""
+    `weights`; random by default. Outputs of classes with the same name are kept. A classifier
+    normalises images as its weights were trained."""
     backbone: str | None = None
     """Detectors: a trained classifier as backbone, instead of YOLOv5's: `model.keras` in the run
     folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head are initialised."""
@@ -40,11 +40,11 @@ class Optimizer(_Section):
     learning_rate: float = pydantic.Field(default=0.1, gt=0)
     """Peak learning rate."""
     momentum: float = pydantic.Field(default=0.9, ge=0, lt=1)
-    """sgd: momentum. adamw: `beta_1`."""
+    """`sgd`: momentum. `adamw`: `beta_1`."""
     nesterov: bool = False
-    """sgd: whether to use Nesterov momentum."""
+    """`sgd`: whether to use Nesterov momentum."""
     weight_decay: float = pydantic.Field(default=5e-4, ge=0)
-    """sgd: coupled, as in PyTorch. adamw: decoupled."""
+    """`sgd`: coupled, as in PyTorch. `adamw`: decoupled."""
     decay_kernels_only: bool = False
     """Whether weight decay applies only to kernels, not to batch norms and biases."""
     average: float | None = pydantic.Field(default=None, gt=0, lt=1)
@@ -65,15 +65,15 @@ class Schedule(_Section):
     warmup_steps: int | None = pydantic.Field(default=None, ge=0)
     """Upper limit for the warm-up, in steps."""
     warmup_bias_rate: float = pydantic.Field(default=0.0, ge=0)
-    """sgd: rate of biases at the first step."""
+    """`sgd`: rate of biases at the first step."""
     warmup_momentum: float | None = pydantic.Field(default=None, ge=0, lt=1)
-    """sgd: momentum at the first step; that of the optimizer by default."""
+    """`sgd`: momentum at the first step; that of the optimizer by default."""
     milestones: list[int] = []
-    """multistep: epochs, counted from 1, at whose start the rate drops."""
+    """`multistep`: epochs, counted from 1, at whose start the rate drops."""
     factor: float = pydantic.Field(default=0.2, gt=0)
-    """multistep: factor for the rate at each milestone."""
+    """`multistep`: factor for the rate at each milestone."""
     final_factor: float = pydantic.Field(default=0.0, ge=0, le=1)
-    """cosine and triangular: final rate as a fraction of the peak."""
+    """`cosine` and `triangular`: final rate as a fraction of the peak."""
 
 
 class Freeze(_Section):

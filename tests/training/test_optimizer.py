@@ -7,7 +7,8 @@ from tiny import tiny_classifier
 
 from keras_spd import data
 from keras_spd.detection import YOLOV5Loss
-from keras_spd.training import CoupledSGD, load_recipe, train
+from keras_spd.optimizers import CoupledSGD
+from keras_spd.training import load_recipe, train
 from keras_spd.training.distribution import Distribution
 from keras_spd.training.optimizer import make_optimizer
 
