@@ -51,12 +51,15 @@ YOLOV5S = {
 }
 
 
-def find_yolov5_size(filters: int, blocks: int, of: int = 6) -> str | None:
-    """Returns a size by the filters of its stem and the blocks of a stage, or `None`.
+def find_yolov5_size(filters: int, blocks: int, blocks_in_l: int = 6) -> str | None:
+    """Returns the size of a network, or `None` if it has none of these sizes.
 
     Args:
-        filters, blocks: Integers.
-        of: Integer, the blocks of that stage in the large model; by default, of the third.
+        filters: Integer, the filters of its stem.
+        blocks: Integer, the bottlenecks of one of its stages.
+        blocks_in_l: Integer, the bottlenecks of that stage in size l; by default, of stage 3.
     """
-    sizes = {(variant.channels(64), variant.blocks(of)): size for size, variant in YOLOV5S.items()}
-    return sizes.get((filters, blocks))
+    for size, variant in YOLOV5S.items():
+        if (variant.channels(64), variant.blocks(blocks_in_l)) == (filters, blocks):
+            return size
+    return None

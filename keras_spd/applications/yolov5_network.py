@@ -23,7 +23,8 @@ from keras_spd.detection.image_size import check_image_sides
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
 
 _LEVELS = ("P2", "P3", "P4", "P5")
-# Large model: channels at each level, and bottlenecks in each C3 block of the backbone.
+# Of size l, whose multiples are 1: channels at each level, and bottlenecks in each C3 block of the
+# backbone. Other sizes scale them.
 _CHANNELS = {"P1": 64, "P2": 128, "P3": 256, "P4": 512, "P5": 1024}
 _BLOCKS = {"P2": 3, "P3": 6, "P4": 9, "P5": 3}
 _NECK_BLOCKS = 3
@@ -107,7 +108,7 @@ def neck(
 ) -> Features:
     """Combines features top-down, then bottom-up (a path aggregation network).
 
-    Of one level, there is nothing to combine.
+    With a single level there is nothing to combine.
 
     Args:
         features: Feature map of each level, from a backbone.

@@ -56,10 +56,14 @@ def record(
 def feature_layers(
     network: keras.Model, images: Tensor
 ) -> list[tuple[keras.layers.Layer, tuple[int, int, int]]]:
-    """Lists the layers of a network whose outputs are feature maps, in call order.
+    """Lists the layers of a network whose outputs are feature maps.
+
+    Args:
+        network: Functional or Sequential model.
+        images: Batch of images.
 
     Returns:
-        List of `(layer, (height, width, channels))`.
+        List of `(layer, (height, width, channels))`, in the order of their last calls.
     """
     shapes: dict = {}
 

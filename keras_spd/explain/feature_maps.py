@@ -30,8 +30,8 @@ def feature_maps(
             `(height, width, 3)`, which is passed to the network unchanged.
         layer_names: Names of layers; in nested models `"model/layer"`. Defaults to one layer for
             each resolution: the pyramid levels of an `ImageModel`; for a detector, the inputs of
-            its heads and the finer levels of the backbone; for other models, the last activation
-            or merge.
+            its heads and the finer levels of the backbone; for other models, the last activation,
+            addition or concatenation.
 
     Returns:
         Dictionary of arrays of shape `(height, width, channels)`, by layer name, or by default by
@@ -92,18 +92,24 @@ def level_layers(model: keras.Model, given: NetworkInput) -> dict[str, keras.lay
             level: model.get_layer(name) for level, name in model.pyramid_level_inputs.items()
         }
         return dict(sorted(layers.items()))
-    found: dict = {}
-    side = max(given.batch.shape[1:3])
-    for layer, shape in feature_layers(given.network, given.batch):
-        level = math.log2(side / max(shape[:2]))
-        if min(shape[:2]) > 1 and abs(level - round(level)) < 0.2 and level > -0.5:
-            ends = _ends_block(layer)
-            key = f"P{round(level)}"
-            if ends or not found.get(key, (False,))[0]:
-                found[key] = (ends, layer)
-    if not found:
+    layers = _last_layers(given)
+    if not layers:
         raise ValueError(f"`{model.name}` has no feature maps at 1/1, 1/2, 1/4 ... of its input.")
-    return {level: found[level][1] for level in sorted(found)}
+    return layers
+
+
+def _last_layers(given: NetworkInput) -> dict[str, keras.layers.Layer]:
+    """Returns the last layer of each resolution, preferably one that ends a block."""
+    last, last_of_block = {}, {}
+    side = max(given.batch.shape[1:3])
+    for layer, (height, width, _) in feature_layers(given.network, given.batch):
+        level = math.log2(side / max(height, width))
+        # Sides are rounded where they are odd, so a level is only about an integer.
+        if min(height, width) > 1 and abs(level - round(level)) < 0.2 and level > -0.5:
+            last[f"P{round(level)}"] = layer
+            if _ends_block(layer):
+                last_of_block[f"P{round(level)}"] = layer
+    return dict(sorted((last | last_of_block).items()))
 
 
 def _ends_block(layer: keras.layers.Layer) -> bool:
@@ -116,7 +122,7 @@ def _ends_block(layer: keras.layers.Layer) -> bool:
 
 
 def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
-    """Returns the inputs of a detector's heads, and the finer levels of YOLOv5's backbone."""
+    """Returns the layers before a detector's heads, and the finer levels of YOLOv5's backbone."""
     connections = Connections(model.network)
     paths, layers = dict(walk(model.network)), {}
     for level in model.levels:

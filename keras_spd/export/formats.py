@@ -1,25 +1,24 @@
 """Writes and verifies exported files of all formats."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import keras
-import numpy as np
 
 from keras_spd.detection.detector import Detector
 from keras_spd.export.onnx import export_onnx, verify_onnx
 from keras_spd.export.saved_model import export_saved_model, verify_saved_model
 from keras_spd.export.tflite import export_tflite
 from keras_spd.export.verify import Comparison, accepted, verify_tflite
+from keras_spd.typing import Array, Path
 
 _VERIFIERS = {"tflite": verify_tflite, "saved_model": verify_saved_model, "onnx": verify_onnx}
 
 
-def default_path(weights: str | os.PathLike, format: str, quantization: str | None) -> pathlib.Path:
-    """Returns the path of an exported file, next to its model: `model_int8.tflite`."""
+def default_path(weights: Path, format: str, quantization: str | None) -> pathlib.Path:
+    """Returns the path of an exported file, next to its model, such as `model_int8.tflite`."""
     weights = pathlib.Path(weights)
     if format == "saved_model":
         return weights.with_suffix("")
@@ -30,7 +29,7 @@ def default_path(weights: str | os.PathLike, format: str, quantization: str | No
 
 
 def set_thresholds(model: keras.Model, confidence: float | None, iou: float | None) -> None:
-    """Changes the thresholds of a detector, which an exported file holds.
+    """Changes the thresholds of a detector, which are fixed in an exported file.
 
     Args:
         model: `Detector`, or another model if both thresholds are `None`.
@@ -51,7 +50,7 @@ def set_thresholds(model: keras.Model, confidence: float | None, iou: float | No
 
 def export_model(
     model: keras.Model,
-    path: str | os.PathLike,
+    path: Path,
     format: str,
     *,
     image_sizes: Sequence[tuple[int, int]],
@@ -89,9 +88,9 @@ def export_model(
 
 
 def verify_export(
-    path: str | os.PathLike,
+    path: Path,
     model: keras.Model,
-    images: np.ndarray,
+    images: Array,
     format: str,
     quantization: str | None = None,
 ) -> Comparison:
@@ -101,8 +100,11 @@ def verify_export(
         path, model, images: As in `verify_tflite`.
         format, quantization: As in `export_model`; 8-bit files may differ by more.
 
+    Returns:
+        `Comparison`.
+
     Raises:
-        ValueError: If they differ by more than is accepted for this quantization.
+        ValueError: If they differ by more than is accepted for this quantisation.
     """
     tolerance, agreement = accepted(quantization, isinstance(model, Detector))
     verify = _VERIFIERS[format]
@@ -129,7 +131,7 @@ def describe_comparison(
     Args:
         found: What `verify_export` returned.
         model: The model.
-        source: Name of the images that both were run on; `None` for noise.
+        source: Name of the images that both were run on; empty or `None` for noise.
         size: `(height, width)` of these images, if the file takes several sizes.
     """
     images = f"images of {source}" if source else "noise images; pass real ones with `--data`"

@@ -19,6 +19,9 @@ def draw_precision_recall(
         curves: Dictionary returned by `precision_recall`.
         path: Path of the PNG file to write.
         iou: The IoU the curves were computed at, for the title.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
     """
     figure = _figure((7, 5))
     axes = figure.add_subplot()
@@ -49,7 +52,9 @@ def draw_confusion_matrix(
     confidence: float | None = None,
     iou: float | None = None,
 ) -> None:
-    """Draws the fraction of each true class that was predicted as each class, or missed.
+    """Draws a confusion matrix: how much of each true class was predicted as each class.
+
+    The last column of a detector's matrix, "background", has the objects that were missed.
 
     Args:
         matrix: Array of shape `(classes + 1, classes + 1)` from `confusion_matrix`, or
@@ -57,6 +62,9 @@ def draw_confusion_matrix(
         names: The class names.
         path: Path of the PNG file to write.
         confidence, iou: The arguments of `confusion_matrix`, for the title.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
     """
     names = [drawable(name, index) for index, name in enumerate(names)]
     names = [*names, "background"][: len(matrix)]
@@ -95,5 +103,5 @@ def _figure(size: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"Pictures of scores need `pip install matplotlib` ({error}).") from error
+        raise ImportError(f"Plots of scores need `pip install matplotlib` ({error}).") from error
     return Figure(figsize=size)

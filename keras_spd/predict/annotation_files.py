@@ -23,10 +23,9 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
     - `"coco"`: `annotations.json`, with a `score` for each box. CVAT imports it as "COCO 1.0".
     - `"yolo"`: a file in `labels/` for each image, and `data.yaml`.
     - `"label-studio"`: `label_studio.json`, tasks with predictions, and `label_studio.xml`, the
-      labelling interface. Serve the images from Label Studio's local storage: the tasks name
-      them relative to the folder that holds all of them.
+      labelling interface. Serve the images from Label Studio's local storage.
 
-    Paths in these files are relative to the folder that holds all images.
+    Image paths in these files are relative to the innermost folder that holds all images.
 
     Args:
         detections: Iterable of `Detections`, such as `Predictor.stream` of images. At least one,

@@ -109,7 +109,7 @@ class Classifier:
             ValueError: If an image cannot be read; the message names the file.
         """
         images = list(standardize_images(images))
-        prepared = map_ahead(self.prepare, images, self.ahead if len(images) > 1 else 0)
+        prepared = map_ahead(self.prepare, images, self.images_ahead if len(images) > 1 else 0)
         batches = in_batches(prepared, self.batch_size)
         found = [one for batch in batches for one in self.predict_prepared(batch)]
         return [
@@ -139,17 +139,17 @@ class Classifier:
         Returns:
             Array of shape `(images, classes)`.
         """
-        prepared = map_ahead(self.prepare, standardize_images(images), self.ahead)
+        prepared = map_ahead(self.prepare, standardize_images(images), self.images_ahead)
         batches = in_batches(prepared, self.batch_size)
         return np.concatenate([self._rows(batch) for batch in batches])
 
     @property
-    def step(self) -> int:
+    def images_at_once(self) -> int:
         """Integer, how many images to predict at once."""
         return self.batch_size
 
     @property
-    def ahead(self) -> int:
+    def images_ahead(self) -> int:
         """Integer, how many images to read ahead."""
         return 2 * self.batch_size
 

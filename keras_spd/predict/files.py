@@ -208,14 +208,13 @@ class _Run:
         self.draw: Callable[[Any, Any], Image.Image] = (
             functools.partial(draw_detections, labels=labels) if is_detector else draw_classes
         )
-        self.step = predictor.step
         self.problems = 0
         self.found: list[Detections] = []
 
     def images(self, files: Iterable[tuple[str, Path]]) -> None:
         """Predicts images, and reads the next ones in threads meanwhile."""
-        read = map_ahead(self._read, files, self.predictor.ahead)
-        for batch in in_batches(read, self.step):
+        read = map_ahead(self._read, files, self.predictor.images_ahead)
+        for batch in in_batches(read, self.predictor.images_at_once):
             for item in batch:
                 if isinstance(item, ImageError):
                     self._problem(item)
@@ -224,7 +223,7 @@ class _Run:
                 self._add(images)
 
     def _read(self, file: tuple[str, Path]) -> Any:
-        """Returns the name of a picture, the path, its pixels if needed, and them prepared."""
+        """Reads an image: its picture's name, path, pixels if drawn, and the network's input."""
         name, path = file
         try:
             with decoding(memory_to_read(path)):
@@ -266,7 +265,7 @@ class _Run:
                     writer = files.enter_context(
                         video.VideoWriter(self.pictures / source["picture"])
                     )
-                for batch in _batches(frames, self.step):
+                for batch in _batches(frames, self.predictor.images_at_once):
                     found: Sequence[Detections | Classification] = self.predictor(
                         [frame.pixels for frame in batch]
                     )

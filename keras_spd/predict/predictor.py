@@ -118,7 +118,7 @@ class Predictor:
             ValueError: If an image cannot be read; the message names the file.
         """
         images = list(standardize_images(images))
-        prepared = map_ahead(self.prepare, images, self.ahead if len(images) > 1 else 0)
+        prepared = map_ahead(self.prepare, images, self.images_ahead if len(images) > 1 else 0)
         if self.tile is not None:
             found = self.predict_prepared(prepared)
         else:
@@ -210,12 +210,12 @@ class Predictor:
                 yield letterbox(picture.crop(box), self.image_size)
 
     @property
-    def step(self) -> int:
+    def images_at_once(self) -> int:
         """Integer, how many images to predict at once: with tiles, one large image."""
         return self.batch_size if self.tile is None else 1
 
     @property
-    def ahead(self) -> int:
+    def images_ahead(self) -> int:
         """Integer, how many images to read ahead; none with tiles."""
         return 2 * self.batch_size if self.tile is None else 0
 

@@ -23,10 +23,10 @@ class _Predictor(Protocol[_Result]):
     max_value: float | None
 
     @property
-    def step(self) -> int: ...
+    def images_at_once(self) -> int: ...
 
     @property
-    def ahead(self) -> int: ...
+    def images_ahead(self) -> int: ...
 
     def prepare(self, image: Any) -> Any: ...
 
@@ -37,14 +37,20 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
     """Finds image and video files.
 
     Args:
-        arguments: Iterable of files, folders (searched recursively) and glob patterns
-            (`"photos/*.jpg"`, `"photos/**/*.png"`).
+        arguments: Iterable of files, folders (searched recursively, without hidden files) and
+            glob patterns (`"photos/*.jpg"`, `"photos/**/*.png"`).
 
     Returns:
         List of `pathlib.Path`, in the order of the arguments.
 
     Raises:
-        ValueError: If a file does not exist, or a folder has no images; the message names it.
+        ValueError: If a file does not exist, or a folder or pattern has no images; the message
+            names it.
+
+    Example:
+
+    >>> keras_spd.predict.find_sources(["photos/", "street.mp4"])
+    [PosixPath('photos/board.jpg'), PosixPath('street.mp4')]
     """
     sources = []
     for argument in map(str, arguments):
@@ -60,15 +66,16 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
         if not (is_pattern or path.is_dir()):
             raise ValueError(f"{argument}: there is no such file or folder.")
         found = glob.iglob(argument, recursive=True) if is_pattern else find_visible(path)
-        known = sorted(file for file in map(pathlib.Path, found) if _is_known(file))
-        if not known:
+        readable = sorted(file for file in map(pathlib.Path, found) if _is_image_or_video(file))
+        if not readable:
             where = "that matches" if is_pattern else "in the folder"
             raise ValueError(f"There is no image or video {where} {argument}.")
-        sources += known
+        sources += readable
     return sources
 
 
-def _is_known(path: pathlib.Path) -> bool:
+def _is_image_or_video(path: pathlib.Path) -> bool:
+    """Whether a file has the suffix of an image or a video."""
     return (path.suffix.lower() in SUFFIXES or video.is_video(path)) and path.is_file()
 
 
@@ -92,9 +99,9 @@ def stream(predictor: _Predictor[_Result], sources: Any) -> Iterator[_Result]:
                 raise
             return error
 
-    ahead = 0 if isinstance(sources, Iterator) else predictor.ahead
+    ahead = 0 if isinstance(sources, Iterator) else predictor.images_ahead
     prepared = map_ahead(prepare, _items(sources), ahead)
-    for batch in in_batches(_without_errors(prepared), predictor.step):
+    for batch in in_batches(_without_errors(prepared), predictor.images_at_once):
         found = predictor.predict_prepared([one for one, _, _ in batch])
         for result, (_, image, path) in zip(found, batch, strict=True):
             result = result.with_image(image, predictor.max_value)
@@ -102,7 +109,7 @@ def stream(predictor: _Predictor[_Result], sources: Any) -> Iterator[_Result]:
 
 
 def _items(sources: Any) -> Iterator[tuple[Any, Any, str | None]]:
-    """Yields what to read, the image as the user knows it, and the path of its file."""
+    """Yields what to read, the image to report with the result, and the path of its file."""
     for source in standardize_images(sources):
         if not isinstance(source, (str, os.PathLike)):
             yield source, source, None

@@ -137,8 +137,8 @@ def load_torch_weights(
     for name, entry in entries.items():
         entry.variable.assign(entry.convert(arrays[name]))
     if detector:
-        reads = model.num_classes == 1  # as the authors' code always does
-        model.head = dataclasses.replace(model.head, single_class_logit=reads)
+        one_class = model.num_classes == 1  # whose logit the authors' code uses
+        model.head = dataclasses.replace(model.head, single_class_logit=one_class)
     if detector and anchors is not None:
         model.anchors = anchors
     names = checkpoint.class_names

@@ -63,9 +63,11 @@ class TrainedDetector:
     def size(self) -> str | None:
         """The `size` of `YOLOV5SPD`, or `None` for a width and depth without a name."""
         filters = self.arrays.get("stem_bn/gamma", np.zeros(0)).size
-        stage, of = (2, 3) if self.levels == {"P2"} else (3, 6)
+        # A backbone that ends at P2 has no stage 3.
+        stage, blocks_in_l = (2, 3) if self.levels == {"P2"} else (3, 6)
         blocks = {re.match(rf"stage{stage}_c3_block\d+", path) for path in self.arrays}
-        return find_yolov5_size(filters, len({match[0] for match in blocks if match}), of)
+        num_blocks = len({match[0] for match in blocks if match})
+        return find_yolov5_size(filters, num_blocks, blocks_in_l)
 
     def array_for(self, path: str, shape: Shape) -> Array | None:
         """Returns the array for a variable, converted to the model's downsampling, or `None`.
@@ -84,23 +86,25 @@ class TrainedDetector:
         if path == STRIDED_STEM and SPD_STEM in arrays:
             return spd_to_strided(arrays[SPD_STEM], 2)
         array = arrays.get(path)
-        reader = re.fullmatch(r"(.+)_c3_cv[12]_conv/kernel", path)
-        if array is None or reader is None or array.shape == shape:
+        # The first convolutions of a C3 block read what the downsampling before it returns: with
+        # SPD-Conv four phases of its channels, three more than with a stride.
+        block = re.fullmatch(r"(.+)_c3_cv[12]_conv/kernel", path)
+        if array is None or block is None or array.shape == shape:
             return array
-        before = arrays.get(f"{reader[1]}_down_conv/kernel")
-        if before is None:
+        downsampling = arrays.get(f"{block[1]}_down_conv/kernel")
+        if downsampling is None:
             return array
-        channels = before.shape[-1]
-        more = shape[2] - array.shape[2]
-        if more == 3 * channels:
+        channels = downsampling.shape[-1]
+        more_inputs = shape[2] - array.shape[2]
+        if more_inputs == 3 * channels:
             return strided_inputs_to_spd(array, channels)
-        if more == -3 * channels:
+        if more_inputs == -3 * channels:
             try:
                 return spd_inputs_to_strided(array, channels)
             except ValueError as error:
                 raise ValueError(
                     f"The SPD weights {self.source} have no strided twin: "
-                    f"{reader[1]}_c3 reads pixels that a stride skips. "
+                    f"{block[1]}_c3 reads pixels that a stride skips. "
                     'Build the SPD network, with downsampling="spd".'
                 ) from error
         return array

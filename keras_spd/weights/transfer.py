@@ -21,7 +21,7 @@ from keras_spd.weights.network_parts import part_of, parts_only_in
 from keras_spd.weights.trained_detector import SPD_STEM, STRIDED_STEM, TrainedDetector
 
 _log = logging.getLogger(__name__)
-# Layers of a head, and those of them that output classes.
+# Prefixes of the layers of a head, and the layers among them whose outputs include classes.
 _HEAD_LAYERS = ("head_", "tower_")
 _CLASS_OUTPUTS = r"head_p\d_(class_)?conv/"
 
@@ -58,13 +58,14 @@ def transfer(
     for path, array in values.items():
         variables[path].assign(array)
     if isinstance(model.head, YOLOV5Head):
-        reads = (
+        # A single class has a trained logit if it was one of several, or had one before.
+        has_trained_logit = (
             model.num_classes == 1
             and bool(classes)
             and not fresh
             and (trained.num_classes > 1 or trained.single_class_logit)
         )
-        model.head = dataclasses.replace(model.head, single_class_logit=reads)
+        model.head = dataclasses.replace(model.head, single_class_logit=has_trained_logit)
     return _report(trained, model, fresh, classes)
 
 

@@ -1,4 +1,4 @@
-"""Reads classification data from image files, a folder for each class."""
+"""Reads classification data from image files, one folder per class."""
 
 import dataclasses
 import logging
@@ -23,7 +23,7 @@ _TAKES = (
 
 
 class NoClassFoldersError(ValueError):
-    """The path is not a folder with a subfolder of images for each class."""
+    """The path is not a folder with one subfolder of images per class."""
 
 
 def from_folder(
@@ -35,7 +35,7 @@ def from_folder(
     max_value: float | Literal["auto"] | None = None,
     resize: str = "stretch",
 ) -> ClassificationData:
-    """Reads images from a folder with a subfolder for each class, `folder/CLASS/...`.
+    """Reads images from a folder with one subfolder per class, `folder/CLASS/...`.
 
     Works without TensorFlow. Every image is decoded once before training starts, so broken images
     are found early. Pixels are kept in memory if they take less than 2 GiB.
@@ -46,13 +46,13 @@ def from_folder(
             differ.
         class_names: The classes, in order; pass those of the training data for test data.
             Defaults to the names of the subfolders, sorted.
-        on_problem: `"error"`, or `"skip"` to skip broken images. Either way each is reported with
-            its file name.
-        max_value: The value that maps to 255 in images with more than 8 bits, as in
-            `keras_spd.images.to_rgb`, e.g. 4095 for a 12-bit camera; `"auto"` to find it with
-            `keras_spd.images.find_max_value`. Read test data with `train.max_value`.
-            `keras_spd.training.train` does this and stores the value in the model. With `fit`,
-            store it yourself: `model.info = dataclasses.replace(model.info,
+        on_problem: `"error"`, or `"skip"` to skip broken images. Either way, a warning names each
+            of them.
+        max_value: Number, the value that maps to 255 in images with more than 8 bits, as in
+            `keras_spd.images.to_rgb`, such as 4095 for a 12-bit camera; or `"auto"` to find it with
+            `keras_spd.images.find_max_value`. Read test data with the training data's value,
+            `train.max_value`. `keras_spd.training.train` does this and stores the value in the
+            model. With `fit`, store it yourself: `model.info = dataclasses.replace(model.info,
             max_value=train.max_value)`.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
@@ -60,8 +60,9 @@ def from_folder(
         `ClassificationData`.
 
     Raises:
-        ValueError: If there are no images, they differ in size and `image_size` is not given, a
-            folder is not among `class_names`, or images are broken and `on_problem` is `"error"`.
+        ValueError: If there are no images; if they differ in size and `image_size` is not given; if
+            a folder is not among `class_names`; or if images are broken and `on_problem` is
+            `"error"`.
 
     Example:
 
