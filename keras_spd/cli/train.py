@@ -53,7 +53,7 @@ def train(
     Example: keras-spd train --model converted.keras --train boards/train.json
     --test boards/test.json --run runs/converted
 
-    The run folder gets the resolved recipe, a CSV and a TensorBoard log, the state to resume from,
+    The run folder gets the complete recipe, a CSV and a TensorBoard log, the state to resume from,
     the best weights, the trained model (model.keras) and its test scores (results.json).
     """
     fields = {
@@ -75,17 +75,17 @@ def train(
     }
     from keras_spd import training
     from keras_spd.predict.files import trust_image_sizes
-    from keras_spd.training import choice
+    from keras_spd.training import command_line
     from keras_spd.training.best_epoch import summarize
     from keras_spd.training.run_folder import RunFolder
 
     if resume:
-        run = choice.check_resume(run, fields, set_ or [], recipe)
+        run = command_line.check_resume(run, fields, set_ or [], recipe)
         chosen, given, total = None, None, epochs
     else:
-        chosen, given = choice.choose_recipe(fields, set_ or [], recipe, model_file)
-        run, total = run or choice.default_run_folder(chosen), None
-    trust_image_sizes(any_size=resume or choice.has_tiles(chosen))
+        chosen, given = command_line.choose_recipe(fields, set_ or [], recipe, model_file)
+        run, total = run or command_line.default_run_folder(chosen), None
+    trust_image_sizes(any_size=resume or command_line.has_tiles(chosen))
     verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar, or lines
     try:
         settings: Any = {"resume": resume, "epochs": total, "devices": devices, "verbose": verbose}

@@ -20,7 +20,7 @@ from keras_spd.training.class_weights import WeightedCrossEntropy, find_class_we
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.fields import ClassificationRecipe
-from keras_spd.training.options import check_options
+from keras_spd.training.model_options import check_options
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.splits import Splits, load_splits
 from keras_spd.training.start import trained_classifier

@@ -24,7 +24,7 @@ from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classes import with_classes
 from keras_spd.training.coco_score import COCOScore
 from keras_spd.training.fields import DetectionRecipe
-from keras_spd.training.options import check_options
+from keras_spd.training.model_options import check_options
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.splits import Splits, load_splits
 from keras_spd.training.start import load_backbone

@@ -10,9 +10,9 @@ from drawings import write_drawings
 from keras_spd import data
 from keras_spd.detection.heads import HEADS
 from keras_spd.training import load_recipe
-from keras_spd.training.choice import has_tiles
 from keras_spd.training.class_weights import WeightedCrossEntropy, find_class_weights
 from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.command_line import has_tiles
 from keras_spd.training.detection import DetectionTask
 
 

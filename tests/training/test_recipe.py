@@ -6,8 +6,8 @@ import pathlib
 import pytest
 
 from keras_spd.training import Recipe, list_recipes, load_recipe
-from keras_spd.training.choice import choose_recipe, default_run_folder, merge_fields
 from keras_spd.training.classification import ClassificationTask
+from keras_spd.training.command_line import choose_recipe, default_run_folder, merge_fields
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.fields import (
     ProgressiveResizing,

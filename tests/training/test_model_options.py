@@ -9,7 +9,7 @@ from keras_spd import data
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.detection.heads import HEADS
 from keras_spd.optimizers import CoupledSGD
-from keras_spd.training import choice, fit, load_recipe
+from keras_spd.training import command_line, fit, load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
 
@@ -143,8 +143,8 @@ def test_the_warm_up_of_fine_tuning_is_short(steps_per_epoch, warmup):
 
 def test_workers_connect_before_a_model_is_loaded(monkeypatch):
     called = []
-    monkeypatch.setattr(choice, "distribute", lambda: called.append("connect"))
-    monkeypatch.setattr(choice, "load_model", lambda path: called.append("load"))
+    monkeypatch.setattr(command_line, "distribute", lambda: called.append("connect"))
+    monkeypatch.setattr(command_line, "load_model", lambda path: called.append("load"))
     options = {"model.name": "a.keras", "data.name": "cifar10"}
-    choice.choose_recipe(options, [], model_file="a.keras")
+    command_line.choose_recipe(options, [], model_file="a.keras")
     assert called == ["connect", "load"]
