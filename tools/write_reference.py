@@ -45,6 +45,9 @@ def _commands():
     ).stdout
     text = text[text.index("\n## ") :]
     text = re.sub(r"^\* `--help`: .*\n", "", text, flags=re.M)
+    text = re.sub(r"\*\*Options\*\*:\s+(?=## |\Z)", "", text)  # of commands that only have `--help`
+    text = re.sub(r"<list\[(\w+)\]>", lambda match: f"<{match[1].lower()}>", text)
+    text = text.replace(" range>", ">")
     text = re.sub(r"^Example: (.+(?:\n.+)*)", _example, text, flags=re.M)
     text = re.sub(r"[ \t]+$", "", text, flags=re.M)
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"

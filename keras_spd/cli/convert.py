@@ -20,17 +20,16 @@ def convert(
     downsampling: Annotated[
         str | None,
         typer.Option(
-            help="spd or strided: downsampling of the detector to write, which has the same "
-            "outputs as the source. Default: the source's."
+            help="spd or strided: downsampling of the new detector, whose outputs are those of the "
+            "source. Default: the source's."
         ),
     ] = None,
 ) -> None:
     """Convert weights of YOLOv5 or the authors' PyTorch code, or a strided detector to SPD.
 
-    No code in a PyTorch file is executed.
-
-    Needs neither PyTorch nor the authors' code. Licences stay: weights of the authors' YOLOv5 are
-    GPL-3.0, those of Ultralytics AGPL-3.0, also after conversion and training.
+    Needs neither PyTorch nor the authors' code, and executes no code in a PyTorch file. Weights
+    keep their licence after conversion and training: GPL-3.0 for the authors' YOLOv5, AGPL-3.0 for
+    Ultralytics'.
 
     Example: keras-spd convert yolov5n.pt yolov5_spd_n.keras --downsampling spd
 

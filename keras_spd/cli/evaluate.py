@@ -13,7 +13,7 @@ def evaluate(
         str,
         typer.Argument(
             help="COCO .json, YOLO data.yaml[:split] or folder, VOC folder; for a classifier a "
-            "folder with a subfolder of images for each class."
+            "folder with one subfolder of images per class."
         ),
     ],
     weights: options.Weights,
@@ -31,7 +31,8 @@ def evaluate(
         float | None, options.fraction("Detectors: IoU threshold of NMS; default 0.65.")
     ] = None,
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Classifiers: average mirror images in, too.")
+        bool,
+        typer.Option("--mirror", help="Classifiers: average over each image and its mirror image."),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     output: Annotated[
@@ -43,8 +44,8 @@ def evaluate(
     Writes scores.json and confusion_matrix.png to the output folder; for a detector also
     detections.json (COCO results) and precision_recall.png.
 
-    With `--tile`, larger images are predicted in tiles as `keras-spd predict` does, and scored as
-    a whole.
+    With `--tile`, larger images are predicted in tiles, as in `keras-spd predict`, and scored as a
+    whole.
 
     Example: keras-spd evaluate boards/test.json --weights runs/boards/model.keras
     """

@@ -52,15 +52,15 @@ BatchSizes = Annotated[
     list[int] | None,
     typer.Option(
         min=1,
-        help="tflite, onnx: batch size; default 1. For tflite, repeat it to write a signature "
-        "for each size.",
+        help="tflite, onnx: images per call; default 1. For tflite, repeat it to write a "
+        "signature for each size.",
     ),
 ]
 Fold = Annotated[
     bool | None,
     typer.Option(
         "--fold/--no-fold",
-        help="Fold the network first; default: in SavedModels, ONNX files and int16x8, where it "
-        "helps.",
+        help="Convert SPD-Conv to strided convolutions first; default: in SavedModels, ONNX files "
+        "and int16x8, where it helps.",
     ),
 ]

@@ -40,8 +40,8 @@ Tile = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Cut larger images into overlapping tiles of 640 or 480x640 (HxW). The network "
-        "sees tiles at that size, or at `--image-size`.",
+        help="Cut larger images into overlapping tiles of this size, such as 640 or 480x640 (HxW). "
+        "The network sees tiles at that size, or at `--image-size`.",
     ),
 ]
 Overlap = Annotated[

@@ -47,7 +47,7 @@ Address = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="ray: processes; default: one for each GPU or four CPUs."),
+    typer.Option(min=1, help="ray: processes; default: one per GPU, or one per four CPUs."),
 ]
 Pictures = Annotated[
     bool, typer.Option("--pictures/--no-pictures", help="Write pictures and videos.")

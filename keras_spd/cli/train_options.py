@@ -15,8 +15,7 @@ Train = Annotated[
     typer.Option(
         "--train",
         help="Detectors: COCO .json, YOLO data.yaml[:split] or folder, VOC folder. "
-        "Classifiers: folder with a subfolder of images for each class. With --dataset, a "
-        "split.",
+        "Classifiers: folder with one subfolder of images per class. With --dataset, a split.",
     ),
 ]
 Test = Annotated[
@@ -46,7 +45,7 @@ Run = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Resume the stopped run in the run folder.")]
 Devices = Annotated[
     str | None,
-    typer.Option(help='"all" to share each batch among all devices; default: one device.'),
+    typer.Option(help='"all" to split each batch over all devices; default: one device.'),
 ]
 Workers = Annotated[
     int | None,
