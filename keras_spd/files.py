@@ -13,11 +13,9 @@ from typing import Any
 
 from keras_spd.typing import Path
 
-_DAMAGED = "it is cut off or damaged. Download or copy it again."
 
-
-def describe_damage(path: str | os.PathLike) -> str:
-    """Says what is wrong with a binary file that cannot be read.
+def describe_damage(path: Path) -> str:
+    """Returns what is wrong with a binary file that cannot be read.
 
     A failed download often leaves a web page, or a pointer of Git LFS, which are text.
     """
@@ -30,11 +28,11 @@ def describe_damage(path: str | os.PathLike) -> str:
                 f"it is text that starts with {shown!r}. Did the download save a web page, or a "
                 "pointer of Git LFS?"
             )
-    return _DAMAGED
+    return "it is cut off or damaged. Download or copy it again."
 
 
 @contextlib.contextmanager
-def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def whole_file(path: Path) -> Iterator[pathlib.Path]:
     """Yields a temporary path to write to, and renames it to `path` when the block ends.
 
     If the block raises, an existing file at `path` is kept and the temporary one is removed. The
@@ -63,7 +61,7 @@ def whole_file(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def whole_folder(path: Path) -> Iterator[pathlib.Path]:
     """Yields a temporary folder to write to, and renames it to `path` when the block ends.
 
     Args:
@@ -87,7 +85,7 @@ def whole_folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
+def write_json(path: Path, content: Any, indent: int | None = 2) -> None:
     """Writes a JSON file atomically.
 
     Args:
@@ -99,14 +97,15 @@ def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) ->
         unfinished.write_text(json.dumps(content, indent=indent) + "\n", encoding="utf-8")
 
 
-def check_zip(path: str | os.PathLike) -> None:
+def check_zip(path: Path) -> None:
     """Checks a zip file, such as a `.keras` file, before another reader opens it.
 
     Args:
         path: Path of the file.
 
     Raises:
-        ValueError: If the file is truncated or damaged, or would unpack to more than its size.
+        ValueError: If the file is truncated, damaged or compressed, or its entries are larger than
+            the file.
     """
     path = pathlib.Path(path)
     try:
@@ -128,7 +127,7 @@ def check_zip(path: str | os.PathLike) -> None:
         raise ValueError(f"{path} is not a readable file: {describe_damage(path)}")
 
 
-def check_h5(path: str | os.PathLike) -> None:
+def check_h5(path: Path) -> None:
     """Checks an HDF5 file, such as a `.weights.h5` file, before another reader opens it.
 
     HDF5 files written by Keras have no checksums, so a flipped bit inside an array cannot be
@@ -138,7 +137,8 @@ def check_h5(path: str | os.PathLike) -> None:
         path: Path of the file.
 
     Raises:
-        ValueError: If the size differs from the size on record, or a group or array is damaged.
+        ValueError: If the file does not have the size that its header records, or a group or array
+            is damaged.
     """
     import h5py
 

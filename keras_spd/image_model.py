@@ -88,7 +88,7 @@ class ModelInfo:
 
 @runtime_checkable
 class ClassifierProtocol(Protocol):
-    """The interface that Keras classifiers and `keras_spd.export.ExportedClassifier` share.
+    """The interface that Keras classifiers and `keras_spd.export`'s `ExportedClassifier` share.
 
     `keras_spd.predict.Classifier` and `keras_spd.evaluate` use this interface. They also read the
     model's `info` if it has one (`find_info`).

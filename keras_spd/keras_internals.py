@@ -22,7 +22,8 @@ def check_version(package: str, version: str) -> None:
         raise ImportError(
             f"keras_spd uses parts of {package} that change between versions, and was tested with "
             f"{package} {tested}. Received: {package} {version}. "
-            f'Run `pip install "{command}=={tested}.*"`, or install a keras_spd for that {package}.'
+            f'Run `pip install "{command}=={tested}.*"`, or install a keras_spd version for that '
+            f"{package}."
         )
 
 

@@ -25,7 +25,7 @@ def find_trained(
         backbone: Whether a file of `YOLOV5SPDBackbone`, without classes and anchors, is accepted.
 
     Returns:
-        `TrainedDetector`; `None` without weights, and for a `.weights.h5` file, which does not
+        `TrainedDetector`; `None` if `weights` is `None` or a `.weights.h5` file, which does not
         describe its network.
 
     Raises:
@@ -37,7 +37,12 @@ def find_trained(
         anchors = standardize_anchors(None, ("P3", "P4", "P5"))
         names = preset.class_names
         return TrainedDetector(
-            preset.name, preset.read(), len(names), anchors, names, preset.image_size
+            source=preset.name,
+            arrays=preset.read(),
+            num_classes=len(names),
+            anchors=anchors,
+            class_names=names,
+            image_size=preset.image_size,
         )
     path = check_weights_file(weights)
     if path.name.endswith(".weights.h5"):
@@ -45,21 +50,21 @@ def find_trained(
     is_keras = path.suffix == ".keras"
     model = load_keras_file(path, compile=False) if is_keras else load_torch_model(path)
     if backbone and getattr(model, "info", ModelInfo()).architecture == "YOLOV5SPDBackbone":
-        return TrainedDetector(str(path), _arrays(model), 0, {})
+        return TrainedDetector(source=str(path), arrays=_arrays(model), num_classes=0, anchors={})
     if not isinstance(model, Detector):
         raise ValueError(
             f"A detector needs the weights of a detector. Received: {path}, which holds "
             f"{model.name!r}, a {type(model).__name__}."
         )
     return TrainedDetector(
-        str(path),
-        _arrays(model.network),
-        model.num_classes,
-        model.anchors,
-        model.info.class_names,
-        model.info.image_size,
-        model.head.name,
-        getattr(model.head, "single_class_logit", False),
+        source=str(path),
+        arrays=_arrays(model.network),
+        num_classes=model.num_classes,
+        anchors=model.anchors,
+        class_names=model.info.class_names,
+        image_size=model.info.image_size,
+        head=model.head.name,
+        single_class_logit=getattr(model.head, "single_class_logit", False),
     )
 
 

@@ -58,7 +58,7 @@ def run_classifier_demo(
     pixels = np.concatenate([images for images, _ in test.batches(64)])
     comparison = export.verify_tflite(tflite, model, pixels)
     say(
-        f"4. TFLite beside Keras on {comparison.images} images: largest difference "
+        f"4. TFLite compared with Keras on {comparison.images} images: largest difference "
         f"{comparison.max_difference:.1e}, same class for {comparison.agreement:.2%}"
     )
 
@@ -90,15 +90,17 @@ def _draw(
 ) -> Image.Image:
     """Draws a grid of images with the predicted names, and the true names if they differ."""
     chosen = np.random.default_rng(0).permutation(len(pixels))[: rows * columns]
-    side, line, head = pixels.shape[1] * zoom, 15, 24
-    step = side + 4, side + 2 * line + 6
-    canvas = Image.new("RGB", (columns * step[0], head + rows * step[1]), "white")
+    side, text_line, legend_height = pixels.shape[1] * zoom, 15, 24
+    cell_width, cell_height = side + 4, side + 2 * text_line + 6
+    size = (columns * cell_width, legend_height + rows * cell_height)
+    canvas = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(canvas)
     font = load_font("", 12)
     legend = "Predicted class and probability. Green: correct. Red: wrong, with the true class."
     draw.text((4, 4), legend, fill="black", font=font)
-    for place, index in enumerate(chosen):
-        left, top = place % columns * step[0], head + place // columns * step[1]
+    for position, index in enumerate(chosen):
+        row, column = divmod(position, columns)
+        left, top = column * cell_width, legend_height + row * cell_height
         image = Image.fromarray(pixels[index].astype("uint8"))
         canvas.paste(image.resize((side, side), Image.Resampling.NEAREST), (left, top))
         [[(label, name, score)]] = applications.decode_predictions(

@@ -12,7 +12,7 @@ def check_image_sides(shape: Shape, stride: int) -> None:
     if any(side is not None and side % stride for side in shape[1:3]):
         raise ValueError(
             f"Height and width must be multiples of {stride}, the largest stride of the detector. "
-            f"Received: images of shape {tuple(shape)}. Resize them, e.g. with `image_size=` of "
+            f"Received: images of shape {tuple(shape)}. Resize them, such as with `image_size=` of "
             "`keras_spd.data` or with `keras_spd.Predictor`, which letterboxes images."
         )
 
@@ -23,8 +23,8 @@ def standardize_image_size(
     """Returns the image size for a detector as `(height, width)`, in pixels.
 
     Args:
-        image_size: One integer, two integers, or `None` for the size the detector was trained at;
-            for tiles other than those of the training, for the size of a tile.
+        image_size: One integer, or two. `None` for the size the detector was trained at, or, if it
+            was not trained on tiles of this size, for the size of `tile`.
         model: `Detector`, or another object that implements `DetectorProtocol`.
         tile: `(height, width)` of the tiles of larger images, if they are predicted in tiles.
 

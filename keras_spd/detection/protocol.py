@@ -11,7 +11,7 @@ from keras_spd.image_model import ModelInfo
 
 @runtime_checkable
 class DetectorProtocol(Protocol):
-    """The interface that `Detector` and `keras_spd.export.ExportedDetector` share.
+    """The interface that `Detector` and `keras_spd.export`'s `ExportedDetector` share.
 
     `Predictor` and `keras_spd.evaluate` use nothing else, so they work with any object that
     implements it.

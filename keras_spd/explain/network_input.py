@@ -100,7 +100,7 @@ def classify(
 
     Example:
 
-    >>> keras_spd.explain.classify(model, "frog.png", top=1)
+    >>> classify(model, "frog.png", top=1)
     [(6, 'frog', 0.93...)]
     """
     check_classifier(model, "classify")

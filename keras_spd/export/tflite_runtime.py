@@ -115,8 +115,8 @@ class TFLiteFile:
         runner = self.runners[batch.shape]
         name, _, details = _input(runner)
         outputs = runner(**{name: _quantize(batch, details)})
-        known = runner.get_output_details()
-        return {key: _dequantize(value, known[key]) for key, value in outputs.items()}
+        output_details = runner.get_output_details()
+        return {key: _dequantize(value, output_details[key]) for key, value in outputs.items()}
 
 
 class _WithoutSignature:
@@ -124,8 +124,7 @@ class _WithoutSignature:
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter
-        taken = interpreter.get_input_details()
-        self._inputs = {entry["name"]: entry for entry in taken}
+        self._inputs = {entry["name"]: entry for entry in interpreter.get_input_details()}
         self._outputs = {
             f"output_{index}": entry for index, entry in enumerate(interpreter.get_output_details())
         }
@@ -138,8 +137,8 @@ class _WithoutSignature:
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         [images] = inputs.values()
-        [taken] = self._inputs.values()
-        self._interpreter.set_tensor(taken["index"], images)
+        [details] = self._inputs.values()
+        self._interpreter.set_tensor(details["index"], images)
         self._interpreter.invoke()
         return {
             name: self._interpreter.get_tensor(entry["index"])
@@ -149,14 +148,15 @@ class _WithoutSignature:
 
 def _input(runner: Any) -> tuple[str, tuple[int, ...], dict[str, Any]]:
     """Returns the name, shape and details of a signature's only input."""
-    found = runner.get_input_details()
-    if len(found) != 1:
+    inputs = runner.get_input_details()
+    if len(inputs) != 1:
         raise ValueError("it takes several inputs")
-    ((name, details),) = found.items()
+    [(name, details)] = inputs.items()
     return name, tuple(map(int, details["shape"])), details
 
 
 def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Converts values to the type of an input: quantised, rounded or unchanged."""
     dtype, (scale, zero_point) = np.dtype(details["dtype"]), details["quantization"]
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
@@ -165,6 +165,7 @@ def _quantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
 
 
 def _dequantize(values: np.ndarray, details: dict[str, Any]) -> np.ndarray:
+    """Converts quantised outputs to floats; others, such as class numbers, stay unchanged."""
     scale, zero_point = details["quantization"]
     if values.dtype.kind in "iu" and scale:
         return (values.astype("float32") - zero_point) * np.float32(scale)

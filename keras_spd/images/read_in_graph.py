@@ -76,13 +76,15 @@ def _orientation(content: Tensor, is_png: Tensor) -> Tensor:
     import tensorflow as tf
 
     start = _find_exif(content, is_png)
-    is_little = tf.strings.substr(content, tf.minimum(start, _length(content)), 2) == b"II"
+    is_little_endian = tf.strings.substr(content, tf.minimum(start, _length(content)), 2) == b"II"
 
     def number(values: Tensor) -> Tensor:
         """Converts each row of bytes to an integer."""
         powers = 256 ** tf.range(tf.shape(values, tf.int64)[-1], dtype=tf.int64)
-        return tf.reduce_sum(values * tf.where(is_little, powers, powers[::-1]), axis=-1)
+        return tf.reduce_sum(values * tf.where(is_little_endian, powers, powers[::-1]), axis=-1)
 
+    # The first directory of a TIFF header: a count, then entries of 12 bytes: tag, type, number of
+    # values, value.
     directory = start + number(_numbers(content, start + 4, 4))
     count = number(_numbers(content, directory, 2))
     entries = _numbers(content, directory + 2, 12 * count)
@@ -93,7 +95,7 @@ def _orientation(content: Tensor, is_png: Tensor) -> Tensor:
 
 
 def _find_exif(content: Tensor, is_png: Tensor) -> Tensor:
-    """Returns the offset of the EXIF data (its byte-order mark) ahead of the pixels, or 0."""
+    """Returns the offset of the EXIF data (its byte-order mark) before the pixels, or 0."""
     import tensorflow as tf
 
     end = tf.constant(-1, tf.int64)
@@ -105,13 +107,15 @@ def _find_exif(content: Tensor, is_png: Tensor) -> Tensor:
     def text(at: Tensor, count: int) -> Tensor:
         return tf.strings.substr(content, tf.minimum(at, _length(content)), count)
 
+    # Both return where the EXIF data would start, whether they do, whether the search ends, and
+    # where the next chunk or segment is.
     def in_png(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Steps over one chunk: length, name, content, checksum."""
+        """Reads one chunk: length, name, content, checksum."""
         name = text(at + 4, 4)
         return at + 8, name == b"eXIf", name == b"IDAT", at + 12 + big_endian(at, 4)
 
     def in_jpeg(at: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Steps over one segment: 0xFF, marker, length (of itself and the content), content."""
+        """Reads one segment: 0xFF, marker, length (of itself and the content), content."""
         is_exif = (text(at, 2) == b"\xff\xe1") & (text(at + 4, 6) == b"Exif\0\0")
         is_last = (text(at, 1) != b"\xff") | (text(at, 2) == b"\xff\xda")
         return at + 10, is_exif, is_last, at + 2 + big_endian(at + 2, 2)

@@ -23,9 +23,9 @@ _numbers = itertools.count()
 class DiskCache:
     """A folder of decoded images, one file of raw RGB pixels for each.
 
-    The name of a file is a fingerprint of what the pixels depend on: path, size and time of change
-    of the image file (or its bytes, if it has no path), and how it is decoded. So a changed image
-    is decoded again. Several processes may share a folder.
+    The name of a file is a fingerprint of what the pixels depend on: path, size and modification
+    time of the image file (or its bytes, if it has no path), and how it is decoded. A changed image
+    is therefore decoded again. Several processes may share a folder.
 
     Args:
         folder: Path of the folder, which is created if needed.
@@ -46,14 +46,22 @@ class DiskCache:
             ) from error
 
     def read(self, image: BoxedImage, decode: Callable[[], Array]) -> Array:
-        """Returns the pixels of an image, read-only, and decodes it if they are not in the folder.
+        """Returns the pixels of an image, from the folder if they are there.
 
-        If they cannot be written, such as to a full disk, it warns once and works without.
+        If they cannot be written, for example because the disk is full, it warns once and caches no
+        more images.
+
+        Args:
+            image: The image.
+            decode: Function that returns its pixels.
+
+        Returns:
+            uint8 array of shape `(height, width, 3)`, which may be read-only.
         """
         shape = (*image.size_hw, 3)
         try:
             path = self.folder / f"{_fingerprint(image)}.rgb"
-        except OSError:  # `decode` says what is wrong with the file
+        except OSError:  # the error of `decode` says what is wrong with the file
             return decode()
         with contextlib.suppress(OSError):
             if path.stat().st_size == math.prod(shape):
@@ -107,7 +115,7 @@ class CachedImage(BoxedImage):
 
 
 def cached(images: tuple[BoxedImage, ...], folder: str | os.PathLike) -> tuple[BoxedImage, ...]:
-    """Returns the images with their pixels kept in a folder, and tiles as parts of such images."""
+    """Returns the images with their pixels kept in a folder; tiles are cut from cached images."""
     disk = DiskCache(folder)
     fields = [field.name for field in dataclasses.fields(BoxedImage)]
     wholes = {

@@ -1,4 +1,4 @@
-"""Cuts large images into overlapping tiles: when they are read, never on disk."""
+"""Cuts large images into overlapping tiles when they are read; nothing is written to disk."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,12 @@ from keras_spd.images.tiles import (
 )
 from keras_spd.typing import Array
 
-_ROUNDING = 1e-6  # of a fraction of an area, and of an area in pixels
+_ROUNDING = 1e-6  # tolerance for fractions of an area, and the smallest area in pixels
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Tile(BoxedImage):
-    """A part of an image. Its size and boxes are those of the part.
+    """A part of an image, with the size and the boxes of that part.
 
     Args:
         parent: `BoxedImage` that it is a part of.
@@ -65,19 +65,20 @@ def cut_into_tiles(
         if not 0 <= fraction <= 1:
             raise ValueError(f"`{name}` must be between 0 and 1. Received: {name}={fraction!r}.")
     images: list[BoxedImage] = []
-    without: list[int] = []  # positions of tiles without objects
+    empty_tiles: list[int] = []  # indices in `images`
     for image in data.images:
         corners = tile_corners(image.size_hw, tile, overlap)
         if len(corners) > 1:
-            for part, touched in _cut(image, corners, tile, min_area):
-                if not touched:
-                    without.append(len(images))
-                if not touched or not part.crowd.all():
+            for part, is_touched in _cut(image, corners, tile, min_area):
+                if not is_touched:
+                    empty_tiles.append(len(images))
+                # Tiles that show only crowds, or objects too far outside, teach nothing.
+                if not is_touched or not part.crowd.all():
                     images.append(part)
         if len(corners) == 1 or whole:
             images.append(image)
-    chosen = np.random.default_rng(seed).permutation(without)[: round(empty * len(without))]
-    dropped = set(without) - set(chosen.tolist())
+    shuffled = np.random.default_rng(seed).permutation(empty_tiles)
+    dropped = set(shuffled[round(empty * len(empty_tiles)) :].tolist())
     kept = tuple(image for index, image in enumerate(images) if index not in dropped)
     _check_boxes(data, kept, tile, min_area)
     # Annotations and notes of the whole images do not describe their tiles.
@@ -113,8 +114,12 @@ def _cut(
 def _check_boxes(
     data: DetectionData, tiles: Iterable[BoxedImage], tile: tuple[int, int], min_area: float
 ) -> None:
-    had, has = (any((~image.crowd).any() for image in images) for images in (data.images, tiles))
-    if had and not has:
+    """Raises a `ValueError` if the images have objects, but no tile has one."""
+
+    def has_objects(images: Iterable[BoxedImage]) -> bool:
+        return any((~image.crowd).any() for image in images)
+
+    if has_objects(data.images) and not has_objects(tiles):
         raise ValueError(
             f"No object has {min_area:.0%} of its area in a tile of {tile[0]}x{tile[1]} pixels: "
             "objects are larger. Use larger tiles, or mix in whole images (`whole=True`, "

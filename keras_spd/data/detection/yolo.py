@@ -1,4 +1,4 @@
-"""Reads YOLO's format: a text file of boxes per image, and a `data.yaml` with class names."""
+"""Reads YOLO's format: a label file per image, and a `data.yaml` with class names."""
 
 import pathlib
 from typing import Literal
@@ -30,18 +30,18 @@ def read_yolo(
 ) -> DetectionData:
     """Reads a dataset in YOLO's format.
 
-    A line of a text file is `class x y width height`: the class index from 0, then the centre and
+    A line of a label file is `class x y width height`: the class index from 0, then the centre and
     size of the box as fractions of the image size. A polygon, `class x1 y1 x2 y2 x3 y3 ...`,
-    becomes its bounding box; keypoints (`kpt_shape` in `data.yaml`) are skipped. The text file of
+    becomes its bounding box; keypoints (`kpt_shape` in `data.yaml`) are skipped. The label file of
     `.../images/train/a.jpg` is `.../labels/train/a.txt`, or `a.txt` beside the image. An image
-    without a text file has no boxes.
+    without a label file has no boxes.
 
     Args:
         source: Path of a `data.yaml` with `names` and the folders or image lists of splits, or of
             a folder of images or labels. The class names of a folder come from a `data.yaml` or
             `classes.txt` in it or above it; without one, classes are named by their index.
         split: Which split of a `data.yaml`: `"train"`, `"val"`, `"test"`. Defaults to `"train"`.
-        images: Folder of the images, if `source` is a folder of labels only: the text file of
+        images: Folder of the images, if `source` is a folder of labels only: the label file of
             `images/train/a.jpg` is then `source/train/a.txt`.
         on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
@@ -50,7 +50,7 @@ def read_yolo(
         `DetectionData`. Image ids are numbers from 1, in the order of the file names.
 
     Raises:
-        ValueError: If the source is not in YOLO's format, none of its images has a text file, or
+        ValueError: If the source is not in YOLO's format, none of its images has a label file, or
             it has problems and `on_problem` is `"error"`.
     """
     path = pathlib.Path(source)
@@ -120,6 +120,6 @@ def _describe_folder(folder: pathlib.Path) -> tuple[tuple[str, ...] | None, int]
 
 
 def is_yolo_folder(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds images or YOLO's text files."""
+    """Returns whether a folder holds images or YOLO's label files."""
     files = pathlib.Path(folder).rglob("*")
     return any(file.suffix.lower() in (".txt", *SUFFIXES) for file in files)

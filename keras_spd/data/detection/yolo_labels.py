@@ -1,4 +1,4 @@
-"""Finds the text file of each image in YOLO's folder layout."""
+"""Finds the label file of each image in YOLO's folder layout."""
 
 import collections
 import difflib
@@ -13,7 +13,7 @@ _SPLITS = ("images", "train", "val", "valid", "validation", "test")
 
 
 class NoLabelsError(ValueError):
-    """None of the images has a text file."""
+    """None of the images has a label file."""
 
 
 def find_labels(
@@ -21,13 +21,13 @@ def find_labels(
     folder: pathlib.Path | None = None,
     images_folder: pathlib.Path | None = None,
 ) -> dict[pathlib.Path, pathlib.Path]:
-    """Finds the text file of each image.
+    """Finds the label file of each image.
 
-    The path of the image decides: the text file of `.../images/train/a.jpg` is
-    `.../labels/train/a.txt`, or `a.txt` beside the image. With `images_folder`, the text file of
+    The path of the image determines that of its label file: that of `.../images/train/a.jpg` is
+    `.../labels/train/a.txt`, or `a.txt` beside the image. With `images_folder`, that of
     `images_folder/train/a.jpg` is `folder/train/a.txt`, and files outside `folder` are ignored.
-    File names are matched only if no text file is found by path, the data are not in `images/`
-    and `labels/`, and all names are unique.
+    If no label file is found by path, and the dataset is not in `images/` and `labels/`, files are
+    matched by name, provided that all names are unique.
 
     Args:
         images: List of paths.
@@ -53,7 +53,7 @@ def find_labels(
 
 
 def expected_label(image: pathlib.Path) -> pathlib.Path:
-    """Returns the path where the text file of an image is expected."""
+    """Returns the path at which the label file of an image is expected."""
     root, rest = _at_images(image)
     return (root / "labels" / rest if root else image).with_suffix(".txt")
 
@@ -64,7 +64,7 @@ def explain_missing(
     folder: pathlib.Path | None = None,
     images_folder: pathlib.Path | None = None,
 ) -> str:
-    """Returns the message for images without any text file.
+    """Returns the error message for a dataset without any label file.
 
     Args:
         images: List of paths, at least one.
@@ -128,10 +128,11 @@ def _is_under_images(image: pathlib.Path, folder: pathlib.Path) -> bool:
 def _by_name(
     images: Sequence[pathlib.Path], folder: pathlib.Path
 ) -> dict[pathlib.Path, pathlib.Path]:
-    wanted = collections.Counter(image.stem for image in images)
-    files = [file for file in sorted(folder.rglob("*.txt")) if file.stem in wanted]
-    given = collections.Counter(file.stem for file in files)
-    if max([*wanted.values(), *given.values()], default=0) > 1:
+    """Matches images and label files by name; nothing, if a name occurs twice among either."""
+    image_names = collections.Counter(image.stem for image in images)
+    files = [file for file in sorted(folder.rglob("*.txt")) if file.stem in image_names]
+    file_names = collections.Counter(file.stem for file in files)
+    if max([*image_names.values(), *file_names.values()], default=0) > 1:
         return {}
     by_name = {file.stem: file for file in files}
     return {image: by_name[image.stem] for image in images if image.stem in by_name}

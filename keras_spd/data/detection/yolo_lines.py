@@ -1,4 +1,4 @@
-"""The lines of YOLO's text files: a box, a polygon or a box with keypoints each."""
+"""The lines of YOLO's label files: each a box, a polygon, or a box with keypoints."""
 
 import math
 import pathlib
@@ -23,7 +23,7 @@ def read_labels(
     `class x1 y1 x2 y2 x3 y3 ...`, which becomes its bounding box.
 
     Args:
-        file: Path of the text file, or `None`.
+        file: Path of the label file, or `None`.
         size_hw: Height and width of the image in pixels.
         num_classes: Integer, or `None` if the classes have no names.
         keypoints: How many numbers of keypoints follow each box.
