@@ -84,7 +84,7 @@ def build_page(paths: Sequence[str | os.PathLike]) -> Any:
                 with gr.Tab("Find objects"):
                     _detector_tab(gr, predictors, notes)
             if classifiers:
-                with gr.Tab("Name what an image shows"):
+                with gr.Tab("Classify images"):
                     _classifier_tab(gr, classifiers, notes)
     return page
 
@@ -129,7 +129,7 @@ def serve(
 
 
 def example_sheet() -> np.ndarray:
-    """Returns 48 of the package's test cells as one image, `(192, 256, 3)`."""
+    """Returns 48 of the shipped test cells as one image of shape `(192, 256, 3)`."""
     images, labels = _cells()
     rng = np.random.default_rng(1)
     chosen = np.concatenate(
@@ -147,7 +147,8 @@ def _cells() -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(images).astype("uint8"), np.asarray(labels)
 
 
-def _knows_cells(model: keras.Model) -> bool:
+def _has_cells(model: keras.Model) -> bool:
+    """Returns whether blood cells are among a model's classes."""
     return "RBC" in (model.info.class_names or ())
 
 
@@ -155,8 +156,8 @@ def _detector_tab(gr: Any, predictors: dict[str, Predictor], notes: dict[str, st
     with gr.Row():
         with gr.Column(scale=1):
             image = image_input(gr)
-            least = confidence_input(gr)
-            if any(_knows_cells(predictor.model) for predictor in predictors.values()):
+            confidence = confidence_input(gr)
+            if any(_has_cells(predictor.model) for predictor in predictors.values()):
                 gr.Examples(
                     [[example_sheet()]],
                     [image],
@@ -184,9 +185,9 @@ def _detector_tab(gr: Any, predictors: dict[str, Predictor], notes: dict[str, st
             return find_objects(predictors, image, confidence)
 
     gr.on(
-        [image.change, least.change],
+        [image.change, confidence.change],
         answer,
-        [image, least],
+        [image, confidence],
         outputs,
         api_name="find_objects",
         trigger_mode="always_last",  # the slider calls while it moves
@@ -196,12 +197,12 @@ def _detector_tab(gr: Any, predictors: dict[str, Predictor], notes: dict[str, st
 def _classifier_tab(gr: Any, classifiers: dict[str, Classifier], notes: dict[str, str]) -> None:
     with gr.Row():
         with gr.Column(scale=1):
-            given = image_input(gr)
-            if any(_knows_cells(classifier.model) for classifier in classifiers.values()):
+            image = image_input(gr)
+            if any(_has_cells(classifier.model) for classifier in classifiers.values()):
                 images, labels = _cells()
                 gr.Examples(
                     [[images[np.flatnonzero(labels == label)[3]]] for label in range(3)],
-                    [given],
+                    [image],
                     label="Cells in the package",
                 )
         with gr.Column(scale=2), gr.Row():
@@ -216,7 +217,7 @@ def _classifier_tab(gr: Any, classifiers: dict[str, Classifier], notes: dict[str
             found = name_classes(classifiers, image)
         return found if len(found) > 1 else found[0]  # Gradio's way with one output
 
-    given.change(answer, [given], outputs, api_name="name_classes")
+    image.change(answer, [image], outputs, api_name="name_classes")
 
 
 def _note(path: str | os.PathLike) -> str:
@@ -244,7 +245,7 @@ def _gradio() -> Any:
 def _launch_options(host: str = "127.0.0.1") -> dict[str, Any]:
     """Returns arguments of `launch`: access control, system fonts, no external links."""
     gr = _gradio()
-    from starlette.middleware import Middleware  # comes with Gradio
+    from starlette.middleware import Middleware  # a dependency of Gradio
 
     theme = gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]

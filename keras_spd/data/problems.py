@@ -9,6 +9,7 @@ from keras_spd.images.read import ImageError
 
 _log = logging.getLogger(__name__)
 _NAMED = 5  # as examples
+# By class: what to use for an augmentation of one's own.
 _OWN = {
     "Augmentation": "Apply your own function to the batches, e.g. "
     "`data.batches(...).map(function)` if they are a `tf.data.Dataset`.",
@@ -71,7 +72,14 @@ class Problems:
         )
 
     def report(self) -> dict[str, Any]:
-        """Raises or warns, and returns problems and notes as arguments of `DetectionData`."""
+        """Raises an error or logs a warning, as `on_problem` says.
+
+        Returns:
+            `{"problems": ..., "notes": ...}`, arguments of `DetectionData`.
+
+        Raises:
+            ValueError: If there are problems and `on_problem` is `"error"`.
+        """
         notes = self.notes()
         if self.lines:
             shown = "\n".join(f"  {line}" for line in self.lines[:10])
@@ -115,7 +123,12 @@ def check_augmentation(augmentation: object, accepted: type) -> None:
 
 
 def check_data(kind: type, **named: Any) -> None:
-    """Raises a `ValueError` unless all data is `kind` or `None`."""
+    """Raises a `ValueError` unless all data is of this class, or `None`.
+
+    Args:
+        kind: `ClassificationData` or `DetectionData`.
+        **named: The data, by the name of its argument.
+    """
     for name, data in named.items():
         if data is not None and not isinstance(data, kind):
             raise ValueError(

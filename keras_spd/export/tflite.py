@@ -2,8 +2,8 @@
 
 import pathlib
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
 
 import keras
 
@@ -30,9 +30,9 @@ def export_tflite(
     *,
     quantization: str | None = None,
     representative_data: Iterable[Any] | None = None,
-    image_size: Any = None,
+    image_size: Sequence[int] | Sequence[tuple[int, int]] | None = None,
     batch_size: int | list[int] = 1,
-    fold: Any = "auto",
+    fold: bool | Literal["auto"] = "auto",
 ) -> pathlib.Path:
     """Writes a TFLite file that the stock LiteRT runtime runs.
 
@@ -46,7 +46,7 @@ def export_tflite(
         path: Path of the `.tflite` file, which appears once it is complete.
         quantization: `None` for float32; `"float16"` or `"dynamic"` (8-bit kernels) for a smaller
             file; `"int8"` for a smaller and faster one; `"int16x8"` (8-bit kernels, 16-bit
-            activations) for accelerators that compute so: on a CPU it is slow. With `"int8"` and
+            activations) for accelerators that support it: on a CPU it is slow. With `"int8"` and
             `"int16x8"`, pixels are uint8 and outputs float32. A detector's decoding and NMS stay
             in float32, because 8-bit coordinates and scores would lose small boxes.
         representative_data: Required for `"int8"` and `"int16x8"`: iterable of 30 to 100 typical
@@ -98,7 +98,7 @@ def export_tflite(
         images = check_calibration(representative_data, quantization)
         exported = with_integer_operators(exported, quantization)
     several = isinstance(image_size, list) and not all(isinstance(side, int) for side in image_size)
-    sizes = image_size if several else [image_size]
+    sizes: Any = image_size if several else [image_size]
     counts = batch_size if isinstance(batch_size, list) else [batch_size]
     serves = [serving.serving_model(exported, size, count) for size in sizes for count in counts]
     contents = {}
@@ -122,7 +122,7 @@ def export_tflite(
 
 
 def tensorflow(what: str) -> Any:
-    """Imports TensorFlow, or raises an error that names `what` needs it, e.g. "TFLite files"."""
+    """Imports TensorFlow, or raises an error that says what needs it, such as "TFLite files"."""
     backend = keras.backend.backend()
     if backend != "tensorflow":
         # litert-torch 0.10, which Keras uses here: "PyTorch and JAX" in docs/guides/export.md.

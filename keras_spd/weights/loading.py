@@ -110,7 +110,7 @@ def load_torch_weights(
             "`keras_spd.applications`, in the sizes of the authors' code. "
             f"Received: model named {getattr(model, 'name', model)!r}. {error}"
         ) from error
-    described = arrays
+    all_arrays = arrays  # for the error message
     if detector:
         arrays, anchors = _split_anchors(arrays, model)
     if "fc.weight" not in entries:
@@ -132,7 +132,7 @@ def load_torch_weights(
         if name in arrays and arrays[name].shape != entry.shape
     ]
     if differences:
-        raise ValueError(_misfit(model, described, differences))
+        raise ValueError(_misfit(model, all_arrays, differences))
 
     for name, entry in entries.items():
         entry.variable.assign(entry.convert(arrays[name]))

@@ -28,8 +28,8 @@ def read_coco(
 
     Args:
         annotations: Path of the JSON file.
-        images: Folder of the images. Defaults to the first of the JSON file's folder, its parent,
-            and their `images` folders that has the first image.
+        images: Folder of the images. By default, it is searched for: the JSON file's folder, its
+            parent, an `images` folder in either, and for `train.json` the folder `train` beside it.
         on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
@@ -37,7 +37,13 @@ def read_coco(
         `DetectionData`. Its classes are the categories in the order of their ids.
 
     Raises:
-        ValueError: If the file is not a COCO file, or has problems and `on_problem` is `"error"`.
+        ValueError: If the file is not a COCO file, the images are not found, or there are problems
+            and `on_problem` is `"error"`.
+
+    Example:
+
+    >>> data = keras_spd.data.read_coco("boards/train.json", "boards/images")
+    >>> data.num_images, data.class_names
     """
     path = pathlib.Path(annotations)
     problems = Problems(path, on_problem)
@@ -100,7 +106,7 @@ def _by_id(
     is unclear which of them an annotation refers to.
     """
     found: dict = {}
-    disputed = set()
+    ambiguous = set()
     for number, entry in enumerate(entries, start=1):
         place = f"{kind} number {number}"
         if not isinstance(entry, dict):
@@ -127,8 +133,8 @@ def _by_id(
                 f"{shorten(name)} has the id {id_!r}, which {shorten(found[id_][key])} also has; "
                 "each needs its own id",
             )
-            disputed.add(id_)
-    return {id_: entry for id_, entry in found.items() if id_ not in disputed}
+            ambiguous.add(id_)
+    return {id_: entry for id_, entry in found.items() if id_ not in ambiguous}
 
 
 def _without_unused_twins(
@@ -188,6 +194,7 @@ def _boxes_by_image(
     annotations: list[Any], files: dict[Any, str], labels: dict[Any, int], problems: Problems
 ) -> dict[Any, dict[str, list[Any]]]:
     keys = ("boxes", "classes", "crowd", "locations", "records")
+    # The keys are arguments of `boxed_image`.
     boxes: dict = {id_: {key: [] for key in keys} for id_ in files}
     for number, annotation in enumerate(annotations, start=1):
         if not isinstance(annotation, dict):
