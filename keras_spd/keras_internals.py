@@ -113,6 +113,14 @@ def variable_index(optimizer: keras.optimizers.Optimizer, variable: keras.Variab
     return optimizer._get_variable_index(variable)
 
 
+def variable_name(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> str:
+    """Returns the Keras name of a trainable variable, such as `"kernel"`.
+
+    On TensorFlow, `update_step` receives its variable, which has another name: `"conv/kernel:0"`.
+    """
+    return optimizer._trainable_variables[variable_index(optimizer, variable)].name
+
+
 def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
     """Returns whether weight decay applies: `exclude_from_weight_decay` did not name it."""
     return optimizer._use_weight_decay(variable)

@@ -11,6 +11,8 @@ from keras_spd.typing import Tensor
 
 __all__ = ["CoupledSGD", "MultiStepDecay", "TriangularDecay", "paper_optimizer"]
 
+_BIASES = ("bias", "beta")
+
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class CoupledSGD(keras.optimizers.SGD):
@@ -71,27 +73,47 @@ class CoupledSGD(keras.optimizers.SGD):
         self.warmup_steps = warmup_steps
         self.warmup_bias_rate = warmup_bias_rate
         self.warmup_momentum = warmup_momentum
+        self._scalars: Any = None  # of `apply`
+
+    def apply(
+        self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> None:
+        # Once for all variables: in `update_step` these scalars would be a quarter of all operators
+        # of a step, and of the time that its graph takes to build.
+        self._scalars = self._compute_scalars()
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            self._scalars = None  # a tensor keeps its graph in memory
+
+    def _compute_scalars(self) -> tuple[Tensor | float, Tensor | float]:
+        """Returns what is added to the rate of biases, and the momentum, in this step."""
+        if not self.warmup_steps:
+            return 0.0, self.momentum
+        left = 1 - ops.minimum(ops.cast(self.iterations, "float32") / self.warmup_steps, 1.0)
+        momentum = self.momentum
+        if self.warmup_momentum is not None:
+            momentum = momentum + left * (self.warmup_momentum - momentum)
+        return left * self.warmup_bias_rate, momentum
 
     def update_step(
         self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
     ) -> None:
+        bias_rate, momentum = self._scalars
         learning_rate = ops.cast(learning_rate, variable.dtype)
-        momentum = self.momentum
-        if self.warmup_steps:
-            done = ops.cast(self.iterations, variable.dtype) / self.warmup_steps
-            left = 1 - ops.minimum(done, 1.0)
-            if variable.name in ("bias", "beta"):
-                learning_rate = learning_rate + left * self.warmup_bias_rate
-            if self.warmup_momentum is not None:
-                momentum = momentum + left * (self.warmup_momentum - momentum)
+        if self.warmup_steps and keras_internals.variable_name(self, variable) in _BIASES:
+            learning_rate = learning_rate + ops.cast(bias_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         if self._decays(variable):
             gradient = gradient + self.coupled_weight_decay * variable
         step = gradient
         if self.momentum:
             buffer = self.momentums[keras_internals.variable_index(self, variable)]
-            self.assign(buffer, momentum * buffer + gradient)
-            step = gradient + momentum * buffer if self.nesterov else buffer
+            momentum = ops.cast(momentum, variable.dtype)
+            step = momentum * buffer + gradient
+            self.assign(buffer, step)
+            if self.nesterov:
+                step = gradient + momentum * step
         self.assign_sub(variable, learning_rate * step)
 
     def _decays(self, variable: keras.Variable) -> bool:

@@ -33,6 +33,24 @@ def test_ten_steps(rng, nesterov):
         np.testing.assert_allclose(variable.numpy(), array, rtol=1e-5, atol=1e-6)
 
 
+def test_the_warm_up_of_biases_and_momentum(rng):
+    """`np.interp` of `YOLOv5-SPD/train.py`: biases start fast, momentum starts low."""
+    variables = [keras.Variable([1.0], name=name) for name in ("kernel", "bias", "beta", "gamma")]
+    warmup = {"warmup_steps": 4, "warmup_bias_rate": 0.1, "warmup_momentum": 0.8}
+    schedule = MultiStepDecay(0.01, [], 1.0, warmup_steps=4)
+    optimizer = CoupledSGD(schedule, momentum=0.937, nesterov=True, **warmup)
+    expected, buffers = np.ones(4), np.zeros(4)
+    for step in range(6):
+        gradients = rng.normal(size=4)
+        optimizer.apply([keras.ops.convert_to_tensor([g], "float32") for g in gradients], variables)
+        slow, fast = (np.interp(step, [0, 4], [start, 0.01]) for start in (0, 0.1))
+        momentum = np.interp(step, [0, 4], [0.8, 0.937])
+        buffers = momentum * buffers + gradients
+        expected -= np.array([slow, fast, fast, slow]) * (gradients + momentum * buffers)
+        found = [float(variable[0]) for variable in variables]
+        np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=f"step {step}")
+
+
 @pytest.mark.parametrize(
     ("optimizer", "left"), [(CoupledSGD, 0.955), (keras.optimizers.SGD, 0.995)]
 )
