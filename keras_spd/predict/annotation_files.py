@@ -83,7 +83,7 @@ def _write_coco(folder: pathlib.Path, names: Sequence[str], found: Sequence[Dete
         for box in one.to_coco(image_id):
             area = box["bbox"][2] * box["bbox"][3]
             numbered = {"id": len(annotations) + 1, **box, "area": area, "iscrowd": 0}
-            annotations.append(numbered)
+            annotations.append(numbered | {"segmentation": []})  # which CVAT's reader looks for
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(_class_names(found))]
     content = {"images": images, "annotations": annotations, "categories": categories}
     _write(folder / "annotations.json", json.dumps(content, ensure_ascii=False))

@@ -136,6 +136,8 @@ def test_annotations_can_be_trained_on(photos, tmp_path):
     """Files in COCO's and YOLO's formats, read back with the images beside them."""
     found = list(keras_spd.Predictor(BrightBox(), 64).stream(photos))
     write_annotations(found, tmp_path / "coco", "coco")
+    content = json.loads((tmp_path / "coco" / "annotations.json").read_text())
+    assert all(annotation["segmentation"] == [] for annotation in content["annotations"])
     data = keras_spd.data.load_detection(tmp_path / "coco" / "annotations.json", images=photos)
     assert data.class_names == ("bright",) and data.num_images == 2
     for image, one in zip(data.images, found, strict=True):
