@@ -1,12 +1,12 @@
-"""SPD against strides on CIFAR-10: the same recipe, the same epochs, several seeds.
+"""SPD-Conv and strides on CIFAR-10, with the same recipe and epochs, and several seeds.
 
     python benchmarks/cifar10_downsampling.py train --data-dir DIR --images 8000 --epochs 3
     python benchmarks/cifar10_downsampling.py time
 
 `train` trains ResNet18-SPD, the strided network at the same resolutions and the authors' twin (full
-resolution in its first stage), each into its own run folder, skips what is done already, and
-writes a table of test accuracies. `time` measures a training step and a prediction of the three,
-interleaved, as ratios to SPD; let nothing else run beside it.
+resolution in its first stage), each in its own run folder, and writes a table of test accuracies.
+Finished runs are skipped. `time` measures a training step and a prediction of the three,
+interleaved, as ratios to SPD. Run nothing else at the same time.
 """
 
 import argparse

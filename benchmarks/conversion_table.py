@@ -1,13 +1,13 @@
-"""What `to_spd` does to the networks of keras.applications: the table in docs/conversion.md.
+"""Converts the networks of keras.applications with `to_spd`: the table in docs/conversion.md.
 
     python benchmarks/conversion_table.py [--float32] [NAME ...]
 
-Weights are random, batch-norm statistics are those of random images; features
-(`include_top=False`) are compared, by relative norm, on images of even and of odd sizes. Random
-networks amplify rounding, some of them ten million times and more, so that is done in float64, and
-"noise" is how much a network makes of a relative noise of 1e-16 in its input (with `--float32`, of
-1e-7), which is what rounding is. "Swapped" is the difference if two phases of the first converted
-kernel change places: what a mistake in the order would look like.
+Weights are random, and batch norm statistics are those of random images. Features
+(`include_top=False`) before and after conversion are compared by relative norm, on images of even
+and odd sizes. Random networks amplify rounding, some by more than ten million, so everything is
+computed in float64. "Noise" is the change of the features if relative noise of 1e-16 (with
+`--float32`, 1e-7), as large as a rounding error, is added to the input. "Swapped" is the difference
+after swapping two phases of the first converted kernel: what an error in their order looks like.
 """
 
 import gc
@@ -66,7 +66,7 @@ SIZES = (96, 128), (97, 107)
 
 
 def shake(model, images, random):
-    """Gives batch norms statistics as of a trained network, and no two channels the same.
+    """Gives batch norms the statistics of a trained network, different in every channel.
 
     With the statistics they are built with, signals fade from layer to layer, features hardly
     depend on the image, and every conversion looks right.
@@ -112,7 +112,7 @@ def main(names):
     keras.config.set_dtype_policy(dtype)
     keras.config.set_floatx(dtype)
     print(
-        "| network | converted | stay | parameters | multiply-adds at 224x224 "
+        "| network | converted | kept | parameters | multiply-adds at 224x224 "
         "| difference (noise), even sizes | odd sizes | swapped |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -1,4 +1,4 @@
-"""YOLOv5-SPD beside its strided twin: size, arithmetic and time, interleaved in one run.
+"""Compares YOLOv5-SPD with its strided twin: size, arithmetic, and time, interleaved in one run.
 
 python benchmarks/detector_time.py --size n --image-size 320
 """

@@ -1,4 +1,4 @@
-"""Training steps on this device, a GPU or the CPU: images per second and memory by batch size.
+"""Measures training steps on a GPU or CPU: images per second and memory by batch size.
 
     KERAS_BACKEND=jax python benchmarks/device_training.py \\
         --networks resnet50_spd:32 yolov5_spd_s:640 --batch-sizes 32 64 128 256
@@ -6,10 +6,10 @@
         --batch-sizes 64 --beside my_module:make_step
 
 A network is a constructor in `keras_spd.applications` in snake case, and the side of its images.
-Every step trains on the same batch in the memory of the host, so reading and augmenting images is
-not part of it; `input_pipeline.py` measures that. `--beside` names a function that is called as
-`f(network, side, batch_size)` and returns a step of another program, such as the authors' network
-with `torch.compile`: a function without arguments that waits for the device.
+Every step trains on the same batch in host memory, so reading and augmenting images is not
+included; `input_pipeline.py` measures that. `--beside` names a function to compare with. It is
+called as `f(network, side, batch_size)` and returns a training step of another program, such as the
+authors' network with `torch.compile`: a function without arguments that waits for the device.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Other ways to halve a feature map, in place of the strided convolutions of a detector.
+"""Other ways to halve a feature map, instead of the strided convolutions of a detector.
 
-Each function returns a copy of a detector that starts from its weights. They exist to be compared
-with SPD-Conv (`small_objects.py`); the library has no options for them.
+Each function returns a copy of a detector that starts from its weights. `small_objects.py` compares
+them with SPD-Conv; the library has no options for them.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""What a detector starts from: random weights, COCO's by exact transfer, or what lies between.
+"""Fine-tunes detectors from random weights, from COCO by exact transfer, or by copied tensors.
 
     python benchmarks/finetuning.py train bccd --weights yolov5n.pt --seeds 0 1 2 \\
         --train bccd/annotations/instances_train.json \\
@@ -9,9 +9,9 @@
     python benchmarks/finetuning.py table bccd deeppcb
 
 `train` fine-tunes from each start with the recipe `finetune`, the same order and augmentation. It
-scores validation images after each epoch, and the best epoch on the test images. Runs that have a
-JSON file in `benchmarks/results/finetuning` are skipped, stopped ones resume. `--weights` is the
-official checkpoint. `table` prints the results and draws the curves.
+scores the validation images after each epoch, and the best epoch on the test images. Runs that have
+a JSON file in `benchmarks/results/finetuning` are skipped, and stopped runs resume. `--weights` is
+the official checkpoint. `table` prints the results and draws the curves.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Images per second of the training input of detectors, by stage, and of other loaders.
+"""Measures the input pipeline of detectors, by stage, and other loaders, in images per second.
 
 python benchmarks/input_pipeline.py --data instances_train.json --image-size 640
 python benchmarks/input_pipeline.py --generate 256 --generated-size 480 640 --workers 1 2 4
@@ -8,9 +8,9 @@ python benchmarks/input_pipeline.py --generate 24 --generated-size 2000 3000 --t
 `--loader` names a function that is called as `f(data, image_size, batch_size, workers)` and returns
 an iterable of batches, tuples whose first entry has one row for each image.
 
-Images per CPU-second are images divided by the CPU time of this process and its children: other
-programs on the machine hardly change them. The floor is libjpeg-turbo (in Pillow) decoding each
-image once into its own buffer, nothing else.
+Images per CPU second are images divided by the CPU time of this process and its children, so other
+programs on the machine hardly affect them. The lower limit is libjpeg-turbo (in Pillow) decoding
+each image once into its own buffer.
 """
 
 import argparse

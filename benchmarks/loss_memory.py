@@ -1,4 +1,4 @@
-"""Memory that XLA plans for YOLOV5Loss and its gradient, by assignment, image size and boxes.
+"""Measures the memory of YOLOV5Loss and its gradient in XLA, by assignment, image size and boxes.
 
 KERAS_BACKEND=jax python benchmarks/loss_memory.py
 """

@@ -1,4 +1,4 @@
-"""Time of training steps in float32 and bfloat16, interleaved, on a classifier and a detector.
+"""Times training steps in float32 and bfloat16, interleaved, of a classifier and a detector.
 
 python benchmarks/precision.py
 """

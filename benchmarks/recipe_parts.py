@@ -1,12 +1,12 @@
-"""What each part of the recipe `fast` adds: ResNet18-SPD on 10,000 CIFAR-10 images at 16 px.
+"""Measures what each part of the recipe `fast` adds, on 10,000 CIFAR-10 images at 16 px.
 
     python benchmarks/recipe_parts.py --data-dir DIR
 
-Trains with the whole recipe, and with each part replaced by what it replaces, from the same seeds.
-Each run has its own folder; started again, the script skips finished runs and resumes a stopped
-one. It prints a table of test accuracies and writes `recipe_parts.json` beside the run folders. The
-differences are means over runs with the same seed, with their standard deviation. Progressive
-resizing, which only saves time, is off.
+Trains ResNet18-SPD with the whole recipe, and with each part replaced by its plain alternative,
+from the same seeds. Each run has its own folder. When started again, the script skips finished runs
+and resumes a stopped one. It prints a table of test accuracies, and writes `recipe_parts.json` to
+the folder of the run folders. Differences are means over runs with the same seed, with their standard deviation.
+Progressive resizing, which only saves time, is off.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Accuracy of a shipped CIFAR-10 classifier: exported files, and fewer bits per weight.
+"""Measures the accuracy of a shipped CIFAR-10 classifier as exported files and with fewer bits.
 
     python benchmarks/shipped_classifier.py files --data-dir DIR
     python benchmarks/shipped_classifier.py bits --data-dir DIR
 
 `files` exports it to TFLite in all formats, calibrated on 300 training images, and scores each file
-on the test images. `bits` packs its weights as shipped weights of 8 to 5 bits, and scores the
-unpacked ones. Both print the rows of a table. Accuracy does not depend on other load.
+on the test images. `bits` packs its weights with 8 to 5 bits, and scores the unpacked ones.
+Both print the rows of a table.
 """
 
 import argparse

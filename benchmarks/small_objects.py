@@ -1,4 +1,4 @@
-"""What raises AP of small objects, and what it costs: SPD-Conv beside what else could be bought.
+"""Compares ways to raise the AP of small objects, and their costs: SPD-Conv and alternatives.
 
     python benchmarks/small_objects.py train deeppcb --weights yolov5n.pt --hold-out 100 \\
         --train deeppcb/annotations/instances_trainval.json \\
@@ -8,9 +8,9 @@
 
 `train` trains each variant (`--list` prints them) from the COCO checkpoint `--weights`, or from
 random weights without it, with the same recipe, order and augmentation, and scores it on the test
-images. The last epoch is scored: nothing is chosen. Runs that have a JSON file in
-`benchmarks/results/small_objects` are skipped, stopped ones resume. `time` measures steps and
-predictions of each variant, in turns with the first. `table` prints both and draws AP.
+images. The last epoch is scored, so no epoch is chosen. Runs that have a JSON file in
+`benchmarks/results/small_objects` are skipped, and stopped runs resume. `time` measures steps and
+predictions of each variant, alternating with the first. `table` prints both and draws AP.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Time of training ResNet18-SPD on CIFAR-10: fast layers or Keras', real data or one batch.
+"""Times the training of ResNet18-SPD on CIFAR-10: fast layers or Keras', real data or one batch.
 
 python benchmarks/training_time.py --data-dir DIR
 """

@@ -1,10 +1,10 @@
-"""Classes of images: the packaged CIFAR-10 weights as features for three kinds of blood cells.
+"""Classifies three kinds of blood cells with features of the shipped CIFAR-10 weights.
 
     python examples/classify.py
 
-Computes the features of the 817 training cells once, trains one dense layer on them, puts both
-together as a model that knows its class names, saves it, and classifies the 614 test cells.
-Pictures of some are in the folder `classify`; so would be those of your own images with
+Computes the features of the 817 training cells once and trains a dense layer on them. The two
+become one model, which records its class names, is saved, and classifies the 614 test cells. The
+folder `classify` then has pictures of some of them. To classify your own images, run
 `keras-spd predict photos/ --weights classify/cells.keras`.
 
 It printed:

@@ -1,9 +1,9 @@
-"""Objects in an image: the packaged detector on a slide that is laid out from packaged blood cells.
+"""Finds objects in an image: the shipped detector, on a slide composed of shipped blood cells.
 
     python examples/detect.py
 
-Writes slide.png, and found.png with the boxes. The cells were cut out of BCCD's validation and test
-images, so the detector has not been trained on them; real slides have no such plain background.
+Writes slide.png, and found.png with the boxes. The cells are from BCCD's validation and test
+images, so the detector was not trained on them. The background of real slides is less plain.
 
 It printed:
 

@@ -1,11 +1,11 @@
-"""A detector that starts from a classifier: any Keras network, converted to SPD-Conv.
+"""Starts a detector from a classifier, here a Keras network that is converted to SPD-Conv.
 
     python examples/detector_from_classifier.py --train bccd/train.json --test bccd/test.json
 
-Trains a MobileNetV2 to tell 32x32 blood cells apart, converts it by `to_spd`, puts YOLOv5's neck
-and head on it, and trains the detector; then the same detector from random weights. Prints the
-test accuracy of the classifier and COCO's scores of both detectors. Without `--train`, the photos
-are composed of cells in the package.
+Trains a MobileNetV2 to classify 32x32 blood cells, converts it with `to_spd`, puts YOLOv5's neck
+and head on it, and trains the detector. Then trains the same detector from random weights. Prints
+the test accuracy of the classifier and COCO's scores of both detectors. Without `--train`, the
+photos are composed of shipped cells.
 """
 
 import argparse
@@ -32,7 +32,9 @@ def build_classifier(classes):
     )
     for layer in features.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # 0.999, as it comes, needs far more steps than are taken here
+            layer.momentum = (
+                0.9  # the default, 0.999, needs far more steps than this example trains
+            )
     x = keras.layers.GlobalAveragePooling2D()(features.output)
     outputs = keras.layers.Dense(classes, activation="softmax")(x)
     info = ModelInfo(input_range=(0, 255))

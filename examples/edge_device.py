@@ -1,14 +1,14 @@
-"""A detector on a device with only LiteRT, NumPy and Pillow: no TensorFlow, Keras or keras_spd.
+"""Runs a detector on a device with LiteRT, NumPy and Pillow, without TensorFlow and keras_spd.
 
-    python examples/edge_device.py                          # exports the packaged detector first
-    python examples/edge_device.py board.tflite photo.jpg   # your own, of `keras-spd export`
+    python examples/edge_device.py                          # exports the shipped detector first
+    python examples/edge_device.py board.tflite photo.jpg   # yours, from `keras-spd export`
     python examples/edge_device.py board.onnx photo.jpg     # with ONNX Runtime instead of LiteRT
     python examples/edge_device.py --compiled board.tflite photo.jpg   # with LiteRT's CompiledModel
 
-`detect`, `letterbox` and `load_tflite` are all that a device needs; `load_compiled` does the
-same with LiteRT's newer interface, CompiledModel. Class names, image size and thresholds are in
-the .tflite file, which is a ZIP archive too. A YOLO file that others exported (Ultralytics')
-returns raw predictions instead, which `decode` turns into boxes.
+A device only needs `detect`, `letterbox` and `load_tflite`, or `load_compiled` for LiteRT's newer
+interface, CompiledModel. Class names, image size and thresholds are in the .tflite file, which is
+also a ZIP archive. Files that Ultralytics exported return raw predictions, which `decode` turns
+into boxes.
 
 It printed:
 
@@ -31,7 +31,7 @@ from PIL import Image
 
 
 def letterbox(image, size):
-    """Puts an image into the middle of a gray one, as large as it fits."""
+    """Fits an image into a gray one, in the middle and as large as possible."""
     height, width = size
     scale = min(height / image.height, width / image.width)
     sides = round(image.width * scale), round(image.height * scale)
@@ -42,7 +42,7 @@ def letterbox(image, size):
 
 
 def read_record(model):
-    """Returns what keras_spd wrote into a .tflite file, or {} if others exported it."""
+    """Returns the metadata that keras_spd wrote into a .tflite file; {} for other files."""
     try:
         with zipfile.ZipFile(model) as archive:
             return json.loads(archive.read("keras_spd.json"))
@@ -80,7 +80,7 @@ def load_tflite(model):
 
 
 def load_compiled(model):
-    """Does the same with LiteRT's CompiledModel, for a file that keras_spd exported."""
+    """Like `load_tflite`, with LiteRT's CompiledModel, for a file that keras_spd exported."""
     from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, Options
 
     record = read_record(model)
@@ -107,7 +107,7 @@ def load_compiled(model):
 
 
 def load_onnx(model):
-    """Does the same as `load_tflite` for an ONNX file."""
+    """Like `load_tflite`, for an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(model))

@@ -1,11 +1,11 @@
-"""Does SPD-Conv help a network that is already trained? One network, fine-tuned with and without.
+"""Does SPD-Conv help a trained network? Fine-tunes one network with and without it.
 
-    python examples/fine_tune_converted.py                       # the packaged blood cells
+    python examples/fine_tune_converted.py                       # the shipped blood cells
     python examples/fine_tune_converted.py --dataset cifar10 --images 20000 --epochs 4 --tune 3
 
-Trains a strided ResNet18, then continues training its weights in three ways, for the same number of
-epochs, with the same batches: as it is; converted by `to_spd`; and converted with its first
-strided layer only. Prints the test accuracy of each before and after.
+Trains a strided ResNet18, then fine-tunes it in three versions, for the same number of epochs and
+with the same batches: unchanged; converted with `to_spd`; and with only its first strided layer
+converted. Prints the test accuracy of each before and after.
 """
 
 import argparse

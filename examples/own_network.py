@@ -1,10 +1,10 @@
-"""SPDConv in a network of one's own, beside the strided Conv2D whose place it takes.
+"""Uses SPDConv in your own network, instead of a strided Conv2D, and compares the two.
 
     python examples/own_network.py
 
 Trains two small networks on the 32x32 blood cells in the package and prints their test
-accuracies: one downsamples with strided convolutions, the other with SPD-Conv. The cells are easy,
-so expect both to do well; `benchmarks/cifar10_downsampling.py` is the measurement.
+accuracies: one downsamples with strided convolutions, the other with SPD-Conv. The cells are easy
+to tell apart, so expect both to do well; `benchmarks/cifar10_downsampling.py` is a real comparison.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 BCCD_FOLDER holds `images/` and COCO annotations `annotations/instances_{train,val,test}.json` of
 https://github.com/Shenggan/BCCD_Dataset (MIT). Training cells come from the training images, test
-cells from the other two splits. Red cells are far more common than white ones and platelets: two of
-each image are taken.
+cells from the other two splits. Red cells are far more common than white cells and platelets, so
+only two are taken from each image.
 """
 
 import argparse
@@ -22,7 +22,7 @@ PER_IMAGE = {"RBC": 2}
 
 
 def cut(image, box):
-    """Returns the square around a box, the border repeated where it leaves the image."""
+    """Returns the square around a box; beyond the image, the image's border is repeated."""
     left, top, width, height = box
     side = MARGIN * max(width, height)
     x, y = left + width / 2 - side / 2, top + height / 2 - side / 2

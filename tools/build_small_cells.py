@@ -5,7 +5,7 @@
 BCCD_FOLDER holds `images/` and COCO annotations `annotations/instances_{train,test}.json` of
 https://github.com/Shenggan/BCCD_Dataset (MIT). Images are reduced from 640x480 to 160x120 pixels:
 a red cell then has about 25 and a platelet 10. Training images come from the training images of
-BCCD, test images from its test images, spread evenly over them.
+BCCD, test images from its test images, at regular intervals.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""The docstrings of this project as mkdocstrings reads them: an extension of Griffe.
+"""Converts this project's docstrings for mkdocstrings: an extension of Griffe.
 
-Keras' way of writing is ours: an `Example:` is not indented, `Input shape:` and `Returns:` are
-prose, and one line may describe several arguments. `mkdocs.yml` names this file.
+They are in Keras' style: an `Example:` is not indented, `Input shape:` and `Returns:` are prose,
+and one line may describe several arguments. `mkdocs.yml` names this file.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Makes shipped weights of a run folder: packs its model, scores the packed file, writes the card.
+"""Makes shipped weights from a run folder: packs its model, scores the file, writes the card.
 
     python tools/make_preset.py runs/cifar10 --name cifar10 --bits 6 \\
         --dataset "CIFAR-10 (Krizhevsky, 2009)" --limit "Images of other classes." \\
@@ -9,8 +9,8 @@ scores are those of the model that the constructor builds with `weights=NAME`, o
 the run's recipe. Costs, epochs, command, hardware and training time are those of the run. A run
 does not record the licence of the data (`--dataset`), what the weights are not suited for
 (`--limit`, once for each sentence), latency, and spread over seeds (`--card spread=...`); `--card`
-also replaces any other fact. All weights together must be smaller than 40 MB: with `--bits 8`, a
-weight takes about 7 bits, and 1 less for each bit less.
+also replaces any other fact. All weights together must be smaller than 40 MB. With `--bits 8`, a
+weight takes about 7 bits, with `--bits 7` about 6, and so on.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from keras_spd.weights.presets import FOLDER
 
 
 def describe(model, recipe):
-    """Returns what a record says of the network."""
+    """Returns the part of a record that describes the network."""
     options = dict(recipe.model.options)
     options.setdefault("downsampling", "spd")
     if isinstance(model, applications.Detector):
@@ -77,7 +77,7 @@ def describe_time(seconds):
 
 
 def describe_run(task, trained, environment, sized, bits):
-    """Returns what the card says of a run.
+    """Returns the facts about a run that the card lists.
 
     Args:
         task: The run's task.

@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: the command line and the fields of recipes.
+"""Writes the pages that are generated from code: the command line and the fields of recipes.
 
     python tools/write_reference.py
 
