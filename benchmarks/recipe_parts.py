@@ -5,8 +5,8 @@
 Trains ResNet18-SPD with the whole recipe, and with each part replaced by its plain alternative,
 from the same seeds. Each run has its own folder. When started again, the script skips finished runs
 and resumes a stopped one. It prints a table of test accuracies, and writes `recipe_parts.json` to
-the folder of the run folders. Differences are means over runs with the same seed, with their standard deviation.
-Progressive resizing, which only saves time, is off.
+the folder that holds the run folders. Differences are means over runs with the same seed, with
+their standard deviation. Progressive resizing, which only saves time, is off.
 """
 
 import argparse
