@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-# A function that runs images, their shape, and facts about the model.
+# A function that runs a batch of images, the shape of the batch, and numbers about the model.
 _Loaded = tuple[Callable[[np.ndarray], Any], tuple[int, ...], dict[str, int | None]]
 
 
@@ -19,7 +19,7 @@ def is_channels_first(shape: Sequence[Any]) -> bool:
 def _input_shape(
     known: Sequence[Any], image_size: tuple[int, int] | None, batch_size: int
 ) -> tuple[int, ...]:
-    """Returns a model's input shape, with unknown sizes filled in."""
+    """Returns a model's input shape; unknown sizes are replaced with those asked for."""
     if len(known) != 4:
         raise ValueError(f"its input must be a batch of images. It has the shape {tuple(known)}.")
     height, width = image_size or (640, 640)
@@ -31,6 +31,7 @@ def _input_shape(
 
 
 def _only(inputs: Sequence[Any]) -> Any:
+    """Returns the only input of a model, or raises a `ValueError`."""
     if len(inputs) != 1:
         raise ValueError(f"it must have one input, a batch of images. It has {len(inputs)}.")
     return inputs[0]
@@ -115,7 +116,7 @@ def _load_tflite(
         argument, details = _only([*runner.get_input_details().items()])
         shape = _input_shape(details["shape"].tolist(), None, 1)
         signatures[shape] = runner, argument, details["dtype"]
-    # The file's sizes are fixed: the one that comes closest to what was asked for.
+    # The file's sizes are fixed. Prefer the image size that was asked for, then the batch size.
     asked = (batch_size, *(image_size or next(iter(signatures))[1:3]))
     shape = max(signatures, key=lambda shape: (shape[1:3] == asked[1:], shape[0] == asked[0]))
     runner, argument, dtype = signatures[shape]

@@ -9,7 +9,7 @@ from PIL import Image
 from keras_spd.typing import Array
 
 _STRIP = 2**22  # pixels
-_STEPS = (255, 1023, 4095, 16383, 65535)  # 8, 10, 12, 14 and 16 bits
+_LARGEST_VALUES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 ACCEPTED = (
     "Accepted are a path, the bytes of an encoded image, a Pillow image, or a uint8 or uint16 "
     "array of shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4)"
@@ -33,7 +33,7 @@ def check_max_value(max_value: Any) -> float | None:
 
 
 def check_data_max_value(max_value: Any) -> float | Literal["auto"] | None:
-    """Like `check_max_value`, but also accepts `"auto"`: found over the images of a dataset."""
+    """Like `check_max_value`, but also accepts `"auto"`, to find it over a dataset."""
     return max_value if max_value == "auto" else check_max_value(max_value)
 
 
@@ -114,7 +114,7 @@ def round_up(highest: float) -> float:
     """Returns the `max_value` of a dataset whose largest value is `highest`."""
     if highest <= 1:  # integers this small are masks, or the images are empty
         return 1.0
-    return float(next((step for step in _STEPS if highest <= step), highest))
+    return float(next((value for value in _LARGEST_VALUES if highest <= value), highest))
 
 
 def _scale(values: Array, top: float, max_value: float | None) -> Array:

@@ -202,11 +202,11 @@ class Predictor:
     ) -> Iterator[tuple[Array, Letterbox]]:
         """Yields each image and, if it is larger, its tiles; appends its `Grid` to `grids`."""
         for picture in pictures:
-            trained = self.model.info.tile is not None
-            grid = Grid(picture.size[::-1], tile, self.overlap, trained)
+            on_tiles = self.model.info.tile is not None
+            grid = Grid(picture.size[::-1], tile, self.overlap, trained_on_tiles=on_tiles)
             grids.append(grid)
             yield letterbox(picture, self.image_size)
-            for box in grid.cuts:
+            for box in grid.tile_boxes:
                 yield letterbox(picture.crop(box), self.image_size)
 
     @property

@@ -1,5 +1,6 @@
 """Draws the images of a run folder: training images and learning curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,8 @@ from keras_spd.images.fonts import drawable, load_font
 from keras_spd.typing import Array, Path
 
 _COLUMNS, _ROWS = 4, 3  # at most
-_SMALLEST, _LARGEST, _PICTURE, _GAP = (
-    160,
-    640,
-    1300,
-    4,
-)  # sides of tiles and image, pixels
+_SMALLEST, _LARGEST = 160, 640  # longest side of a tile, pixels
+_WIDTH, _GAP = 1300, 4  # of the whole image and between tiles, pixels
 _TEXT, _LINE = 13, 18  # pixels
 _SPREAD = 20  # largest / smallest loss above which the axis is logarithmic
 
@@ -33,7 +30,7 @@ def draw_training_images(
     """Draws the first images of a batch as the network sees them, with boxes and classes.
 
     Small images are enlarged. Larger ones keep their size, up to 640 pixels, and fewer are drawn.
-    The colour of a box is its class, see the legend below the images.
+    The colour of a box shows its class, as in the legend below the images.
 
     Args:
         images: Array `(batch, height, width, 3)`, pixels 0..255.
@@ -45,7 +42,7 @@ def draw_training_images(
     """
     longest = max(images.shape[1:3])
     side = min(max(longest, _SMALLEST), _LARGEST)
-    columns, rows = (min(_PICTURE // (side + _GAP), most) for most in (_COLUMNS, _ROWS))
+    columns, rows = (min(_WIDTH // (side + _GAP), most) for most in (_COLUMNS, _ROWS))
     tiles, present = [], set()
     for index, pixels in enumerate(np.asarray(images)[: columns * rows]):
         tile = _enlarged(pixels, side / longest)
@@ -57,11 +54,12 @@ def draw_training_images(
         elif labels is not None:
             tile = _captioned(tile, _describe(labels[index], class_names))
         tiles.append(tile)
-    step = tiles[0].width + _GAP, tiles[0].height + _GAP
-    size = columns * step[0], -(-len(tiles) // columns) * step[1]
-    canvas = Image.new("RGB", size, "gray")
+    width, height = tiles[0].width + _GAP, tiles[0].height + _GAP
+    rows = math.ceil(len(tiles) / columns)
+    canvas = Image.new("RGB", (columns * width, rows * height), "gray")
     for index, tile in enumerate(tiles):
-        canvas.paste(tile, (index % columns * step[0], index // columns * step[1]))
+        row, column = divmod(index, columns)
+        canvas.paste(tile, (column * width, row * height))
     if labels is not None and present:
         canvas = _with_legend(canvas, sorted(present), class_names)
     with whole_file(path) as unfinished:
@@ -137,7 +135,7 @@ def draw_learning_curves(log: Sequence[Mapping[str, float]], path: Path) -> None
     if not subplots:
         return
     columns = min(len(subplots), 3)
-    rows = -(-len(subplots) // columns)
+    rows = math.ceil(len(subplots) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.4 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in grid[len(subplots) :]:

@@ -138,7 +138,7 @@ def test_what_counts_in_the_whole_image():
         ]
     )
     counts = [
-        Grid((1000, 1000), (400, 400), 0.2, trained)._counts(boxes).tolist()
+        Grid((1000, 1000), (400, 400), 0.2, trained)._belongs_to_whole(boxes).tolist()
         for trained in (False, True)
     ]
     assert counts == [[False, True, True, True], [False, False, True, True]]

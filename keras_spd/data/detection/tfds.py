@@ -131,6 +131,8 @@ class _Record:
 
 @dataclasses.dataclass(frozen=True)
 class _Bytes:
+    """An encoded image in memory, with the interface of a `_Record`."""
+
     encoded: bytes
 
     def __call__(self) -> bytes:
