@@ -86,7 +86,7 @@ def train(
         devices: `None` for one device, `"all"` for all devices of this machine, or a
             `tf.distribute.Strategy`, such as `TPUStrategy`. On several machines, start the same
             training on each. TensorFlow's environment variable `TF_CONFIG` must name them all, and
-            all must see the same run folder; the first one writes to it.
+            all need access to the same run folder; the first one writes to it.
         callbacks: Your own `keras.callbacks.Callback`s. They are called after each evaluation, on
             the first worker. Metrics that they add to `logs` are written to `log.csv`, and
             `model.stop_training = True` ends the run. `resume` does not restore their state.
@@ -118,6 +118,7 @@ def train(
             stack.enter_context(locked(folder.lock))
         recipe, model = name_given(recipe, model)
         recipe = find_recipe(recipe, folder, resume, epochs)
+        # A resumed run does not need the weights it started from: the run folder has its model.
         kept = folder.start_model if resume and folder.start_model.is_file() else None
         given = find_given(recipe, model, kept)
         task_recipe = without_start(recipe) if kept else recipe
@@ -154,45 +155,32 @@ def _train(
     steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
     resumes = resume and folder.state.is_file()
     first_epoch = saved_epochs(folder.state) if resumes else 0
-    thaw_at = recipe.freeze.until(recipe.epochs)
+    unfreeze_at = recipe.freeze.until(recipe.epochs)
     with distribution.scope():
         model = _copy_to_train(start, task)
-        frozen = freeze(model, recipe.freeze.layers) if first_epoch <= thaw_at else []
+        frozen = freeze(model, recipe.freeze.layers) if first_epoch <= unfreeze_at else []
         task.compile(model, make_optimizer(recipe, steps_per_epoch))
         if resumes:
             restore_state(model, folder.state)
-    if first_epoch >= recipe.epochs:
-        _log.warning(
-            "The run in %s is finished (%d of %d epochs). To continue, resume with more `epochs`.",
-            folder.path,
-            first_epoch,
-            recipe.epochs,
-        )
-        return
-    if resumes and has_stopped(folder, task.best_by, recipe.patience):
-        _log.warning(
-            "The run in %s stopped early. To train on, raise `patience` in %s.",
-            folder.path,
-            folder.recipe,
-        )
+    if resumes and _has_ended(task, folder, first_epoch):
         return
     if resumes:
         _log.info("Resuming %s after epoch %d of %d.", folder.path, first_epoch, recipe.epochs)
     if distribution.is_chief:
         if not resumes:
-            _say_what_is_trained(start, recipe)
-        _say_what_decides(task)
+            _log_cost(start, recipe)
+        _log_splits(task)
         folder.forget_epochs(first_epoch)
         images, boxes, labels = task.preview(first_epoch)
         names = task.train_data.class_names
         draw_training_images(
             images, boxes, folder.training_images, labels=labels, class_names=names
         )
-    ends = {thaw_at, *task.size_changes, recipe.epochs} - set(range(first_epoch + 1))
+    ends = {unfreeze_at, *task.size_changes, recipe.epochs} - set(range(first_epoch + 1))
     for last_epoch in sorted(ends):
-        if frozen and first_epoch == thaw_at:
+        if frozen and first_epoch == unfreeze_at:
             with distribution.scope():
-                _thaw(task, model, frozen, steps_per_epoch)
+                _unfreeze(task, model, frozen, steps_per_epoch)
         callbacks = make_callbacks(task, start, folder, distribution, last_epoch, user_callbacks)
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch, last_epoch))
@@ -207,7 +195,28 @@ def _train(
                 task.compile(model, model.optimizer)
 
 
-def _say_what_is_trained(model: keras.Model, recipe: Recipe) -> None:
+def _has_ended(task: Task, folder: RunFolder, first_epoch: int) -> bool:
+    """Returns whether a stored run has nothing left to train, and logs how to extend it."""
+    recipe = task.recipe
+    if first_epoch >= recipe.epochs:
+        _log.warning(
+            "The run in %s is finished (%d of %d epochs). To continue, resume with more `epochs`.",
+            folder.path,
+            first_epoch,
+            recipe.epochs,
+        )
+        return True
+    if has_stopped(folder, task.best_by, recipe.patience):
+        _log.warning(
+            "The run in %s stopped early. To continue, raise `patience` in %s.",
+            folder.path,
+            folder.recipe,
+        )
+        return True
+    return False
+
+
+def _log_cost(model: keras.Model, recipe: Recipe) -> None:
     """Logs the cost of a model for the images of a recipe."""
     size: Any = getattr(recipe, "data").image_size  # noqa: B009 (of the recipe of either task)
     try:
@@ -217,7 +226,7 @@ def _say_what_is_trained(model: keras.Model, recipe: Recipe) -> None:
     _log.info("%s: %s parameters, %s.", model.name, f"{model.count_params():,}", cost)
 
 
-def _say_what_decides(task: Task) -> None:
+def _log_splits(task: Task) -> None:
     """Logs what the best epoch is chosen on, if there are several evaluations."""
     if task.recipe.epochs <= task.recipe.evaluate_every:
         return
@@ -244,7 +253,7 @@ def _copy_to_train(start: keras.Model, task: Task) -> keras.Model:
         ) from error
 
 
-def _thaw(
+def _unfreeze(
     task: Task, model: keras.Model, frozen: Sequence[keras.layers.Layer], steps_per_epoch: int
 ) -> None:
     """Makes frozen layers trainable again and keeps the optimizer's state."""

@@ -85,7 +85,7 @@ def test_a_run_without_improvement_stops_early_also_when_it_is_resumed(
     assert record(tmp_path)["evaluations"] == 4
     assert "of 8, the best on the validation data" in read_scores(RunFolder(tmp_path))
     fit(tmp_path, **overrides, resume=True)
-    assert "stopped early. To train on, raise `patience` in" in caplog.text
+    assert "stopped early. To continue, raise `patience` in" in caplog.text
     assert RunFolder(tmp_path).read_log() == rows
 
 
