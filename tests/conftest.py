@@ -58,7 +58,7 @@ def _same_start(request):
     if keras.backend.backend() == "tensorflow":
         _forget_gradients()
     # A collection takes 0.1 s, most tests less. Slow tests leave large models.
-    slow = request.node.get_closest_marker("slow") is not None
+    slow = any(request.node.get_closest_marker(name) for name in ("slow", "full"))
     keras.utils.clear_session(free_memory=slow or next(_quick_tests) % 20 == 0)
 
 

@@ -88,7 +88,8 @@ def test_learns_and_predicts(build, rate, four_images):
     assert losses[-1] < 0.7 * losses[0]
     for before, after in zip(start, model.backbone.get_weights(), strict=True):
         assert np.any(before != after)
-    assert 0 <= average_precision_50(truth, model.predict(images, verbose=0)) <= 1
+    boxes = model.predict(images, verbose=0)["boxes"]
+    assert boxes.shape[::2] == (4, 4) and np.isfinite(boxes).all()
 
 
 @pytest.mark.slow
