@@ -100,35 +100,64 @@ def _match_variables(
     classes: Mapping[int, int],
 ) -> tuple[dict[str, Array], set[str], list[str]]:
     """Returns values by path, the parts that keep their initial weights, and what does not fit."""
-    new_parts = parts_only_in(model.levels, trained.levels)
     values: dict[str, Array] = {}
     fresh: set[str] = set()
     differences: list[str] = []
     for path, variable in variables.items():
         shape = tuple(variable.shape)
         array = trained.array_for(path, shape)
-        if path.startswith(_HEAD_LAYERS):
-            level = path.split("_")[1].upper()
-            same_anchors = len(trained.anchors.get(level, ())) == len(model.anchors.get(level, ()))
-            if trained.head != model.head.name or array is None or not same_anchors:
-                fresh.add(f"head_{level.lower()}")
-                continue
-            if re.match(_CLASS_OUTPUTS, path):
-                groups = len(model.head.sides(level))
-                before = array.shape[-1] // groups - trained.num_classes
-                array = keep_outputs(
-                    np.array(variable), array, groups, before, trained.num_classes, classes
-                )
-        elif part_of(path) in new_parts:
-            fresh.add(re.sub(r"_(conv|bn|cv\d|block\d+).*", "", path))
-            continue
-        if array is None:
+        part = _untrained_part(trained, model, path, array)
+        if part is not None:
+            fresh.add(part)
+        elif array is None:
             differences.append(f"  - {path} {shape}: missing from the weights")
-            continue
-        if array.shape != shape:
-            differences.append(f"  ! {path}: {shape} in the model, {array.shape} in the weights")
-        values[path] = array
+        else:
+            if re.match(_CLASS_OUTPUTS, path):
+                array = _with_classes(trained, model, path, variable, array, classes)
+            if array.shape != shape:
+                differences.append(
+                    f"  ! {path}: {shape} in the model, {array.shape} in the weights"
+                )
+            values[path] = array
     return values, fresh, differences
+
+
+def _untrained_part(
+    trained: TrainedDetector, model: Detector, path: str, array: Array | None
+) -> str | None:
+    """Returns the part of the network with this variable, if it keeps its initial weights.
+
+    Those are heads of another kind, of new levels or with another number of anchors, and the parts
+    of the neck that only other levels need.
+    """
+    if path.startswith(_HEAD_LAYERS):
+        level = _level(path)
+        anchors = [len(each.anchors.get(level, ())) for each in (trained, model)]
+        if trained.head == model.head.name and array is not None and anchors[0] == anchors[1]:
+            return None
+        return f"head_{level.lower()}"
+    if part_of(path) in parts_only_in(model.levels, trained.levels):
+        return re.sub(r"_(conv|bn|cv\d|block\d+).*", "", path)
+    return None
+
+
+def _with_classes(
+    trained: TrainedDetector,
+    model: Detector,
+    path: str,
+    variable: Any,
+    array: Array,
+    classes: Mapping[int, int],
+) -> Array:
+    """Returns the outputs of a head with the classes of the model; new ones are initialised."""
+    groups = len(model.head.sides(_level(path)))
+    before = array.shape[-1] // groups - trained.num_classes
+    return keep_outputs(np.array(variable), array, groups, before, trained.num_classes, classes)
+
+
+def _level(path: str) -> str:
+    """Returns the level of a variable of a head, such as `"P3"` for `head_p3_conv/kernel`."""
+    return path.split("_")[1].upper()
 
 
 def _unused(trained: TrainedDetector, model: Detector, variables: Mapping[str, Any]) -> list[str]:
