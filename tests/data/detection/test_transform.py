@@ -13,7 +13,7 @@ from keras_spd.training import load_recipe
 from keras_spd.training.classification import ClassificationTask
 
 SIZE = (64, 96)
-GUIDE = pathlib.Path(__file__).parents[3] / "docs" / "guides" / "training.md"
+GUIDE = pathlib.Path(__file__).parents[3] / "docs" / "guides" / "extending-training.md"
 
 
 @pytest.fixture(scope="module")
