@@ -233,7 +233,7 @@ class DetectionTask:
             _log.info("loss.nwd_constant is %.1f, the mean side of the training boxes.", mean_side)
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
         loss.accumulated_batches = self.recipe.optimizer.accumulate_batches
-        if optimizer is not None:
+        if optimizer is not None and optimizer.global_clipnorm is None:
             optimizer.global_clipnorm = model.head.clip_norm
         model.compile(optimizer=optimizer, loss=loss)
 

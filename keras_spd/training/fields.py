@@ -50,6 +50,8 @@ class Optimizer(_Section):
     average: float | None = pydantic.Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, such as 0.999 in runs of many thousand
     steps. The average is evaluated and saved."""
+    clip_norm: float | None = pydantic.Field(default=None, gt=0)
+    """Norm that all gradients together are clipped to; detectors: that of the head by default."""
     accumulate_batches: int = pydantic.Field(default=1, ge=1)
     """Number of batches whose gradients are added up for one update, for batches that do not fit
     into memory. Schedule, `warmup_steps` and `average` still count batches."""

@@ -46,6 +46,7 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Opt
         "use_ema": options.average is not None,
         "ema_momentum": options.average or 0.99,
         "gradient_accumulation_steps": batches if batches > 1 else None,
+        "global_clipnorm": options.clip_norm,
     }
     if options.name == "adamw":
         return _adamw(options, rate, shared)

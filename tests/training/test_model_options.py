@@ -121,6 +121,8 @@ def test_other_heads_are_trained_with_their_own_loss(tmp_path, head, thin_networ
     assert model.loss.class_gain == HEADS[head].loss_type(2).class_gain  # the loss's own
     assert model.info.class_names == task.train_data.class_names
     assert model.optimizer.global_clipnorm == HEADS[head].clip_norm
+    task.compile(model, CoupledSGD(0.01, global_clipnorm=3.0))
+    assert model.optimizer.global_clipnorm == 3
     with pytest.raises(ValueError, match="has no `objectness_gain`"):
         task = detector(tmp_path / "gain", **options, **{"loss.objectness_gain": 2.0})
         task.compile(model, CoupledSGD(0.01))

@@ -54,6 +54,12 @@ def test_two_batches_make_one_update(rng, name):
     np.testing.assert_allclose(*results, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_all_gradients_are_clipped_together(name):
+    assert make_optimizer(recipe_of(name=name), 10).global_clipnorm is None
+    assert make_optimizer(recipe_of(name=name, clip_norm=5), 10).global_clipnorm == 5
+
+
 def test_the_warm_up_of_biases_counts_updates():
     recipe = recipe_of(accumulate_batches=4)
     optimizer = make_optimizer(recipe, 10)
