@@ -145,7 +145,7 @@ def _beside_strided(model: Any, runtime: Any, images: np.ndarray) -> list[str]:
     strided = applications.YOLOV5SPD("n", classes=model.num_classes, downsampling="strided")
     lines = [
         "5. SPD beside its strided twin, which skips 3 of 4 pixels whenever it downsamples:",
-        "             multiply-adds  ms per image, here  AP on circuit boards, same training",
+        "             multiply-adds  ms per image, here  AP on circuit boards, one run each",
     ]
     for kind, detector in {"spd": model, "strided": strided}.items():
         cost = surgery.count_multiply_adds(detector, (_SIDE, _SIDE)) / 1e9
