@@ -36,6 +36,7 @@ def test_the_authors_recipe_for_cifar10():
         "weight_decay": 5e-4,
         "decay_kernels_only": False,
         "average": None,
+        "clip_norm": None,
     }
     assert dataclasses.asdict(recipe.augmentation) == {
         "crop_padding": 4,
