@@ -18,7 +18,7 @@ def computes_bfloat16() -> bool:
 
     Of machines with accelerators, they are asked; otherwise the CPU. On a CPU without such
     instructions, a training step takes 1.9 (ResNet18-SPD) to 2.4 times (YOLOv5-SPD-n) as long in
-    bfloat16 as in float32 (benchmarks/README.md).
+    bfloat16 as in float32 (benchmarks/training.md).
     """
     import keras
 

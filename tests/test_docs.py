@@ -103,7 +103,7 @@ def test_shell_commands_are_taken_apart():
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"], ids=name_of
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("benchmarks/*.md"))], ids=name_of
 )
 def test_commands_exist(page):
     for block in blocks(page, "bash"):

@@ -8,8 +8,8 @@ from keras_spd.detection.detector import Detector
 from keras_spd.surgery import fold as fold_model
 from keras_spd.surgery.graph import is_graph
 
-# Formats that folding makes faster: "Formats" in benchmarks/README.md. In int16x8, the runtime has
-# no space-to-depth.
+# Formats that folding makes faster: benchmarks/formats.md. In int16x8, the runtime has no
+# space-to-depth.
 _PAYS = {"SavedModel": True, "ONNX": True, "TFLite": False, "int16x8": True}
 
 

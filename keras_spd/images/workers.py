@@ -46,7 +46,7 @@ def keep_freed_memory() -> None:
     """Keeps up to 256 MiB of freed memory in the process, with glibc.
 
     Otherwise it returns the memory of each image to the system, and every image faults its pages in
-    again, which took 4 ms of system time at 640 px (benchmarks/README.md). It is called for each
+    again, which took 4 ms of system time at 640 px (benchmarks/training.md). It is called for each
     batch, because something in TensorFlow's start undoes it.
     """
     mallopt = _mallopt()
