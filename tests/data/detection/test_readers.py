@@ -160,6 +160,16 @@ def test_tfds(tmp_path):
     for image in images:
         assert image.read().shape == (*SIZES[image.name], 3)
         np.testing.assert_allclose(image.boxes, [box for _, box in BOXES[image.name]], atol=1e-3)
+    for split, expected in [
+        ("train[:1]", [0]),
+        ("train[50%:]", [1]),
+        ("train[1:]+train[:1]", [1, 0]),
+    ]:
+        part = load_detection(split, name="boxes", data_dir=str(tmp_path / "tfds"))
+        assert [image.name for image in part.images] == [order[i] for i in expected]
+        for image, i in zip(part.images, expected, strict=True):
+            np.testing.assert_array_equal(image.read(), data.images[i].read())
+            np.testing.assert_array_equal(image.boxes, data.images[i].boxes)
     with pytest.raises(ValueError, match="no split 'test'"):
         load_detection("test", name="boxes", data_dir=str(tmp_path / "tfds"))
 
