@@ -103,6 +103,17 @@ def build_no_metrics_in_fit(model: keras.Model) -> None:
     model._maybe_symbolic_build = lambda *args, **kwargs: None
 
 
+def sum_gradients_before_clipping(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes an optimizer clip the gradients of all TensorFlow replicas together.
+
+    Keras clips those of each replica, and then sums them.
+    """
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    total, clip = optimizer._all_reduce_sum_gradients, optimizer._clip_gradients
+    optimizer._clip_gradients = lambda grads: clip([g for g, _ in total([(g, g) for g in grads])])
+    optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
+
+
 def averaged_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the moving averages of an optimizer with `use_ema`, one for each variable."""
     return optimizer._model_variables_moving_average

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 import time
 
 import keras
@@ -141,6 +142,31 @@ def test_a_step_is_traced_once(devices, graphs):
     distribution.prepare(model, [batch])
     model.fit(*batch, verbose=0)
     assert len(traced) == 1
+
+
+@pytest.mark.slow
+def test_gradients_of_all_devices_are_clipped_together():
+    """The shares of two devices are 9 and 1. Clipped to 1 each, they would move a weight by 2."""
+    code = """
+        import keras, numpy as np, tensorflow as tf
+        from keras_spd.training.distribution import distribute
+        [cpu] = tf.config.list_physical_devices("CPU")
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+        distribution = distribute("all")
+        with distribution.scope():
+            dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+            model = keras.Sequential([keras.Input((1,)), dense])
+            model.compile(keras.optimizers.SGD(0.5, global_clipnorm=1), "mse")
+        batch = np.array([[3.0], [1.0]]), np.zeros((2, 1))
+        for fit in range(2):  # each `fit` of a run is prepared
+            distribution.prepare(model, [batch])
+            model.fit(*batch, batch_size=2, verbose=0)
+            print(distribution.replicas, float(dense.kernel[0, 0]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.split() == ["2", "0.5", "2", "0.0"]
 
 
 def test_a_batch_must_be_a_multiple_of_the_devices():
