@@ -171,11 +171,8 @@ def _train(
             _log_cost(start, recipe)
         _log_splits(task)
         folder.forget_epochs(first_epoch)
-        images, boxes, labels = task.preview(first_epoch)
-        names = task.train_data.class_names
-        draw_training_images(
-            images, boxes, folder.training_images, labels=labels, class_names=names
-        )
+        _draw_preview(task, folder, first_epoch)
+    # `fit` ends where the trained layers or the size of the images change.
     ends = {unfreeze_at, *task.size_changes, recipe.epochs} - set(range(first_epoch + 1))
     for last_epoch in sorted(ends):
         if frozen and first_epoch == unfreeze_at:
@@ -193,6 +190,13 @@ def _train(
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
             with distribution.scope():
                 task.compile(model, model.optimizer)
+
+
+def _draw_preview(task: Task, folder: RunFolder, epoch: int) -> None:
+    """Draws the first training images of an epoch, as the network gets them."""
+    images, boxes, labels = task.preview(epoch)
+    names = task.train_data.class_names
+    draw_training_images(images, boxes, folder.training_images, labels=labels, class_names=names)
 
 
 def _has_ended(task: Task, folder: RunFolder, first_epoch: int) -> bool:
