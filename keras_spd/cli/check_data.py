@@ -28,8 +28,8 @@ def check_data(
 ) -> None:
     """Report on a detection dataset: counts, box sizes, advice and problems.
 
-    Every image is decoded. The exit code is 1 if there are problems or no boxes. With `--tile`,
-    boxes are measured in tiles.
+    Every image is decoded. The exit code is 1 if there are problems or no boxes. Boxes are measured
+    in network pixels, at 320x320 without `--image-size`; with `--tile`, in tiles.
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """

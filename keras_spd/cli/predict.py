@@ -31,8 +31,9 @@ def predict(
 
     Writes an annotated picture of each image, an annotated .mp4 of each video, detections.json and
     detections.csv; for a classifier, the five most probable classes in classes.json and
-    classes.csv. Boxes are x1, y1, x2, y2 in pixels of the original image. Each object is reported
-    once, with its most confident class; `keras-spd evaluate` counts every confident class.
+    classes.csv. Boxes are x1, y1, x2, y2 in pixels of the original image. Of boxes of
+    different classes with an IoU above 0.7, the most confident one is reported; `keras-spd
+    evaluate` counts all of them.
 
     Use `--tile` to find small objects in large images. If a file cannot be read, it is named, the
     others are predicted, and the exit code is 1.
@@ -86,7 +87,8 @@ def predict(
         )
         height, width = predictor.image_size
         what = "Pictures, JSON and CSV" if pictures else "JSON and CSV"
-        typer.echo(f"Images were predicted at {height}x{width}. {what} are in {output}/")
+        how = "at" if tile is None else "in tiles and as a whole, each at"
+        typer.echo(f"Images were predicted {how} {height}x{width}. {what} are in {output}/")
         problems = f"{failed} of {len(files)} files could not be read to the end."
     if failed:
         typer.echo(problems, err=True)

@@ -21,7 +21,8 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
     """Writes detections in image files as annotations.
 
     - `"coco"`: `annotations.json`, with a `score` for each box. CVAT imports it as "COCO 1.0".
-    - `"yolo"`: a file in `labels/` for each image, and `data.yaml`.
+    - `"yolo"`: a file in `labels/` for each image, and `data.yaml`. To train on them, put the
+      images into `images/` beside `labels/`.
     - `"label-studio"`: `label_studio.json`, tasks with predictions, and `label_studio.xml`, the
       labelling interface. Serve the images from Label Studio's local storage.
 
@@ -99,7 +100,8 @@ def _write_yolo(folder: pathlib.Path, names: Sequence[str], found: Sequence[Dete
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, one.to_yolo())
     classes = dict(enumerate(_class_names(found)))
-    text = yaml.safe_dump({"names": classes}, sort_keys=False, allow_unicode=True)
+    content = {"train": "images", "names": classes}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
     _write(folder / "data.yaml", text)
 
 

@@ -237,7 +237,7 @@ def detect(
         decoder: `Decoder`.
 
     Returns:
-        List of `Detections`, one for each of `letterboxes`.
+        List of `Detections`, one for each of `letterboxes`. Boxes outside the image are dropped.
     """
     if model.decoder != decoder:
         model.decoder = decoder
@@ -249,11 +249,13 @@ def detect(
     found = []
     for index, fit in enumerate(letterboxes):
         count = int(outputs["num_detections"][index])
+        boxes = fit.to_image(outputs["boxes"][index, :count]).astype("float32")
+        inside = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)  # others were clipped to nothing
         found.append(
             Detections(
-                boxes=fit.to_image(outputs["boxes"][index, :count]).astype("float32"),
-                confidence=outputs["confidence"][index, :count],
-                classes=outputs["classes"][index, :count],
+                boxes=boxes[inside],
+                confidence=outputs["confidence"][index, :count][inside],
+                classes=outputs["classes"][index, :count][inside],
                 class_names=model.info.class_names,
                 letterbox=fit,
             )

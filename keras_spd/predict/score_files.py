@@ -124,9 +124,11 @@ def score_detector(
     folder = pathlib.Path(folder)
     require_boxes(data, "data to score on")
     shapes = batch_shapes(model, data, **options)
+    in_tiles = options.get("tile") is not None
     _log.info(
-        "%s, in batches of %s: %s (height x width).",
+        "%s%s, in batches of %s: %s (height x width).",
         plural(data.num_images, "image"),
+        " and their tiles" if in_tiles else "",
         plural(len(shapes), "shape"),
         ", ".join(f"{height}x{width}" for height, width in shapes),
     )

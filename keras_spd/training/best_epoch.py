@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_spd.training.recipe import load_recipe
 from keras_spd.training.run_folder import RunFolder, saved_epochs
 
 _log = logging.getLogger(__name__)
@@ -98,12 +99,16 @@ def read_scores(folder: RunFolder) -> str:
 
 def read_threshold(folder: RunFolder) -> str | None:
     """Returns a line of text: the confidence to deploy a detector with; `None` if unknown."""
-    scores = folder.path / "scores.json"
+    validated = folder.validation_scores.is_file()
+    scores = folder.validation_scores if validated else folder.scores
     best = json.loads(scores.read_text("utf-8")).get("best_f1") if scores.is_file() else None
     if not best or best["confidence"] < 0:  # a classifier, or a detector that finds nothing
         return None
-    at = f"{best['confidence']:.3f}"
-    return f"Best F1 {best['F1']:.3f} on the test data, with `keras-spd predict --confidence {at}`."
+    options = f"--confidence {best['confidence']:.3f}"
+    if tile := getattr(load_recipe(folder.recipe).data, "tile", None):
+        options += f" --tile {tile[0]}x{tile[1]}"
+    data = "validation" if validated else "test"
+    return f"Best F1 {best['F1']:.3f} on the {data} data, with `keras-spd predict {options}`."
 
 
 def _explain_choice(results: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from keras_spd.detection.heads import HEADS, YOLOV5Head
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.files import write_json
 from keras_spd.images.tiles import warn_of_large_tile
+from keras_spd.metrics import COCOScores
 from keras_spd.predict import evaluate
 from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classes import with_classes
@@ -142,7 +143,7 @@ class DetectionTask:
             "%s cut into tiles of %dx%d give %s to train on.",
             plural(whole.num_images, "training image"),
             *tile,
-            plural(cut.num_images, "image"),
+            plural(cut.num_images, "tile"),
         )
         return cut
 
@@ -286,17 +287,23 @@ class DetectionTask:
         ]
 
     def score(self, model: Detector, folder: RunFolder) -> dict[str, Any]:
+        if self.splits.validation is not None:
+            scores = self._evaluate(model, self.splits.validation)
+            write_json(folder.validation_scores, scores.to_json())
+        scores = self._evaluate(model, self.test_data)
+        write_json(folder.scores, scores.to_json())
+        return {"test_images": self.test_data.num_images, **scores.metrics}
+
+    def _evaluate(self, model: Detector, data: DetectionData) -> COCOScores:
         options = self.recipe.data
-        scores = evaluate(
+        return evaluate(
             model,
-            self.test_data,
+            data,
             options.image_size,
             batch_size=self.recipe.batch_size,
             tile=options.tile,
             overlap=options.tile_overlap,
         )
-        write_json(folder.path / "scores.json", scores.to_json())
-        return {"test_images": self.test_data.num_images, **scores.metrics}
 
 
 def _check_any_size(model: Detector) -> None:

@@ -12,6 +12,8 @@
 | `state.weights.h5` | weights, optimizer, completed epochs and their time, to resume from |
 | `best.weights.h5` | weights of the best epoch: on the validation data or, without, the test data |
 | `model.keras` | the result: a float32 model with the best weights and its class names |
+| `scores.json` | detectors: all scores of `model.keras` on the test data |
+| `validation_scores.json` | the same on the validation data, if there are any |
 | `results.json` | scores of `model.keras` on the test data, training time, choice of the epoch |
 | `.lock` | held while a training writes to the folder |
 """
@@ -78,6 +80,8 @@ class RunFolder:
         self.best = self.path / "best.weights.h5"
         self.model = self.path / "model.keras"
         self.results = self.path / "results.json"
+        self.scores = self.path / "scores.json"
+        self.validation_scores = self.path / "validation_scores.json"
 
     def start(self, recipe: Recipe, resumed: bool = False) -> None:
         """Writes the recipe and the environment of a new or resumed run."""

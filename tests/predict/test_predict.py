@@ -114,6 +114,24 @@ def test_an_object_comes_once(tile):
     np.testing.assert_allclose(found.boxes[0], [10, 20, 30, 40], atol=2)
 
 
+class InThePadding(BrightBox):
+    """Finds the bright box, and one in the gray bars beside the image."""
+
+    def predict_on_batch(self, images):
+        found = super().predict_on_batch(images)
+        bar = np.broadcast_to([10, 2, 30, 8], found["boxes"].shape)
+        boxes = np.concatenate([bar, found["boxes"]], axis=1)
+        two = {key: np.repeat(found[key], 2, axis=1) for key in ("confidence", "classes")}
+        return {"boxes": boxes, "num_detections": found["num_detections"] + 1, **two}
+
+
+def test_boxes_outside_the_image_are_dropped():
+    image = np.zeros((32, 64, 3), "uint8")
+    image[10:20, 10:30] = 255
+    [found] = predict.Predictor(InThePadding(), 64)([image])
+    np.testing.assert_allclose(found.boxes, [[10, 10, 30, 20]], atol=2)
+
+
 @pytest.mark.slow
 def test_evaluation_counts_every_class(rng, tmp_path, thin_networks):
     """A `Predictor` does not change it."""

@@ -1,6 +1,7 @@
 """Results in the formats of other tools, pictures of them, and streams."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -142,10 +143,14 @@ def test_annotations_can_be_trained_on(photos, tmp_path):
     assert data.class_names == ("bright",) and data.num_images == 2
     for image, one in zip(data.images, found, strict=True):
         np.testing.assert_allclose(image.boxes, one.boxes)
-    write_annotations(found, tmp_path / "photos", "yolo")
-    assert (photos / "data.yaml").exists()
-    label = (photos / "labels" / "more" / "c.txt").read_text()
+    write_annotations(found, tmp_path / "yolo", "yolo")
+    label = (tmp_path / "yolo" / "labels" / "more" / "c.txt").read_text()
     assert label == found[1].to_yolo()
+    shutil.copytree(photos, tmp_path / "yolo" / "images")
+    data = keras_spd.data.load_detection(tmp_path / "yolo" / "data.yaml")
+    labelled = [image for image in data.images if len(image.boxes)]
+    for image, one in zip(labelled, found, strict=True):
+        np.testing.assert_allclose(image.boxes, one.boxes, atol=1e-3)
 
 
 def test_files_with_annotations_and_without_pictures(photos, tmp_path):

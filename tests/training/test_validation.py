@@ -159,13 +159,19 @@ def test_the_summary_says_what_was_chosen_on_what(tmp_path, chosen_on, evaluatio
 def test_the_summary_names_the_threshold_to_deploy_with(tmp_path):
     folder = RunFolder(tmp_path)
     assert read_threshold(folder) is None  # a classifier
-    for best, words in (
-        ({"F1": 0.7612, "confidence": 0.4894}, "Best F1 0.761 on the test data, with"),
-        ({"F1": 0.0, "confidence": -1.0}, None),  # nothing was found
-    ):
-        (tmp_path / "scores.json").write_text(json.dumps({"best_f1": best}))
-        line = read_threshold(folder)
-        assert line == (words and f"{words} `keras-spd predict --confidence 0.489`.")
+
+    def line(file, f1, confidence, **overrides):
+        recipe = load_recipe("short", task="detection", overrides=overrides)
+        folder.recipe.write_text(recipe.to_toml())
+        file.write_text(json.dumps({"best_f1": {"F1": f1, "confidence": confidence}}))
+        return read_threshold(folder)
+
+    expected = "Best F1 0.761 on the test data, with `keras-spd predict --confidence 0.489`."
+    assert line(folder.scores, 0.7612, 0.4894) == expected
+    assert line(folder.scores, 0.0, -1.0) is None  # nothing was found
+    tiled = line(folder.validation_scores, 0.5, 0.25, **{"data.tile": [320, 480]})
+    expected = "on the validation data, with `keras-spd predict --confidence 0.250 --tile 320x480`."
+    assert tiled == f"Best F1 0.500 {expected}"
 
 
 @pytest.fixture
@@ -211,6 +217,16 @@ def test_detectors_take_the_splits_of_data_yaml(boards):
     boards.write_text(boards.read_text().replace("test: images/test\n", ""))
     with pytest.raises(ValueError, match=r"has no split 'test'. It has: train, val"):
         detection_splits(train=yaml, test=yaml)
+
+
+def test_a_detector_is_scored_on_validation_and_test_images(boards, thin_networks, tmp_path):
+    sources = {f"data.{name}": str(boards) for name in ("train", "validation", "test")}
+    overrides = {**sources, "data.image_size": [64, 64]}
+    task = DetectionTask(load_recipe("short_detection", overrides=overrides))
+    folder = RunFolder(tmp_path / "run")
+    assert task.score(task.build(), folder)["test_images"] == 2
+    for path, boxes in ((folder.scores, 2), (folder.validation_scores, 3)):
+        assert json.loads(path.read_text())["per_class"]["hole"]["boxes"] == boxes
 
 
 def test_detectors_take_coco_files(tmp_path):

@@ -83,12 +83,12 @@ def advise_tiles(tiles: dict[str, Any], used: bool, image_size: str) -> list[str
     lines = [
         f"{'Without tiles' if used else f'In tiles of {size}'}: {counts}; half below "
         f"{other['side_percentiles'][1]} pixels.",
-        _advise(tiles, size, image_size),
+        _advise(tiles, size, image_size, used),
     ]
     if used:
         lines.append(
             f"{plural(tiles['larger_images'], 'image')} larger than a tile; "
-            f"{plural(tiles['trained_on'], 'image')} to train on after cutting."
+            f"{tiles['trained_on']} images and tiles to train on after cutting."
         )
     if used and tiles["larger_than_overlap"] > _MANY:
         lines.append(
@@ -99,7 +99,7 @@ def advise_tiles(tiles: dict[str, Any], used: bool, image_size: str) -> list[str
     return lines
 
 
-def _advise(tiles: dict[str, Any], size: str, image_size: str) -> str:
+def _advise(tiles: dict[str, Any], size: str, image_size: str, used: bool) -> str:
     without, within = (tiles[key]["side_percentiles"][1] for key in ("without", "within"))
     if without >= _SMALL:
         return f"Tiles are not needed: half of the boxes have {without} pixels without them."
@@ -114,7 +114,8 @@ def _advise(tiles: dict[str, Any], size: str, image_size: str) -> str:
             "shrinking them, at a lower cost."
         )
     command = "x".join(map(str, dict.fromkeys(tiles["size"])))
+    again = "" if used else " Check again with it: all other advice here is for whole images."
     return (
         f"Tiles pay: half of the boxes are below {without} pixels at {image_size}, and below "
-        f"{within} in tiles; pass `--tile {command}` to `train`, `evaluate` and `predict`."
+        f"{within} in tiles; pass `--tile {command}` to `train`, `evaluate` and `predict`.{again}"
     )

@@ -81,7 +81,8 @@ def files_of_split(
         splits = [
             s for s in ("train", "val", "test") if content.get(s) and content[s] not in _EMPTY
         ]
-        raise ValueError(f"{path} has no split {split!r}. It has: {', '.join(splits) or 'none'}.")
+        has = f"It has: {', '.join(splits)}." if splits else "It names no images: add `train:`."
+        raise ValueError(f"{path} has no split {split!r}. {has}")
     entries = [entries] if isinstance(entries, str) else entries
     base = content.get("path", "")
     if not isinstance(base, str) or not isinstance(entries, list):
