@@ -152,9 +152,10 @@ def test_no_image_and_no_objects():
 
 
 def test_default_models(tmp_path):
-    assert web.default_models(tmp_path) == ["cifar10", "bccd"]
+    shipped = ["cifar10", "bccd", "deeppcb"]
+    assert web.default_models(tmp_path) == shipped
     (tmp_path / "model.keras").touch()
-    assert web.default_models(tmp_path)[2:] == [tmp_path / "model.keras"]
+    assert web.default_models(tmp_path) == [*shipped, tmp_path / "model.keras"]
 
 
 @pytest.mark.slow
