@@ -81,7 +81,7 @@ def files_of_split(
         splits = [
             s for s in ("train", "val", "test") if content.get(s) and content[s] not in _EMPTY
         ]
-        has = f"It has: {', '.join(splits)}." if splits else "It names no images: add `train:`."
+        has = f"It has: {', '.join(splits)}." if splits else f"It names no images: add `{key}:`."
         raise ValueError(f"{path} has no split {split!r}. {has}")
     entries = [entries] if isinstance(entries, str) else entries
     base = content.get("path", "")
