@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from keras_spd.lazy import attach, is_command_line
+from keras_spd.machine import use_onednn
 from keras_spd.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -52,5 +53,6 @@ __getattr__, __dir__, __all__ = attach(
     },
 )
 
+use_onednn()
 if not is_command_line():  # registers our classes for `keras.saving.load_model`
     from keras_spd import registered as registered

@@ -12,6 +12,9 @@ import types
 import numpy as np
 import pytest
 
+# As `import keras_spd` sets it, which comes too late in tests that import Keras first.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
 LONGEST = {"test_first_hour", "test_distribution", "test_docs", "test_backends", "test_fit"}

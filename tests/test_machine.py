@@ -1,5 +1,11 @@
 """What this machine computes with."""
 
+import os
+import platform
+import subprocess
+import sys
+
+import keras
 import pytest
 
 from keras_spd import machine
@@ -49,3 +55,20 @@ def test_training_for_8_bits_is_in_float32(monkeypatch, tmp_path):
     monkeypatch.setattr("keras_spd.training.run_recipe.computes_bfloat16", lambda: True)
     recipe = load_recipe("short", dataset="cifar10", overrides={"quantize_aware": True})
     assert find_recipe(recipe, RunFolder(tmp_path), resume=False).precision == "float32"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow" or platform.machine() != "x86_64",
+    reason="oneDNN is TensorFlow's, on x86 processors",
+)
+@pytest.mark.parametrize(("given", "used"), [(None, True), ("0", False)])
+def test_tensorflow_computes_with_onednn(given, used):
+    """Unless the user has turned it off."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    environment = kept | ({"TF_ENABLE_ONEDNN_OPTS": given} if given else {})
+    done = subprocess.run(
+        [sys.executable, "-c", "import keras_spd"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("oneDNN custom operations are on" in done.stderr) == used

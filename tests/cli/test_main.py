@@ -86,7 +86,7 @@ def test_demo(keras_spd, tmp_path, monkeypatch):
     [before, after] = re.findall(r"(?:Before|After): .*?AP (\d\.\d+)$", result.stdout, re.M)
     assert 0.1 < float(before) < 0.9 and 0 < float(after) < 0.9
     assert re.search(r"beside Keras: (99|100)\.\d% of \d+ boxes are the same", result.stdout)
-    assert re.search(r"^   spd +0\.\d+ G +\d+\.\d +36\.5$", result.stdout, re.M)
+    assert re.search(r"^   spd +0\.\d+ G +\d+\.\d +37\.2$", result.stdout, re.M)
     for name in ("model.keras", "model.tflite", "found.png", "results.json", "cells/train.json"):
         assert (tmp_path / "out" / name).stat().st_size > 100
     commands = re.findall("^  keras-spd (.*)$", result.stdout, re.M)
