@@ -155,7 +155,7 @@ def decode(outputs, size, confidence=0.25, iou=0.45):
         scores = rows[:, 4:]
     elif len(outputs) == 1 and rows.ndim == 2 and rows.shape[1] == 6:
         rows = rows[rows[:, 4] > confidence]
-        boxes = rows[:, :4] * ([width, height] * 2 if (rows[:, :2] <= 2).all() else 1)
+        boxes = rows[:, :4] * ([width, height] * 2 if (rows[:, :4] <= 2).all() else 1)
         return rows[:, 5].astype(int), rows[:, 4], boxes
     else:
         shapes = [output.shape for output in outputs]

@@ -151,7 +151,9 @@ def _write_rows(
 
 
 def _digest(weights: str) -> str:
-    """Returns the SHA-256 of a file, or of shipped weights with this name."""
+    """Returns the SHA-256 of a file, or of shipped weights with this name; or a Hub's address."""
+    if weights.startswith("hf:"):
+        return weights
     if preset := find_named(weights):
         return preset.sha256
     if not os.path.isfile(weights):

@@ -95,7 +95,7 @@ def _load_saved_model(
     shape = _input_shape(spec.shape.as_list(), image_size or own, batch_size)
 
     def run(images: np.ndarray) -> Any:
-        outputs = serve(**{name: tf.constant(images, spec.dtype)})
+        outputs = serve(**{name: tf.constant(images.astype(spec.dtype.as_numpy_dtype))})
         return {key: value.numpy() for key, value in outputs.items()}
 
     return run, shape, {}

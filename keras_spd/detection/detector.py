@@ -131,6 +131,15 @@ class Detector(keras.Model):
         self._decoder = decoder
         self.predict_function = None  # traced with the old thresholds
 
+    def with_decoder(self, decoder: Decoder) -> Self:
+        """Returns a detector with another `Decoder` and the same network, whose weights it shares.
+
+        This one keeps its decoder, and what it has compiled for predictions.
+        """
+        return type(self)(
+            self.network, self.head, self.bounding_box_format, self.info, decoder, self.name
+        )
+
     @property
     def head(self) -> Head:
         """The `Head`, which defines raw predictions. Assign another one of the same kind."""

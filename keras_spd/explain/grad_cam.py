@@ -64,7 +64,7 @@ def grad_cam(
         layer = list(level_layers(model, given).values())[-1]
     else:
         layer = find_layer(given.network, layer_name)
-    return upsample(compute_cam(given, layer, class_index), given.original.shape[:2])
+    return upsample(compute_cam(given, layer, class_index), given)
 
 
 def compute_cam(
@@ -91,9 +91,15 @@ def compute_cam(
     return (heat / (heat.max() or 1)).astype("float32")
 
 
-def upsample(heat: Array, size: tuple[int, int]) -> Array:
-    """Resizes a map to `(height, width)` by bilinear interpolation."""
-    resized = Image.fromarray(heat).resize(size[::-1], Image.Resampling.BILINEAR)
+def upsample(heat: Array, given: NetworkInput) -> Array:
+    """Resizes a map of the network's input to the original image, without a letterbox's margins."""
+    height, width = given.original.shape[:2]
+    box = None
+    if given.fit is not None:
+        [corners] = given.fit.to_network([[0, 0, width, height]])
+        scale = np.divide(heat.shape[::-1], given.pixels.shape[1::-1])
+        box = tuple((corners * np.tile(scale, 2)).tolist())
+    resized = Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR, box)
     values = np.asarray(resized).clip(0, 1)
     return values / (values.max() or 1)
 
@@ -129,16 +135,16 @@ def draw_grad_cam(
         ranked = classify(model, image, top=None)
         index = ranked[0][0] if class_index is None else check_class(class_index, len(ranked))
         probability = {label: p for label, _, p in ranked}[index]
-        size = given.original.shape[:2]
+        height, width = given.original.shape[:2]
         pictures = [
-            layout.captioned(f"{size[1]} x {size[0]}", [layout.tile(given.original, layout.CAM)])
+            layout.captioned(f"{width} x {height}", [layout.tile(given.original, layout.CAM)])
         ]
         for level, layer in level_layers(model, given).items():
             heat = compute_cam(given, layer, index)
             pictures.append(
                 layout.captioned(
                     f"{level}: {heat.shape[1]} x {heat.shape[0]}",
-                    [layout.overlay(given.original, upsample(heat, size))],
+                    [layout.overlay(given.original, upsample(heat, given))],
                 )
             )
         pictures.append(layout.captioned("scale", [layout.heat_scale()]))

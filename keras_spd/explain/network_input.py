@@ -30,12 +30,14 @@ class NetworkInput:
         batch: float32 array of shape `(1, height, width, channels)`, the input of the network.
         pixels: uint8 array of shape `(height, width, 3)`, the same image for display.
         original: uint8 array, the image before it was resized.
+        fit: `Letterbox` from the original to the pixels; `None` if the image was stretched.
     """
 
     network: keras.Model
     batch: np.ndarray
     pixels: np.ndarray
     original: np.ndarray
+    fit: Letterbox | None = None
 
 
 def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
@@ -78,7 +80,9 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
         size = (preprocessing.size or original.shape[:2]) if None in size else size
     pixels = preprocessing.resize_image(original, size)
     batch = preprocessing.normalize(pixels[None])
-    return NetworkInput(network, batch, pixels, original)
+    boxed = preprocessing.resize == "letterbox"
+    fit = Letterbox.fit(original.shape[:2], pixels.shape[:2]) if boxed else None
+    return NetworkInput(network, batch, pixels, original, fit)
 
 
 def classify(

@@ -40,10 +40,7 @@ def check_calibration(data: Iterable[Any] | None, quantization: str | None) -> l
             "`representative_data` must have pixels from 0 to 255. "
             f"Received: values up to {highest:g}. Pass images before they are normalised."
         )
-    images = [image.round().astype("uint8") for image in images]
-    # With 0 and 255 among the values, the input is quantised in steps of one.
-    images[0][0, 0], images[0][-1, -1] = 0, 255
-    return images
+    return [image.round().astype("uint8") for image in images]
 
 
 def resize_calibration(
@@ -77,6 +74,8 @@ def calibration_batches(images: list[Array], shape: Shape) -> list[Array]:
             f"`representative_data` must hold images of shape {shape[1:]}, the network's input. "
             f"Received: {wrong}."
         )
-    count = shape[0]
-    images = images + [images[-1]] * (-len(images) % count)
+    count, first = shape[0], images[0].copy()
+    first[0, 0], first[-1, -1] = 0, 255  # so the input is quantised in steps of one
+    images = [first, *images[1:]]
+    images += [images[-1]] * (-len(images) % count)
     return [np.stack(images[start : start + count]) for start in range(0, len(images), count)]

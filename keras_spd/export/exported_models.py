@@ -52,7 +52,10 @@ class ExportedDetector:
             ),
         )
         self._inside = self._decoder = Decoder(
-            record["confidence_threshold"], record["iou_threshold"], record["max_detections"]
+            record["confidence_threshold"],
+            record["iou_threshold"],
+            record["max_detections"],
+            class_agnostic=record.get("class_agnostic", False),  # absent in earlier files
         )
 
     @property

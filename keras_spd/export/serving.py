@@ -93,4 +93,5 @@ def describe(
         record["confidence_threshold"] = decoder.confidence_threshold
         record["iou_threshold"] = decoder.iou_threshold
         record["max_detections"] = decoder.max_detections
+        record["class_agnostic"] = decoder.class_agnostic
     return record

@@ -92,7 +92,8 @@ class YOLOFile:
             raw = np.swapaxes(raw, 1, 2)
             raw = np.insert(raw, 4, 1, axis=2)
         boxes = raw[..., :4]
-        if boxes[..., :2].max() <= 2:  # relative: in pixels, some would be far from 0
+        corners = self.layout == "boxes"  # padded with zeros; otherwise centres of all cells
+        if (boxes if corners else boxes[..., :2]).max() <= 2:  # relative: pixels are far from 0
             height, width = np.shape(images)[1:3]
             boxes = boxes * np.array([width, height, width, height], "float32")
         if self.layout == "boxes":

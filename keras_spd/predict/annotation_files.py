@@ -24,9 +24,11 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
     - `"yolo"`: a file in `labels/` for each image, and `data.yaml`. To train on them, put the
       images into `images/` beside `labels/`.
     - `"label-studio"`: `label_studio.json`, tasks with predictions, and `label_studio.xml`, the
-      labelling interface. Serve the images from Label Studio's local storage.
+      labelling interface. Label Studio serves images in a "Local files" storage: add the innermost
+      folder that holds all images, and start it with the folder above that one as
+      `LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT`.
 
-    Image paths in these files are relative to the innermost folder that holds all images.
+    Image paths in the other files are relative to the innermost folder that holds all images.
 
     Args:
         detections: Iterable of `Detections`, such as `Predictor.stream` of images. At least one,
@@ -59,7 +61,10 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write = {"coco": _write_coco, "yolo": _write_yolo, "label-studio": _write_label_studio}[format]
-    write(folder, _relative(paths), [one for _, one in found])
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    if format == "label-studio":  # serves folders below a root, but not the root itself
+        common = os.path.dirname(common)
+    write(folder, _relative(paths, common), [one for _, one in found])
 
 
 def check_format(format: str) -> None:
@@ -69,10 +74,9 @@ def check_format(format: str) -> None:
         raise ValueError(f"The format of annotations must be one of {names}. Received: {format!r}.")
 
 
-def _relative(paths: Sequence[str]) -> list[str]:
-    absolute = [os.path.abspath(path) for path in paths]
-    common = os.path.commonpath([os.path.dirname(path) for path in absolute])
-    return [pathlib.Path(os.path.relpath(path, common)).as_posix() for path in absolute]
+def _relative(paths: Sequence[str], folder: str) -> list[str]:
+    relative = (os.path.relpath(os.path.abspath(path), folder) for path in paths)
+    return [pathlib.Path(path).as_posix() for path in relative]
 
 
 def _write_coco(folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]) -> None:

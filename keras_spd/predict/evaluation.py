@@ -106,6 +106,11 @@ def predict_coco(
             f"The model has {model.num_classes} classes, the data {len(data.class_names)}: "
             f"{', '.join(data.class_names)}."
         )
+    if model.info.class_names not in (None, data.class_names):
+        raise ValueError(
+            f"The model has the classes {model.info.class_names}, the data {data.class_names}. "
+            "Read the data with `class_names=model.info.class_names`."
+        )
     if data.max_value is None:
         data = data.with_max_value(model.info.max_value)
     if thresholds.get("max_detections") is None:
@@ -202,12 +207,12 @@ def batch_shapes(
 
     Args:
         model, data, image_size, batch_size: As in `evaluate`.
-        **others: Further arguments of `predict_coco`, which do not matter here.
+        **others: Further arguments of `predict_coco`, of which `tile` matters here.
 
     Returns:
         List of `(height, width)` without duplicates, in the order in which they are predicted.
     """
+    if (tile := others.get("tile")) is not None:
+        return [standardize_image_size(image_size, model, check_tile(tile))]
     size = standardize_image_size(image_size, model)
-    if others.get("tile") is not None:
-        return [size]
     return list(dict.fromkeys(canvas for _, canvas in _groups(data, size, batch_size, model)))

@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.decoding import Decoder
+from keras_spd.detection.detector import Detector
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
 from keras_spd.image_model import known_preprocessing
@@ -101,6 +102,8 @@ class Predictor:
         self.decoder = dataclasses.replace(
             model.decoder, **{key: value for key, value in options.items() if value is not None}
         )
+        if isinstance(model, Detector) and self.decoder != model.decoder:
+            self.model = model.with_decoder(self.decoder)
 
     def __call__(self, images: Any) -> list[Detections]:
         """Finds objects.

@@ -172,6 +172,11 @@ def score_classifier(
         pixels = np.asarray(images, "uint8")
         labels.append(np.asarray(batch_labels))
         rows.append(classifier.probabilities(pixels))
+        if rows[-1].shape[1] != len(data.class_names):
+            raise ValueError(
+                f"The model has {rows[-1].shape[1]} classes, the data {len(data.class_names)}: "
+                f"{', '.join(data.class_names)}."
+            )
         if mirror:
             mirrored.append((rows[-1] + classifier.probabilities(pixels[:, :, ::-1])) / 2)
     truth = np.concatenate(labels)

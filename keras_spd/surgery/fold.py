@@ -1,5 +1,6 @@
 """Folds a trained network for inference: fewer and cheaper layers, the same outputs."""
 
+import collections
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -58,8 +59,10 @@ def fold(model: keras.Model) -> keras.Model:
     if isinstance(model, Detector):
         return with_network(model, fold(model.network))
     graph.check_graph(model, "fold")
-    folding = _Folding()
-    for part in graph.graphs(model):
+    parts = graph.graphs(model)
+    counts = collections.Counter(id(layer) for part in parts for layer in graph.operations(part))
+    folding = _Folding({key for key, count in counts.items() if count > 1})
+    for part in parts:
         folding.add(part)
     return folding.apply(model)
 
@@ -125,9 +128,15 @@ class _Convolution:
 
 
 class _Folding:
-    """The convolutions and replaced layers of a model and its nested models."""
+    """The convolutions and replaced layers of a model and its nested models.
 
-    def __init__(self) -> None:
+    Args:
+        shared: `id` of each layer that belongs to several of them. Such layers are not folded: what
+            follows them differs.
+    """
+
+    def __init__(self, shared: set[int]) -> None:
+        self.shared = shared
         self.convolutions: dict[int, _Convolution] = {}
         self.sequences: dict[int, list[keras.layers.Layer]] = {}
         self.assigns: list[Callable[[], None]] = []
@@ -135,7 +144,8 @@ class _Folding:
     def add(self, model: keras.Model) -> None:
         """Folds one graph, but not its nested models."""
         connections = graph.Connections(model)
-        layers = [layer for layer in graph.operations(model) if connections.calls(layer)]
+        own = (layer for layer in graph.operations(model) if id(layer) not in self.shared)
+        layers = [layer for layer in own if connections.calls(layer)]
         self.convolutions |= {id(layer): found for layer in layers if (found := _read(layer))}
         for layer in layers:
             if type(layer) is SpaceToDepth:

@@ -91,6 +91,8 @@ def replace(layer: Any, input_shapes: list[Shape], options: Options) -> Replacem
         raise Unconvertible(f"{type(layer).__name__} has no SPD counterpart")
     if len(set(layer.strides)) > 1:
         raise Unconvertible(f"strides {layer.strides} differ, and space-to-depth has one scale")
+    if np.max(getattr(layer, "dilation_rate", 1)) > 1:
+        raise Unconvertible("dilated: pixels between those of the kernel are skipped")
     if getattr(layer, "quantization_mode", None):
         raise Unconvertible("quantised")
     if not layer.built:

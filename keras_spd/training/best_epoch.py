@@ -14,6 +14,12 @@ from keras_spd.training.run_folder import RunFolder, saved_epochs
 _log = logging.getLogger(__name__)
 
 
+def known_scores(log: Sequence[Mapping[str, float]], score: str) -> list[float]:
+    """Returns the scores in a log, without those of epochs that were not evaluated."""
+    scores = (row.get(score, math.nan) for row in log)
+    return [value for value in scores if not math.isnan(value)]
+
+
 def without_improvement(log: Sequence[Mapping[str, float]], score: str) -> int:
     """Returns the number of evaluations since the best one.
 
@@ -21,7 +27,7 @@ def without_improvement(log: Sequence[Mapping[str, float]], score: str) -> int:
         log: A dictionary for each epoch. Epochs whose score is missing or NaN are ignored.
         score: Name of a metric for which higher is better.
     """
-    scores = _scores(log, score)
+    scores = known_scores(log, score)
     return len(scores) - 1 - scores.index(max(scores)) if scores else 0
 
 
@@ -74,7 +80,7 @@ def describe_best(folder: RunFolder, score: str, chosen_on: str) -> dict[str, An
     return {
         "chosen_on": chosen_on,
         "chosen_by": score,
-        "evaluations": len(_scores(log, score)),
+        "evaluations": len(known_scores(log, score)),
         "best_epoch": next((row for row in log if row["epoch"] == best), None),
         "last_epoch": log[-1] if log else None,
     }
@@ -128,8 +134,3 @@ def _explain_choice(results: Mapping[str, Any]) -> str:
         f" with the weights of {epoch}, the best on this same test data, so the score is "
         "optimistic (`--validation 0.1` holds out training data to choose on)"
     )
-
-
-def _scores(log: Sequence[Mapping[str, float]], score: str) -> list[float]:
-    scores = (row.get(score, math.nan) for row in log)
-    return [value for value in scores if not math.isnan(value)]

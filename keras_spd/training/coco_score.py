@@ -33,7 +33,9 @@ class COCOScore(keras.callbacks.Callback):
         batch_size: Integer.
         every: Integer. Evaluates every so many epochs, and after the last one.
         tile, overlap: As in `keras_spd.evaluate`: larger images are predicted in tiles and scored
-            as a whole. The losses are those of `data.tiles(tile, overlap)`. Not for batches.
+            as a whole. Not for batches.
+        min_area, whole: As in `DetectionData.tiles`. The losses are those of
+            `data.tiles(tile, overlap, min_area=min_area, whole=whole)`.
         twin: The same network on one device, to evaluate while training runs on several: otherwise
             every device would predict every image. `None` for the model itself.
 
@@ -59,6 +61,8 @@ class COCOScore(keras.callbacks.Callback):
         every: int = 1,
         tile: int | tuple[int, int] | None = None,
         overlap: float = 0.2,
+        min_area: float = 0.5,
+        whole: bool = False,
         twin: Detector | None = None,
     ) -> None:
         super().__init__()
@@ -66,7 +70,7 @@ class COCOScore(keras.callbacks.Callback):
             require_boxes(data, "data to score on")
         self.data = self.parts = data
         if tile is not None:
-            self.parts = data.tiles(tile, overlap)
+            self.parts = data.tiles(tile, overlap, min_area=min_area, whole=whole)
         self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap}
         self.image_size = image_size
         self.batch_size = batch_size

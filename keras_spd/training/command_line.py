@@ -178,7 +178,7 @@ def _require_data(
             "YOLO's `data.yaml:train` and `data.yaml:val`, or folders of VOC `.xml` files; or on a "
             "TFDS dataset, `--dataset voc/2012 --train train --test validation`."
         )
-    if "data.train" in given and not {"data.name", "data.test"} & set(given):
+    if "data.train" in given and not {"data.name", "data.test"} & set(overrides):
         raise ValueError("`--train` needs `--test`, the data that scores are computed on.")
     if not (has_data or recipe):
         raise ValueError(

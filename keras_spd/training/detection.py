@@ -78,8 +78,8 @@ class DetectionTask:
         require_boxes(self.train_data, f"training data{chosen}")
         if recipe.data.tile is not None:
             self.train_data = self._cut(self.train_data, recipe.data.tile)
-        self._check_scored(self.splits.evaluated, self.splits.chosen_on)
-        self._check_scored(self.test_data, "test")
+        require_boxes(self.splits.evaluated, f"{self.splits.chosen_on} data")
+        require_boxes(self.test_data, "test data")
         self._class_weights = find_class_weights(
             recipe.loss.class_weights, self.train_data.class_names, self._count_classes
         )
@@ -90,14 +90,6 @@ class DetectionTask:
     def _count_classes(self) -> Array:
         labels = np.concatenate([image.classes[~image.crowd] for image in self.train_data.images])
         return np.bincount(labels, minlength=len(self.train_data.class_names))
-
-    def _check_scored(self, scored: DetectionData, name: str) -> None:
-        require_boxes(scored, f"{name} data")
-        if self.train_data.class_names != scored.class_names:
-            raise ValueError(
-                f"Training and {name} data must have the same classes in the same order. Received: "
-                f"{self.train_data.class_names} and {scored.class_names}."
-            )
 
     def _check_name(self) -> None:
         recipe = self.recipe
@@ -282,6 +274,8 @@ class DetectionTask:
                 every=self.recipe.evaluate_every,
                 tile=self.recipe.data.tile,
                 overlap=self.recipe.data.tile_overlap,
+                min_area=self.recipe.data.tile_min_area,
+                whole=self.recipe.data.tile_whole,
                 twin=twin,
             )
         ]

@@ -15,7 +15,7 @@ from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
 from keras_spd.surgery.cost import count_multiply_adds
 from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
-from keras_spd.training.best_epoch import describe_best, has_stopped
+from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
 from keras_spd.training.callbacks import SaySteps, StopAfter, Task, check_callbacks, make_callbacks
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
@@ -134,9 +134,11 @@ def train(
         start = build(task)
         if distribution.is_chief:
             folder.start(with_absolute_paths(recipe), resumed=resume and folder.state.is_file())
-            if kept is None and has_start(recipe):
-                with whole_file(folder.start_model) as unfinished:
-                    start.save(unfinished)
+            if kept is None:
+                folder.start_model.unlink(missing_ok=True)  # of a run that saved no epoch
+                if has_start(recipe):
+                    with whole_file(folder.start_model) as unfinished:
+                        start.save(unfinished)
         _train(task, start, folder, distribution, resume, verbose, callbacks)
         return _finish(task, start, folder) if distribution.is_chief else None
 
@@ -271,12 +273,17 @@ def _unfreeze(
 
 def _finish(task: Task, trained: keras.Model, folder: RunFolder) -> keras.Model:
     """Saves and scores a float32 model with the best weights of a run, and returns it."""
+    log = folder.read_log()
+    if log and not folder.best.is_file() and not known_scores(log, task.best_by):
+        raise ValueError(
+            f"The run in {folder.path} was stopped before its first evaluation. Resume it, or "
+            "start a run with a lower `evaluate_every`."
+        )
     folder.load_best(trained)
     with whole_file(folder.model) as unfinished:
         trained.save(unfinished)
     seconds = saved_seconds(folder.state)
     start = time.perf_counter()
-    log = folder.read_log()
     if log:
         draw_learning_curves(log, folder.learning_curves)
     results = {
@@ -340,9 +347,9 @@ def _fit(
     )
     stop.restore_weights()
     losses = history.history.get("loss", [math.nan])
-    if diverged := [epoch for epoch, loss in enumerate(losses) if math.isnan(loss)]:
+    if diverged := [epoch for epoch, loss in enumerate(losses) if not math.isfinite(loss)]:
         raise ValueError(
-            f"The loss became NaN in epoch {first_epoch + diverged[0] + 1}. Lower "
+            f"The loss became NaN or infinite in epoch {first_epoch + diverged[0] + 1}. Lower "
             "`optimizer.learning_rate`, or lengthen `schedule.warmup_epochs`."
         )
     return stop.was_stopped

@@ -22,7 +22,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
 
 _MODEL = ("name", "weights", "backbone")
-_FOLDERS = ("images", "data_dir")
+_FOLDERS = ("images", "data_dir", "cache")
 
 
 def _data(recipe: Recipe) -> Any:

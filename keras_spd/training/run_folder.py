@@ -61,6 +61,11 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
+        if "://" in os.fspath(path):
+            raise ValueError(
+                "A run folder must be on a local or mounted file system. Received: "
+                f"{os.fspath(path)!r}. Mount the bucket, or copy the folder after the run."
+            )
         self.path = pathlib.Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -237,6 +242,8 @@ class SaveState(keras.callbacks.Callback):
         self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            return  # keeps the state before the loss diverged
         now = time.perf_counter()
         self._seconds += now - self._since
         self._since = now
@@ -265,8 +272,9 @@ class SaveBest(keras.callbacks.Callback):
         self.path, self.score, self.best = pathlib.Path(path), score, best
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        score = (logs or {}).get(self.score, math.nan)
-        if score >= self.best:
+        logs = logs or {}
+        score = logs.get(self.score, math.nan)
+        if score >= self.best and math.isfinite(logs.get("loss", 0.0)):
             save_weights_file(self.model, self.path, **{_EPOCHS: epoch + 1})
             self.best = score
 

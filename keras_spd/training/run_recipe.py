@@ -19,11 +19,11 @@ def find_recipe(
     Raises:
         ValueError: If the recipe or `epochs` contradicts the folder, or there is nothing to resume.
     """
-    found = _find(recipe, folder, resume)
+    found = _find(recipe, folder, resume, epochs)
     return found if epochs is None else _lengthened(found, folder, epochs, resume)
 
 
-def _find(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
+def _find(recipe: Recipe | None, folder: RunFolder, resume: bool, epochs: int | None) -> Recipe:
     if folder.state.is_file() and not resume:
         raise ValueError(
             f"{folder.path} already holds a run. Resume it (`--resume`, or `resume=True`), or "
@@ -36,6 +36,8 @@ def _find(recipe: Recipe | None, folder: RunFolder, resume: bool) -> Recipe:
         return _with_precision(recipe)
     if recipe is not None and recipe.precision == "auto":
         recipe = recipe.model_copy(update={"precision": stored.precision})
+    if recipe is not None and epochs is not None:  # replaces the recipe's, perhaps once more
+        recipe = recipe.model_copy(update={"epochs": stored.epochs})
     both = [with_absolute_paths(one) for one in (stored, recipe or stored)]
     if differ := differences(*both):
         raise ValueError(

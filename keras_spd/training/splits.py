@@ -49,7 +49,7 @@ def load_splits(
 
     Raises:
         ValueError: If given data is of another kind, the validation data is the same as another
-            split's, or splits are preprocessed differently.
+            split's, or splits are preprocessed differently or have other classes.
     """
     check_data(kind, train_data=given.train, validation_data=given.validation, test_data=given.test)
     source = recipe.data
@@ -73,7 +73,17 @@ def load_splits(
     splits = Splits(train, validation, test)
     check_same_preprocessing(train, test)
     check_same_preprocessing(train, splits.evaluated)
+    _check_same_classes(train, splits.evaluated, splits.chosen_on)
+    _check_same_classes(train, test, "test")
     return splits
+
+
+def _check_same_classes(train: Any, scored: Any, name: str) -> None:
+    if train.class_names != scored.class_names:
+        raise ValueError(
+            f"Training and {name} data must have the same classes in the same order. Received: "
+            f"{train.class_names} and {scored.class_names}."
+        )
 
 
 def _split_of(recipe: ClassificationRecipe | DetectionRecipe, name: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from keras_spd.detection.anchors import level_stride, standardize_anchors
 from keras_spd.detection.detector import Detector
 from keras_spd.files import check_h5, check_zip, shorten
+from keras_spd.image_model import list_names
 from keras_spd.typing import Array, Path
 from keras_spd.weights.maps import Identity, identify_resnet, resnet_map
 from keras_spd.weights.reader import Checkpoint, read_checkpoint
@@ -134,6 +135,13 @@ def load_torch_weights(
     if differences:
         raise ValueError(_misfit(model, all_arrays, differences))
 
+    names = checkpoint.class_names if detector else None
+    if names and model.info.class_names not in (None, names):
+        raise ValueError(
+            f"The file has the classes {list_names(names)}, the model "
+            f"{list_names(model.info.class_names or ())}. Pass the file as `weights` to "
+            "`YOLOV5SPD`, which matches classes by name."
+        )
     for name, entry in entries.items():
         entry.variable.assign(entry.convert(arrays[name]))
     if detector:
@@ -141,8 +149,7 @@ def load_torch_weights(
         model.head = dataclasses.replace(model.head, single_class_logit=one_class)
     if detector and anchors is not None:
         model.anchors = anchors
-    names = checkpoint.class_names
-    if detector and names and model.info.class_names is None and len(names) == model.num_classes:
+    if names and model.info.class_names is None and len(names) == model.num_classes:
         model.info = dataclasses.replace(model.info, class_names=names)
     return model
 

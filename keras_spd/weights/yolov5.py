@@ -29,6 +29,11 @@ def yolov5_map(network: keras.Model) -> dict[str, Entry]:
     """
     layers = {layer.name: layer for layer in network.layers}
     heads = [name for name in layers if re.fullmatch(r"head_p\d_conv", name)]
+    if not heads:
+        raise ValueError(
+            "The authors' detectors have YOLOv5's head, and this model another. Pass the file as "
+            "`weights` to `YOLOV5SPD`, which loads the layers that both have."
+        )
     if len(heads) != 3 or "head_p3_conv" not in layers or "head_p5_conv" not in layers:
         raise ValueError(
             "The authors' detectors have the levels P3, P4 and P5. Received a model with "

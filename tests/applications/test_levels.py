@@ -86,6 +86,9 @@ def test_torch_weights_need_the_authors_levels(thin_networks):
         ValueError, match="have the levels P3, P4 and P5.*a model with P2, P3.*levels="
     ):
         load_torch_weights(model, {"a": np.zeros(1)})
+    other = YOLOV5SPD("n", classes=2, head="yolov8")
+    with pytest.raises(ValueError, match="have YOLOv5's head, and this model another. Pass the"):
+        load_torch_weights(other, {"a": np.zeros(1)})
 
 
 def test_another_backbone_is_cut(thin_networks):

@@ -163,3 +163,8 @@ def test_results_of_other_weights_are_refused_before_ray_starts(tmp_path, monkey
 def test_bad_weights_are_named_before_ray_starts(tmp_path):
     with pytest.raises(ValueError, match="Cannot load a model from none"):
         predict_with_ray("none", [tmp_path / "a.png"], tmp_path)
+
+
+def test_models_on_the_hub_are_told_apart():
+    first, second = (app._digest(f"hf://someone/{name}") for name in "ab")
+    assert first and first != second

@@ -69,3 +69,15 @@ def test_a_tflite_file(small, tmp_path):
     images = np.ones(shape, "float32")
     [output] = keras.tree.flatten(run(images))
     np.testing.assert_allclose(output, small(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_saved_model_that_takes_bytes(tmp_path):
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda images: {"mean": tf.reduce_mean(tf.cast(images, tf.float32), axis=(1, 2, 3))},
+        input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.uint8, name="images")],
+    )
+    tf.saved_model.save(module, tmp_path / "served", signatures=module.serve)
+    run, shape, _ = loaders.LOADERS["saved_model"](tmp_path / "served", None, 2, 1)
+    images = np.full(shape, 7.5)
+    np.testing.assert_array_equal(run(images)["mean"], [7, 7])

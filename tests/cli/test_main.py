@@ -22,6 +22,10 @@ from keras_spd.apps import demo
         ),
         (["train", "yolov5_spd_n"], "A detector is trained on your data: `--train ..."),
         (["train", "yolov5_spd_n", "--train", "a.json"], "`--train` needs `--test`"),
+        (
+            ["train", "--train", "a", "--set", "data.test=b", "--recipe", "few_images"],
+            "There is no folder a.",
+        ),
         (["train", "--recipe", "long"], "There is no recipe 'long'"),
         (["train", "--recipe", "demo", "--set", "epochs"], "`--set` takes FIELD=VALUE"),
         (["train", "--recipe", "demo", "--set", "epoch=3"], "Did you mean `epochs`"),

@@ -142,6 +142,19 @@ def test_grad_cam_by_numerical_gradient(rng):
 
 
 @pytest.mark.slow
+def test_grad_cam_of_a_letterbox_classifier(rng):
+    """The margins of the network's input are not part of the map."""
+    model = tiny_classifier(input_range=(0, 255), resize="letterbox")
+    [kernel, *_] = model.get_layer("stem").weights
+    kernel.assign(np.abs(kernel))
+    model.get_layer("classes").kernel.assign(np.ones((8, 3)) * [-1, 0, 1])
+    image = np.zeros((32, 128, 3), "uint8")
+    image[:, 64:] = 255  # the right half supports the class
+    heat = explain.grad_cam(model, image, 2)
+    assert heat.shape == (32, 128)
+    assert heat[:, 72:].min() > 0.5 > heat[:, :56].max()
+
+
 def test_grad_cam_of_fine_tuned_models(pixels, thin_networks):
     """A new top on our tensors, and on our model as a layer, give the same map."""
     features = ResNet18SPD(include_top=False, pooling="avg")

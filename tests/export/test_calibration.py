@@ -20,13 +20,17 @@ def test_batches_and_single_images_become_a_list(rng):
 
 
 def test_the_range_of_the_input_is_whole(rng):
-    """0 and 255 are among the values; the given array is unchanged."""
-    given = rng.uniform(80, 120, (2, 6, 8, 3)).astype("float32")
+    """0 and 255 are among the values, at every size; the given arrays are unchanged."""
+    given = rng.uniform(80, 120, (2, 12, 16, 3)).astype("float32")
     before = given.copy()
     images = check_calibration(given, "int8")
-    assert (images[0][0, 0] == 0).all() and (images[0][-1, -1] == 255).all()
-    assert np.max(images[1]) <= 120
+    for height, width in ((12, 16), (6, 8)):
+        resized = resize_calibration(images, (height, width), Preprocessing())
+        [batch] = calibration_batches(resized, (2, height, width, 3))
+        assert (batch[0, 0, 0] == 0).all() and (batch[0, -1, -1] == 255).all()
+        assert np.min(batch[1]) >= 80 and np.max(batch[1]) <= 120
     np.testing.assert_array_equal(given, before)
+    assert np.min(images[0]) >= 80
 
 
 @pytest.mark.parametrize(

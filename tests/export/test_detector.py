@@ -127,6 +127,7 @@ def test_what_is_in_the_file(trained, images, caplog):
     with caplog.at_level(logging.WARNING):
         keras_spd.Predictor(path, iou_threshold=0.9)([pixels])
     assert "thresholds it was exported with, confidence 0.02 and IoU 0.45" in caplog.text
+    assert keras_spd.Predictor(path).decoder == model.decoder
     with pytest.raises(ValueError, match=r"images of \(96, 128\) only"):
         keras_spd.Predictor(path, 320)
 

@@ -76,7 +76,10 @@ def write_foreign(path, layout, *, in_pixels=False, signature=False, quantize=Fa
     return path
 
 
-def write_onnx(path, layout, metadata=(), dynamic=False):
+BOXES = [[16, 22, 32, 42, 0.9, 0], [55, 15, 85, 25, 0.8, 1]]
+
+
+def write_onnx(path, layout, metadata=(), dynamic=False, boxes=BOXES):
     """Writes a file as Ultralytics does: channels first, pixels from 0 to 1."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -84,7 +87,7 @@ def write_onnx(path, layout, metadata=(), dynamic=False):
 
     if layout == "boxes":
         rows = np.zeros((300, 6))
-        rows[:2] = [[16, 22, 32, 42, 0.9, 0], [55, 15, 85, 25, 0.8, 1]]
+        rows[: len(boxes)] = boxes
         weight = np.tile([0, 0, 0, 0, 1, 0], (300, 1))
     else:
         rows = raw_rows(3 * CELLS if layout == "v5" else CELLS, in_pixels=True)
@@ -115,6 +118,16 @@ def write_onnx(path, layout, metadata=(), dynamic=False):
         model.metadata_props.add(key=key, value=value)
     onnx.save(model, path)
     return path
+
+
+def test_an_object_in_the_corner_is_in_pixels(tmp_path, white):
+    box = [0.5, 1, 90, 62, 0.9, 0]
+    file = write_onnx(tmp_path / "yolo.onnx", "boxes", {"names": "{0: 'cat'}"}, boxes=[box])
+    [found] = load_predictor(file)([white])
+    np.testing.assert_allclose(found.boxes, [2 * np.array(box[:4])], atol=0.02)
+    command = [sys.executable, str(EXAMPLE), str(file), str(white)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert "found 1 object" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize("layout", ["v5", "v8", "boxes"])

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from bright import BrightBox
 from PIL import Image
+from tiny import tiny_classifier
 
 import keras_spd
+from keras_spd import data
 from keras_spd.predict import Classifier, find_sources, load_predictor, name_pictures, predict_files
+from keras_spd.predict.score_files import score_classifier
 
 
 def draw(path, box=(10, 20, 30, 50), size=(100, 80)):
@@ -116,6 +119,13 @@ def test_classes_of_images(tmp_path):
             assert picture.height > 6 * 32  # enlarged, with a caption below
     lines = (tmp_path / "out" / "classes.csv").read_text().splitlines()
     assert lines[0] == "file,frame,time,confidence,class,name" and len(lines) == 1 + 3 * 5
+
+
+def test_a_classifier_with_other_classes_is_not_scored(tmp_path):
+    classifier = Classifier(tiny_classifier(input_range=(0, 255)))  # three classes without names
+    images = data.from_arrays(np.zeros((2, 16, 16, 3), "uint8"), [0, 1], ("a", "b"))
+    with pytest.raises(ValueError, match="The model has 3 classes, the data 2: a, b"):
+        score_classifier(classifier, images, tmp_path)
 
 
 @pytest.mark.slow

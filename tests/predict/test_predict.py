@@ -343,3 +343,19 @@ def test_files_that_are_no_models(tmp_path):
     weights = tmp_path / "run" / "best.weights.h5"
     with pytest.raises(ValueError, match=r"only holds weights.*train --resume --run .*run`"):
         predict.load_model(weights)
+
+
+def test_a_predictor_leaves_the_thresholds_of_the_model(rng, thin_networks):
+    model = YOLOV5SPD("n", classes=2)
+    former = model.decoder
+    predictor = predict.Predictor(model, 64, confidence_threshold=0.001)
+    found = predictor([rng.integers(0, 256, (64, 64, 3), dtype="uint8")])
+    assert len(found[0]) > 0 and model.decoder is former
+    assert predictor.model.network is model.network
+    assert predict.Predictor(model, 64).model is model
+
+
+def test_classes_in_another_order_are_not_scored(drawings, thin_networks):
+    model = YOLOV5SPD("n", classes=2, class_names=drawings.class_names[::-1])
+    with pytest.raises(ValueError, match="Read the data with `class_names=model.info.class_names`"):
+        predict.evaluate(model, drawings, 64)

@@ -83,6 +83,7 @@ def test_shapes_of_batches_are_counted(tmp_path, caplog):
     (tmp_path / "set.json").write_text(json.dumps(content))
     things, model = data.load_detection(tmp_path / "set.json"), BrightBox()
     assert batch_shapes(model, things, 64, batch_size=2) == [(32, 64), (64, 64), (64, 32)]
+    assert batch_shapes(model, things, tile=96) == [(96, 96)]
     with caplog.at_level(logging.INFO):
         scores = score_detector(model, things, tmp_path, image_size=64, batch_size=2)
     assert "5 images, in batches of 3 shapes: 32x64, 64x64, 64x32" in caplog.text

@@ -171,8 +171,8 @@ def test_label_studio(photos, tmp_path):
     write_annotations(found, tmp_path / "tasks", "label-studio")
     tasks = json.loads((tmp_path / "tasks" / "label_studio.json").read_text())
     assert [task["data"]["image"] for task in tasks] == [
-        "/data/local-files/?d=a.png",
-        "/data/local-files/?d=more/c.png",
+        "/data/local-files/?d=photos/a.png",
+        "/data/local-files/?d=photos/more/c.png",
     ]
     [region] = tasks[0]["predictions"][0]["result"]
     assert region["value"] == {

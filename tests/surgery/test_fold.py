@@ -239,3 +239,20 @@ def test_detector(tmp_path):
     folded.save(tmp_path / "folded.keras")
     loaded = keras.saving.load_model(tmp_path / "folded.keras")
     np.testing.assert_allclose(loaded(images)["P3"], raw["P3"], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_layer_of_two_nested_models_is_kept(first):
+    """What follows the convolution differs, so its batch norm must not be merged into it."""
+    images = keras.Input((8, 8, 3))
+    features = _layers.Conv2D(4, 3, name="conv")(images)
+    normalised = keras.Model(images, _layers.BatchNormalization(name="norm")(features))
+    parts = [keras.Model(images, features), normalised]
+    outer = keras.Input((8, 8, 3))
+    model = keras.Model(outer, [parts[first](outer), parts[1 - first](outer)])
+    _randomize(model)
+    folded = keras_spd.fold(model)
+    inputs = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    for expected, received in zip(model(inputs), folded(inputs), strict=True):
+        expected, received = map(keras.ops.convert_to_numpy, (expected, received))
+        np.testing.assert_allclose(received, expected, atol=1e-5)

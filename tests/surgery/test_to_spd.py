@@ -269,6 +269,17 @@ def test_a_layer_that_is_named_but_cannot_be_converted():
         keras_spd.to_spd(keras.Sequential(layers), layers=["uneven"])
 
 
+@pytest.mark.parametrize("layer", [_layers.DepthwiseConv2D, _layers.SeparableConv2D])
+def test_dilated_layers_are_kept(layer):
+    options = {"strides": 2, "dilation_rate": 2, "padding": "same", "name": "dilated"}
+    if layer is _layers.SeparableConv2D:
+        options["filters"] = 4
+    model = keras.Sequential([keras.Input((32, 32, 3)), layer(kernel_size=3, **options)])
+    assert "dilated: pixels between those of the kernel" in str(surgery.plan(model))
+    with pytest.raises(ValueError, match="`dilated` cannot be converted: dilated: pixels between"):
+        keras_spd.to_spd(model, layers=["dilated"])
+
+
 def test_costs_of_a_network_of_any_size():
     model = keras.Sequential(
         [keras.Input((None, None, 3)), _layers.Conv2D(4, 3, 2, padding="same")], name="any"

@@ -204,8 +204,19 @@ def test_few_steps_are_warned_of(cells, recipe, caplog):
 @pytest.mark.slow
 def test_nan_loss_says_what_to_do(tmp_path, cells, recipe):
     optimizer = recipe.optimizer.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(ValueError, match=r"The loss became NaN in epoch \d. Lower"):
+    with pytest.raises(ValueError, match=r"The loss became NaN or infinite in epoch \d. Lower"):
         train(recipe.model_copy(update={"optimizer": optimizer}), tmp_path, **cells)
+
+
+def test_a_new_run_forgets_the_start_of_one_that_saved_no_epoch(
+    tmp_path, cells, recipe, monkeypatch
+):
+    folder = RunFolder(tmp_path)
+    folder.start_model.write_bytes(b"of a run from trained weights")
+    monkeypatch.setattr(fit_module, "_train", lambda *args: None)
+    monkeypatch.setattr(fit_module, "_finish", lambda *args: None)
+    train(recipe, tmp_path, **cells)
+    assert folder.recipe.is_file() and not folder.start_model.exists()
 
 
 def test_nothing_to_resume(tmp_path):

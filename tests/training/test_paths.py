@@ -20,13 +20,14 @@ def folder(tmp_path, monkeypatch):
 def test_paths_are_absolute(folder):
     overrides = {"model.weights": "yolov5n.pt", "data.train": "cells/data.yaml:train"}
     overrides |= {"data.test": "cells/train.json", "data.validation": 0.1}
-    overrides |= {"data.images": "cells/images", "data.name": None}
+    overrides |= {"data.images": "cells/images", "data.name": None, "data.cache": "cells"}
     recipe = load_recipe("finetune", task="detection", overrides=overrides)
     found = with_absolute_paths(recipe)
     assert found.model.weights == str(folder / "yolov5n.pt")
     assert found.data.train == f"{folder / 'cells/data.yaml'}:train"
     assert found.data.test == str(folder / "cells/train.json")
     assert found.data.images == str(folder / "cells/images")
+    assert found.data.cache == str(folder / "cells")
     assert found.data.validation == 0.1 and found.data.data_dir is None
     assert found.model.name == recipe.model.name
     assert with_absolute_paths(found) == found

@@ -16,11 +16,13 @@ from keras_spd.training.lock import locked
 from keras_spd.training.run_folder import (
     LogEpochs,
     RunFolder,
+    SaveBest,
     SaveState,
     restore_state,
     saved_epochs,
     saved_seconds,
 )
+from keras_spd.training.run_recipe import find_recipe
 from keras_spd.weights.keras_file import save_weights_file
 
 LINES = "epoch,loss,val_accuracy\r\n0,1.5,0.25\r\n1,1.25,0.5\r\n"
@@ -178,6 +180,32 @@ def test_another_recipe_than_the_runs_is_refused(tmp_path, cells, model, recipe)
     message = r"differs: epochs = 2 \(given: 9\), optimizer.momentum = 0.9 \(given: 0.0\). Pass"
     with pytest.raises(ValueError, match=message):
         train(other, tmp_path, resume=True, **cells)
+
+
+def test_the_same_epochs_can_be_given_again(tmp_path, model, recipe):
+    """A script that trains a run for longer may be interrupted and started again."""
+    folder = stopped_run(tmp_path, model, recipe)
+    for _ in range(2):
+        longer = find_recipe(recipe, folder, resume=True, epochs=5)
+        assert longer.epochs == 5
+        folder.start(longer, resumed=True)
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_diverges_does_not_replace_the_state(tmp_path, model, loss):
+    state, best = SaveState(tmp_path / "state.h5", 3), SaveBest(tmp_path / "best.h5", "score")
+    for callback in (state, best):
+        callback.set_model(model)
+        callback.on_epoch_end(0, {"loss": 1.0, "score": 0.5})
+        callback.on_epoch_end(2, {"loss": loss, "score": 0.6})
+        assert saved_epochs(callback.path) == 1
+
+
+def test_an_address_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="local or mounted .* Received: 'gs://bucket/run'. Mount"):
+        RunFolder("gs://bucket/run")
+    assert not list(tmp_path.iterdir())
 
 
 def hold(file, held):

@@ -272,3 +272,24 @@ def test_several_workers_do_not_stop_early():
     Distribution(workers=2).check_patience(None)
     with pytest.raises(ValueError, match=r"`patience` is for training on one machine"):
         Distribution(workers=2).check_patience(3)
+
+
+@pytest.mark.parametrize("name", ["test", "validation"])
+def test_scored_data_has_the_classes_of_the_training_data(cells, name):
+    other = dataclasses.replace(cells[1], class_names=("a", "c", "b"))
+    recipe = load_recipe("demo", overrides=OVERRIDES | {"data.validation": None})
+    splits = {"train_data": cells[0], "test_data": cells[1], f"{name}_data": other}
+    with pytest.raises(ValueError, match=f"and {name} data must have the same classes in the same"):
+        ClassificationTask(recipe, **splits)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_before_its_first_evaluation(tmp_path, fit):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    with pytest.raises(ValueError, match="was stopped before its first evaluation. Resume it, or"):
+        fit(tmp_path, epochs=2, evaluate_every=2, callbacks=[Stop()])
+    fit(tmp_path, epochs=2, evaluate_every=2, resume=True)
+    assert record(tmp_path)["evaluations"] == 1

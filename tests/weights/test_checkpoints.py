@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 
-from keras_spd.applications import YOLOV5SPD, load_torch_model
+from keras_spd.applications import YOLOV5SPD, load_torch_model, load_torch_weights
 from keras_spd.detection.anchors import level_stride
 from keras_spd.variants import YOLOV5S, YOLOV5Variant
 from keras_spd.weights.maps import Entry
@@ -117,6 +117,9 @@ def test_a_pickled_checkpoint_of_one_class(
     ):
         assert spd.info.class_names == ("ship",) and spd.anchors == strided.anchors
         assert_equal_outputs(spd, strided, images)
+    other = YOLOV5SPD(size, classes=1, class_names=["boat"], downsampling="strided")
+    with pytest.raises(ValueError, match="The file has the classes ship, the model boat. Pass"):
+        load_torch_weights(other, tmp_path / "best.pt")
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def load_classification(
         source: Path of a folder, or a split.
         name: Dataset that `source` is a split of; `None` if it is a folder.
         data_dir: Folder with prepared TFDS datasets; TFDS' own by default.
-        image_size: `(height, width)` to resize images to. The packaged images stay 32x32.
+        image_size: `(height, width)` to resize images to. The packaged images are 32x32.
         class_names: The classes of a folder, in order. Defaults to the names of its folders.
         on_problem: `"error"`, or `"skip"` to skip broken images of a folder.
         max_value: The value that maps to 255 in images with more than 8 bits, as in `from_folder`.
@@ -61,6 +61,11 @@ def load_classification(
             resize=resize,
         )
     if name == "blood_cells":
+        if image_size not in (None, (32, 32)):
+            raise ValueError(
+                "The packaged blood cells are images of 32x32 pixels. Received: "
+                f"image_size={image_size!r}. Omit it (`--image-size`)."
+            )
         return load_blood_cells(str(source))
     data_dir = None if data_dir is None else os.fspath(data_dir)
     return from_tfds(name, str(source), data_dir=data_dir, image_size=image_size, resize=resize)

@@ -35,7 +35,7 @@ class DetectionAugmentation:
         translate: Shifts by up to this fraction of the image's sides.
         horizontal_flip: Probability of a flip.
         vertical_flip: Probability of a flip.
-        hue: Rotates the hue by up to this fraction of the colour circle.
+        hue: Multiplies the hue by a random factor from `1 - hue` to `1 + hue`, as YOLOv5 does.
         saturation: Changes the saturation by a factor between `1 - saturation` and
             `1 + saturation`.
         value: Changes the brightness by a factor between `1 - value` and `1 + value`.

@@ -77,6 +77,11 @@ def load_detection(
     if path.suffix == ".json":
         data = read_coco(path, images, **options)
     elif path.suffix in (".yaml", ".yml"):
+        if images is not None:
+            raise ValueError(
+                f"{path} says itself where its images are, in `path` and its splits. Received: "
+                f"images={os.fspath(images)!r}. Omit `images` (`--images`), or correct the file."
+            )
         data = read_yolo(path, split, **options)
     elif path.is_dir() and ((path / "Annotations").is_dir() or any(path.glob("*.xml"))):
         data = read_voc(path, split, images, class_names=class_names, **options)

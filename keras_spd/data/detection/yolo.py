@@ -66,7 +66,10 @@ def read_yolo(
         files = files_of_split(content, split or "train", path, problems)
     if not files:
         problems.report()
-        raise ValueError(f"There are no images in {path}. Pass their folder: `--images ...`.")
+        advice = "Pass their folder: `--images ...`."
+        if not path.is_dir():
+            advice = f"Correct `path` and `{split or 'train'}` in it."
+        raise ValueError(f"There are no images in {path}. {advice}")
 
     folders = (path if path.is_dir() else None, pathlib.Path(images) if images else None)
     label_files = find_labels(files, *folders)

@@ -241,6 +241,8 @@ def test_packaged_images():
     assert list(np.bincount(labels)) == [394, 214, 209]
     with pytest.raises(ValueError, match='must be "train" or "test"'):
         data.load_blood_cells("validation")
+    with pytest.raises(ValueError, match="images of 32x32 pixels. Received: image_size=.64, 64."):
+        data.load_classification("train", name="blood_cells", image_size=(64, 64))
 
 
 def test_data_are_shown_in_one_line():

@@ -97,6 +97,16 @@ def test_formats_agree(write, tmp_path):
     check(load_detection(write(tmp_path)))
 
 
+def test_a_yaml_names_its_images(tmp_path):
+    file = write_yolo(tmp_path)
+    with pytest.raises(ValueError, match="says itself where its images are.*Omit `images`"):
+        load_detection(file, images=tmp_path / "images")
+    (tmp_path / "empty").mkdir()
+    pathlib.Path(file).write_text("names: [cat, dog]\ntrain: empty\nval: empty\n")
+    with pytest.raises(ValueError, match="no images in .*data.yaml. Correct `path` and `val` in"):
+        load_detection(f"{file}:val")
+
+
 def test_yolo_without_yaml(tmp_path):
     write_yolo(tmp_path)
     (tmp_path / "data.yaml").unlink()
