@@ -85,7 +85,7 @@ def run(arguments, start, seed, data):
     result = arguments.results / f"{name}.json"
     if result.is_file():
         return result
-    folder = RunFolder(arguments.runs / name)
+    folder = RunFolder(arguments.runs / f"{name}_{arguments.image_size}px")
     training, validation, test = data
     overrides = {
         "seed": seed,

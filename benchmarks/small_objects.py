@@ -46,7 +46,7 @@ def run(arguments, name, seed, data):
     result = arguments.results / f"{run_name}.json"
     if result.is_file():
         return result
-    folder = RunFolder(arguments.runs / run_name)
+    folder = RunFolder(arguments.runs / f"{run_name}_{arguments.image_size}px")
     if VARIANTS[name].enlarged:
         data = [reduced(part, arguments.image_size) for part in data]
     training, validation, test = data

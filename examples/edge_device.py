@@ -27,7 +27,7 @@ import sys
 import zipfile
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def letterbox(image, size):
@@ -62,7 +62,10 @@ def load_tflite(model):
 
     def run(pixels):
         if record:
-            signature = interpreter.get_signature_runner()
+            # Files for several sizes have a signature for each; this is the first.
+            signature = interpreter.get_signature_runner(
+                next(iter(interpreter.get_signature_list()))
+            )
             ((argument, details),) = signature.get_input_details().items()
             return signature(**{argument: pixels[None].astype(details["dtype"])})
         values, (scale, zero) = pixels[None] / 255, taken["quantization"]
@@ -139,7 +142,8 @@ def detect(model, image, load=load_tflite):
     else:
         count = int(found["num_detections"][0])
         confidence, boxes = found["confidence"][0, :count], found["boxes"][0, :count]
-        names = [record["class_names"][int(label)] for label in found["classes"][0, :count]]
+        labels, known = found["classes"][0, :count].astype(int), record["class_names"]
+        names = [known[label] if known else f"class {label}" for label in labels]
     return names, confidence, (boxes - np.tile(corner, 2)) / scale
 
 
@@ -198,11 +202,15 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="for tests; it is short as it is")
     arguments = parser.parse_args()
     model, image = arguments.model, arguments.image
-    if model is None or image is None:
+    if model is not None and image is None:
+        parser.error("pass an image as well")
+    if model is None:
         model, image = prepare(pathlib.Path("edge_device"))
 
     names, confidence, boxes = detect(
-        model, Image.open(image), load_compiled if arguments.compiled else load_tflite
+        model,
+        ImageOps.exif_transpose(Image.open(image)),
+        load_compiled if arguments.compiled else load_tflite,
     )
     print(f"found {len(names)} objects:", {name: names.count(name) for name in sorted(set(names))})
     for name, score, box in list(zip(names, confidence, boxes, strict=True))[:3]:

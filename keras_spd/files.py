@@ -74,12 +74,19 @@ def whole_folder(path: Path) -> Iterator[pathlib.Path]:
     unfinished, old = (
         path.with_name(f".{state}-{os.getpid()}-{path.name}") for state in ("unfinished", "old")
     )
+    for rest in (unfinished, old):  # of a killed process that had the same id
+        shutil.rmtree(rest, ignore_errors=True)
     unfinished.mkdir()
     try:
         yield unfinished
         if path.exists():
             os.replace(path, old)
-        os.replace(unfinished, path)
+        try:
+            os.replace(unfinished, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

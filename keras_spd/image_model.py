@@ -148,6 +148,8 @@ class ImageModel(keras.Model):
 
     Both are part of the model's config, so they survive `save` and `load_model` in a process that
     has imported `keras_spd`. Attributes set on a plain functional model do not.
+    `ImageModel.from_config(model.get_config())` copies them as well; `keras.models.clone_model`
+    does not.
 
     Args:
         inputs: As in `keras.Model`. A list with a single tensor, such as `model.inputs`, is

@@ -161,6 +161,8 @@ class SPDConv(keras.layers.Layer):
                 f"pixels. Received: strides={kwargs['strides']}. Pass `scale={kwargs['strides']}` "
                 "instead."
             )
+        # `get_config` has these after `conv.enable_lora`.
+        lora = {key: kwargs.pop(key) for key in ("lora_rank", "lora_alpha") if key in kwargs}
         super().__init__(**kwargs)
         self.space_to_depth = SpaceToDepth(
             scale, data_format=data_format, dtype=self.dtype_policy, name="space_to_depth"
@@ -183,6 +185,7 @@ class SPDConv(keras.layers.Layer):
             bias_constraint=bias_constraint,
             dtype=self.dtype_policy,
             name="conv",
+            **lora,
         )
 
     def build(self, input_shape: Shape) -> None:

@@ -41,7 +41,7 @@ def computes_bfloat16() -> bool:
     if backend == "torch":
         import torch
 
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     if backend == "jax":
         import jax
 

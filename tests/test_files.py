@@ -1,5 +1,7 @@
 """Files are written atomically: on a full disk, the earlier file is kept."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -108,6 +110,17 @@ def test_what_was_flushed_survives_a_full_disk(tmp_path):
             results.flush()
     assert (tmp_path / "classes.json").read_bytes().endswith(b"}]}\n]\n")
     assert (tmp_path / "classes.csv").read_bytes().endswith(b"\n")
+
+
+def test_a_folder_of_a_killed_process_is_no_obstacle(tmp_path):
+    for state in ("unfinished", "old"):
+        rest = tmp_path / f".{state}-{os.getpid()}-served"
+        rest.mkdir()
+        (rest / "half").touch()
+    (tmp_path / "served").mkdir()
+    with files.whole_folder(tmp_path / "served") as unfinished:
+        (unfinished / "whole").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["served", "whole"]
 
 
 def test_whole_folder(tmp_path):

@@ -203,3 +203,15 @@ def test_quantised_by_keras(rng):
 
 def test_numpy_integer_scale():
     assert SpaceToDepth(np.int64(3)).get_config()["scale"] == 3
+
+
+def test_a_layer_with_lora_is_saved_and_loaded(rng, tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), SPDConv(4, name="spd")])
+    model.layers[0].conv.enable_lora(2)
+    for weight in model.layers[0].conv.trainable_variables:
+        weight.assign(rng.normal(size=weight.shape))
+    model.save(tmp_path / "lora.keras")
+    images = rng.normal(size=(1, 8, 8, 3)).astype("float32")
+    loaded = keras.saving.load_model(tmp_path / "lora.keras")
+    expected, received = map(keras.ops.convert_to_numpy, (model(images), loaded(images)))
+    np.testing.assert_allclose(received, expected, atol=1e-5)

@@ -2,7 +2,7 @@
 
     python tools/make_preset.py runs/cifar10 --name cifar10 --bits 6 \\
         --dataset "CIFAR-10 (Krizhevsky, 2009)" --limit "Images of other classes." \\
-        --card latency="161 ms for a batch of 128 on two CPU cores: `command`"
+        --card latency='161 ms for a batch of 128 on two CPU cores: `command`'
 
 Writes `MODEL_NAME.toml` and `.safetensors.gz` to `keras_spd/weights/presets`, and all cards. The
 scores are those of the model that the constructor builds with `weights=NAME`, on the test data of
@@ -106,6 +106,13 @@ def describe_run(task, trained, environment, sized, bits):
     }
 
 
+def _license(given, recipe):
+    """Returns the licence of the weights, which that of the weights they started from decides."""
+    if given is None and recipe.model.weights is not None:
+        raise SystemExit(f"The run started from {recipe.model.weights}: pass --license.")
+    return given or "Apache-2.0"
+
+
 def main(words=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,6 +122,7 @@ def main(words=None):
     parser.add_argument("--bits", type=int, choices=(6, 7, 8, 16), required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--limit", action="append", required=True, metavar="SENTENCE")
+    parser.add_argument("--license", help="needed if the run started from trained weights")
     parser.add_argument("--card", action="append", default=[], metavar="FACT=TEXT")
     arguments = parser.parse_args(words)
 
@@ -132,7 +140,7 @@ def main(words=None):
         "image_size": list(shape[:2]),
         "dataset": arguments.dataset,
         "command": describe_command(environment),
-        "license": "Apache-2.0",
+        "license": _license(arguments.license, recipe),
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }

@@ -45,6 +45,7 @@ def load_with_downsampling(source: str | os.PathLike, downsampling: str) -> Dete
         weights=source,
         downsampling=downsampling,
         levels=former.levels,
+        head=former.head.name,
         include_rescaling=former.info.input_range == (0, 255),
         bounding_box_format=former.bounding_box_format,
     )

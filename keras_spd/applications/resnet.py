@@ -55,7 +55,7 @@ _ARGUMENTS = """
             `(None, None, 3)`.
         pooling: `None`, `"avg"` or `"max"`: global pooling of the last feature map if
             `include_top=False`.
-        classes: Integer, the number of classes; defaults to that of the weights, or to 1000.
+        classes: Integer, the number of classes; defaults to that of shipped weights, or to 1000.
         classifier_activation: Activation of the classifier; `None` for logits.
         name: Name of the model.
         downsampling: `"spd"` or `"strided"`.
@@ -67,8 +67,9 @@ _ARGUMENTS = """
         `(batch, height, width, 3)`.
 
     Output shape:
-        `(batch, classes)`. With `include_top=False`: `(batch, height / 16, width / 16, channels)`,
-        or `(batch, channels)` with `pooling`.
+        `(batch, classes)`. With `include_top=False`: `(batch, height / 16, width / 16, channels)`
+        (height / 8 with `downsampling="strided"` and `stem_stride=1`), or `(batch, channels)` with
+        `pooling`.
 
     Returns:
         An `ImageModel`: a functional Keras model whose `info` holds class names and preprocessing,
@@ -206,7 +207,8 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
         if not include_top:
             start_from_classifier(model, weights, preset)
         elif preset is not None:
-            load_preset(model.variables, preset)
+            own = [one for one in model.layers if one.name.startswith(("stem_", "stage", "logits"))]
+            load_preset((variable for layer in own for variable in layer.variables), preset)
         else:
             load_weights(model, weights)
         return model

@@ -125,6 +125,8 @@ def YOLOV5SPD(
             "`class_map` needs `weights` with class names. "
             f"Received: class_map={class_map!r}, weights={weights!r}."
         )
+    if classes is None and class_names is not None and not isinstance(class_names, str):
+        classes = len(class_names)
     if classes is None:
         classes = 80 if trained is None else trained.num_classes
     classes = check_positive_integer("classes", classes)
@@ -133,6 +135,11 @@ def YOLOV5SPD(
     if trained is not None and anchors is None and trained.head == head:
         known = {level: trained.anchors[level] for level in levels if level in trained.anchors}
         anchors = {**HEADS[head].build(levels).anchors, **known}
+        if len({len(sizes) for sizes in anchors.values()}) > 1:
+            raise ValueError(
+                f"The weights have other numbers of anchors than new levels: {anchors}. Pass "
+                "`anchors` for all levels."
+            )
     chosen = HEADS[head].build(levels, anchors)
     class_names = check_class_names(class_names, classes)
     name = name or f"yolov5_{downsampling}_{size_name}" + ("" if head == "yolov5" else f"_{head}")

@@ -17,10 +17,10 @@ from keras_spd.export.exported_models import load_exported
 from keras_spd.files import whole_file
 from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import load_font
+from keras_spd.training.run_folder import RunFolder
 
-_MARK = (
-    ".demo"  # marks a folder that a demo may replace: a run folder of `train` has all other files
-)
+_MARK = ".demo"  # marks a folder that a demo may write to again: one of `train` has all other files
+_RESULTS = ("cells", "model.tflite", "found.png", "predictions.png")  # beside those of a run
 _WEIGHTS = "bccd"
 _SIDE = 96  # of the network's input, pixels
 _EPOCHS = 24
@@ -104,12 +104,16 @@ def run_demo(
 
 
 def prepare(folder: str | os.PathLike) -> pathlib.Path:
-    """Makes an empty folder for a demo; only an earlier demo is replaced."""
+    """Makes a folder for a demo: of an earlier one, only its own files are deleted."""
     folder = pathlib.Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / _MARK).is_file():
             raise ValueError(f"{folder} is not empty and holds no demo. Choose another folder.")
-        shutil.rmtree(folder)
+        for path in (*RunFolder(folder).files, *(folder / name for name in _RESULTS)):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARK).touch()
     return folder

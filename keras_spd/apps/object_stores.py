@@ -46,7 +46,7 @@ def _find(address: str) -> list[str]:
             paths = system.glob(path)
         else:
             paths = system.find(path)  # a folder with its subfolders, or a file
-    except OSError as error:
+    except Exception as error:  # each store has its own
         raise ValueError(f"{address}: cannot be listed ({error}).") from error
     known = sorted(one for one in paths if pathlib.PurePosixPath(one).suffix.lower() in SUFFIXES)
     if not known:
@@ -72,6 +72,6 @@ def read_image(path: str, max_value: float | None) -> Any:
     try:
         with fsspec.open(path, "rb") as file:
             content = file.read()
-    except OSError as error:
+    except Exception as error:  # each store has its own
         raise ImageError(f"{path}: cannot be read ({error}).") from error
     return to_rgb(content, path, max_value=max_value)

@@ -24,6 +24,7 @@ from keras_spd.predict import Classifier, Predictor
 from keras_spd.weights import find_named, list_models
 
 _LARGEST = 50_000_000  # bytes of an upload
+_CACHE = (600, 3600)  # seconds: uploads and pictures are deleted every 10 minutes, after an hour
 _CELLS = (36, 6, 6)  # red and white cells and platelets on the example sheet
 
 
@@ -59,7 +60,8 @@ def build_page(paths: Sequence[str | os.PathLike]) -> Any:
 
     Example:
 
-    >>> keras_spd.apps.web.build_page(["runs/spd/model.keras", "runs/strided/model.keras"]).launch()
+    >>> from keras_spd.apps.web import build_page
+    >>> build_page(["runs/spd/model.keras", "runs/strided/model.keras"]).launch()
     """
     gr = _gradio()
     models = predict.load_models(paths)
@@ -74,7 +76,7 @@ def build_page(paths: Sequence[str | os.PathLike]) -> Any:
             predictors[name] = Predictor(model, batch_size=1, confidence_threshold=threshold)
         else:
             classifiers[name] = Classifier(model, batch_size=1)
-    with gr.Blocks(title="keras_spd", analytics_enabled=False) as page:
+    with gr.Blocks(delete_cache=_CACHE, title="keras_spd", analytics_enabled=False) as page:
         gr.Markdown(
             "## keras_spd: try a model\nDrop an image: it stays on this machine. "
             "`keras-spd demo --web --weights A --weights B` shows your own models side by side."

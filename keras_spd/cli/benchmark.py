@@ -35,6 +35,7 @@ def benchmark(
     """
     size = parsing.parse_image_size(image_size)
     parsing.require_files(files)
+    parsing.require_folder_of(output)
     if threads > (os.cpu_count() or 1):
         raise ValueError(f"`--threads` is {threads}; this machine has {os.cpu_count()} CPUs.")
     from keras_spd.benchmark import measure_files

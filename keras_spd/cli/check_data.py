@@ -33,6 +33,7 @@ def check_data(
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
+    parsing.require_folder_of(output)
     tile_sides = parsing.parse_tile(tile, overlap)
     # As `train` by default.
     sides = parsing.parse_image_size(image_size) or tile_sides or (320, 320)

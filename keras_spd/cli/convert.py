@@ -37,8 +37,7 @@ def convert(
     """
     if not output.name.endswith((".keras", ".weights.h5")):
         raise ValueError(f"The output must end in .keras or .weights.h5. Received: {output}.")
-    if not output.absolute().parent.is_dir():
-        raise ValueError(f"There is no folder {output.parent} to write to.")
+    parsing.require_folder_of(output)
     if downsampling not in (None, "spd", "strided"):
         raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
     parsing.require_files([source])

@@ -20,8 +20,8 @@ def demo(
     weights: Annotated[
         list[pathlib.Path] | None,
         typer.Option(
-            help="With --web: a .keras file or a name from `keras-spd list`; repeat it to compare "
-            "several side by side. Default: the shipped weights, and FOLDER's model.keras."
+            help="With --web: a .keras or .pt file, or a name from `keras-spd list`; repeat it to "
+            "compare several side by side. Default: the shipped weights, and FOLDER's model.keras."
         ),
     ] = None,
     port: Annotated[
@@ -49,6 +49,8 @@ def demo(
     Example: keras-spd demo --web --weights spd.keras --weights strided.keras
     """
     if web:
+        if classifier or epochs is not None:
+            raise ValueError("`--web` trains nothing: omit `--classifier` and `--epochs`.")
         from keras_spd.apps.web import default_models, serve
 
         serve(weights or default_models(folder), port, host=host or "127.0.0.1", say=typer.echo)

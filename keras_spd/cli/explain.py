@@ -47,6 +47,8 @@ def explain(
     trust_image_sizes(any_size=sides is not None)
     files = [file for file in predict.find_sources(images) if not is_video(file)]
     paths = [weights] if beside is None else [weights, beside]
+    if not files:
+        raise ValueError("There are only videos; `explain` draws images.")
     models = predict.load_models(paths)
     classifiers = {name: model for name, model in models.items() if explain.is_classifier(model)}
     detectors = {name: model for name, model in models.items() if isinstance(model, Detector)}

@@ -41,17 +41,13 @@ def export(
 
     Example: keras-spd export runs/boards/model.keras --quantize int8 --data boards/train.json
     """
-    if quantize in ("int8", "int16x8") and data is None:
-        raise ValueError(
-            f"`--quantize {quantize}` needs `--data`, typical images to calibrate with."
-        )
-    if quantize and format != "tflite":
-        raise ValueError("`--quantize` is for `--format tflite`.")
+    export_options.check(format, quantize, data, batch_size)
     sides = [parsing.parse_image_size(size) for size in image_size or ()] or [None]
     counts = batch_size or [1]
     if len(sides) * len(counts) > 1 and format != "tflite":
         raise ValueError("Several sizes in one file are for `--format tflite`.")
     parsing.require_weights(weights)
+    parsing.require_folder_of(output)
     from keras_spd import predict
     from keras_spd.export import formats
     from keras_spd.export.images import VERIFIED, read_images

@@ -2,7 +2,7 @@
 
 import enum
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -64,3 +64,15 @@ Fold = Annotated[
         "and int16x8, where it helps.",
     ),
 ]
+
+
+def check(format: str, quantize: str | None, data: str | None, batch_size: Any) -> None:
+    """Raises a `ValueError` if options contradict each other."""
+    if quantize in ("int8", "int16x8") and data is None:
+        raise ValueError(
+            f"`--quantize {quantize}` needs `--data`, typical images to calibrate with."
+        )
+    if quantize and format != "tflite":
+        raise ValueError("`--quantize` is for `--format tflite`.")
+    if batch_size and format == "saved_model":
+        raise ValueError("A SavedModel takes batches of any size: omit `--batch-size`.")

@@ -22,6 +22,7 @@ from keras_spd.cli import (
 from keras_spd.version import __version__
 
 _OUT_OF_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's and PyTorch's
+_OUT_OF_SPACE = ("No space left", "quota", "Too many open files")  # which TensorFlow calls the same
 
 app = typer.Typer(
     help="Networks for low-resolution images and small objects.",
@@ -89,5 +90,7 @@ def main() -> None:
 def _reason(error: Exception) -> str | None:
     """Returns the message for a user error, or `None` for a bug."""
     if isinstance(error, MemoryError) or type(error).__name__ in _OUT_OF_MEMORY:
+        if any(words in str(error) for words in _OUT_OF_SPACE):
+            return str(error)
         return "out of memory. Lower `--batch-size` or `--image-size`."
     return str(error) if isinstance(error, (ValueError, ImportError, OSError)) else None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+import keras
 import numpy as np
 
 from keras_spd.typing import Array
@@ -139,8 +140,8 @@ def fit_anchors(
             f"Received: bounding_box_format={bounding_box_format!r}."
         )
     boxes = np.asarray(boxes, "float32").reshape(-1, 4)
-    sides = np.asarray(convert_boxes(boxes, bounding_box_format, "xywh", (None, None)))[:, 2:]
-    sides = _sides(sides)
+    converted = convert_boxes(boxes, bounding_box_format, "xywh", (None, None))
+    sides = _sides(keras.ops.convert_to_numpy(converted)[:, 2:])
     count = len(levels) * anchors_per_level
     if len(np.unique(sides, axis=0)) < count:
         raise ValueError(

@@ -185,6 +185,15 @@ def check_ground_truth(y_true: Any) -> tuple[Tensor, Tensor]:
     return ops.cast(boxes, "float32"), ops.cast(classes, "int32")
 
 
+def pad_box(y_true: Any) -> dict[str, Tensor]:
+    """Returns ground truth with one more box of class -1, so that there is at least one."""
+    boxes, classes = check_ground_truth(y_true)
+    return {
+        "boxes": ops.pad(boxes, ((0, 0), (0, 1), (0, 0)), constant_values=-1),
+        "classes": ops.pad(classes, ((0, 0), (0, 1)), constant_values=-1),
+    }
+
+
 def count_images(raw: dict[str, Tensor]) -> Tensor:
     """Returns the number of images in a batch of raw predictions, float32."""
     return ops.cast(ops.shape(next(iter(raw.values())))[0], "float32")

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_spd.boxes import convert_boxes
 from keras_spd.detection.anchors import RATIO_THRESHOLD, Anchors, level_stride, standardize_anchors
-from keras_spd.detection.base_loss import DetectionLoss, cross_entropy, per_replica
+from keras_spd.detection.base_loss import DetectionLoss, cross_entropy, pad_box, per_replica
 from keras_spd.detection.box_loss import check_iou, compare_boxes, mean_iou_loss
 from keras_spd.detection.decoding import image_size
 from keras_spd.detection.receptive_fields import RECEPTIVE_FIELDS, match_receptive_fields
@@ -148,7 +148,7 @@ class YOLOV5Loss(DetectionLoss):
         levels = self.check_predictions(raw)
         raw = {level: ops.cast(raw[level], "float32") for level in levels}
         size = image_size(raw)
-        boxes, classes, mask = self.usable_boxes(y_true, size)
+        boxes, classes, mask = self.usable_boxes(pad_box(y_true), size)
         boxes = convert_boxes(boxes, "xyxy", "center_xywh", size)
 
         targets = self._assign(boxes, classes, mask, raw)

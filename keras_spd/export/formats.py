@@ -76,6 +76,8 @@ def export_model(
     if format == "onnx":
         size, count = image_sizes[0], batch_sizes[0]
         return export_onnx(model, path, image_size=size, batch_size=count, fold=fold)
+    if format != "tflite":
+        raise ValueError(f"`format` must be tflite, onnx or saved_model. Received: {format!r}.")
     return export_tflite(
         model,
         path,

@@ -39,18 +39,25 @@ def read_images(
         model: `Detector` or classifier that defines its preprocessing.
         size: `(height, width)` of the network's input.
         source, name, images, data_dir, on_problem: As in `read_detector_images` and
-            `read_classifier_images`; `images` is for detectors.
+            `read_classifier_images`.
 
     Returns:
         Array `(images, height, width, 3)` of pixels from 0 to 255.
+
+    Raises:
+        ValueError: If there is no source but an option for one, or it cannot be read.
     """
     if source is None:
+        if name is not None or images is not None:
+            raise ValueError("`--dataset` and `--images` need `--data`, a split or a file.")
         return np.random.default_rng(0).uniform(0, 255, (VERIFIED, *size, 3))
     preprocessing = known_preprocessing(model)
     options: dict[str, Any] = {"name": name, "data_dir": data_dir, "on_problem": on_problem}
     if isinstance(model, Detector):
         options |= {"max_value": preprocessing.max_value, "tile": preprocessing.tile}
         return read_detector_images(source, size, images=images, **options)
+    if images is not None:
+        raise ValueError(f"`--images` is for detectors, and `{model.name}` is a classifier.")
     return read_classifier_images(source, size, preprocessing, **options)
 
 

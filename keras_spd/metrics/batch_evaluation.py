@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_spd.boxes import convert_boxes
@@ -33,7 +34,7 @@ def evaluate_batches(
         size = (shape[1], shape[2])
         for part, entries in ((truth, annotations), (found, results)):
             boxes = convert_boxes(part["boxes"], bounding_box_format, "xywh", size)
-            boxes, classes = np.asarray(boxes), np.asarray(part["classes"])
+            boxes, classes = map(keras.ops.convert_to_numpy, (boxes, part["classes"]))
             for row in range(len(classes)):
                 for column in np.flatnonzero((classes[row] >= 0) & (boxes[row, :, 2] > 0)):
                     entry = {

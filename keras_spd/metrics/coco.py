@@ -190,18 +190,28 @@ def read_coco_pair(
     if not isinstance(results, list):
         raise ValueError("`detections` must be a list of COCO results.")
     truth = {key: [dict(entry) for entry in truth[key]] for key in keys}
+    images = {image["id"] for image in truth["images"]}
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    if len(set(names.values())) < len(truth["categories"]):
+        raise ValueError(
+            "The categories of `ground_truth` must have different ids and names. "
+            f"Received: {names}."
+        )
+    truth["annotations"] = [  # pycocotools ignores the others
+        annotation
+        for annotation in truth["annotations"]
+        if annotation["image_id"] in images and annotation["category_id"] in names
+    ]
     for number, annotation in enumerate(truth["annotations"], start=1):
         annotation["id"] = number  # 0 means "no match" to pycocotools
         annotation.setdefault("iscrowd", 0)
         if "area" not in annotation:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-    images = {image["id"] for image in truth["images"]}
-    categories = {category["id"] for category in truth["categories"]}
     for number, result in enumerate(results):
         missing = {"image_id", "category_id", "bbox", "score"} - set(result)
         if missing:
             raise ValueError(f"Detection {number} has no {sorted(missing)}: {result!r}.")
-        for key, known in (("image_id", images), ("category_id", categories)):
+        for key, known in (("image_id", images), ("category_id", names)):
             if result[key] not in known:
                 raise ValueError(
                     f"Detection {number} has {key}={result[key]!r}, which is not in the ground "

@@ -159,4 +159,5 @@ def _class_names(found: Sequence[Detections]) -> tuple[str, ...]:
 
 def _write(path: pathlib.Path, text: str) -> None:
     with whole_file(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        # A file name that is not UTF-8 is written with escapes.
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -46,7 +46,8 @@ class ResultFiles(contextlib.AbstractContextManager):
 
     def _open(self, path: pathlib.Path) -> TextIO:
         unfinished = self._files.enter_context(whole_file(path))
-        return open(unfinished, "w", encoding="utf-8", newline="")
+        # A file name that is not UTF-8 is written with escapes.
+        return open(unfinished, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
     def add(self, source: Mapping[str, Any], found: Detections | Classification) -> None:
         """Adds an image or a frame.

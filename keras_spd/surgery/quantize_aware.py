@@ -234,14 +234,18 @@ def _ranged(model: keras.Model) -> Iterator[keras.layers.Layer]:
 
 
 def _last_layers(model: keras.Model, connections: graph.Connections) -> Iterator[Any]:
-    """Yields the layers between the last kernels and the outputs."""
-    for tensor in model.outputs:
-        layer, _ = keras_internals.origin(tensor)
-        while layer is not None:
-            yield layer
-            if type(layer) in _QUANTIZED:
-                break
-            layer = connections.producer(layer)
+    """Yields the layers between the last kernels and the outputs, and these last kernels."""
+    pending = [keras_internals.origin(tensor)[0] for tensor in model.outputs]
+    while pending:
+        layer = pending.pop()
+        if layer is None:
+            continue
+        yield layer
+        if isinstance(layer, keras.layers.Concatenate):  # boxes and classes of a decoupled head
+            [call] = connections.calls(layer)
+            pending += [keras_internals.origin(tensor)[0] for tensor in call.input_tensors]
+        elif type(layer) not in _QUANTIZED:
+            pending.append(connections.producer(layer))
 
 
 def _is_one_operator(layer: keras.layers.Layer) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import shlex
 from collections.abc import Iterator
 
 from keras_spd.training.run_folder import RunFolder, saved_epochs
@@ -29,7 +30,8 @@ def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
 
 
 def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
-    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+    no_space = "No space left" in str(error)  # TensorFlow's error is no OSError
+    if no_space or isinstance(error, OSError) and error.errno in _NO_SPACE:
         return f"The disk of {folder.path} is full ({error}). Make room."
     # Names and messages of TensorFlow, PyTorch, JAX and Python.
     names = ("MemoryError", "OutOfMemoryError", "ResourceExhaustedError")
@@ -51,4 +53,5 @@ def _what_is_saved(folder: RunFolder) -> str:
     if not folder.state.is_file():
         return "Nothing is saved yet: no epoch was complete."
     epochs = saved_epochs(folder.state)
-    return f"{epochs} epochs are saved; resume with: keras-spd train --resume --run {folder.path}"
+    run = shlex.quote(str(folder.path))
+    return f"{epochs} epochs are saved; resume with: keras-spd train --resume --run {run}"

@@ -88,6 +88,11 @@ class RunFolder:
         self.scores = self.path / "scores.json"
         self.validation_scores = self.path / "validation_scores.json"
 
+    @property
+    def files(self) -> list[pathlib.Path]:
+        """The paths of all files and folders in the run folder, whether they exist or not."""
+        return [path for path in vars(self).values() if path != self.path]
+
     def start(self, recipe: Recipe, resumed: bool = False) -> None:
         """Writes the recipe and the environment of a new or resumed run."""
         environment = describe_environment()

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.heads import YOLOV5Head
+from keras_spd.detection.heads.decoupled import DecoupledHead
 from keras_spd.image_model import ImageModel
 from keras_spd.typing import Array
 from keras_spd.weights.class_outputs import describe_new, keep_outputs, match_classes
@@ -127,13 +129,17 @@ def _untrained_part(
 ) -> str | None:
     """Returns the part of the network with this variable, if it keeps its initial weights.
 
-    Those are heads of another kind, of new levels or with another number of anchors, and the parts
-    of the neck that only other levels need.
+    Those are heads of another kind, of new levels or with another number of anchors, decoupled
+    heads with another finest level, and the parts of the neck that only other levels need.
     """
     if path.startswith(_HEAD_LAYERS):
         level = _level(path)
         anchors = [len(each.anchors.get(level, ())) for each in (trained, model)]
-        if trained.head == model.head.name and array is not None and anchors[0] == anchors[1]:
+        # The finest level has the fewest channels, which a decoupled head has on all levels.
+        finest = [min(each.levels, key=level_stride) for each in (trained, model)]
+        other = isinstance(model.head, DecoupledHead) and finest[0] != finest[1]
+        same = trained.head == model.head.name and anchors[0] == anchors[1] and not other
+        if same and array is not None:
             return None
         return f"head_{level.lower()}"
     if part_of(path) in parts_only_in(model.levels, trained.levels):

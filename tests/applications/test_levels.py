@@ -8,6 +8,7 @@ import pytest
 
 import keras_spd
 from keras_spd.applications import YOLOV5SPD, ResNetSPDBackbone, load_torch_weights
+from keras_spd.applications.downsampling import load_with_downsampling
 from keras_spd.applications.trained import find_trained
 from keras_spd.detection.heads import HEADS
 from keras_spd.detection.image_size import standardize_image_size
@@ -116,3 +117,47 @@ def test_export_with_boxes_and_reload(thin_networks, tmp_path, rng):
 def test_other_levels_are_refused(levels):
     with pytest.raises(ValueError, match="`levels` must be one or several successive levels of P2"):
         YOLOV5SPD("n", levels=levels)
+
+
+@pytest.mark.parametrize("head", ["yolov8", "retinanet"])
+def test_a_decoupled_head_of_another_finest_level_starts_anew(tmp_path, thin_networks, head):
+    """Its channels are those of the finest level."""
+    pytest.importorskip("keras_cv")
+    trained = YOLOV5SPD("n", classes=2, head=head)
+    trained.save(tmp_path / "trained.keras")
+    model = YOLOV5SPD("n", weights=tmp_path / "trained.keras", head=head, levels=("P2", "P3"))
+    values = [
+        {v.path: keras.ops.convert_to_numpy(v) for v in each.network.trainable_variables}
+        for each in (trained, model)
+    ]
+    backbone = [path for path in values[1] if path.startswith("stage2")]
+    assert backbone
+    for path in backbone:
+        np.testing.assert_array_equal(values[1][path], values[0][path])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["yolov8", "retinanet"])
+def test_a_converted_detector_keeps_its_head(tmp_path, rng, head):
+    pytest.importorskip("keras_cv")
+    strided = YOLOV5SPD("n", classes=2, head=head, downsampling="strided")
+    strided.save(tmp_path / "strided.keras")
+    spd = load_with_downsampling(tmp_path / "strided.keras", "spd")
+    images = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    for level, expected in strided(images).items():
+        received = keras.ops.convert_to_numpy(spd(images)[level])
+        np.testing.assert_allclose(received, keras.ops.convert_to_numpy(expected), atol=1e-3)
+
+
+def test_the_number_of_classes_is_that_of_their_names(tmp_path, thin_networks):
+    YOLOV5SPD("n", classes=3, class_names=("a", "b", "c")).save(tmp_path / "abc.keras")
+    assert YOLOV5SPD("n", class_names=("b", "d")).num_classes == 2
+    model = YOLOV5SPD("n", weights=tmp_path / "abc.keras", class_names=("b", "d"))
+    assert model.num_classes == 2
+
+
+def test_new_levels_beside_another_number_of_anchors(tmp_path, thin_networks):
+    sides = {level: ((8, 8), (16, 16)) for level in ("P3", "P4", "P5")}
+    YOLOV5SPD("n", classes=2, anchors=sides).save(tmp_path / "two.keras")
+    with pytest.raises(ValueError, match="other numbers of anchors than new levels.*Pass"):
+        YOLOV5SPD("n", weights=tmp_path / "two.keras", levels=("P2", "P3", "P4"))

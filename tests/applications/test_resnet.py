@@ -138,6 +138,15 @@ def test_include_top_and_pooling():
 
 
 @pytest.mark.slow
+def test_shipped_weights_behind_layers_with_a_state():
+    inputs = keras.Input((32, 32, 3))
+    flipped = keras.layers.RandomFlip()(inputs)
+    model = ResNet18SPD(weights="cifar10", input_tensor=flipped)
+    expected = ResNet18SPD(weights="cifar10").get_layer("stem_conv").get_weights()
+    np.testing.assert_array_equal(model.get_layer("stem_conv").get_weights()[0], expected[0])
+
+
+@pytest.mark.slow
 def test_input_tensor(rng):
     inputs = keras.Input((32, 32, 3))
     model = ResNet18SPD(classes=3, input_tensor=keras.layers.Rescaling(1 / 255)(inputs))

@@ -26,6 +26,11 @@ from keras_spd.apps import demo
             ["train", "--train", "a", "--set", "data.test=b", "--recipe", "few_images"],
             "There is no folder a.",
         ),
+        (["export", "bccd", "--dataset", "cifar10"], "`--dataset` and `--images` need `--data`"),
+        (["export", "bccd", "none/bccd.tflite"], "There is no folder none to write to."),
+        (["export", "bccd", "--format", "saved_model", "--batch-size", "4"], "omit `--batch-size`"),
+        (["check-data", "a.json", "--output", "none/a.json"], "There is no folder none"),
+        (["demo", "--web", "--epochs", "3"], "omit `--classifier` and `--epochs`"),
         (["train", "--recipe", "long"], "There is no recipe 'long'"),
         (["train", "--recipe", "demo", "--set", "epochs"], "`--set` takes FIELD=VALUE"),
         (["train", "--recipe", "demo", "--set", "epoch=3"], "Did you mean `epochs`"),
@@ -105,6 +110,15 @@ def test_demo_replaces_no_run(tmp_path):
     with pytest.raises(ValueError, match="is not empty and holds no demo"):
         demo.prepare(tmp_path / "mine")
     assert (tmp_path / "mine" / "recipe.toml").exists()
+
+
+def test_a_demo_deletes_only_what_an_earlier_one_wrote(tmp_path):
+    for name in ("mine.png", "found.png", "state.weights.h5", "cells/train.json"):
+        (tmp_path / "demo" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "demo" / name).touch()
+    (tmp_path / "demo" / ".demo").touch()
+    demo.prepare(tmp_path / "demo")
+    assert {path.name for path in (tmp_path / "demo").iterdir()} == {".demo", "mine.png"}
 
 
 def test_demo_tells_what_was_measured():

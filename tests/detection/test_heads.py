@@ -114,6 +114,18 @@ def test_the_loss_knows_a_good_prediction(head, rng):
         assert float(parts["box_loss"]) == 0 and np.isfinite(float(parts["class_loss"]))
 
 
+@pytest.mark.parametrize("head", HEADS)
+def test_a_batch_without_a_single_box(head, rng):
+    pytest.importorskip("keras_cv")
+    raw, loss = raw_predictions(head, rng), HEADS[head].build(LEVELS).loss(3, "xyxy")
+    count = len(next(iter(raw.values())))
+    nothing = {"boxes": np.zeros((count, 0, 4)), "classes": np.zeros((count, 0), "int32")}
+    padded = {"boxes": np.full((count, 8, 4), -1.0), "classes": np.full((count, 8), -1)}
+    expected = loss.components(padded, raw)
+    for part, value in loss.components(nothing, raw).items():
+        assert float(value) == pytest.approx(float(expected[part]))
+
+
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
 def test_losses_of_other_formats_and_padding_are_equal(head, rng):
     pytest.importorskip("keras_cv")

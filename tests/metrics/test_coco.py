@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import find_shared
 
-from keras_spd.metrics import evaluate_coco
+from keras_spd.metrics import confusion_matrix, evaluate_coco
 from keras_spd.metrics.coco import run_cocoeval
 
 NAMES = {"APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"}
@@ -185,3 +185,22 @@ def test_bad_ground_truth(tmp_path):
         evaluate_coco({"images": []}, [])
     with pytest.raises(ValueError, match="missing.json"):
         evaluate_coco(tmp_path / "missing.json", [])
+
+
+def test_annotations_of_other_images_do_not_count():
+    """As in a file that lists a part of the images only."""
+    image = {"id": 1, "width": 64, "height": 64}
+    box = {"bbox": [8, 8, 20, 20], "category_id": 1}
+    truth = {
+        "images": [image],
+        "annotations": [{"id": n, "image_id": n, **box} for n in (1, 2)],
+        "categories": [{"id": 1, "name": "a"}],
+    }
+    results = [{"image_id": 1, "score": 0.9, **box}]
+    scores = evaluate_coco(truth, results, scales={1: 1.0})
+    assert scores.metrics["AP"] == pytest.approx(1) and scores.per_class["a"]["boxes"] == 1
+    matrix, _ = confusion_matrix(truth, results)
+    assert matrix.tolist() == [[1, 0], [0, 0]]
+    truth["categories"].append({"id": 2, "name": "a"})
+    with pytest.raises(ValueError, match="different ids and names. Received: {1: 'a', 2: 'a'}"):
+        evaluate_coco(truth, results)

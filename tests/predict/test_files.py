@@ -150,6 +150,16 @@ def test_an_empty_name_is_not_the_current_folder():
         find_sources([""])
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux")
+def test_a_name_that_is_not_utf_8_loses_nothing(tmp_path):
+    odd = draw(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    files = [draw(tmp_path / "a.png"), odd, draw(tmp_path / "z.png")]
+    assert predict_files(keras_spd.Predictor(BrightBox(), 64), files, tmp_path / "out") == 0
+    entries = json.loads((tmp_path / "out" / "detections.json").read_text(encoding="utf-8"))
+    assert [entry["image"] for entry in entries] == [str(file) for file in files]
+    assert "caf\\udce9.png" in (tmp_path / "out" / "detections.csv").read_text(encoding="utf-8")
+
+
 def test_no_picture_is_written_over_another(tmp_path):
     files = [draw(tmp_path / folder / "same.png") for folder in ("a", "b")]
     predict_files(keras_spd.Predictor(BrightBox(), 64), files, tmp_path / "out")

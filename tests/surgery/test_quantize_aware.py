@@ -136,8 +136,9 @@ def test_the_file_has_the_learned_ranges(model, pixels, tmp_path):
 
 @with_files
 @pytest.mark.slow
-def test_a_detector(thin_networks, rng, tmp_path):
-    model = keras_spd.quantize_aware(YOLOV5SPD("n", classes=2))
+@pytest.mark.parametrize("head", ["yolov5", "yolov8"])
+def test_a_detector(thin_networks, rng, tmp_path, head):
+    model = keras_spd.quantize_aware(YOLOV5SPD("n", classes=2, head=head))
     pixels = rng.integers(0, 256, (2, 64, 64, 3), dtype="uint8")
     model.network(pixels.astype("float32"), training=True)
     names = [layer.name for layer in model.network.layers if isinstance(layer, Range)]

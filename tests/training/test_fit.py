@@ -286,3 +286,6 @@ def test_a_batch_too_large_for_the_memory(tmp_path, error):
         raise error
     with pytest.raises(RuntimeError, match="another"), explained(RunFolder(tmp_path), 64):
         raise RuntimeError("another")
+    full = type("ResourceExhaustedError", (Exception,), {})("events.out: No space left on device")
+    with pytest.raises(ValueError, match="is full.*Make room"), explained(RunFolder(tmp_path), 64):
+        raise full

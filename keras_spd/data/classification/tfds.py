@@ -157,6 +157,8 @@ def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any,
             f"TFDS has no dataset {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` lists "
             "all datasets."
         ) from error
+    except AssertionError as error:  # a version that does not exist
+        raise ValueError(f"TFDS cannot open {name!r}: {error}") from error
     if download:
         try:
             builder.download_and_prepare()

@@ -13,10 +13,10 @@ from keras_spd.boxes import convert_boxes, intersection_over_union
 from keras_spd.detection.anchors import Anchors, level_stride, standardize_anchors
 from keras_spd.detection.base_loss import (
     DetectionLoss,
-    check_ground_truth,
     corners,
     flatten,
     num_replicas,
+    pad_box,
     per_replica,
 )
 from keras_spd.detection.decoding import image_size
@@ -120,12 +120,7 @@ class RetinaNetLoss(DetectionLoss):
         """Returns the encoded box and the class, `_BACKGROUND` or `_IGNORED` of each anchor."""
         import keras_cv
 
-        boxes, classes = check_ground_truth(y_true)
-        padded = {  # so that there is at least one box
-            "boxes": ops.pad(boxes, ((0, 0), (0, 1), (0, 0)), constant_values=-1),
-            "classes": ops.pad(classes, ((0, 0), (0, 1)), constant_values=-1),
-        }
-        boxes, classes, mask = self.usable_boxes(padded, image_size(raw))
+        boxes, classes, mask = self.usable_boxes(pad_box(y_true), image_size(raw))
         anchors = RetinaNetHead.build(list(raw), self.anchors).corners(raw)
         iou = intersection_over_union(anchors[None, :, None], boxes[:, None])
         iou = ops.where(mask[:, None], iou, 0.0)
@@ -179,10 +174,11 @@ class RetinaNetHead(DecoupledHead):
     def read_boxes(
         self, x: Tensor, grid: Tensor, stride: Any, sides: Tensor
     ) -> tuple[Tensor, Tensor]:
-        heights_first = sides[..., ::-1]
-        yx = (grid[..., ::-1] + 0.5) * stride + x[..., :2] * _VARIANCE[0] * heights_first
+        # PyTorch has no `[..., ::-1]`.
+        heights_first = ops.flip(sides, axis=-1)
+        yx = (ops.flip(grid, axis=-1) + 0.5) * stride + x[..., :2] * _VARIANCE[0] * heights_first
         hw = ops.exp(ops.minimum(x[..., 2:] * _VARIANCE[1], 8.0)) * heights_first
-        return yx[..., ::-1], hw[..., ::-1]
+        return ops.flip(yx, axis=-1), ops.flip(hw, axis=-1)
 
     def class_bias(self, level: str, num_classes: int) -> float:
         """The paper's prior: each class has a probability of 1 %."""
