@@ -6,9 +6,9 @@
     python benchmarks/small_objects.py time --image-size 320
     python benchmarks/small_objects.py table deeppcb
 
-`train` trains each variant (`--list` prints them) from the COCO checkpoint `--weights`, or from
-random weights without it, with the same recipe, order and augmentation, and scores it on the test
-images. The last epoch is scored, so no epoch is chosen. Runs that have a JSON file in
+`train` trains each variant (`--variants`; all in small_object_variants.py by default) from the COCO
+checkpoint `--weights`, or from random weights without it, with the same recipe, order and
+augmentation, and scores it on the test images. The last epoch is scored, so no epoch is chosen. Runs that have a JSON file in
 `benchmarks/results/small_objects` are skipped, and stopped runs resume. `time` measures steps and
 predictions of each variant, alternating with the first. `table` prints both and draws AP.
 """
