@@ -8,9 +8,10 @@
 
 `train` trains each variant (`--variants`; all in small_object_variants.py by default) from the COCO
 checkpoint `--weights`, or from random weights without it, with the same recipe, order and
-augmentation, and scores it on the test images. The last epoch is scored, so no epoch is chosen. Runs that have a JSON file in
-`benchmarks/results/small_objects` are skipped, and stopped runs resume. `time` measures steps and
-predictions of each variant, alternating with the first. `table` prints both and draws AP.
+augmentation, and scores it on the test images. The last epoch is scored, so no epoch is chosen.
+Runs that have a JSON file in `benchmarks/results/small_objects` are skipped, and stopped runs
+resume. `time` measures steps and predictions of each variant, alternating with the first. `table`
+prints both and draws AP.
 """
 
 import argparse
