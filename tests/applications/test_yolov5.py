@@ -148,8 +148,14 @@ def test_survives_saving_in_a_fresh_process(tmp_path, rng, thin_networks):
     model.save(tmp_path / "detector.keras")
     subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True)
     with np.load(tmp_path / "found.npz") as reloaded:
-        for key, value in found.items():
-            np.testing.assert_allclose(reloaded[key], value, rtol=1e-3, atol=1e-2)
+        for key in ("confidence", "num_detections"):
+            np.testing.assert_allclose(reloaded[key], found[key], rtol=1e-3, atol=1e-2)
+        for image in range(4):  # boxes with the same confidence come in any order
+            orders = [np.lexsort(each["boxes"][image].round().T) for each in (reloaded, found)]
+            for key in ("boxes", "classes"):
+                received, expected = reloaded[key][image], found[key][image]
+                received, expected = received[orders[0]], expected[orders[1]]
+                np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-2)
 
     clone = keras.models.clone_model(model)
     assert isinstance(clone, Detector) and clone.info == model.info
@@ -209,7 +215,7 @@ def test_backbone_levels_have_their_strides(thin_networks):
         ({"size": "q"}, "'n', 's', 'm', 'l', 'x', or a pair"),
         ({"size": (0, 1)}, "pair of a depth"),
         ({"classes": 0}, "`classes` must be an integer"),
-        ({"class_names": ["a"]}, "one name for each of classes=80"),
+        ({"class_names": "ab"}, "one name for each of classes=80"),
         ({"classes": 3, "class_names": ["a", "b", "a"]}, "more than once: 'a'"),
         ({"classes": 2, "class_names": [1, 2]}, "one name for each of classes=2"),
         ({"input_shape": (100, 64, 3)}, "multiples of 32"),
