@@ -59,7 +59,7 @@ def test_convolution(dtype, size, kernel_size, rng):
     options = {"padding": "same", "activation": "silu", "dtype": dtype, "use_bias": exact}
     layer = fast_layers.Conv2D(6, kernel_size, **options)
     twin = keras.layers.Conv2D(6, kernel_size, **options)
-    assert_same_training(layer, twin, images, rng, 1e-5 if exact else 0.02)
+    assert_same_training(layer, twin, images, rng, 1e-5 if exact else 0.04)
 
 
 def test_the_matrix_products_are_used_where_they_are_meant_to_be(monkeypatch, rng):
