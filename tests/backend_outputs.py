@@ -19,6 +19,7 @@ from thin import make_thin
 from tiny import tiny_classifier
 
 import keras_spd
+from keras_spd.detection.heads import HEADS
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.training.run_folder import RunFolder
 
@@ -34,6 +35,17 @@ def numpy_weights(model):
             weights.append(rng.normal(0, 0.1, variable.shape))
     model.set_weights(weights)
     return model
+
+
+def head_outputs(rng):
+    """Boxes and confidences of the heads from keras-cv's parts."""
+    outputs = {}
+    for name in ("yolov8", "retinanet"):
+        head = HEADS[name].build(["P3"])
+        shape = (2, 3, 4, len(head.sides("P3")), head.loss_type.box_outputs + 2)
+        raw = {"P3": rng.normal(0, 1, shape).astype("float32")}
+        outputs[name] = head.decode(raw)
+    return outputs
 
 
 def detector_outputs(rng):
@@ -171,6 +183,7 @@ def main(path, folder):
     outputs["finite_loss"] = np.isfinite(history.history["loss"])
 
     outputs |= detector_outputs(rng)
+    outputs |= head_outputs(rng)
     outputs |= saved_outputs(pathlib.Path(folder))
     imported_tensorflow = "tensorflow" in sys.modules
     outputs["run_resumes_and_learns"] = run_of_a_recipe(rng)  # Keras' seeds import TensorFlow
