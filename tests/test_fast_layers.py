@@ -56,10 +56,11 @@ def test_batch_norm(dtype, options, rng):
 def test_convolution(dtype, size, kernel_size, rng):
     images = rng.normal(0, 1, (3, *size, 4)).astype("float32")
     exact = dtype == "float32"  # the gradient of a bias is a sum, in bfloat16 a rough one
-    options = {"padding": "same", "activation": "silu", "dtype": dtype, "use_bias": exact}
-    layer = fast_layers.Conv2D(6, kernel_size, **options)
-    twin = keras.layers.Conv2D(6, kernel_size, **options)
-    assert_same_training(layer, twin, images, rng, 1e-5 if exact else 0.04)
+    options = {"padding": "same", "activation": "silu", "use_bias": exact}
+    layer = fast_layers.Conv2D(6, kernel_size, dtype=dtype, **options)
+    # In float32: in bfloat16, Keras' gradients of kernels differ more from it than ours do.
+    twin = keras.layers.Conv2D(6, kernel_size, dtype="float32", **options)
+    assert_same_training(layer, twin, images, rng, 1e-5 if exact else 0.02)
 
 
 def test_the_matrix_products_are_used_where_they_are_meant_to_be(monkeypatch, rng):

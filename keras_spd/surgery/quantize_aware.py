@@ -242,8 +242,8 @@ def _last_layers(model: keras.Model, connections: graph.Connections) -> Iterator
             continue
         yield layer
         if isinstance(layer, keras.layers.Concatenate):  # boxes and classes of a decoupled head
-            [call] = connections.calls(layer)
-            pending += [keras_internals.origin(tensor)[0] for tensor in call.input_tensors]
+            for call in connections.calls(layer):
+                pending += [keras_internals.origin(tensor)[0] for tensor in call.input_tensors]
         elif type(layer) not in _QUANTIZED:
             pending.append(connections.producer(layer))
 

@@ -13,8 +13,8 @@ from keras_spd import registered  # noqa: F401 (registers classes of saved model
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
-from keras_spd.surgery.cost import count_multiply_adds
 from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
+from keras_spd.training.announce import log_cost, log_splits
 from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
 from keras_spd.training.callbacks import SaySteps, StopAfter, Task, check_callbacks, make_callbacks
 from keras_spd.training.classification import ClassificationTask
@@ -170,8 +170,8 @@ def _train(
         _log.info("Resuming %s after epoch %d of %d.", folder.path, first_epoch, recipe.epochs)
     if distribution.is_chief:
         if not resumes:
-            _log_cost(start, recipe)
-        _log_splits(task)
+            log_cost(start, recipe)
+        log_splits(task)
         folder.forget_epochs(first_epoch)
         _draw_preview(task, folder, first_epoch)
     # `fit` ends where the trained layers or the size of the images change.
@@ -220,31 +220,6 @@ def _has_ended(task: Task, folder: RunFolder, first_epoch: int) -> bool:
         )
         return True
     return False
-
-
-def _log_cost(model: keras.Model, recipe: Recipe) -> None:
-    """Logs the cost of a model for the images of a recipe."""
-    size: Any = getattr(recipe, "data").image_size  # noqa: B009 (of the recipe of either task)
-    try:
-        cost = f"{count_multiply_adds(model, size) / 1e9:.3f} G multiply-adds per image"
-    except ValueError:  # a subclassed model, or a nested one of unknown size
-        cost = "an unknown number of multiply-adds"
-    _log.info("%s: %s parameters, %s.", model.name, f"{model.count_params():,}", cost)
-
-
-def _log_splits(task: Task) -> None:
-    """Logs what the best epoch is chosen on, if there are several evaluations."""
-    if task.recipe.epochs <= task.recipe.evaluate_every:
-        return
-    if task.splits.validation is None:
-        _log.info(
-            "The best epoch is chosen on the test data, so the test score will be optimistic. "
-            "`data.validation` (`--validation`) names other data, or a fraction such as 0.1."
-        )
-    else:
-        parts = (task.splits.train, task.splits.validation, task.splits.test)
-        counts = [data.num_images for data in parts]
-        _log.info("Images: %d to train on, %d for validation, %d to test on.", *counts)
 
 
 def _copy_to_train(start: keras.Model, task: Task) -> keras.Model:

@@ -18,17 +18,12 @@
 | `.lock` | held while a training writes to the folder |
 """
 
-import contextlib
 import csv
-import importlib.metadata
 import json
 import logging
 import math
 import os
 import pathlib
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Any
@@ -37,7 +32,7 @@ import h5py
 import keras
 
 from keras_spd.files import check_h5, shorten, whole_file, write_json
-from keras_spd.machine import accelerators, processor
+from keras_spd.training.environment import describe_environment
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
@@ -318,39 +313,3 @@ def restore_state(model: keras.Model, path: Path) -> int:
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"Cannot resume from {path}: {shorten(error)}") from error
     return epochs
-
-
-def describe_environment() -> dict[str, Any]:
-    """Returns versions, machine, command line and git state."""
-    packages = ("keras_spd", "keras", "tensorflow", "jax", "torch", "numpy")
-    versions = {}
-    for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[package] = importlib.metadata.version(package)
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "processor": processor(),
-        "accelerators": accelerators(),
-        "backend": keras.backend.backend(),
-        "versions": versions,
-        "git": _git("describe", "--always", "--dirty"),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        folder = pathlib.Path(__file__).parent
-        result = subprocess.run(
-            # A killed run must not leave a lock on the index.
-            ["git", "--no-optional-locks", *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()

@@ -12,9 +12,9 @@ from keras_spd import data
 from keras_spd.metrics import COCOScores
 from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe, train
+from keras_spd.training.announce import log_cost
 from keras_spd.training.coco_score import _LOGGED
 from keras_spd.training.detection import DetectionTask
-from keras_spd.training.fit import _log_cost
 from keras_spd.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("thin_networks")
@@ -144,7 +144,7 @@ def test_options_of_the_loss(tmp_path, drawings, caplog):
     assert model.loss.nwd_constant == pytest.approx(sides.mean())
     assert "anchors match only" not in caplog.text  # as the assignment needs no match
     with caplog.at_level(logging.INFO):
-        _log_cost(model, recipe)
+        log_cost(model, recipe)
     cost = count_multiply_adds(model, (64, 96)) / 1e9
     assert f"{model.count_params():,} parameters, {cost:.3f} G multiply-adds" in caplog.text
 

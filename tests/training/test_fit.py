@@ -137,7 +137,7 @@ def test_the_modern_recipe_learns(tmp_path, cells, graphs):
     recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.005})
     train(recipe, tmp_path, **cells)
     losses = [row["val_loss"] for row in log(tmp_path)]
-    assert losses[-1] < 0.95 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.slow

@@ -1,0 +1,37 @@
+"""What a run logs before its first step: the cost of the model, and the images of each split."""
+
+import logging
+from typing import Any
+
+import keras
+
+from keras_spd.surgery.cost import count_multiply_adds
+from keras_spd.training.callbacks import Task
+from keras_spd.training.fields import Recipe
+
+_log = logging.getLogger(__name__)
+
+
+def log_cost(model: keras.Model, recipe: Recipe) -> None:
+    """Logs the cost of a model for the images of a recipe."""
+    size: Any = getattr(recipe, "data").image_size  # noqa: B009 (of the recipe of either task)
+    try:
+        cost = f"{count_multiply_adds(model, size) / 1e9:.3f} G multiply-adds per image"
+    except ValueError:  # a subclassed model, or a nested one of unknown size
+        cost = "an unknown number of multiply-adds"
+    _log.info("%s: %s parameters, %s.", model.name, f"{model.count_params():,}", cost)
+
+
+def log_splits(task: Task) -> None:
+    """Logs what the best epoch is chosen on, if there are several evaluations."""
+    if task.recipe.epochs <= task.recipe.evaluate_every:
+        return
+    if task.splits.validation is None:
+        _log.info(
+            "The best epoch is chosen on the test data, so the test score will be optimistic. "
+            "`data.validation` (`--validation`) names other data, or a fraction such as 0.1."
+        )
+    else:
+        parts = (task.splits.train, task.splits.validation, task.splits.test)
+        counts = [data.num_images for data in parts]
+        _log.info("Images: %d to train on, %d for validation, %d to test on.", *counts)

@@ -1,0 +1,50 @@
+"""What a run was started with: versions, machine, command line and git state."""
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from typing import Any
+
+import keras
+
+from keras_spd.machine import accelerators, processor
+
+
+def describe_environment() -> dict[str, Any]:
+    """Returns versions, machine, command line and git state."""
+    packages = ("keras_spd", "keras", "tensorflow", "jax", "torch", "numpy")
+    versions = {}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "processor": processor(),
+        "accelerators": accelerators(),
+        "backend": keras.backend.backend(),
+        "versions": versions,
+        "git": _git("describe", "--always", "--dirty"),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        folder = pathlib.Path(__file__).parent
+        result = subprocess.run(
+            # A killed run must not leave a lock on the index.
+            ["git", "--no-optional-locks", *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
