@@ -134,7 +134,7 @@ def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe):
 @pytest.mark.slow
 def test_the_modern_recipe_learns(tmp_path, cells, graphs):
     few = {"epochs": 8, "batch_size": 16, "optimizer.average": 0.5, "schedule.warmup_epochs": 1}
-    recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.005})
+    recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.01})
     train(recipe, tmp_path, **cells)
     losses = [row["val_loss"] for row in log(tmp_path)]
     assert losses[-1] < 0.9 * losses[0]
