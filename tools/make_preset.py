@@ -92,7 +92,7 @@ def describe_run(task, trained, environment, sized, bits):
     return {
         "parameters": parameters,
         "multiply_adds": count_multiply_adds(network),
-        "precision": ("float16" if bits == 16 else f"{bits} bits a weight") + ", compressed",
+        "precision": ("float16" if bits == 16 else f"{bits} bits per weight") + ", compressed",
         "training_images": f"{task.train_data.num_images:,} training images",
         "epochs": f"{recipe.epochs} epochs, from {recipe.model.weights or 'random'} weights",
         "hardware": f"{describe_machines(environment)}, {recipe.precision}",

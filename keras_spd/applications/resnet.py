@@ -41,8 +41,8 @@ _ARGUMENTS = """
     - `shortcut="spd"` is the network that the paper describes ("eliminates them altogether"), with
       no strided convolution and no pooling window.
     - `downsampling="strided"` is the strided twin that the authors compare with. Its stem keeps
-      the full resolution, so it costs twice as much as the SPD network. With `stem_stride=2` it
-      has the same resolutions as the SPD network, for a fair comparison.
+      the full resolution, so it costs 2.1 to 3.5 times as much as the SPD network. With
+      `stem_stride=2` it has the same resolutions as the SPD network, for a fair comparison.
 
     Args:
         include_top: Boolean, whether to end in global average pooling and a dense classifier.

@@ -148,7 +148,7 @@ def _beside_strided(model: Any, runtime: Any, images: np.ndarray) -> list[str]:
     """Returns lines that compare SPD with its strided twin in cost and AP."""
     strided = applications.YOLOV5SPD("n", classes=model.num_classes, downsampling="strided")
     lines = [
-        "5. SPD beside its strided twin, which skips 3 of 4 pixels whenever it downsamples:",
+        "5. SPD beside its strided twin, which computes 1 of 4 positions when it downsamples:",
         "             multiply-adds  ms per image, here  AP on circuit boards, one run each",
     ]
     for kind, detector in {"spd": model, "strided": strided}.items():

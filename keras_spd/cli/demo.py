@@ -10,7 +10,9 @@ def demo(
     folder: Annotated[pathlib.Path, typer.Argument(help="Folder for the results.")] = pathlib.Path(
         "demo"
     ),
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Default: 24; with --classifier, 6.")
+    ] = None,
     classifier: Annotated[
         bool, typer.Option("--classifier", help="Train a ResNet18-SPD on 32x32 cells instead.")
     ] = False,

@@ -33,14 +33,14 @@ app = typer.Typer(
 _COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "check-data": check_data.check_data,
-    "convert": convert.convert,
-    "export": export.export,
-    "benchmark": benchmark.benchmark,
-    "list": list_models.list_models,
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "predict": predict.predict,
     "explain": explain.explain,
+    "export": export.export,
+    "benchmark": benchmark.benchmark,
+    "convert": convert.convert,
+    "list": list_models.list_models,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(quiet.quietly(_command))

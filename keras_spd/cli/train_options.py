@@ -35,7 +35,7 @@ RecipeName = Annotated[
     str | None,
     typer.Option(
         help="Shipped recipe (paper, short, ...) or a .toml file. Default: short; with "
-        "--weights, finetune for detectors and few_images for classifiers.",
+        "--weights or --model, finetune for detectors and few_images for classifiers.",
         autocompletion=completion.recipes,
     ),
 ]

@@ -206,14 +206,15 @@ class Detector(keras.Model):
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Checks the classes of the data, then trains as `keras.Model.fit` does.
+        """Trains as `keras.Model.fit` does, and records class names and image size.
 
-        Batches of `DetectionData.batches` are not shuffled again, unless `shuffle=True` is passed.
+        Batches of `DetectionData.batches` define both: a model without class names takes theirs,
+        and `info.image_size` becomes the size of their images, which prediction and exports use by
+        default. Such batches are not shuffled again, unless `shuffle=True` is passed.
 
         Raises:
-            ValueError: If `x` has class names, as `DetectionData.batches` returns them, and they
-                differ from the model's: class 0 of the data would be trained as class 0 of the
-                model.
+            ValueError: If the class names of the batches differ from the model's: class 0 of the
+                data would be trained as class 0 of the model.
         """
         names, known = getattr(x, "class_names", None), self.info.class_names
         if names is not None and (
@@ -225,8 +226,11 @@ class Detector(keras.Model):
                 "the classes of the data: `YOLOV5SPD(size, weights=FILE, class_names=...)` keeps "
                 "the outputs of classes with the same name."
             )
-        if names is not None and not args:
-            kwargs.setdefault("shuffle", False)  # these batches are shuffled, if at all
+        if names is not None:
+            size = getattr(x, "image_size", self.info.image_size)
+            self.info = dataclasses.replace(self.info, class_names=tuple(names), image_size=size)
+            if not args:
+                kwargs.setdefault("shuffle", False)  # these batches are shuffled, if at all
         return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:

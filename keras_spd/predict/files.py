@@ -45,8 +45,9 @@ def load_predictor(
     """Loads a trained model for prediction.
 
     Args:
-        weights: Path of a `.keras` file, or of a `.tflite` or `.onnx` file from `keras-spd export`
-            or Ultralytics (YOLO detectors), or a name from `keras_spd.list_models`.
+        weights: Path of a `.keras` file, of a `.tflite` or `.onnx` file from `keras-spd export` or
+            Ultralytics (YOLO detectors), or of a checkpoint (`.pt`, `.pth`, `.safetensors`); or a
+            name from `keras_spd.list_models`.
         image_size, batch_size: As in `Predictor` and `Classifier`.
         **detector_options: Other arguments of `Predictor`; `None` for their defaults.
 

@@ -36,9 +36,9 @@ class Predictor:
     """Runs a detector on image files and arrays of any size.
 
     Args:
-        model: `Detector`; the path of one: a `.keras` file, a `.tflite` file (from `keras-spd
-            export`, or a YOLO detector from Ultralytics) or a PyTorch checkpoint of YOLOv5; or a
-            name from `keras_spd.list_models`.
+        model: `Detector`; the path of one: a `.keras` file, a `.tflite` or `.onnx` file (from
+            `keras-spd export`, or a YOLO detector from Ultralytics) or a checkpoint of YOLOv5
+            (`.pt`, `.pth`, `.safetensors`); or a name from `keras_spd.list_models`.
         image_size: Integer or `(height, width)`, the size in pixels that images are letterboxed
             to; multiples of the model's largest stride. Defaults to the size the model was
             trained at, or to 640.

@@ -101,7 +101,7 @@ class Recipe(_Section):
     """
 
     task: Literal["classification", "detection"] = "classification"
-    """Which of the fields below a recipe has: those of classifiers or of detectors."""
+    """Determines which fields apply: those of classifiers or those of detectors."""
     description: str = ""
     """One line for readers."""
     epochs: int = pydantic.Field(default=10, ge=1)

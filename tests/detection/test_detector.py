@@ -74,6 +74,17 @@ def test_batches_are_not_shuffled_again(tmp_path, monkeypatch):
     assert passed == [{"epochs": 3, "shuffle": False}, {}, {"shuffle": True}]
 
 
+def test_fit_records_class_names_and_image_size(tmp_path, monkeypatch):
+    """Otherwise, results would be numbers, and images of another size than those of training."""
+    data = keras_spd.data.load_detection(write_drawings(tmp_path, 2))
+    model = tiny_detector()
+    model.info = dataclasses.replace(model.info, class_names=None)
+    monkeypatch.setattr(keras.Model, "fit", lambda self, x, **options: None)
+    model.fit(data.batches(2, (64, 96)))
+    assert model.info.class_names == data.class_names
+    assert keras_spd.Predictor(model).image_size == (64, 96)
+
+
 @pytest.mark.parametrize(("steps", "count"), [(None, 4), (3, 3), (9, 4)])
 def test_scores_are_those_of_the_first_steps(steps, count):
     arrays, boxes = np.arange(7), {"boxes": np.arange(7)}
