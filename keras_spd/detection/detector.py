@@ -71,6 +71,7 @@ class Detector(keras.Model):
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.info = info or ModelInfo()
         self._decoder = decoder or Decoder()
+        self.initialised_parts: tuple[str, ...] = ()  # on transfer: parts that got no weights
         self._trackers = [keras.metrics.Mean(name=part) for part in self._head.loss_type.parts]
         self.build(network.input_shape)
 
@@ -227,8 +228,8 @@ class Detector(keras.Model):
                 "the outputs of classes with the same name."
             )
         if names is not None:
-            size = getattr(x, "image_size", self.info.image_size)
-            self.info = dataclasses.replace(self.info, class_names=tuple(names), image_size=size)
+            facts: dict[str, Any] = {"image_size": getattr(x, "image_size", self.info.image_size)}
+            self.info = dataclasses.replace(self.info, class_names=tuple(names), **facts)
             if not args:
                 kwargs.setdefault("shuffle", False)  # these batches are shuffled, if at all
         return super().fit(x, *args, **kwargs)

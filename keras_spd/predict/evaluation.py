@@ -1,6 +1,7 @@
 """Scores a detector on a dataset with COCO's metrics."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,15 +18,16 @@ from keras_spd.images.read import bytes_to_read
 from keras_spd.images.tiles import check_tile, warn_of_large_tile, warn_of_missing_tile
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.metrics import COCOScores, evaluate_coco
+from keras_spd.predict.loading import load_detector
 from keras_spd.predict.predictor import Predictor, detect
 from keras_spd.predict.results import Detections
-from keras_spd.typing import Array
+from keras_spd.typing import Array, Path
 
 _DETECTIONS = 300  # in an image, as in the authors' evaluation
 
 
 def evaluate(
-    model: DetectorProtocol,
+    model: DetectorProtocol | Path,
     data: DetectionData,
     image_size: int | tuple[int, int] | None = None,
     *,
@@ -43,7 +45,7 @@ def evaluate(
     reports the most confident class.
 
     Args:
-        model: `Detector`.
+        model: `Detector`, its path or a name, as in `keras_spd.Predictor`.
         data: `DetectionData`. If it has no `max_value`, the model's is used.
         image_size: Integer or `(height, width)`, as in `keras_spd.Predictor`.
         batch_size: Integer.
@@ -81,7 +83,7 @@ def evaluate(
 
 
 def predict_coco(
-    model: DetectorProtocol,
+    model: DetectorProtocol | Path,
     data: DetectionData,
     image_size: int | tuple[int, int] | None = None,
     *,
@@ -100,7 +102,7 @@ def predict_coco(
         COCO results, a list of `{"image_id", "category_id", "bbox", "score"}` with xywh boxes in
         original pixels, and a dictionary from image id to network pixels per original pixel.
     """
-    model = check_detector(model)
+    model = check_detector(load_detector(model) if isinstance(model, str | os.PathLike) else model)
     if model.num_classes != len(data.class_names):
         raise ValueError(
             f"The model has {model.num_classes} classes, the data {len(data.class_names)}: "

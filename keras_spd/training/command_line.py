@@ -139,7 +139,8 @@ def _check_start(given: Mapping[str, Any], model_file: Path | None) -> None:
     name, weights, backbone = (given.get(f"model.{key}") for key in ("name", "weights", "backbone"))
     networks = [*applications.CLASSIFIERS, *applications.DETECTORS]
     if model_file is None and name is not None and name not in networks:
-        close = difflib.get_close_matches(name, networks, 1)
+        close = difflib.get_close_matches(name, networks, len(networks))[:3]
+        close.sort(key=networks.index)  # the smallest of equally close ones
         raise ValueError(
             f"There is no network {name!r}.{f' Did you mean {close[0]}?' if close else ''} "
             f"Available networks: {', '.join(networks)}."

@@ -131,10 +131,12 @@ class DetectionTask:
             whole=options.tile_whole,
             seed=self.recipe.seed,
         )
+        resized = ", resized to {}x{},".format(*options.image_size)
         _log.info(
-            "%s cut into tiles of %dx%d give %s to train on.",
+            "%s cut into tiles of %dx%d%s give %s to train on.",
             plural(whole.num_images, "training image"),
             *tile,
+            "" if options.image_size == tile else resized,
             plural(cut.num_images, "tile"),
         )
         return cut
@@ -221,7 +223,8 @@ class DetectionTask:
             )
         options = self.recipe.loss.model_dump(exclude_none=True)
         options["class_weights"] = self._class_weights
-        if "nwd" in options.get("iou", ()) and "nwd_constant" not in options:
+        derives = "nwd" in options.get("iou", ()) and "nwd_constant" not in options
+        if derives and isinstance(model.head, YOLOV5Head):  # others have no `iou`
             mean_side = options["nwd_constant"] = float(np.sqrt(sides.prod(axis=1)).mean())
             _log.info("loss.nwd_constant is %.1f, the mean side of the training boxes.", mean_side)
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)

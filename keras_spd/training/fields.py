@@ -12,6 +12,8 @@ from keras_spd.data.detection.augmentation import DetectionAugmentation
 from keras_spd.detection.box_loss import check_iou
 from keras_spd.images.tiles import check_tile
 
+PASSED = "passed in Python"  # in the recipe of a run, instead of the source of its data
+
 
 class _Section(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -78,8 +80,21 @@ class Schedule(_Section):
     """`cosine` and `triangular`: final rate as a fraction of the peak."""
 
 
+def _as_list(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        raise ValueError(
+            'it must be a list with quotes around each text; in a shell: FIELD=\'["a", "b"]\''
+        )
+    return [value]
+
+
+_Texts = Annotated[list[str], pydantic.BeforeValidator(_as_list)]
+
+
 class Freeze(_Section):
-    layers: list[str] = []
+    layers: _Texts = []
     """Layers to freeze: names, prefixes such as `stage2`, or `backbone`. Their batch norms run in
     inference mode."""
     epochs: int | None = pydantic.Field(default=None, ge=1)
@@ -145,7 +160,21 @@ _Tile = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_tile)]
 _MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 
 
-_ClassWeights = Literal["balanced"] | dict[str, Annotated[float, pydantic.Field(gt=0)]] | None
+def _check_class_weights(value: Any) -> Any:
+    """Raises a `ValueError` that is clearer than pydantic's."""
+    factors = list(value.values()) if isinstance(value, dict) else [value]
+    numbers = all(isinstance(factor, (int, float)) and factor > 0 for factor in factors)
+    if value in (None, "balanced") or (isinstance(value, dict) and numbers):
+        return value
+    raise ValueError(
+        'it must be "balanced", or factors above 0 by class name; in a shell: '
+        "loss.class_weights='{\"spur\": 2}'"
+    )
+
+
+_ClassWeights = Annotated[
+    Literal["balanced"] | dict[str, float] | None, pydantic.BeforeValidator(_check_class_weights)
+]
 _PartOfData = Annotated[float | None, pydantic.Field(gt=0, lt=1)]
 
 

@@ -23,8 +23,14 @@ from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.errors import explained
 from keras_spd.training.fields import Recipe
-from keras_spd.training.freezing import carry_over, freeze
-from keras_spd.training.given import find_given, has_start, name_given, without_start
+from keras_spd.training.freezing import carry_over, freeze, warn_of_initial_weights
+from keras_spd.training.given import (
+    find_given,
+    has_start,
+    name_data,
+    name_given,
+    without_start,
+)
 from keras_spd.training.lock import locked
 from keras_spd.training.optimizer import make_optimizer
 from keras_spd.training.paths import with_absolute_paths
@@ -111,12 +117,18 @@ def train(
     >>> keras_spd.training.train(recipe, "runs/converted", model=converted)
     """
     callbacks = check_callbacks(callbacks)
+    if not isinstance(recipe, (Recipe, type(None))):
+        raise TypeError(
+            "`recipe` must be a `Recipe`, such as `keras_spd.training.load_recipe("
+            f'"short", task="detection")`, or `None` to resume. Received: {recipe!r}.'
+        )
     distribution = distribute(devices)  # first: workers must meet before anything is computed
     folder = RunFolder(run_folder)
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
             stack.enter_context(locked(folder.lock))
         recipe, model = name_given(recipe, model)
+        recipe = name_data(recipe, train=train_data, validation=validation_data, test=test_data)
         recipe = find_recipe(recipe, folder, resume, epochs)
         # A resumed run does not need the weights it started from: the run folder has its model.
         kept = folder.start_model if resume and folder.start_model.is_file() else None
@@ -133,7 +145,8 @@ def train(
         keras.utils.set_random_seed(recipe.seed)
         start = build(task)
         if distribution.is_chief:
-            folder.start(with_absolute_paths(recipe), resumed=resume and folder.state.is_file())
+            resumed = resume and folder.state.is_file()
+            folder.start(with_absolute_paths(recipe), resumed, **_name_code(transform, callbacks))
             if kept is None:
                 folder.start_model.unlink(missing_ok=True)  # of a run that saved no epoch
                 if has_start(recipe):
@@ -141,6 +154,17 @@ def train(
                         start.save(unfinished)
         _train(task, start, folder, distribution, resume, verbose, callbacks)
         return _finish(task, start, folder) if distribution.is_chief else None
+
+
+def _name_code(transform: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
+    """Returns the names of the user's own code, for `environment.json`."""
+    named = [transform] if transform is not None else []
+    names = {"transform": named, "callbacks": [type(callback) for callback in callbacks]}
+    return {
+        key: [f"{part.__module__}.{getattr(part, '__qualname__', part)}" for part in parts]
+        for key, parts in names.items()
+        if parts
+    }
 
 
 def _train(
@@ -155,6 +179,12 @@ def _train(
     """Fits a copy of the model `start`, from its weights or from the state in the folder."""
     recipe = task.recipe
     steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
+    if steps_per_epoch * recipe.epochs < recipe.optimizer.accumulate_batches:
+        raise ValueError(
+            "`optimizer.accumulate_batches` must be at most the number of batches of the run, "
+            f"{steps_per_epoch * recipe.epochs}, or no weight is updated. Received: "
+            f"{recipe.optimizer.accumulate_batches}."
+        )
     resumes = resume and folder.state.is_file()
     first_epoch = saved_epochs(folder.state) if resumes else 0
     unfreeze_at = recipe.freeze.until(recipe.epochs)
@@ -171,6 +201,7 @@ def _train(
     if distribution.is_chief:
         if not resumes:
             log_cost(start, recipe)
+            warn_of_initial_weights(start, frozen, has_start(recipe))
         log_splits(task)
         folder.forget_epochs(first_epoch)
         _draw_preview(task, folder, first_epoch)

@@ -2,6 +2,7 @@
 
 import collections
 import difflib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph
 
+_log = logging.getLogger(__name__)
 # Prefixes of layers in the neck and head. On a backbone that uses the others, they are "detector_".
 _NECK_AND_HEAD = ("lateral_", "top_down_", "bottom_up_", "head_", "tower_", "detector")
 
@@ -51,6 +53,34 @@ def freeze(model: keras.Model, names: Sequence[str]) -> list[keras.layers.Layer]
     for layer in frozen.values():
         layer.trainable = False
     return list(frozen.values())
+
+
+def warn_of_initial_weights(
+    start: keras.Model, frozen: Sequence[keras.layers.Layer], from_weights: bool
+) -> None:
+    """Warns if frozen layers have initial weights, which they would keep.
+
+    Args:
+        start: The model that a run starts with.
+        frozen: Layers that are frozen.
+        from_weights: Whether the run starts from trained weights.
+    """
+    if not frozen:
+        return
+    parts = getattr(start, "initialised_parts", ())
+    found = {part for part in parts for layer in frozen if layer.name.startswith(f"{part}_")}
+    if not from_weights:
+        _log.warning(
+            "`freeze.layers` freezes layers with random weights: start from trained weights "
+            "(`model.weights`, `--weights`)."
+        )
+    elif found:
+        _log.warning(
+            "`freeze.layers` freezes %s, initialised with random weights that other layers then "
+            "depend on. Name the layers with trained weights instead, such as "
+            '`freeze.layers=["stem", "stage2", "stage3"]`.',
+            ", ".join(sorted(found)),
+        )
 
 
 def _find(

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_spd.predict.loading import load_model
-from keras_spd.training.fields import Recipe
+from keras_spd.training.fields import PASSED, Recipe
 from keras_spd.training.run_folder import START_MODEL
 
 _SUFFIXES = (".keras", ".pt", ".pth", ".safetensors")
@@ -36,6 +36,15 @@ def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
         name = START_MODEL
     update = {"model": recipe.model.model_copy(update={"name": name})}
     return recipe.model_copy(update=update), model
+
+
+def name_data(recipe: Recipe | None, **given: Any) -> Recipe | None:
+    """Writes into a recipe which of its data is passed in Python: `train`, `validation`, `test`."""
+    passed = {name: PASSED for name, data in given.items() if data is not None}
+    if recipe is None or not passed:
+        return recipe
+    source: Any = getattr(recipe, "data")  # noqa: B009 (of the recipe of either task)
+    return recipe.model_copy(update={"data": source.model_copy(update=passed)})
 
 
 def has_start(recipe: Recipe) -> bool:

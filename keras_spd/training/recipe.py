@@ -9,12 +9,14 @@ from typing import Any
 import pydantic
 
 from keras_spd.training.fields import (
+    PASSED,
     ClassificationRecipe,
     DetectionRecipe,
     Recipe,
     section_fields,
 )
 from keras_spd.training.recipe_files import RECIPES, list_recipes, read_recipe_file
+from keras_spd.variants import YOLOV5S
 
 _TASKS: dict[str, type[Recipe]] = {
     "classification": ClassificationRecipe,
@@ -45,6 +47,9 @@ def load_recipe(
         ValueError: If there is no such recipe, or a field is unknown or has an invalid value. The
             message names the field and, if it is misspelt, the closest one.
     """
+    network = (overrides or {}).get("model.name")
+    if task is None and network in {f"yolov5_spd_{size}" for size in YOLOV5S}:
+        task = "detection"
     content = _read(name_or_path, task, dataset)
     named = {} if dataset is None else {"data.name": dataset}
     for field, value in {**named, **(overrides or {})}.items():
@@ -69,7 +74,7 @@ def load_recipe(
 def differences(stored: Recipe, given: Recipe) -> list[str]:
     """Returns the fields in which two recipes differ, as `field = stored (given: ...)`."""
     ours, theirs = (_flat(recipe.model_dump()) for recipe in (stored, given))
-    fields = [field for field in ours | theirs if ours.get(field) != theirs.get(field)]
+    fields = [field for field in ours | theirs if ours.get(field) != theirs.get(field) != PASSED]
     return [f"{field} = {ours.get(field)!r} (given: {theirs.get(field)!r})" for field in fields]
 
 
@@ -90,6 +95,11 @@ def _read(name_or_path: str | os.PathLike, task: str | None, dataset: str | None
         elif dataset is not None:
             candidates.append(f"{name_or_path}_{dataset.split(':')[0].split('/')[0]}")
         found = [name for name in candidates if name in list_recipes()]
+        similar = [name for name in list_recipes() if name.startswith(f"{name_or_path}_")]
+        if not found and similar == [f"{name_or_path}_detection"]:
+            raise ValueError(
+                f'The recipe {str(name_or_path)!r} is for detectors: pass `task="detection"`.'
+            )
         if not found:
             raise ValueError(
                 f"There is no recipe {' or '.join(map(repr, candidates))}. Shipped recipes: "

@@ -88,11 +88,25 @@ class RunFolder:
         """The paths of all files and folders in the run folder, whether they exist or not."""
         return [path for path in vars(self).values() if path != self.path]
 
-    def start(self, recipe: Recipe, resumed: bool = False) -> None:
-        """Writes the recipe and the environment of a new or resumed run."""
-        environment = describe_environment()
+    def start(self, recipe: Recipe, resumed: bool = False, **code: list[str]) -> None:
+        """Writes the recipe and the environment of a new or resumed run.
+
+        Args:
+            recipe: `Recipe`.
+            resumed: Whether the run is resumed.
+            **code: Names of the user's own code, such as `transform=["module.function"]`.
+        """
+        environment = describe_environment() | code
         if resumed and self.environment.is_file():
             environment = self._with_resumed(environment)
+            for name in ("transform", "callbacks"):
+                if name in environment and name not in code:
+                    _log.warning(
+                        "%s was started with `%s=` %s in Python, and is resumed without.",
+                        self.path,
+                        name,
+                        ", ".join(environment[name]),
+                    )
         with whole_file(self.recipe) as unfinished:  # another worker may be reading it
             unfinished.write_text(recipe.to_toml(), encoding="utf-8")
         write_json(self.environment, environment)
@@ -199,12 +213,13 @@ class LogEpochs(keras.callbacks.Callback):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
+        self._skipped: set[str] = set()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         rows = []
         if self.path.is_file():
             rows = list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines()))
-        rows.append({"epoch": epoch, **(logs or {})})
+        rows.append({"epoch": epoch, **self._numbers(logs or {})})
         columns = sorted({name for row in rows for name in row} - {"epoch"})
         with (
             whole_file(self.path) as unfinished,
@@ -213,6 +228,22 @@ class LogEpochs(keras.callbacks.Callback):
             writer = csv.DictWriter(file, ["epoch", *columns], restval="")
             writer.writeheader()
             writer.writerows(rows)
+
+    def _numbers(self, logs: dict[str, Any]) -> dict[str, float]:
+        numbers = {}
+        for name, value in logs.items():
+            try:
+                numbers[name] = float(keras.ops.convert_to_numpy(value))
+            except (TypeError, ValueError):
+                if name not in self._skipped:
+                    _log.warning(
+                        "%s only takes numbers, so %r is left out. A callback added it: %r.",
+                        self.path,
+                        name,
+                        value,
+                    )
+                self._skipped.add(name)
+        return numbers
 
 
 class SaveState(keras.callbacks.Callback):

@@ -172,8 +172,10 @@ def _group_lines(
         split = "validation" if name.startswith("val_") else "training"
         if base.endswith("loss"):
             subplots.setdefault(base, {})[split] = points
-        else:
+        elif all(0 <= value <= 1 for _, value in points):
             subplots.setdefault("scores", {})[f"{split} {base}"] = points
+        else:  # of a user's callback
+            subplots.setdefault(base, {})[split] = points
     if "scores" in subplots:
         subplots["scores"] = subplots.pop("scores")  # last
     return {title: lines for title, lines in subplots.items() if lines}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_spd.data.problems import check_data, check_same_preprocessing
-from keras_spd.training.fields import ClassificationRecipe, DetectionRecipe
+from keras_spd.training.fields import PASSED, ClassificationRecipe, DetectionRecipe
 
 _IN_YAML = {"train": "train", "validation": "val", "test": "test"}
 
@@ -54,6 +54,18 @@ def load_splits(
     check_data(kind, train_data=given.train, validation_data=given.validation, test_data=given.test)
     source = recipe.data
     paths = {name: _split_of(recipe, name) for name in _IN_YAML}
+    for name, path in paths.items():
+        if path == PASSED and getattr(given, name) is None:
+            raise ValueError(
+                f"The data of this run was passed in Python. Resume it there, with the same "
+                f"`{name}_data`: `keras_spd.training.train(None, run_folder, resume=True, ...)`."
+            )
+    is_default = source.test == type(source).model_fields["test"].default
+    unset = is_default and source.name is None and not pathlib.Path(source.test).exists()
+    if given.test is None and unset:
+        raise ValueError(
+            "There is no test data: set `data.test` (`--test`), or pass `test_data` in Python."
+        )
     train = given.train or read(paths["train"])
     validation = given.validation
     if validation is None and isinstance(source.validation, float):

@@ -59,6 +59,7 @@ def transfer(
         raise ValueError(_misfit(trained, model, differences))
     for path, array in values.items():
         variables[path].assign(array)
+    model.initialised_parts = tuple(sorted(fresh))
     if isinstance(model.head, YOLOV5Head):
         # A single class has a trained logit if it was one of several, or had one before.
         has_trained_logit = (

@@ -7,7 +7,7 @@ from tiny import tiny_classifier
 from keras_spd import data
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.training import load_recipe, train
-from keras_spd.training.freezing import freeze
+from keras_spd.training.freezing import freeze, warn_of_initial_weights
 from keras_spd.training.run_folder import RunFolder
 
 OVERRIDES = {"batch_size": 16, "optimizer.learning_rate": 0.005, "optimizer.average": 0.5}
@@ -75,3 +75,17 @@ def test_the_backbone_of_a_detector(thin_networks):
 def test_what_cannot_be_frozen(names, message, thin_networks):
     with pytest.raises(ValueError, match=message):
         freeze(YOLOV5SPD("n", classes=2), names)
+
+
+def test_frozen_random_weights_are_warned_of(caplog):
+    start = tiny_classifier()
+    frozen = freeze(start, ["stem"])
+    warn_of_initial_weights(start, frozen, from_weights=True)
+    warn_of_initial_weights(start, [], from_weights=False)
+    assert not caplog.text
+    warn_of_initial_weights(start, frozen, from_weights=False)
+    assert "freezes layers with random weights" in caplog.text
+    start.initialised_parts = ("stem_conv",)
+    frozen[0].name = "stem_conv_conv"
+    warn_of_initial_weights(start, frozen, from_weights=True)
+    assert "`freeze.layers` freezes stem_conv, initialised" in caplog.text

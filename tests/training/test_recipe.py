@@ -217,3 +217,25 @@ def test_values_of_set_are_json_or_toml():
     assert toml == json == {"loss.iou": {"ciou": 0.5, "nwd": 0.5}}
     with pytest.raises(ValueError, match=r"loss.iou: `iou` must be one of 'ciou', 'wiou', 'nwd'"):
         load_recipe("short", task="detection", overrides={"loss.iou": "nwdd"})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("loss.class_weights", "equal", 'it must be "balanced", or factors above 0'),
+        ("loss.class_weights", {"a": -2}, 'it must be "balanced", or factors above 0'),
+        ("loss.class_weights", [1, 2], 'it must be "balanced", or factors above 0'),
+        ("freeze.layers", "[backbone]", "it must be a list with quotes around each"),
+    ],
+)
+def test_how_to_write_a_value_is_said(field, value, message):
+    with pytest.raises(ValueError, match=f"{field}: {message}"):
+        load_recipe("short", task="detection", overrides={field: value})
+
+
+def test_a_detector_or_its_recipe_decides_the_task():
+    assert load_recipe("short", overrides={"model.name": "yolov5_spd_s"}).task == "detection"
+    assert load_recipe("finetune", task="detection").task == "detection"
+    with pytest.raises(ValueError, match='is for detectors: pass `task="detection"`'):
+        load_recipe("finetune")
+    assert load_recipe("demo", overrides={"freeze.layers": "stem"}).freeze.layers == ["stem"]

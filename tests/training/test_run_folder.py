@@ -12,6 +12,8 @@ import pytest
 
 from keras_spd import data
 from keras_spd.training import load_recipe, train
+from keras_spd.training.fields import PASSED
+from keras_spd.training.given import name_data
 from keras_spd.training.lock import locked
 from keras_spd.training.run_folder import (
     LogEpochs,
@@ -23,6 +25,7 @@ from keras_spd.training.run_folder import (
     saved_seconds,
 )
 from keras_spd.training.run_recipe import find_recipe
+from keras_spd.training.splits import Splits, load_splits
 from keras_spd.weights.keras_file import save_weights_file
 
 LINES = "epoch,loss,val_accuracy\r\n0,1.5,0.25\r\n1,1.25,0.5\r\n"
@@ -254,3 +257,28 @@ def test_values_that_were_not_computed_are_blank(tmp_path):
     rows = folder.read_log()
     assert [row["loss"] for row in rows] == [2.5, 1.5, 1.0] and rows[1]["val_AP"] == 0.25
     assert np.isnan([rows[0]["val_AP"], rows[2]["val_AP"]]).all()
+
+
+def test_what_is_no_number_is_left_out_of_the_log(tmp_path, caplog):
+    log = LogEpochs(tmp_path / "log.csv")
+    for epoch in range(2):
+        rate = keras.ops.convert_to_tensor(0.5)
+        log.on_epoch_end(epoch, {"loss": 1.0, "rate": rate, "note": "a", "many": np.zeros(3)})
+    rows = (tmp_path / "log.csv").read_text().splitlines()
+    assert rows == ["epoch,loss,rate", "0,1.0,0.5", "1,1.0,0.5"]
+    assert caplog.text.count("only takes numbers, so 'note' is left out") == 1
+    assert caplog.text.count("'many' is left out") == 1
+
+
+def test_data_and_code_that_were_passed_in_python_are_named(tmp_path, cells, recipe, caplog):
+    folder = RunFolder(tmp_path)
+    named = name_data(recipe, train=cells["train_data"], validation=None, test=cells["test_data"])
+    folder.start(named, transform=["mine.transform"])
+    stored = folder.read_recipe()
+    assert (stored.data.train, stored.data.validation, stored.data.test) == (PASSED, None, PASSED)
+    with pytest.raises(ValueError, match="passed in Python. Resume it there.*`train_data`"):
+        load_splits(data.ClassificationData, stored, Splits(None, None, None), None)
+    folder.start(named, resumed=True)
+    assert "was started with `transform=` mine.transform in Python" in caplog.text
+    with pytest.raises(TypeError, match="`recipe` must be a `Recipe`.*Received: 'short'"):
+        train("short", tmp_path / "other")

@@ -10,7 +10,12 @@ from keras_spd.boxes import check_box_format, convert_boxes
 from keras_spd.data.detection.augmentation import DetectionAugmentation, Sample
 from keras_spd.data.detection.image_cache import ImageCache
 from keras_spd.data.detection.order import random_order
-from keras_spd.data.detection.transform import Transform, apply_transform, check_transform
+from keras_spd.data.detection.transform import (
+    Transform,
+    apply_transform,
+    check_transform,
+    try_transform,
+)
 from keras_spd.data.problems import check_augmentation
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.workers import check_workers, keep_freed_memory, make_pool
@@ -37,7 +42,7 @@ class DetectionBatches(keras.utils.PyDataset):
         self,
         data: Any,
         batch_size: int,
-        image_size: tuple[int, int],
+        image_size: int | tuple[int, int],
         *,
         bounding_box_format: str = "xyxy",
         preprocess: Callable[[Array], Array] | None = None,
@@ -54,9 +59,9 @@ class DetectionBatches(keras.utils.PyDataset):
         check_augmentation(augmentation, DetectionAugmentation)
         if not data.images:
             raise ValueError("The dataset has no images.")
-        self.data = data
+        self.data, self._classes = data, len(data.class_names)
         self.batch_size = min(batch_size, data.num_images)
-        height, width = image_size
+        height, width = [image_size] * 2 if isinstance(image_size, int) else image_size
         self.image_size = (height, width)
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.preprocess = preprocess
@@ -71,6 +76,11 @@ class DetectionBatches(keras.utils.PyDataset):
         self._pixels = ImageCache(_CACHE_BYTES)
         workers = check_workers(workers)
         self._map = map if workers == 1 else make_pool(workers).map
+        if self.transform is not None:
+            pixels, boxes, classes = self._read(0)
+            pixels, fit = letterbox(pixels, self.image_size)
+            sample = pixels, fit.to_network(boxes), classes
+            try_transform(self.transform, sample, [seed, first_epoch, 0, 0, 1], self._classes)
 
     def __len__(self) -> int:
         if self.shuffle:
@@ -97,7 +107,7 @@ class DetectionBatches(keras.utils.PyDataset):
             sample = self._sample(epoch, batch, position, size)
             if self.transform is not None:
                 key = [self.seed, epoch, batch, position, 1]
-                sample = apply_transform(self.transform, sample, key)
+                sample = apply_transform(self.transform, sample, key, self._classes)
             images[position], boxes, classes = sample
             return boxes, classes
 

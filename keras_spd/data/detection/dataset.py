@@ -161,7 +161,7 @@ class DetectionData:
     def batches(
         self,
         batch_size: int,
-        image_size: tuple[int, int],
+        image_size: int | tuple[int, int],
         *,
         bounding_box_format: str = "xyxy",
         preprocess: Callable[[Array], Array] | None = None,
@@ -177,7 +177,7 @@ class DetectionData:
 
         Args:
             batch_size: Integer.
-            image_size: `(height, width)` of the network's input, in pixels.
+            image_size: Integer or `(height, width)` of the network's input, in pixels.
             bounding_box_format: Format of the boxes, a name in `keras_spd.boxes.BOX_FORMATS`.
             preprocess: Function from images, float32 arrays 0..255, to network inputs, such as
                 `model.info.preprocessing.normalize`; `None` for unchanged pixels.
@@ -206,7 +206,7 @@ class DetectionData:
         Raises:
             ValueError: If an argument is not as described, or there are no images.
             TypeError: If `augmentation` is not a `DetectionAugmentation`, or `transform` is not a
-                function.
+                function of four arguments. It is tried on the first image.
 
         Example:
 

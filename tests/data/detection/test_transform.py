@@ -32,14 +32,16 @@ def test_the_function_gets_what_the_augmentation_returns(drawings):
         return image[:, ::-1], boxes.tolist(), classes.tolist()
 
     batches = DetectionBatches(drawings, 4, SIZE, transform=mirror, **options)
+    numbers.clear()  # of the first image, on which it was tried
     images, boxes, classes = batches.load(1, 1)
     np.testing.assert_array_equal(images[:, :, ::-1], plain[0])
     np.testing.assert_array_equal(classes, plain[2])
     known = classes >= 0
     np.testing.assert_allclose(boxes[known][:, 0], SIZE[1] - plain[1][known][:, 2])
     # The generator depends on seed, epoch, batch and position, and on nothing else.
-    first, numbers[:] = sorted(numbers), []
+    first = sorted(numbers)
     again = DetectionBatches(drawings, 4, SIZE, transform=mirror, **options)
+    numbers.clear()
     again.load(1, 1)
     assert sorted(numbers) == first and len(set(first)) == 4
     for epoch, batch in ((0, 1), (1, 0)):
@@ -95,14 +97,28 @@ def test_results_that_do_not_fit(drawings, result, received):
     def transform(image, boxes, classes, rng):
         return result(image, boxes, classes)
 
-    batches = DetectionBatches(drawings, 4, SIZE, transform=transform)
     with pytest.raises(ValueError, match=rf"must return \(image, .* \(64, 96, 3\).*{received}"):
-        batches.load(0, 0)
+        drawings.batches(4, SIZE, transform=transform)
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda image, boxes, classes: (image, boxes, classes + 9), "classes from 0 to 1"),
+        (lambda image, boxes, classes: (image, boxes * np.nan, classes), "finite boxes"),
+        (lambda image, boxes, classes: (image, boxes / 96, classes), "not as fractions"),
+    ],
+)
+def test_values_that_do_not_fit(drawings, result, message):
+    with pytest.raises(ValueError, match=message):
+        drawings.batches(4, SIZE, transform=lambda *parts: result(*parts[:3]))
 
 
 def test_what_is_no_transform(drawings):
     with pytest.raises(TypeError, match=r"`transform` must be a function .*Received: 3"):
         drawings.batches(4, SIZE, transform=3)
+    with pytest.raises(TypeError, match=r"must be a function from \(image, boxes, classes, rng\)"):
+        drawings.batches(4, SIZE, transform=lambda image, boxes, classes: (image, boxes, classes))
     with pytest.raises(TypeError, match=r"Pass your own function as `transform`."):
         drawings.batches(4, SIZE, augmentation=lambda image: image)
     with pytest.raises(ValueError, match="`transform` is for detectors, and resnet18_spd is a cl"):
