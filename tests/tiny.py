@@ -19,14 +19,15 @@ def tiny_classifier(classes=3, names=None, **facts):
     return ImageModel(inputs, x, name="tiny", info=ModelInfo(class_names=names, **facts))
 
 
-def tiny_detector(input_range=(-1, 1)):
+def tiny_detector(input_range=(-1, 1), levels=("P3",)):
     """A detector on a backbone of its own, which takes scaled pixels."""
     x = inputs = keras.Input((None, None, 3))
     for _ in range(5):
         x = keras.layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
     backbone = ImageModel(inputs, x, name="own", info=ModelInfo(input_range=input_range))
     names = ("disc", "ball")
-    return YOLOV5SPD((0.33, 0.125), backbone=backbone, classes=2, class_names=names)
+    options = {"backbone": backbone, "classes": 2, "class_names": names}
+    return YOLOV5SPD((0.33, 0.125), levels=levels, **options)
 
 
 def one_layer_detector(**facts):

@@ -53,7 +53,7 @@ def train(
     Example: keras-spd train --model converted.keras --train boards/train.json
     --test boards/test.json --run runs/converted
 
-    The run folder gets the complete recipe, a CSV and a TensorBoard log, the state to resume from,
+    The run folder gets the recipe, a CSV and a TensorBoard log, the state to resume from,
     the best weights, the trained model (model.keras) and its test scores (results.json).
     """
     fields = {

@@ -83,6 +83,7 @@ class DetectionTask:
         self._class_weights = find_class_weights(
             recipe.loss.class_weights, self.train_data.class_names, self._count_classes
         )
+        self._derived: dict[str, float] = {}  # fields of the recipe that the data determines
         self.anchors = self._anchors()
         if recipe.model.weights is None and given is None:
             self._warn_of_few_steps()
@@ -227,6 +228,7 @@ class DetectionTask:
         if derives and isinstance(model.head, YOLOV5Head):  # others have no `iou`
             mean_side = options["nwd_constant"] = float(np.sqrt(sides.prod(axis=1)).mean())
             _log.info("loss.nwd_constant is %.1f, the mean side of the training boxes.", mean_side)
+            self._derived = {"nwd_constant": mean_side}
         loss = model.head.loss(model.num_classes, model.bounding_box_format, **options)
         loss.accumulated_batches = self.recipe.optimizer.accumulate_batches
         if optimizer is not None and optimizer.global_clipnorm is None:
@@ -289,7 +291,7 @@ class DetectionTask:
             write_json(folder.validation_scores, scores.to_json())
         scores = self._evaluate(model, self.test_data)
         write_json(folder.scores, scores.to_json())
-        return {"test_images": self.test_data.num_images, **scores.metrics}
+        return {"test_images": self.test_data.num_images, **self._derived, **scores.metrics}
 
     def _evaluate(self, model: Detector, data: DetectionData) -> COCOScores:
         options = self.recipe.data

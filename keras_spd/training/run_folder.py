@@ -2,7 +2,7 @@
 
 | file | content |
 | --- | --- |
-| `recipe.toml` | the complete recipe; `load_recipe` reads it |
+| `recipe.toml` | the recipe; `load_recipe` reads it |
 | `start.keras` | the initial model, if the run starts from trained weights or a given model |
 | `environment.json` | versions, machine, command line and git state, also of resumed runs |
 | `log.csv` | losses and metrics of every epoch |

@@ -138,7 +138,7 @@ def test_a_decoupled_head_of_another_finest_level_starts_anew(tmp_path, thin_net
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["yolov8", "retinanet"])
-def test_a_converted_detector_keeps_its_head(tmp_path, rng, head):
+def test_a_converted_detector_keeps_its_head(tmp_path, rng, head, thin_networks):
     pytest.importorskip("keras_cv")
     strided = YOLOV5SPD("n", classes=2, head=head, downsampling="strided")
     strided.save(tmp_path / "strided.keras")

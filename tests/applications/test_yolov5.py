@@ -1,8 +1,6 @@
 """YOLOV5SPD against the authors' network, and as a Keras model."""
 
 import dataclasses
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -12,7 +10,6 @@ import reference
 import keras_spd
 from keras_spd.applications import (
     YOLOV5SPD,
-    Detector,
     ImageModel,
     ModelInfo,
     YOLOV5SPDBackbone,
@@ -33,14 +30,16 @@ PARAMETERS = [
 
 @pytest.mark.parametrize(("size", "downsampling", "expected"), PARAMETERS)
 def test_number_of_trainable_parameters(size, downsampling, expected):
-    model = YOLOV5SPD(size, downsampling=downsampling)
+    with keras.StatelessScope():  # variables have a shape, and no values
+        model = YOLOV5SPD(size, downsampling=downsampling)
     assert sum(np.prod(v.shape) for v in model.trainable_variables) == expected
 
 
 @pytest.mark.slow
 def test_size_x():
     """YOLOv5x has 86,705,005 parameters with its batch norms folded: a bias for gain and bias."""
-    trainable = YOLOV5SPD("x", downsampling="strided").network.trainable_variables
+    with keras.StatelessScope():
+        trainable = YOLOV5SPD("x", downsampling="strided").network.trainable_variables
     count = sum(np.prod(v.shape) for v in trainable)
     gains = sum(v.shape[0] for v in trainable if v.path.endswith("/gamma"))
     assert (count, count - gains) == (86_749_405, 86_705_005)
@@ -51,14 +50,15 @@ def test_authors_outputs(size):
     state_dict, images, expected = reference.load(f"yolov5_spd_{size}")
     model = YOLOV5SPD(size, include_rescaling=False)
     load_torch_weights(model, state_dict)
-    raw = model(images)
-    rescaled = YOLOV5SPD(size)
-    load_torch_weights(rescaled, {f"module.{k}": v for k, v in state_dict.items()})
-    same = rescaled(images * 255)
+    found = [model(images)]
+    if size == "n":
+        rescaled = YOLOV5SPD(size)
+        load_torch_weights(rescaled, {f"module.{k}": v for k, v in state_dict.items()})
+        found.append(rescaled(images * 255))
     for level in ("P3", "P4", "P5"):
         wanted = expected[f"raw_{level.lower()}"].transpose(0, 2, 3, 1, 4)
-        assert reference.relative_norm(np.array(raw[level]) - wanted, wanted) <= 1e-4
-        assert reference.relative_norm(np.array(same[level]) - wanted, wanted) <= 1e-4
+        for raw in found:
+            assert reference.relative_norm(np.array(raw[level]) - wanted, wanted) <= 1e-4
 
 
 @pytest.mark.slow
@@ -118,50 +118,6 @@ def make_model(**options):
     return YOLOV5SPD(TINY, **options)
 
 
-RELOAD = """
-import sys, keras, keras_spd, numpy as np
-model = keras.saving.load_model(sys.argv[1] + "/detector.keras")
-assert type(model).__name__ == "Detector" and model.info.class_names == ("a", "b", "c")
-assert model.bounding_box_format == "xywh" and model.decoder.iou_threshold == 0.3
-assert list(model.levels) == ["P2", "P3", "P4", "P5"] and model.anchors["P2"][0] == (3.0, 4.0)
-assert model.optimizer.decay_kernels_only and model.loss.label_smoothing == 0.1
-images = np.load(sys.argv[1] + "/images.npy")
-np.savez(sys.argv[1] + "/found.npz", **model.predict(images, verbose=0))
-"""
-
-
-@pytest.mark.slow
-def test_survives_saving_in_a_fresh_process(tmp_path, rng, thin_networks):
-    levels = ("P2", "P3", "P4", "P5")
-    anchors = {level: ((3 * i, 4 * i), (5 * i, 5 * i)) for i, level in enumerate(levels, start=1)}
-    model = make_model(levels=levels, anchors=anchors, bounding_box_format="xywh")
-    model.decoder = dataclasses.replace(model.decoder, confidence_threshold=0.0, iou_threshold=0.3)
-    loss = YOLOV5Loss(3, "xywh", anchors=anchors, label_smoothing=0.1)
-    model.compile(loss=loss)
-    images = rng.uniform(0, 255, (4, 64, 96, 3)).astype("float32")
-    model.run_eagerly = True  # one step, which is not worth a graph
-    model.fit(images, make_truth(), batch_size=4, verbose=0)
-    model.run_eagerly = False
-    found = model.predict(images, verbose=0)
-    assert (found["num_detections"] > 0).all() and found["boxes"].shape == (4, 300, 4)
-    np.save(tmp_path / "images.npy", images)
-    model.save(tmp_path / "detector.keras")
-    subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], check=True)
-    with np.load(tmp_path / "found.npz") as reloaded:
-        for key in ("confidence", "num_detections"):
-            np.testing.assert_allclose(reloaded[key], found[key], rtol=1e-3, atol=1e-2)
-        for image in range(4):  # boxes with the same confidence come in any order
-            orders = [np.lexsort(each["boxes"][image].round().T) for each in (reloaded, found)]
-            for key in ("boxes", "classes"):
-                received, expected = reloaded[key][image], found[key][image]
-                received, expected = received[orders[0]], expected[orders[1]]
-                np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-2)
-
-    clone = keras.models.clone_model(model)
-    assert isinstance(clone, Detector) and clone.info == model.info
-    assert clone.decoder == model.decoder and clone.anchors == model.anchors
-
-
 @pytest.mark.slow
 def test_losses_are_shown_by_name_and_their_sum_is_minimised(thin_networks):
     model = make_model()
@@ -183,8 +139,8 @@ def test_default_optimizer_is_the_papers(thin_networks):
 
 
 @pytest.mark.slow
-def test_thresholds_can_be_changed_after_a_prediction(rng, thin_networks):
-    model = make_model()
+def test_thresholds_can_be_changed_after_a_prediction(rng, thin_networks, graphs):
+    model = make_model(levels=("P3",))
     images = rng.uniform(0, 255, (1, 64, 64, 3))
     model.decoder = Decoder(confidence_threshold=0.0, max_detections=7)
     assert model.predict(images, verbose=0)["num_detections"].tolist() == [7]

@@ -64,37 +64,6 @@ def test_list_names_all():
         assert name in result.stdout
 
 
-LOAD = """
-import sys
-import keras
-of_keras = set(sys.modules)
-import keras_spd
-heavy = {"tensorflow_datasets", "matplotlib", "pydantic", "pycocotools", "keras_cv"}
-heavy &= set(sys.modules) - of_keras
-assert not heavy, heavy
-for path in sys.argv[1:]:
-    keras.saving.load_model(path)
-"""
-
-
-@pytest.mark.slow
-def test_import_alone_lets_keras_load_our_files(tmp_path, thin_networks):
-    """Registered classes are found although nothing else of the package was used."""
-    import keras
-
-    from keras_spd import applications, layers, optimizers
-
-    detector = applications.YOLOV5SPD("n", classes=2, input_shape=(64, 64, 3))
-    detector.compile(optimizer=optimizers.CoupledSGD(0.01))
-    inputs = keras.Input((8, 8, 3))
-    plain = keras.Model(inputs, layers.SPDConv(4, 3)(inputs))
-    files = [str(tmp_path / name) for name in ("plain.keras", "detector.keras")]
-    for model, file in zip((plain, detector), files, strict=True):
-        model.save(file)
-    result = run(LOAD, *files)
-    assert result.returncode == 0, result.stderr
-
-
 def test_public_names_are_listed_and_unknown_ones_refused():
     import keras_spd
 

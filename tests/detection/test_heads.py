@@ -204,9 +204,9 @@ def test_a_detector_of_another_head(head, thin_networks, tmp_path, rng):
         input_shape=(64, 64, 3),
     )
     images = rng.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
-    model.compile(keras.optimizers.Adam(3e-3))
-    losses = model.fit(images, TRUTH, batch_size=2, epochs=15, verbose=0).history["loss"]
-    assert losses[-1] < 0.7 * losses[0]
+    model.compile(keras.optimizers.Adam(1e-2))
+    losses = model.fit(images, TRUTH, batch_size=2, epochs=6, verbose=0).history["loss"]
+    assert losses[-1] < 0.85 * losses[0]
     scores = model.evaluate(images, TRUTH, return_dict=True, verbose=0)
     assert {"loss", "box_loss", "class_loss", "AP", "AP50"} <= set(scores)
     model.save(tmp_path / "model.keras")
@@ -234,7 +234,7 @@ def test_weights_of_another_head_give_backbone_and_neck(head, thin_networks, tmp
         "n", classes=2, class_names=("a", "b"), head=head, weights=tmp_path / "trained.keras"
     )
     assert "all except head_p3, head_p4, head_p5, which are initialised" in caplog.text
-    for name in ("stage4_c3_cv3_conv", "bottom_up_p5_c3_cv3_conv"):
+    for name in ("stage4_c3_cv1_conv", "bottom_up_p5_c3_cv1_conv"):
         received, given = (m.network.get_layer(name).kernel for m in (model, trained))
         np.testing.assert_array_equal(received, given)
     model.save(tmp_path / "model.keras")

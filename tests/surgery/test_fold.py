@@ -170,7 +170,7 @@ def test_new_names_are_unique():
 
 
 @pytest.mark.slow
-def test_a_fine_tuned_converted_detector():
+def test_a_fine_tuned_converted_detector(thin_networks):
     detector = keras_spd.to_spd(YOLOV5SPD("n", classes=2, downsampling="strided"))
     _randomize(detector.network)
     folded = keras_spd.fold(detector)

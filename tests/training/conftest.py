@@ -1,8 +1,30 @@
 """Fixtures for tests of training."""
 
 import pytest
+from PIL import Image
 
+from keras_spd.training import callbacks, fit
 from keras_spd.training.run_folder import SaveState
+
+
+@pytest.fixture(autouse=True)
+def _quick_pictures(monkeypatch, request):
+    """Runs write a small picture instead of plots, which `test_run_plots.py` tests."""
+    if "pictures" in request.fixturenames:
+        return
+
+    def draw(*arguments, **options):
+        [path] = [value for value in arguments if hasattr(value, "suffix")]
+        Image.new("RGB", (8, 8)).save(path)
+
+    for module in (callbacks, fit):
+        monkeypatch.setattr(module, "draw_learning_curves", draw)
+    monkeypatch.setattr(fit, "draw_training_images", draw)
+
+
+@pytest.fixture
+def pictures():
+    """Runs draw their pictures, as outside of tests."""
 
 
 @pytest.fixture

@@ -108,7 +108,8 @@ def test_tiles_are_trained_on_and_whole_images_are_scored(tmp_path, drawings, mo
     expected = task.splits.train.tiles(32, 0.5, min_area=0.9, empty=0.5, whole=True, seed=0)
     names = [image.name for image in task.train_data.images]
     assert names == [image.name for image in expected.images]
-    assert f"8 training images cut into tiles of 32x32 give {len(names)} tiles" in caplog.text
+    resized = f"of 32x32, resized to 64x96, give {len(names)} tiles to train on"
+    assert f"8 training images cut into tiles {resized}" in caplog.text
 
     scored = []
 

@@ -15,6 +15,7 @@ import pytest
 import run_training
 from drawings import write_drawings
 from thin import make_thin
+from tiny import tiny_classifier
 
 from keras_spd.training.distribution import Distribution, distribute
 from keras_spd.training.run_folder import RunFolder
@@ -24,7 +25,6 @@ STILL = [
     "augmentation.horizontal_flip=false",
     "augmentation.vertical_flip=false",
     "optimizer.learning_rate=0.0002",
-    "epochs=2",
 ]
 
 
@@ -48,10 +48,13 @@ def finish(*processes):
     assert [process.returncode for process in processes] == [0] * len(outputs), "\n".join(outputs)
 
 
-def options(task, drawings, *more):
+def settings(task):
+    return STILL + (["augmentation.crop_padding=0"] if task == "classifier" else [])
+
+
+def options(task, drawings, *more, epochs=2):
     data_ = ["--data", drawings] if task == "detector" else []
-    still = STILL + (["augmentation.crop_padding=0"] if task == "classifier" else [])
-    return [*data_, *more, "--set", *still]
+    return [*data_, *more, "--set", *settings(task), f"epochs={epochs}"]
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +63,12 @@ def one_device(tmp_path_factory, drawings):
     folder = tmp_path_factory.mktemp("detector")
     with pytest.MonkeyPatch.context() as patch:
         make_thin(patch)
-        run_training.run("detector", folder, data=drawings, settings=STILL)
+        run_training.run("detector", folder, data=drawings, settings=[*STILL, "epochs=2"])
     return RunFolder(folder).read_log()
 
 
 def assert_same_curve(folder, expected):
+    assert expected
     rows = RunFolder(folder).read_log()
     assert len(rows) == len(expected)
     for row, other in zip(rows, expected, strict=True):
@@ -80,15 +84,12 @@ def test_two_devices(tmp_path, drawings, one_device):
 
 @pytest.mark.slow
 def test_two_jax_devices(tmp_path, drawings):
-    runs = [tmp_path / "one", tmp_path / "two"]
-    jax = {
-        "KERAS_BACKEND": "jax",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }  # compiles in half the time
-    finish(start("classifier", runs[0], *options("classifier", None), **jax))
+    # The second one compiles in half the time.
+    jax = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    finish(start("classifier", tmp_path / "one", *options("classifier", None), **jax))
     more = ("--devices", "all", "--cpus", "2")
-    finish(start("classifier", runs[1], *options("classifier", None, *more), **jax))
-    assert_same_curve(runs[1], RunFolder(runs[0]).read_log())
+    finish(start("classifier", tmp_path / "two", *options("classifier", None, *more), **jax))
+    assert_same_curve(tmp_path / "two", RunFolder(tmp_path / "one").read_log())
 
 
 def workers(task, folder, *arguments):
@@ -111,22 +112,32 @@ def workers(task, folder, *arguments):
 
 
 @pytest.mark.slow
-def test_two_workers_one_is_killed_and_the_job_resumes(tmp_path, drawings, one_device):
-    arguments = options("detector", drawings)
-    chief, other = workers("detector", tmp_path, *arguments)
+@pytest.mark.parametrize("task", ["classifier", pytest.param("detector", marks=pytest.mark.full)])
+def test_two_workers_one_is_killed_and_the_job_resumes(task, tmp_path, drawings):
+    epochs, model = 8, None
+    expected, folder = tmp_path / "one", tmp_path / "two"
+    if task == "classifier":
+        model = str(tmp_path / "tiny.keras")
+        tiny_classifier().save(model)
+    several = {"settings": [*settings(task), f"epochs={epochs}"], "model": model}
+    run_training.run(task, expected, data=drawings, **several)
+    given = ["--model", model] if model else []
+    arguments = options(task, drawings, *given, epochs=epochs)
+    chief, other = workers(task, folder, *arguments)
     deadline = time.monotonic() + 500
-    while not (tmp_path / "state.weights.h5").is_file() and chief.poll() is None:
+    while not (folder / "state.weights.h5").is_file() and chief.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.02)
     other.send_signal(signal.SIGKILL)
     other.communicate()
     output, _ = chief.communicate(timeout=600)
-    if chief.returncode:  # it may have finished already
-        assert "resume with: keras-spd train --resume" in output, output[-3000:]
+    assert chief.returncode, "the job ended before it was killed"
+    assert "resume with: keras-spd train --resume" in output, output[-3000:]
     arguments.insert(arguments.index("--set"), "--resume")
-    finish(*workers("detector", tmp_path, *arguments))
-    assert_same_curve(tmp_path, one_device)
-    assert json.loads((tmp_path / "results.json").read_text())["test_images"] == 16
+    finish(*workers(task, folder, *arguments))
+    assert_same_curve(folder, RunFolder(expected).read_log())
+    results = json.loads((folder / "results.json").read_text())
+    assert results["test_images"] == (16 if task == "detector" else 9)
 
 
 @pytest.mark.parametrize("devices", [None, "all"])

@@ -17,15 +17,23 @@ import pytest
 import run_training
 from drawings import write_drawings
 from testing import full_disk
+from tiny import tiny_classifier
 
 from keras_spd import data
 from keras_spd.training import fit as fit_module
 from keras_spd.training import load_recipe, run_folder, train
 from keras_spd.training.errors import explained
+from keras_spd.training.given import name_data
 from keras_spd.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("thin_networks")
-OVERRIDES = {"epochs": 4, "batch_size": 16, "optimizer.learning_rate": 0.005}
+# Keras' augmentation runs eagerly, which takes longer than the steps of a small network.
+STILL = {
+    "augmentation.crop_padding": 0,
+    "augmentation.horizontal_flip": False,
+    "augmentation.vertical_flip": False,
+}
+OVERRIDES = {"epochs": 4, "batch_size": 16, "optimizer.learning_rate": 0.005, **STILL}
 
 
 @pytest.fixture
@@ -50,7 +58,7 @@ def log(folder):
 
 
 @pytest.mark.slow
-def test_run_folder_and_learning(tmp_path, cells, recipe):
+def test_run_folder_and_learning(tmp_path, cells, recipe, pictures):
     model = train(recipe, tmp_path, **cells)
     assert {path.name for path in tmp_path.iterdir()} == {
         ".lock",
@@ -65,7 +73,8 @@ def test_run_folder_and_learning(tmp_path, cells, recipe):
         "model.keras",
         "results.json",
     }
-    assert load_recipe(tmp_path / "recipe.toml") == recipe
+    passed = name_data(recipe, train=cells["train_data"], test=cells["test_data"])
+    assert load_recipe(tmp_path / "recipe.toml") == passed
     assert json.loads((tmp_path / "environment.json").read_text())["processor"]
     rows = log(tmp_path)
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
@@ -132,17 +141,17 @@ def test_the_average_of_the_weights_is_kept(tmp_path, cells, recipe):
 
 
 @pytest.mark.slow
-def test_the_modern_recipe_learns(tmp_path, cells, graphs):
-    few = {"epochs": 8, "batch_size": 16, "optimizer.average": 0.5, "schedule.warmup_epochs": 1}
-    recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.01})
-    train(recipe, tmp_path, **cells)
+def test_the_modern_recipe_learns(tmp_path, cells):
+    few = {"epochs": 8, "batch_size": 40, "optimizer.average": 0.5, "schedule.warmup_epochs": 1}
+    recipe = load_recipe("modern", overrides=few | {"optimizer.learning_rate": 0.3})
+    train(recipe, tmp_path, model=tiny_classifier(), **cells)
     losses = [row["val_loss"] for row in log(tmp_path)]
     assert losses[-1] < 0.9 * losses[0]
 
 
 @pytest.mark.slow
 def test_the_modern_recipe_of_detectors_runs(tmp_path):
-    source = str(write_drawings(tmp_path / "drawings", 16))
+    source = str(write_drawings(tmp_path / "drawings", 8))
     few = {"data.train": source, "data.test": source, "data.image_size": [64, 64], "epochs": 1}
     few |= {"model.name": "yolov5_spd_n", "batch_size": 8}
     few |= {"model.options": {"levels": ["P3"]}}
@@ -254,7 +263,7 @@ def test_no_trace_of_the_precision_is_left(tmp_path, cells, recipe):
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_last_epoch_to_resume_from(tmp_path, cells, recipe, monkeypatch):
-    recipe = recipe.model_copy(update={"batch_size": 80})
+    recipe = recipe.model_copy(update={"batch_size": 80, "epochs": 2})
     save = run_folder.save_weights_file
 
     def save_state(model, path, **attributes):
@@ -269,7 +278,7 @@ def test_a_full_disk_leaves_the_last_epoch_to_resume_from(tmp_path, cells, recip
     assert not list(tmp_path.glob(".unfinished*"))
     monkeypatch.undo()
     train(None, tmp_path, resume=True, **cells)
-    assert [row["epoch"] for row in log(tmp_path)] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in log(tmp_path)] == [0, 1]
 
 
 @pytest.mark.parametrize(

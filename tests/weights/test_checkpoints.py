@@ -110,16 +110,19 @@ def test_a_pickled_checkpoint_of_one_class(
     strided = trained(size, images, classes=1, class_names=["ship"])
     model = pickled_model(torch, state_dict_of(strided), ["ship"], classes)
     torch.save({"epoch": -1, "model": model, "ema": None}, tmp_path / "best.pt")
-    for spd in (
-        YOLOV5SPD(size, weights=tmp_path / "best.pt"),
-        load_torch_model(tmp_path / "best.pt", "spd"),
-        load_torch_model(tmp_path / "best.pt"),
-    ):
+    ways = [lambda: YOLOV5SPD(size, weights=tmp_path / "best.pt")]
+    if size == "s":
+        ways += [
+            lambda: load_torch_model(tmp_path / "best.pt", "spd"),
+            lambda: load_torch_model(tmp_path / "best.pt"),
+        ]
+    for load in ways:
+        spd = load()
         assert spd.info.class_names == ("ship",) and spd.anchors == strided.anchors
         assert_equal_outputs(spd, strided, images)
-    other = YOLOV5SPD(size, classes=1, class_names=["boat"], downsampling="strided")
+    strided.info = dataclasses.replace(strided.info, class_names=("boat",))
     with pytest.raises(ValueError, match="The file has the classes ship, the model boat. Pass"):
-        load_torch_weights(other, tmp_path / "best.pt")
+        load_torch_weights(strided, tmp_path / "best.pt")
 
 
 @pytest.mark.slow

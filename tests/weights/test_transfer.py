@@ -11,6 +11,7 @@ import reference
 import safetensors.numpy
 from conftest import find_shared
 from PIL import Image
+from thin import make_thin
 from typer.testing import CliRunner
 
 from keras_spd.applications import YOLOV5SPD, YOLOV5SPDBackbone, load_torch_model
@@ -46,14 +47,16 @@ def images(rng):
 def saved(tmp_path_factory):
     """A strided detector, and its file."""
     names = ("person", "car", "boat")
-    model = YOLOV5SPD("n", classes=3, class_names=names, downsampling="strided")
     file = tmp_path_factory.mktemp("strided") / "strided.keras"
-    perturb(model, np.random.default_rng(0)).save(file)
+    with pytest.MonkeyPatch.context() as patch:
+        make_thin(patch)
+        model = YOLOV5SPD("n", classes=3, class_names=names, downsampling="strided")
+        perturb(model, np.random.default_rng(0)).save(file)
     return model, file
 
 
 @pytest.fixture
-def strided(saved, tmp_path):
+def strided(saved, tmp_path, thin_networks):
     """The detector; its file is in `tmp_path`."""
     shutil.copy(saved[1], tmp_path)
     return saved[0]
@@ -87,10 +90,9 @@ BOXES_OF_PYTORCH = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("downsampling", ["spd", "strided"])
-def test_boxes_of_the_official_checkpoint(downsampling):
+def test_boxes_of_the_official_checkpoint():
     file = find_shared("reference/checkpoints/yolov5n.pt")
-    model = YOLOV5SPD("n", weights=file, downsampling=downsampling)
+    model = YOLOV5SPD("n", weights=file)
     [found] = Predictor(model, image_size=640)([find_shared("data/photos/bus.jpg")])
     expected = np.array(BOXES_OF_PYTORCH)
     np.testing.assert_allclose(found.boxes, expected[:, :4], atol=2e-3)
@@ -121,7 +123,7 @@ def test_strided_into_spd_and_back(strided, images, tmp_path):
     for ours, theirs in zip(back.get_weights(), strided.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
-    kernel = spd.network.get_layer("bottom_up_p4_c3_cv2_conv").kernel
+    kernel = spd.network.get_layer("bottom_up_p4_c3_cv1_conv").kernel
     kernel.assign(kernel + 1e-3)
     spd.save(tmp_path / "spd.keras")
     with pytest.raises(ValueError, match="bottom_up_p4_c3 reads pixels that a stride skips"):
@@ -140,9 +142,9 @@ def test_classes_by_name(strided, images, tmp_path, caplog):
         ours = np.array(raw[level])[..., [0, 1, 2, 3, 4, 5, 7, 8]]
         theirs = np.array(wanted[level])[..., [0, 1, 2, 3, 4, 7, 6, 5]]
         assert reference.relative_norm(ours - theirs, theirs) <= 1e-5
-        bias = np.array(model.network.get_layer(f"head_{level.lower()}_conv").bias)
-        prior = np.log(0.6 / (4 - 0.99))  # as in a new detector
-        np.testing.assert_allclose(bias.reshape(3, 9)[:, 6], prior, atol=0.13)
+        layer = model.network.get_layer(f"head_{level.lower()}_conv")
+        prior, spread = np.log(0.6 / (4 - 0.99)), layer.kernel.shape[2] ** -0.5  # as if new
+        np.testing.assert_allclose(np.array(layer.bias).reshape(3, 9)[:, 6], prior, atol=spread)
 
 
 @pytest.mark.slow
@@ -164,7 +166,7 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
         "all except bottom_up_p3_c3, bottom_up_p3_down, head_p2, lateral_p3, top_down_p2_c3, which "
         "are initialised" in caplog.text
     )
-    for name in ("stage5_c3_cv3_conv", "bottom_up_p5_c3_cv3_conv", "head_p4_conv"):
+    for name in ("stage5_down_conv", "bottom_up_p5_down_conv", "head_p4_conv"):
         ours, theirs = (m.network.get_layer(name).kernel for m in (model, strided))
         np.testing.assert_array_equal(ours, theirs)
     model.save(tmp_path / "p2.keras")
@@ -172,7 +174,7 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
     assert "the level P2 was dropped" in caplog.text
     model = YOLOV5SPD("n", weights=file, levels=("P2", "P3"))
     assert "lateral_p3, sppf, top_down_p2_c3, which are initialised; strided" in caplog.text
-    ours, theirs = (m.network.get_layer("stage3_c3_cv3_conv").kernel for m in (model, strided))
+    ours, theirs = (m.network.get_layer("stage3_down_conv").kernel for m in (model, strided))
     np.testing.assert_array_equal(ours, theirs)
     caplog.clear()
     fitted = {level: ((8 * 2**i, 8 * 2**i),) * 3 for i, level in enumerate(LEVELS)}
