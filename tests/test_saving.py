@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from thin import make_thin
+from tiny import strided_classifier
 
 import keras_spd
 from keras_spd.applications import (
@@ -75,17 +76,7 @@ def detector():
 
 
 def converted():
-    layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((33, 32, 3)),
-            layers.Conv2D(4, 3, 2, padding="same"),
-            layers.DepthwiseConv2D(3, 2, padding="same"),
-            layers.AveragePooling2D(3, 2, padding="same"),
-            layers.Flatten(),
-        ]
-    )
-    return keras_spd.to_spd(model, pooling="exact")
+    return keras_spd.to_spd(strided_classifier(), pooling="exact")
 
 
 def plain():

@@ -19,6 +19,19 @@ def tiny_classifier(classes=3, names=None, **facts):
     return ImageModel(inputs, x, name="tiny", info=ModelInfo(class_names=names, **facts))
 
 
+def strided_classifier():
+    """A network with each kind of layer that `to_spd` converts."""
+    return keras.Sequential(
+        [
+            keras.Input((33, 32, 3)),
+            keras.layers.Conv2D(4, 3, 2, padding="same"),
+            keras.layers.DepthwiseConv2D(3, 2, padding="same"),
+            keras.layers.AveragePooling2D(3, 2, padding="same"),
+            keras.layers.Flatten(),
+        ]
+    )
+
+
 def tiny_detector(input_range=(-1, 1), levels=("P3",)):
     """A detector on a backbone of its own, which takes scaled pixels."""
     x = inputs = keras.Input((None, None, 3))

@@ -7,6 +7,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -31,6 +32,17 @@ def describe_environment() -> dict[str, Any]:
         "backend": keras.backend.backend(),
         "versions": versions,
         "git": _git("describe", "--always", "--dirty"),
+    }
+
+
+def name_code(transform: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
+    """Returns the names of the user's own code, for `environment.json`."""
+    named = [transform] if transform is not None else []
+    names = {"transform": named, "callbacks": [type(callback) for callback in callbacks]}
+    return {
+        key: [f"{part.__module__}.{getattr(part, '__qualname__', part)}" for part in parts]
+        for key, parts in names.items()
+        if parts
     }
 
 

@@ -2,15 +2,23 @@
 
 import dataclasses
 import typing
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import pydantic
 import tomli_w
 
 from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.data.detection.augmentation import DetectionAugmentation
-from keras_spd.detection.box_loss import check_iou
-from keras_spd.images.tiles import check_tile
+from keras_spd.training.field_types import (
+    BoxComparison,
+    ClassWeights,
+    Fraction,
+    MaxValue,
+    PartOfData,
+    Texts,
+    Tile,
+    Validation,
+)
 
 PASSED = "passed in Python"  # in the recipe of a run, instead of the source of its data
 
@@ -80,21 +88,8 @@ class Schedule(_Section):
     """`cosine` and `triangular`: final rate as a fraction of the peak."""
 
 
-def _as_list(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value.startswith("["):
-        raise ValueError(
-            'it must be a list with quotes around each text; in a shell: FIELD=\'["a", "b"]\''
-        )
-    return [value]
-
-
-_Texts = Annotated[list[str], pydantic.BeforeValidator(_as_list)]
-
-
 class Freeze(_Section):
-    layers: _Texts = []
+    layers: Texts = []
     """Layers to freeze: names, prefixes such as `stage2`, or `backbone`. Their batch norms run in
     inference mode."""
     epochs: int | None = pydantic.Field(default=None, ge=1)
@@ -144,40 +139,6 @@ class Recipe(_Section):
         return tomli_w.dumps(self.model_dump(exclude_none=True))
 
 
-def _check_fraction(value: str | float | None) -> str | float | None:
-    if isinstance(value, float) and not 0 < value < 1:
-        raise ValueError("it must be a split, a path, or a fraction between 0 and 1")
-    return value
-
-
-def _as_tile(value: Any) -> Any:
-    return None if value is None else check_tile(value)
-
-
-Validation = Annotated[str | float | None, pydantic.AfterValidator(_check_fraction)]
-_Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
-_Tile = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_tile)]
-_MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
-
-
-def _check_class_weights(value: Any) -> Any:
-    """Raises a `ValueError` that is clearer than pydantic's."""
-    factors = list(value.values()) if isinstance(value, dict) else [value]
-    numbers = all(isinstance(factor, (int, float)) and factor > 0 for factor in factors)
-    if value in (None, "balanced") or (isinstance(value, dict) and numbers):
-        return value
-    raise ValueError(
-        'it must be "balanced", or factors above 0 by class name; in a shell: '
-        "loss.class_weights='{\"spur\": 2}'"
-    )
-
-
-_ClassWeights = Annotated[
-    Literal["balanced"] | dict[str, float] | None, pydantic.BeforeValidator(_check_class_weights)
-]
-_PartOfData = Annotated[float | None, pydantic.Field(gt=0, lt=1)]
-
-
 class ClassificationSource(_Section):
     name: str | None = None
     """TFDS dataset, or the shipped `blood_cells`; none for folders."""
@@ -188,7 +149,7 @@ class ClassificationSource(_Section):
     validation: Validation = None
     """The same, for choosing the best epoch; or the fraction of each class' training images to hold
     out for it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
-    fraction: _PartOfData = None
+    fraction: PartOfData = None
     """Fraction of each class' training images to train on, such as 0.1 for a trial, chosen by
     `seed`. Images that `validation` holds out are not among them."""
     data_dir: str | None = None
@@ -197,7 +158,7 @@ class ClassificationSource(_Section):
     """Height and width to resize images to; required if their sizes differ."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images in folders."""
-    max_value: _MaxValue = None
+    max_value: MaxValue = None
     """Value that becomes 255 in images of more than 8 bits, such as 4095 for a 12-bit camera; found
     in the training images by default. The trained model predicts with it."""
     statistics: str = "cifar10"
@@ -207,7 +168,7 @@ class ClassificationSource(_Section):
 class ClassificationLoss(_Section):
     label_smoothing: float = pydantic.Field(default=0.0, ge=0, lt=1)
     """Fraction of a label that is spread evenly over all classes."""
-    class_weights: _ClassWeights = None
+    class_weights: ClassWeights = None
     """Factors for the loss of images of these classes, 1 for others; or `"balanced"`, inversely
     proportional to the number of training images."""
 
@@ -220,9 +181,9 @@ class ProgressiveResizing(_Section):
 
     initial_scale: float = pydantic.Field(default=1.0, gt=0, le=1)
     """Size of the images in the first epochs, as a fraction of the full size; 1 turns this off."""
-    delay_fraction: _Fraction = 0.5
+    delay_fraction: Fraction = 0.5
     """Fraction of the epochs with the initial size. After that, the size grows linearly."""
-    finetune_fraction: _Fraction = 0.2
+    finetune_fraction: Fraction = 0.2
     """Fraction of the epochs, at the end, with the full size. The last epoch always has it."""
     size_increment: int = pydantic.Field(default=4, ge=1)
     """Sizes are multiples of this number of pixels."""
@@ -275,7 +236,7 @@ class DetectionSource(_Section):
     validation: Validation = None
     """The same, for choosing the best epoch; or the fraction of the training images to hold out for
     it by `seed`, such as 0.1. Without it, the best epoch is chosen on the test data."""
-    fraction: _PartOfData = None
+    fraction: PartOfData = None
     """Fraction of the training images to train on, such as 0.1 for a trial, chosen by `seed`.
     Images that `validation` holds out are not among them. Whole images are chosen, before they are
     cut into tiles."""
@@ -285,21 +246,21 @@ class DetectionSource(_Section):
     """Folder with prepared TFDS datasets; by default, TFDS's own."""
     image_size: tuple[int, int] = (640, 640)
     """Height and width of the network's input, multiples of the largest stride: 32 with P5."""
-    tile: _Tile = None
+    tile: Tile = None
     """Height and width, or one number, of tiles that larger images are cut into. Each tile is
     resized to `image_size`, which `--tile` sets to the same size. Scores are those of whole images,
     predicted in tiles. The `tile_` fields are arguments of `keras_spd.data.DetectionData.tiles`."""
     tile_overlap: float = pydantic.Field(default=0.2, ge=0, le=0.5)
     """Fraction of a tile that the next tile also covers."""
-    tile_min_area: _Fraction = 0.5
+    tile_min_area: Fraction = 0.5
     """Fraction of a box's area that must be inside a tile; boxes with less are dropped from it."""
-    tile_empty: _Fraction = 0.1
+    tile_empty: Fraction = 0.1
     """Fraction of the tiles without objects that is trained on, chosen by `seed`."""
     tile_whole: bool = False
     """Whether to also train on the whole images, for objects that are larger than a tile."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images and annotations."""
-    max_value: _MaxValue = None
+    max_value: MaxValue = None
     """Value that becomes 255 in images of more than 8 bits, such as 4095 for a 12-bit camera; found
     in the training images by default. The trained model predicts with it."""
     cache: str | None = None
@@ -310,16 +271,6 @@ class DetectionSource(_Section):
     not depend on it."""
 
 
-def _check_iou(iou: Any) -> Any:
-    if iou is not None:
-        check_iou(iou)  # its message is clearer than pydantic's
-    return iou
-
-
-_Name = Literal["ciou", "wiou", "nwd"]
-_Comparison = Annotated[_Name | dict[_Name, float] | None, pydantic.BeforeValidator(_check_iou)]
-
-
 class DetectionLoss(_Section):
     """Arguments of the loss of the model's head, such as `keras_spd.detection.YOLOV5Loss`, which
     also has their defaults."""
@@ -328,10 +279,10 @@ class DetectionLoss(_Section):
     box_gain: float | None = pydantic.Field(default=None, ge=0)
     objectness_gain: float | None = pydantic.Field(default=None, ge=0)
     class_gain: float | None = pydantic.Field(default=None, ge=0)
-    class_weights: _ClassWeights = None
+    class_weights: ClassWeights = None
     """Factors for the class loss of objects of these classes, 1 for others; or `"balanced"`,
     inversely proportional to the number of training objects."""
-    iou: _Comparison = None
+    iou: BoxComparison = None
     """YOLOv5's head: how predicted boxes are compared with the ground truth, or weights of several
     comparisons, such as `{ciou = 0.5, nwd = 0.5}`."""
     nwd_constant: float | None = pydantic.Field(default=None, gt=0)

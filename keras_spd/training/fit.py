@@ -17,10 +17,12 @@ from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
 from keras_spd.training.announce import log_cost, log_splits
 from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
 from keras_spd.training.callbacks import SaySteps, StopAfter, Task, check_callbacks, make_callbacks
+from keras_spd.training.checks import check_quantize_aware, check_recipe, check_updates
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import Distribution, distribute
+from keras_spd.training.environment import name_code
 from keras_spd.training.errors import explained
 from keras_spd.training.fields import Recipe
 from keras_spd.training.freezing import carry_over, freeze, warn_of_initial_weights
@@ -117,11 +119,7 @@ def train(
     >>> keras_spd.training.train(recipe, "runs/converted", model=converted)
     """
     callbacks = check_callbacks(callbacks)
-    if not isinstance(recipe, (Recipe, type(None))):
-        raise TypeError(
-            "`recipe` must be a `Recipe`, such as `keras_spd.training.load_recipe("
-            f'"short", task="detection")`, or `None` to resume. Received: {recipe!r}.'
-        )
+    check_recipe(recipe)
     distribution = distribute(devices)  # first: workers must meet before anything is computed
     folder = RunFolder(run_folder)
     with contextlib.ExitStack() as stack:
@@ -134,7 +132,7 @@ def train(
         kept = folder.start_model if resume and folder.start_model.is_file() else None
         given = find_given(recipe, model, kept)
         task_recipe = without_start(recipe) if kept else recipe
-        _check_quantize_aware(recipe)
+        check_quantize_aware(recipe)
         distribution.check_batch_size(recipe.batch_size)
         distribution.check_patience(recipe.patience)
         distribution.check_accumulation(recipe.optimizer.accumulate_batches)
@@ -146,7 +144,7 @@ def train(
         start = build(task)
         if distribution.is_chief:
             resumed = resume and folder.state.is_file()
-            folder.start(with_absolute_paths(recipe), resumed, **_name_code(transform, callbacks))
+            folder.start(with_absolute_paths(recipe), resumed, **name_code(transform, callbacks))
             if kept is None:
                 folder.start_model.unlink(missing_ok=True)  # of a run that saved no epoch
                 if has_start(recipe):
@@ -154,17 +152,6 @@ def train(
                         start.save(unfinished)
         _train(task, start, folder, distribution, resume, verbose, callbacks)
         return _finish(task, start, folder) if distribution.is_chief else None
-
-
-def _name_code(transform: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
-    """Returns the names of the user's own code, for `environment.json`."""
-    named = [transform] if transform is not None else []
-    names = {"transform": named, "callbacks": [type(callback) for callback in callbacks]}
-    return {
-        key: [f"{part.__module__}.{getattr(part, '__qualname__', part)}" for part in parts]
-        for key, parts in names.items()
-        if parts
-    }
 
 
 def _train(
@@ -179,12 +166,7 @@ def _train(
     """Fits a copy of the model `start`, from its weights or from the state in the folder."""
     recipe = task.recipe
     steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
-    if steps_per_epoch * recipe.epochs < recipe.optimizer.accumulate_batches:
-        raise ValueError(
-            "`optimizer.accumulate_batches` must be at most the number of batches of the run, "
-            f"{steps_per_epoch * recipe.epochs}, or no weight is updated. Received: "
-            f"{recipe.optimizer.accumulate_batches}."
-        )
+    check_updates(recipe, steps_per_epoch)
     resumes = resume and folder.state.is_file()
     first_epoch = saved_epochs(folder.state) if resumes else 0
     unfreeze_at = recipe.freeze.until(recipe.epochs)
@@ -311,21 +293,6 @@ def build(task: Task) -> keras.Model:
         if task.recipe.quantize_aware and not is_quantize_aware(model):
             model = quantize_aware(model)
         return model
-
-
-def _check_quantize_aware(recipe: Recipe) -> None:
-    if not recipe.quantize_aware:
-        return
-    if not has_start(recipe):
-        raise ValueError(
-            "`quantize_aware` adapts a trained model to 8 bits. Pass it: `--weights`, or `model` "
-            "in Python."
-        )
-    if recipe.precision != "float32":
-        raise ValueError(
-            "`quantize_aware` trains in float32: other precisions round 8-bit kernels again. "
-            f'Received: precision="{recipe.precision}". Set `precision="float32"`.'
-        )
 
 
 def _fit(

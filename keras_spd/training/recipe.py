@@ -74,7 +74,8 @@ def load_recipe(
 def differences(stored: Recipe, given: Recipe) -> list[str]:
     """Returns the fields in which two recipes differ, as `field = stored (given: ...)`."""
     ours, theirs = (_flat(recipe.model_dump()) for recipe in (stored, given))
-    fields = [field for field in ours | theirs if ours.get(field) != theirs.get(field) != PASSED]
+    # Data that is passed in Python may have been read from files before.
+    fields = [f for f in ours | theirs if theirs.get(f) not in (ours.get(f), PASSED)]
     return [f"{field} = {ours.get(field)!r} (given: {theirs.get(field)!r})" for field in fields]
 
 
@@ -95,12 +96,12 @@ def _read(name_or_path: str | os.PathLike, task: str | None, dataset: str | None
         elif dataset is not None:
             candidates.append(f"{name_or_path}_{dataset.split(':')[0].split('/')[0]}")
         found = [name for name in candidates if name in list_recipes()]
-        similar = [name for name in list_recipes() if name.startswith(f"{name_or_path}_")]
-        if not found and similar == [f"{name_or_path}_detection"]:
-            raise ValueError(
-                f'The recipe {str(name_or_path)!r} is for detectors: pass `task="detection"`.'
-            )
         if not found:
+            similar = [name for name in list_recipes() if name.startswith(f"{name_or_path}_")]
+            if similar == [f"{name_or_path}_detection"]:
+                raise ValueError(
+                    f'The recipe {str(name_or_path)!r} is for detectors: pass `task="detection"`.'
+                )
             raise ValueError(
                 f"There is no recipe {' or '.join(map(repr, candidates))}. Shipped recipes: "
                 f"{list_recipes()}. For your own, pass the path of its `.toml` file."

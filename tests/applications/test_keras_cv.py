@@ -84,8 +84,8 @@ def test_learns_and_predicts(build, rate, four_images):
     model = build(small_backbone())
     model.optimizer.learning_rate = rate
     start = model.backbone.get_weights()
-    losses = model.fit(images, truth, batch_size=4, epochs=5, verbose=0).history["loss"]
-    assert losses[-1] < 0.8 * losses[0]
+    losses = model.fit(images, truth, batch_size=4, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
     for before, after in zip(start, model.backbone.get_weights(), strict=True):
         assert np.any(before != after)
     boxes = model.predict(images, verbose=0)["boxes"]

@@ -204,9 +204,9 @@ def test_a_detector_of_another_head(head, thin_networks, tmp_path, rng):
         input_shape=(64, 64, 3),
     )
     images = rng.uniform(0, 255, (2, 64, 64, 3)).astype("float32")
-    model.compile(keras.optimizers.Adam(1e-2))
-    losses = model.fit(images, TRUTH, batch_size=2, epochs=6, verbose=0).history["loss"]
-    assert losses[-1] < 0.85 * losses[0]
+    model.compile(keras.optimizers.Adam(3e-3))
+    losses = model.fit(images, TRUTH, batch_size=2, epochs=15, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
     scores = model.evaluate(images, TRUTH, return_dict=True, verbose=0)
     assert {"loss", "box_loss", "class_loss", "AP", "AP50"} <= set(scores)
     model.save(tmp_path / "model.keras")

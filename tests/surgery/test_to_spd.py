@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from tiny import strided_classifier
 
 import keras_spd
 from keras_spd import surgery
@@ -87,8 +88,7 @@ def test_networks_of_keras_applications(name, count, double_precision):
 
 
 @pytest.mark.slow
-@pytest.mark.full
-def test_the_nested_sequential_models_of_convnext():
+def test_nested_sequential_models_are_converted():
     model = keras.applications.ConvNeXtTiny(
         weights=None, include_top=False, input_shape=(None, None, 3)
     )
@@ -382,16 +382,7 @@ def test_input_shape():
 
 @pytest.mark.slow
 def test_a_converted_network_exports(tmp_path):
-    model = keras.Sequential(
-        [
-            keras.Input((33, 32, 3)),
-            _layers.Conv2D(4, 3, 2, padding="same"),
-            _layers.DepthwiseConv2D(3, 2, padding="same"),
-            _layers.AveragePooling2D(3, 2, padding="same"),
-            _layers.Flatten(),
-        ]
-    )
-    converted = keras_spd.to_spd(model, pooling="exact")
+    converted = keras_spd.to_spd(strided_classifier(), pooling="exact")
     info = keras_spd.applications.ModelInfo(input_range=(0, 1), outputs="probabilities")
     served = keras_spd.applications.ImageModel(converted.inputs, converted.outputs, info=info)
     path = keras_spd.export.export_tflite(served, tmp_path / "model.tflite")

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from keras_spd.training import Recipe, list_recipes, load_recipe
+from keras_spd.training.checks import check_updates
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.command_line import choose_recipe, default_run_folder, merge_fields
 from keras_spd.training.detection import DetectionTask
@@ -239,3 +240,21 @@ def test_a_detector_or_its_recipe_decides_the_task():
     with pytest.raises(ValueError, match='is for detectors: pass `task="detection"`'):
         load_recipe("finetune")
     assert load_recipe("demo", overrides={"freeze.layers": "stem"}).freeze.layers == ["stem"]
+
+
+def test_too_few_batches_for_an_update_are_refused():
+    recipe = load_recipe("demo", overrides={"epochs": 2, "optimizer.accumulate_batches": 8})
+    check_updates(recipe, steps_per_epoch=4)
+    with pytest.raises(ValueError, match="at most the number of batches of the run, 6.*Received"):
+        check_updates(recipe, steps_per_epoch=3)
+
+
+def test_missing_test_data_is_named(tmp_path):
+    recipe = load_recipe("short", task="detection", overrides={"data.train": str(tmp_path)})
+    with pytest.raises(ValueError, match="no test data: set `data.test`"):
+        DetectionTask(recipe)
+
+
+def test_of_similar_networks_the_smallest_is_suggested():
+    with pytest.raises(ValueError, match="Did you mean yolov5_spd_n?"):
+        choose_recipe({"model.name": "yolov5_spd"}, [], "short")

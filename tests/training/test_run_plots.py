@@ -6,7 +6,11 @@ import pytest
 from PIL import Image
 
 from keras_spd.images.draw import class_colour
-from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
+from keras_spd.training.run_plots import (
+    _group_lines,
+    draw_learning_curves,
+    draw_training_images,
+)
 
 
 @pytest.fixture
@@ -94,3 +98,8 @@ def test_training_images_of_a_classifier(tmp_path, labels):
     draw_training_images(np.zeros((2, 32, 32, 3)), None, path, labels=labels)
     with Image.open(path) as picture:
         assert picture.width >= 4 * 160 and picture.height >= 160 + 16 * (labels is not None)
+
+
+def test_what_is_no_score_gets_a_plot_of_its_own():
+    rows = [{"epoch": e, "loss": 1.0, "val_AP": 0.5, "temperature": 10.0 + e} for e in range(3)]
+    assert list(_group_lines(rows)) == ["loss", "temperature", "scores"]

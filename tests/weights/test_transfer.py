@@ -90,9 +90,10 @@ BOXES_OF_PYTORCH = [
 
 
 @pytest.mark.slow
-def test_boxes_of_the_official_checkpoint():
+@pytest.mark.parametrize("downsampling", ["spd", "strided"])
+def test_boxes_of_the_official_checkpoint(downsampling):
     file = find_shared("reference/checkpoints/yolov5n.pt")
-    model = YOLOV5SPD("n", weights=file)
+    model = YOLOV5SPD("n", weights=file, downsampling=downsampling)
     [found] = Predictor(model, image_size=640)([find_shared("data/photos/bus.jpg")])
     expected = np.array(BOXES_OF_PYTORCH)
     np.testing.assert_allclose(found.boxes, expected[:, :4], atol=2e-3)
@@ -114,7 +115,11 @@ def test_one_class_of_the_official_checkpoint(images, caplog):
 
 
 @pytest.mark.slow
-def test_strided_into_spd_and_back(strided, images, tmp_path):
+def test_strided_into_spd_and_back(images, tmp_path):
+    """With C3 blocks, which thin networks do not have."""
+    names = ("person", "car", "boat")
+    strided = YOLOV5SPD("n", classes=3, class_names=names, downsampling="strided")
+    perturb(strided, np.random.default_rng(0)).save(tmp_path / "strided.keras")
     spd = YOLOV5SPD("n", weights=tmp_path / "strided.keras")
     assert spd.num_classes == 3 and spd.info.class_names == ("person", "car", "boat")
     assert_equal_outputs(spd, strided, images)
@@ -123,7 +128,7 @@ def test_strided_into_spd_and_back(strided, images, tmp_path):
     for ours, theirs in zip(back.get_weights(), strided.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
-    kernel = spd.network.get_layer("bottom_up_p4_c3_cv1_conv").kernel
+    kernel = spd.network.get_layer("bottom_up_p4_c3_cv2_conv").kernel
     kernel.assign(kernel + 1e-3)
     spd.save(tmp_path / "spd.keras")
     with pytest.raises(ValueError, match="bottom_up_p4_c3 reads pixels that a stride skips"):

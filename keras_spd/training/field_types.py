@@ -1,0 +1,65 @@
+"""Types of recipe fields with checks of their own, whose messages are clearer than pydantic's."""
+
+from typing import Annotated, Any, Literal
+
+import pydantic
+
+from keras_spd.detection.box_loss import check_iou
+from keras_spd.images.tiles import check_tile
+
+
+def _as_list(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.startswith("["):
+        raise ValueError(
+            'it must be a list with quotes around each text; in a shell: FIELD=\'["a", "b"]\''
+        )
+    return [value]
+
+
+Texts = Annotated[list[str], pydantic.BeforeValidator(_as_list)]
+
+
+def _check_fraction(value: str | float | None) -> str | float | None:
+    if isinstance(value, float) and not 0 < value < 1:
+        raise ValueError("it must be a split, a path, or a fraction between 0 and 1")
+    return value
+
+
+def _as_tile(value: Any) -> Any:
+    return None if value is None else check_tile(value)
+
+
+Validation = Annotated[str | float | None, pydantic.AfterValidator(_check_fraction)]
+Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+Tile = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_tile)]
+MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
+
+
+def _check_class_weights(value: Any) -> Any:
+    """Raises a `ValueError` that is clearer than pydantic's."""
+    factors = list(value.values()) if isinstance(value, dict) else [value]
+    numbers = all(isinstance(factor, (int, float)) and factor > 0 for factor in factors)
+    if value in (None, "balanced") or (isinstance(value, dict) and numbers):
+        return value
+    raise ValueError(
+        'it must be "balanced", or factors above 0 by class name; in a shell: '
+        "loss.class_weights='{\"spur\": 2}'"
+    )
+
+
+ClassWeights = Annotated[
+    Literal["balanced"] | dict[str, float] | None, pydantic.BeforeValidator(_check_class_weights)
+]
+PartOfData = Annotated[float | None, pydantic.Field(gt=0, lt=1)]
+
+
+def _check_iou(iou: Any) -> Any:
+    if iou is not None:
+        check_iou(iou)  # its message is clearer than pydantic's
+    return iou
+
+
+_Name = Literal["ciou", "wiou", "nwd"]
+BoxComparison = Annotated[_Name | dict[_Name, float] | None, pydantic.BeforeValidator(_check_iou)]
