@@ -17,7 +17,7 @@ from keras_spd.typing import Path
 def describe_damage(path: Path) -> str:
     """Returns what is wrong with a binary file that cannot be read.
 
-    A failed download often leaves a web page, or a pointer of Git LFS, which are text.
+    A failed download often leaves text: a web page or a Git LFS pointer.
     """
     with open(path, "rb") as file:
         start = file.read(40)
@@ -25,10 +25,17 @@ def describe_damage(path: Path) -> str:
         shown = start.decode().replace("\n", " ")
         if shown.isprintable():
             return (
-                f"it is text that starts with {shown!r}. Did the download save a web page, or a "
-                "pointer of Git LFS?"
+                f"it is text that starts with {shown!r}. Did the download save a web page or a "
+                "Git LFS pointer?"
             )
     return "it is cut off or damaged. Download or copy it again."
+
+
+def check_folder_of(path: Path) -> None:
+    """Raises a `FileNotFoundError` unless the folder of a file to write exists."""
+    folder = pathlib.Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder} to write to. Create it first.")
 
 
 @contextlib.contextmanager
@@ -50,6 +57,7 @@ def whole_file(path: Path) -> Iterator[pathlib.Path]:
     ...     model.save(unfinished)
     """
     path = pathlib.Path(path)
+    check_folder_of(path)
     unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
         yield unfinished
@@ -71,6 +79,7 @@ def whole_folder(path: Path) -> Iterator[pathlib.Path]:
         `pathlib.Path` of the temporary folder.
     """
     path = pathlib.Path(path)
+    check_folder_of(path)
     unfinished, old = (
         path.with_name(f".{state}-{os.getpid()}-{path.name}") for state in ("unfinished", "old")
     )

@@ -130,8 +130,8 @@ def known_preprocessing(model: Any) -> Preprocessing:
             "`model.info = "
             'dataclasses.replace(model.info, statistics="imagenet")` for an `ImageModel`, '
             "`model = ImageModel(model.input, model.output, info=ModelInfo(...))` for any other "
-            "functional model. `statistics` is a name or `Statistics(mean, std)`; a network that "
-            "scales inside or takes scaled pixels has `input_range=(0, 255)`, `(0, 1)` or `(-1, 1)`"
+            "functional model. `statistics` is a name or `Statistics(mean, std)`. For a network "
+            "that takes pixels or scaled pixels, set `input_range=(0, 255)`, `(0, 1)` or `(-1, 1)`"
             " instead."
         )
     return info.preprocessing

@@ -98,8 +98,8 @@ def build_metrics(model: keras.Model, batch: Any) -> None:
     model._symbolic_build(data_batch=batch)
 
 
-def build_no_metrics_in_fit(model: keras.Model) -> None:
-    """Stops `fit` from repeating what `build_metrics` has done."""
+def skip_metric_build_in_fit(model: keras.Model) -> None:
+    """Makes `fit` skip building the metrics, which `build_metrics` has done."""
     model._maybe_symbolic_build = lambda *args, **kwargs: None
 
 

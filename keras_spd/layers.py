@@ -117,7 +117,7 @@ class SPDConv(keras.layers.Layer):
 
     Output shape:
         `(batch, ceil(height / scale), ceil(width / scale), filters)` with `padding="same"`; with
-        `"valid"` both sides are `kernel_size - 1` smaller.
+        `"valid"` both sides are `dilation_rate * (kernel_size - 1)` smaller.
 
     Attributes:
         space_to_depth: The `SpaceToDepth` layer.

@@ -29,8 +29,8 @@ def use_onednn() -> None:
 def computes_bfloat16() -> bool:
     """Returns whether this machine has instructions for bfloat16, which others emulate slowly.
 
-    Of machines with accelerators, they are asked; otherwise the CPU. On a CPU without such
-    instructions, a training step takes 1.9 (ResNet18-SPD) to 2.4 times (YOLOv5-SPD-n) as long in
+    If there are accelerators, they must have such instructions; otherwise, the CPU. On a CPU
+    without them, a training step takes 1.9 (ResNet18-SPD) to 2.4 times (YOLOv5-SPD-n) as long in
     bfloat16 as in float32 (benchmarks/training.md).
     """
     import keras
@@ -54,7 +54,7 @@ def computes_bfloat16() -> bool:
 
 
 def _cpuinfo() -> str:
-    """Returns what Linux says of the CPU; nothing on other systems."""
+    """Returns the content of `/proc/cpuinfo`, or an empty string on systems other than Linux."""
     file = pathlib.Path("/proc/cpuinfo")
     return file.read_text() if file.is_file() else ""
 

@@ -41,8 +41,9 @@ class CoupledSGD(keras.optimizers.SGD):
             in the authors' detectors.
         warmup_steps: Integer, the number of steps for the next two arguments. The rate of all
             other variables follows `learning_rate`, usually a schedule that starts at 0.
-        warmup_bias_rate: Number, the initial rate of biases. At the end of the warm-up they have
-            the same rate as other variables.
+        warmup_bias_rate: Number, added to the rate of biases in the first step; it decreases
+            linearly to 0 until the end of the warm-up. With a schedule that starts at 0, it is the
+            initial rate of biases.
         warmup_momentum: Number, the momentum of the first step; `None` for `momentum`.
         **kwargs: Arguments of `keras.optimizers.SGD`.
 

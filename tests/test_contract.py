@@ -19,7 +19,6 @@ from keras_spd.data.detection.boxed_image import BoxedImage
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.explain.network_input import classify as explain_classes
 from keras_spd.explain.network_input import prepare as explain_input
-from keras_spd.export.exported_models import load_exported
 from keras_spd.images.geometry import letterbox
 from keras_spd.predict import Predictor
 
@@ -259,7 +258,7 @@ def cameras(request, tmp_path_factory):
     }
     if keras.backend.backend() == "tensorflow":
         file = export.export_tflite(model, folder / "camera.tflite")
-        in_tflite = predict.Classifier(load_exported(file), top=every)
+        in_tflite = predict.Classifier(file, top=every)
         ways["TFLite"] = lambda image: in_order(in_tflite([image])[0])
     return name, model, ways, folder
 

@@ -59,12 +59,12 @@ def attach(
     features = [backbone.get_layer(pyramid[level]).output for level in levels]
     [inputs] = backbone.inputs
     if normalize and not preprocessing.takes_pixels:
-        inputs, features = _behind_normalization(backbone, preprocessing, features)
+        inputs, features = _with_normalization(backbone, preprocessing, features)
         preprocessing = Preprocessing(input_range=(0, 255))
     return inputs, dict(zip(levels, features, strict=True)), preprocessing
 
 
-def _behind_normalization(
+def _with_normalization(
     backbone: keras.Model, preprocessing: Preprocessing, features: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
     """Returns an input for pixels, and the features of a copy of the backbone."""

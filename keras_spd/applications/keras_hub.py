@@ -9,8 +9,8 @@ encoder = keras_hub.models.RetinaNetBackbone(backbone, min_level=3, max_level=5,
 detector = keras_hub.models.RetinaNetObjectDetector(encoder, 3, bounding_box_format="xyxy")
 ```
 
-Import this module also before `keras_hub.models.ObjectDetector.from_preset` loads such a detector:
-it registers the class.
+Also import this module before `keras_hub.models.ObjectDetector.from_preset` loads such a detector,
+because it registers the class.
 """
 
 from collections.abc import Mapping

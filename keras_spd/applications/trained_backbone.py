@@ -91,10 +91,11 @@ def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None
         variable.assign(arrays[path])
     if fresh := sorted({stage for path in variables if (stage := _stage(path))} - known):
         _log.info(
-            "Loaded %s into %s: all except %s, which is initialised.",
+            "Loaded %s into %s: all except %s, which %s initialised.",
             source,
             model.name,
             " and ".join(fresh),
+            "is" if len(fresh) == 1 else "are",
         )
 
 

@@ -68,13 +68,13 @@ def YOLOV5SPD(
             matches.
         class_map: `{class: class of the weights}` for names that differ, such as
             `{"vessel": "boat"}`.
-        input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides are multiples of
-            the largest stride, 32 with P5.
+        input_shape: `(height, width, 3)`, with `None` for sides that vary. Sides must be multiples
+            of the largest stride, 32 with P5. Ignored with `backbone`, which has its own.
         include_rescaling: Boolean, whether images are pixels 0..255, as in keras-cv. If not, they
             are 0..1 or, with `backbone`, in the range that the backbone takes.
         head: `"yolov5"` for the paper's; `"yolov8"` for YOLOv8's, without anchors; `"retinanet"`
-            for RetinaNet's. All stand on the same backbone and neck and are used in the same way.
-            The last two are trained with label encoder and losses of keras-cv, which imports
+            for RetinaNet's. All use the same backbone and neck, and are used in the same way. The
+            last two are trained with keras-cv's label encoder and losses; keras-cv imports
             TensorFlow.
         levels: One or several successive levels of P2 to P5, finest first: each has a head, at
             1/4, 1/8, 1/16 and 1/32 of the resolution. P2 is for objects of a few pixels. Without
@@ -84,7 +84,7 @@ def YOLOV5SPD(
         anchors: `{level: ((width, height), ...)}` in pixels, for example from
             `keras_spd.detection.fit_anchors`; `None` for those of the head's authors. YOLOv8's has
             none.
-        downsampling: `"spd"`, or `"strided"` for YOLOv5 v6.0.
+        downsampling: `"spd"`, or `"strided"` for YOLOv5 v6.0. With `backbone`, that of the neck.
         bounding_box_format: Format of ground truth and predictions, a name in
             `keras_spd.boxes.BOX_FORMATS`.
         backbone: Functional model from images to features, with its weights, to use instead of
@@ -113,12 +113,15 @@ def YOLOV5SPD(
     >>> model = keras_spd.applications.YOLOV5SPD("n", backbone=backbone, classes=6)
     """
     check_choice("head", head, tuple(HEADS))
+    check_choice("downsampling", downsampling, ("spd", "strided"))
     check_box_format(bounding_box_format)
     levels = yolov5_network.check_levels(levels)
     variant, size_name = yolov5_network.find_variant(size)
     preset = find_preset(weights, "YOLOV5SPD", size=size_name, downsampling=downsampling)
     if preset is not None and backbone is not None:
-        raise ValueError(f"The weights {weights!r} are for YOLOv5's own backbone.")
+        raise ValueError(
+            f"The weights {weights!r} are for YOLOv5's own backbone. Omit `weights` or `backbone`."
+        )
     trained = find_trained(weights, preset)
     if class_map and trained is None:
         raise ValueError(
@@ -137,8 +140,8 @@ def YOLOV5SPD(
         anchors = {**HEADS[head].build(levels).anchors, **known}
         if len({len(sizes) for sizes in anchors.values()}) > 1:
             raise ValueError(
-                f"The weights have other numbers of anchors than new levels: {anchors}. Pass "
-                "`anchors` for all levels."
+                f"The levels of the weights and the new ones differ in their number of anchors: "
+                f"{anchors}. Pass `anchors` for all levels."
             )
     chosen = HEADS[head].build(levels, anchors)
     class_names = check_class_names(class_names, classes)

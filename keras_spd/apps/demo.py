@@ -19,7 +19,7 @@ from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import load_font
 from keras_spd.training.run_folder import RunFolder
 
-_MARK = ".demo"  # marks a folder that a demo may write to again: one of `train` has all other files
+_MARK = ".demo"  # marks a demo's folder; a run folder of `train` has all the other files
 _RESULTS = ("cells", "model.tflite", "found.png", "predictions.png")  # beside those of a run
 _WEIGHTS = "bccd"
 _SIDE = 96  # of the network's input, pixels
@@ -60,15 +60,16 @@ def run_demo(
     shipped = predict.load_model(_WEIGHTS)
     before = predict.evaluate(shipped, test, _SIDE).metrics["AP"]
     found = [_find(shipped, test)]
-    say(f"2. Before: the shipped weights, trained on larger images: AP {before:.3f}")
+    say(f"2. Before: the shipped weights, trained on larger images: AP {100 * before:.1f}")
 
     recipe = training.load_recipe("finetune_detection", overrides=_settings(epochs))
-    say(f"3. Fine-tune them for {recipe.epochs} epochs, about a minute: {folder}/log.csv")
+    duration = ", about a minute" if recipe.epochs == _EPOCHS else ""
+    say(f"3. Fine-tune them for {recipe.epochs} epochs{duration}: {folder}/log.csv")
     model = training.train(recipe, folder, train_data=train, test_data=test, verbose=0)
     for checkpoint in ("state.weights.h5", "best.weights.h5"):
         (folder / checkpoint).unlink()  # only an unfinished run needs them
     after = json.loads((folder / "results.json").read_text())["AP"]
-    say(f"   After: AP {after:.3f}")
+    say(f"   After: AP {100 * after:.1f}")
 
     tflite = export.export_tflite(model, folder / "model.tflite")
     images = _images(test)
@@ -104,7 +105,11 @@ def run_demo(
 
 
 def prepare(folder: str | os.PathLike) -> pathlib.Path:
-    """Makes a folder for a demo: of an earlier one, only its own files are deleted."""
+    """Creates the folder of a demo, and deletes the files of an earlier demo in it.
+
+    Raises:
+        ValueError: If the folder holds other files.
+    """
     folder = pathlib.Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / _MARK).is_file():
@@ -145,7 +150,7 @@ def _find(model: Any, test: data.DetectionData) -> list[predict.Detections]:
 
 
 def _beside_strided(model: Any, runtime: Any, images: np.ndarray) -> list[str]:
-    """Returns lines that compare SPD with its strided twin in cost and AP."""
+    """Returns lines that compare SPD with its strided twin in cost, time and AP."""
     strided = applications.YOLOV5SPD("n", classes=model.num_classes, downsampling="strided")
     lines = [
         "5. SPD beside its strided twin, which computes 1 of 4 positions when it downsamples:",

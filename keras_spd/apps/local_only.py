@@ -19,8 +19,8 @@ class LocalOnly:
     Args:
         app: ASGI application.
         host: Address that the page is served at. `Host` must be a name of the loopback address
-            or this. With `"0.0.0.0"`, every address of the machine, a bare IP address and the
-            machine's own name are accepted, too.
+            or this. With `"0.0.0.0"`, bare IP addresses and the machine's own name are also
+            accepted.
         largest: Largest body of a request in bytes.
 
     Source: https://asgi.readthedocs.io/en/latest/specs/www.html
@@ -66,7 +66,7 @@ class LocalOnly:
             return 411, "Send the length of the body as Content-Length."
         if int(length) > self.largest:
             return 413, (
-                f"An upload may have at most {self.largest / 1e6:.0f} MB. Received: "
+                f"Uploads are limited to {self.largest / 1e6:.0f} MB. Received: "
                 f"{int(length) / 1e6:.0f} MB. For large images, use `keras-spd predict --tile`."
             )
         return None

@@ -38,9 +38,7 @@ def find_images(sources: Iterable[Path]) -> list[str]:
 
 
 def _find(address: str) -> list[str]:
-    import fsspec
-
-    system, path = _open_system(fsspec, address)
+    system, path = _open_system(_import_fsspec(), address)
     try:
         if any(character in path for character in "*?["):
             paths = system.glob(path)
@@ -52,6 +50,14 @@ def _find(address: str) -> list[str]:
     if not known:
         raise ValueError(f"There is no image at {address}.")
     return [system.unstrip_protocol(one) for one in known]
+
+
+def _import_fsspec() -> Any:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise ImportError('Addresses such as s3:// need `pip install "keras_spd[ray]"`.') from error
+    return fsspec
 
 
 def _open_system(fsspec: Any, address: str) -> tuple[Any, str]:
@@ -67,11 +73,12 @@ def read_image(path: str, max_value: float | None) -> Any:
     """Reads an image by its path or address, as `keras_spd.images.to_rgb` does."""
     if not is_address(path):
         return to_rgb(path, max_value=max_value)
-    import fsspec
-
+    fsspec = _import_fsspec()
     try:
         with fsspec.open(path, "rb") as file:
             content = file.read()
+    except ImportError as error:  # not a problem of this image
+        raise ImportError(f"{path}: {error}") from error
     except Exception as error:  # each store has its own
         raise ImageError(f"{path}: cannot be read ({error}).") from error
     return to_rgb(content, path, max_value=max_value)

@@ -24,8 +24,8 @@ from keras_spd.weights import find_named
 
 _log = logging.getLogger(__name__)
 _RECORD = "_run.json"  # readers of Parquet folders skip names with an underscore
-_IMAGES_IN_A_FILE = 256  # at most; what a crash may lose, by worker
-_THREADS = 4  # of a worker
+_IMAGES_IN_A_FILE = 256  # at most: a crash loses an unfinished file of each worker
+_THREADS = 4  # per worker, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RayResults:
 
     Args:
         folder: Path of the Parquet files.
-        predicted: Number of images predicted by this run.
+        predicted: Number of images processed by this run, including those that cannot be read.
         known: Number of images skipped because they already had results.
         problems: Number of images, over all runs, that could not be read; see the column `error`.
     """
@@ -81,7 +81,7 @@ def predict_with_ray(
             (`None` if it was read), and `detections` or `classes`, as `to_json` of the results.
             Images that have a row there are skipped.
         address: Address of a running Ray cluster, such as `"auto"` or `"ray://head:10001"`; `None`
-            for this machine.
+            for this machine. Ignored if Ray is already initialised.
         workers: Number of processes with the model; by default one for each GPU, or for four CPUs.
 
     Returns:
@@ -133,7 +133,7 @@ def _write_rows(
     gpus, cpus = (int(resources.get(kind, 0)) for kind in ("GPU", "CPU"))
     workers = min(workers or gpus or max(cpus // _THREADS, 1), len(paths))
     threads = str(min(max(cpus // workers, 1), _THREADS))
-    # Enough blocks for all workers, each as long as a batch.
+    # About four blocks per worker, each of at least one batch.
     size = min(max(len(paths) // (4 * workers), step), _IMAGES_IN_A_FILE)
     rows = ray.data.from_items(
         [{"image": path} for path in paths], override_num_blocks=-(-len(paths) // size)
@@ -210,7 +210,9 @@ def _check_record(folder: pathlib.Path, record: dict[str, Any]) -> None:
 
 def _shown(value: Any) -> str:
     """Returns a value of the record as text, a digest by its first digits."""
-    return f"{value[:12]}..." if isinstance(value, str) else json.dumps(value)
+    if not isinstance(value, str):
+        return json.dumps(value)
+    return value if value.startswith("hf:") else f"{value[:12]}..."
 
 
 def _connect(ray: ModuleType, address: str | None) -> None:
@@ -220,7 +222,8 @@ def _connect(ray: ModuleType, address: str | None) -> None:
     try:
         ray.init(address or "local", log_to_driver=False, **local)
     except (ConnectionError, RuntimeError) as error:
-        raise ValueError(f"There is no Ray cluster at {address}: {error}") from error
+        problem = f"There is no Ray cluster at {address}" if address else "Ray does not start"
+        raise ValueError(f"{problem}: {error}") from error
 
 
 def _column(folder: pathlib.Path, name: str) -> list:

@@ -105,8 +105,8 @@ def serve(
     Args:
         paths: As in `build_page`.
         port: Port, 1 to 65535; `None` for the first free one from 7860.
-        host: Address or name of this machine to serve at. Any value other than the default lets
-            others use the page, which has no password.
+        host: Address or name of this machine to serve at. Unless it is a loopback address, others
+            can use the page, which has no password.
         say: Function that takes a line of progress.
 
     Raises:

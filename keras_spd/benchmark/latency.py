@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import importlib
 import logging
 import multiprocessing
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_spd.benchmark.loaders import LOADERS, is_channels_first
+from keras_spd.benchmark.loaders import LIBRARIES, LOADERS, is_channels_first
 from keras_spd.files import shorten
 
 _log = logging.getLogger(__name__)
@@ -32,8 +34,8 @@ class Measurement:
         image_size: `(height, width)` in pixels.
         median: Median time of a call, in seconds.
         p95: 95th percentile of the time of a call, in seconds.
-        memory: Peak resident memory of the process in bytes, minus that of Python and the
-            libraries imported before the model was loaded.
+        memory: Peak resident memory of the process in bytes, minus that of Python and of the
+            libraries that load the model, such as TensorFlow. 0 on Windows.
         parameters: Number of parameters of a `.keras` file or a checkpoint; `None` for others.
         multiply_adds: Multiply-adds per image of a `.keras` file or a checkpoint; `None` for
             others.
@@ -68,7 +70,8 @@ def measure_files(
 
     Each is loaded in its own process, so that memory and threads are separate. The processes
     alternate call by call, so that a temporary slowdown of the machine affects all of them. A file
-    that cannot be loaded or run is skipped with a warning.
+    that cannot be loaded or run is skipped with a warning. In a script, call this function under
+    `if __name__ == "__main__":`, because each process imports the script.
 
     Args:
         files: Paths of `.keras`, `.tflite` and `.onnx` files and of SavedModel folders, also from
@@ -84,13 +87,17 @@ def measure_files(
         List of `Measurement` for the files that ran, in the order of `files`.
 
     Raises:
-        ValueError: If a file is missing, or no file can be run; the message names the files.
+        ValueError: If a number is below 1, a file is missing, or no file can be run; the message
+            names the files.
 
     Example:
 
     >>> for row in keras_spd.benchmark.measure_files(["model.keras", "model.tflite"]):
     ...     print(row.file, row.median)
     """
+    for name, value in {"batch_size": batch_size, "repeats": repeats, "threads": threads}.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}.")
     for file in files:
         if not pathlib.Path(file).exists():
             raise ValueError(f"There is no file or folder {file}.")
@@ -109,7 +116,7 @@ def measure_files(
     if not rows:
         raise ValueError("\n".join(problems) or "`files` is empty; pass at least one file.")
     for problem in problems:
-        _log.warning("%s It is skipped.", problem)
+        _log.warning("Skipped %s", problem)
     return rows
 
 
@@ -155,7 +162,10 @@ class _Run:
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
-            answer = ValueError("the process that ran it died; out of memory?")
+            answer = ValueError(
+                "its process died. It ran out of memory, or your script calls `measure_files` "
+                'outside `if __name__ == "__main__":`.'
+            )
         if isinstance(answer, Exception):
             self.problem = f"{self.file}: {answer}"
             return None
@@ -167,13 +177,13 @@ def _work(
 ) -> None:
     """Loads a model, runs it on request, and finally reports its measurements."""
     try:
-        before = _peak_memory()
         path = pathlib.Path(file)
         kind = "saved_model" if path.is_dir() else path.suffix[1:]
         if kind not in LOADERS:
-            raise ValueError(
-                "it must be a .keras, .pt, .tflite or .onnx file or a SavedModel folder."
-            )
+            suffixes = ", ".join(f".{name}" for name in LOADERS if name != "saved_model")
+            raise ValueError(f"it must be a SavedModel folder or a file ending in {suffixes}.")
+        importlib.import_module(LIBRARIES.get(kind, "keras"))  # not part of the model's memory
+        before = _peak_memory()
         run, shape, facts = LOADERS[kind](path, image_size, batch_size, threads)
         images = np.random.default_rng(0).uniform(0, 255, shape)
         for _ in range(_WARM_UP):
@@ -206,6 +216,9 @@ def _peak_memory() -> int:
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

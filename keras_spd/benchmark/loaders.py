@@ -165,3 +165,9 @@ LOADERS: dict[str, Callable[..., _Loaded]] = {
     "tflite": _load_tflite,
     "onnx": _load_onnx,
 }
+# The library for each kind of file; Keras for all others. Imported before memory is measured.
+LIBRARIES = {
+    "saved_model": "tensorflow",
+    "tflite": "ai_edge_litert.interpreter",
+    "onnx": "onnxruntime",
+}

@@ -35,17 +35,16 @@ def check_data(
     """
     parsing.require_folder_of(output)
     tile_sides = parsing.parse_tile(tile, overlap)
-    # As `train` by default.
-    sides = parsing.parse_image_size(image_size) or tile_sides or (320, 320)
+    sides = parsing.parse_image_size(image_size)
     from keras_spd.data import load_detection
     from keras_spd.data.detection.check import describe_detection, format_description
-    from keras_spd.data.detection.dataset import require_boxes
     from keras_spd.detection.image_size import check_multiples
-    from keras_spd.images.tiles import check_tile
+    from keras_spd.images.tiles import check_tile, network_size
     from keras_spd.predict.files import trust_image_sizes
 
-    size = check_multiples(sides)
     cut = None if tile_sides is None else check_tile(tile_sides)
+    # As `train` by default.
+    size = check_multiples(sides or ((320, 320) if cut is None else network_size(cut)))
     trust_image_sizes(any_size=cut is not None)
     with _quiet():  # the report lists the problems
         found = load_detection(
@@ -60,7 +59,11 @@ def check_data(
     if output is not None:
         write_json(output, report)
     typer.echo(format_description(report))
-    require_boxes(found, "data")
+    if not report["boxes"]:
+        raise ValueError(
+            "There are no boxes in the data. YOLO: put `labels/` beside `images/`. COCO: the "
+            "`image_id` of an annotation must be the `id` of an image."
+        )
     if report["problems"]:
         raise typer.Exit(1)
 

@@ -71,9 +71,9 @@ def main() -> None:
     for Ctrl-C.
     """
     quiet.log_to_stderr()
-    # What was transferred; what takes a while; the shapes of batches.
-    for told in ("weights.transfer", "training", "predict.score_files"):
-        logging.getLogger(f"keras_spd.{told}").setLevel(logging.INFO)
+    # Modules whose progress messages are shown, not only their warnings.
+    for module in ("weights.transfer", "training", "predict.score_files"):
+        logging.getLogger(f"keras_spd.{module}").setLevel(logging.INFO)
     arguments = [argument for argument in sys.argv[1:] if argument != "--verbose"]
     try:
         app(arguments, prog_name="keras-spd")

@@ -1,4 +1,4 @@
-"""Parsers and checks of arguments that answer before Keras is imported."""
+"""Parses and checks command-line arguments without importing Keras."""
 
 import pathlib
 
@@ -16,7 +16,10 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     except ValueError:
         sides = ()
     if len(sides) not in (1, 2) or min(sides) < 1:
-        raise ValueError(f"A size is 640 or 480x640. Received: {text!r}.")
+        raise ValueError(
+            "A size must be one or two positive integers, such as 640 or 480x640 (HxW). "
+            f"Received: {text!r}."
+        )
     if max(sides) > LONGEST_SIDE:
         raise ValueError(
             f"A size has sides of at most {LONGEST_SIDE} pixels. Received: {text!r}. For larger "
@@ -41,7 +44,7 @@ def parse_validation(text: str | None) -> str | float | None:
 
 
 def text(value: object) -> str | None:
-    """Returns a path or a member of an enumeration as text; `None` stays."""
+    """Returns a path or an enumeration member as text, and `None` unchanged."""
     return None if value is None else str(value)
 
 

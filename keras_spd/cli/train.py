@@ -1,5 +1,6 @@
 """`keras-spd train`."""
 
+import shlex
 import sys
 from typing import Annotated, Any
 
@@ -91,7 +92,7 @@ def train(
         settings: Any = {"resume": resume, "epochs": total, "devices": devices, "verbose": verbose}
         trained = training.train(chosen, run, model=given, **settings)
     except KeyboardInterrupt:
-        typer.echo(train_options.STOPPED.format(run), err=True)
+        typer.echo(train_options.STOPPED.format(shlex.quote(str(run))), err=True)
         raise typer.Exit(130) from None
     if trained is None:
         return typer.echo(f"This worker is done. The first one writes {run}/")

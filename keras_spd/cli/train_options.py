@@ -7,7 +7,10 @@ import typer
 
 from keras_spd.cli import completion, options
 
-STOPPED = "\nStopped; the epoch in progress is lost. Resume with: keras-spd train --resume --run {}"
+STOPPED = (
+    "\nStopped. The epoch in progress is lost, and those of the 10 seconds before it may be. "
+    "Resume with: keras-spd train --resume --run {}"
+)
 
 Dataset = Annotated[str | None, typer.Option(help="TFDS dataset, such as cifar10 or voc/2012.")]
 Train = Annotated[

@@ -9,7 +9,7 @@ from keras_spd.images.read import ImageError
 
 _log = logging.getLogger(__name__)
 _NAMED = 5  # as examples
-# By class: what to use for an augmentation of one's own.
+# How to apply your own augmentation, by the class of ours.
 _OWN = {
     "Augmentation": "Apply your own function to the batches, e.g. "
     "`data.batches(...).map(function)` if they are a `tf.data.Dataset`.",
@@ -132,26 +132,27 @@ def check_data(kind: type, **named: Any) -> None:
     for name, data in named.items():
         if data is not None and not isinstance(data, kind):
             raise ValueError(
-                f"`{name}` must be `keras_spd.data.{kind.__name__}`, as this recipe trains on, or "
-                f"`None` for the recipe's own data. Received: a {type(data).__name__}."
+                f"`{name}` must be a `keras_spd.data.{kind.__name__}` for this recipe, or `None` "
+                f"for the recipe's own data. Received: a {type(data).__name__}."
             )
 
 
-def check_same_preprocessing(train: Any, test: Any) -> None:
-    """Raises a `ValueError` if training and test data scale or resize images differently.
+def check_same_preprocessing(train: Any, other: Any, name: str) -> None:
+    """Raises a `ValueError` if training data and another split scale or resize differently.
 
     Args:
-        train, test: `ClassificationData` or `DetectionData`.
+        train, other: `ClassificationData` or `DetectionData`.
+        name: Name of the other split for the message, such as `"test"`.
     """
-    if train.max_value != test.max_value:
+    if train.max_value != other.max_value:
         raise ValueError(
-            "Training and test data must have the same `max_value`, which the model stores. "
-            f"Received: {train.max_value} and {test.max_value}. Read the test data with "
+            f"Training and {name} data must have the same `max_value`, which the model stores. "
+            f"Received: {train.max_value} and {other.max_value}. Read the {name} data with "
             "`max_value=train.max_value`."
         )
-    ways = [getattr(data, "resize", None) for data in (train, test)]
+    ways = [getattr(data, "resize", None) for data in (train, other)]
     if None not in ways and ways[0] != ways[1]:
         raise ValueError(
-            "Training and test data must be resized in the same way, which the model stores. "
-            f"Received: resize={ways[0]!r} and {ways[1]!r}."
+            f"Training and {name} data must be resized in the same way, which the model stores. "
+            f"Received: resize={ways[0]!r} and {ways[1]!r}. Read both with the same `resize`."
         )

@@ -45,7 +45,7 @@ def standardize_anchors(
         ValueError: If a level has no anchors, or they are not as described.
     """
     if anchors is None:
-        anchors = {level: DEFAULT_ANCHORS[level] for level in levels}
+        anchors = {level: DEFAULT_ANCHORS[level] for level in levels if level in DEFAULT_ANCHORS}
     problem = (
         f"`anchors` must map each of {', '.join(levels)} to the same number of (width, height) "
         f"pairs in pixels. Received: anchors={anchors!r}."
@@ -181,9 +181,13 @@ def _k_means(sides: Array, count: int, rng: np.random.Generator) -> Array:
 
 def _sides(sides: Any) -> Array:
     sides = np.asarray(sides, "float64").reshape(-1, 2)
+    count = len(sides)
     sides = sides[np.isfinite(sides).all(axis=1) & (sides > 0).all(axis=1)]
     if not len(sides):
-        raise ValueError("Anchors cannot be fitted: no box has a positive width and height.")
+        raise ValueError(
+            "No box has a positive width and height, so there is nothing to fit or compare anchors "
+            f"with. Received: {count} boxes."
+        )
     return sides
 
 

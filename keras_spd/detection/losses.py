@@ -61,7 +61,7 @@ class YOLOV5Loss(DetectionLoss):
             with the number of classes.
         ratio_threshold: Number. A box matches an anchor if width and height both differ by a
             smaller factor.
-        iou: How predicted boxes are compared with the ground truth: `"ciou"` as by the authors;
+        iou: How predicted boxes are compared with the ground truth: `"ciou"`, as the authors do;
             `"wiou"`, Wise-IoU v3; `"nwd"`, the normalised Wasserstein distance, for boxes of a few
             pixels, whose IoU is mostly 0; or weights of several, which sum to 1:
             `{"ciou": 0.5, "nwd": 0.5}`. The similarity is also the target of objectness, as
@@ -69,9 +69,9 @@ class YOLOV5Loss(DetectionLoss):
         nwd_constant: Number, the constant of `"nwd"`: about the mean side of the boxes, in pixels
             of the network's input. 12.8 is the paper's, for AI-TOD. In recipes, it defaults to the
             mean side of the training boxes.
-        assignment: Which predictions learn a box: `"ratio"`, as by the authors, those of anchors
-            that match by `ratio_threshold`; or `"rfla"`, of the three cells whose receptive field
-            fits best, on any level, the anchor that fits best. See
+        assignment: Which predictions learn a box. `"ratio"`: those of all anchors that match by
+            `ratio_threshold`, as in the authors' code. `"rfla"`: those of the three cells, on any
+            level, whose receptive fields fit the box best, each with its best anchor. See
             `keras_spd.detection.receptive_fields`.
         name: Name of the loss.
         **kwargs: `class_weights` of `DetectionLoss`, and arguments of `keras.losses.Loss`.
@@ -85,7 +85,7 @@ class YOLOV5Loss(DetectionLoss):
     >>> loss = keras_spd.detection.YOLOV5Loss(num_classes=3, bounding_box_format="xywh")
     >>> model.compile(optimizer="adam", loss=loss)
 
-    A mix that weighs overlap and distance alike, for objects of a few pixels:
+    A mix with equal weights for CIoU and distance, for objects of a few pixels:
 
     >>> loss = keras_spd.detection.YOLOV5Loss(3, iou={"ciou": 0.5, "nwd": 0.5}, nwd_constant=9.0)
 

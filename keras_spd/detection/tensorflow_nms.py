@@ -15,8 +15,8 @@ def suppress(
 ) -> dict[str, Tensor]:
     """Applies NMS to each class, as `Decoder.suppress` does unless it is class-agnostic.
 
-    XLA and TFLite cannot compile the operator. It sees all candidates, where the authors take the
-    30,000 best: there can only be a difference if fewer than `max_detections` of these are kept.
+    XLA and TFLite cannot compile the operator. It uses all candidates, while the authors use the
+    30,000 best: results can only differ if fewer than `max_detections` of these are kept.
 
     Args:
         decoded: As in `Decoder.suppress`.

@@ -15,12 +15,14 @@ from keras_spd.typing import Array, Tensor
 @contextlib.contextmanager
 def intercepted(layer: keras.layers.Layer, function: Callable[[Any], Any]) -> Iterator[None]:
     """Passes the outputs of a layer through a function inside this context."""
-    call = layer.call
+    call, outer = layer.call, vars(layer).get("call")
     layer.call = lambda *args, **kwargs: function(call(*args, **kwargs))
     try:
         yield
     finally:
         del layer.call  # restores the class's method
+        if outer is not None:  # the layer was already intercepted
+            layer.call = outer
 
 
 def record(

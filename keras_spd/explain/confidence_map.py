@@ -30,7 +30,8 @@ def confidence_map(
 
     Args:
         model: `Detector`, with any head.
-        image: As in `feature_maps`; letterboxed to the size the detector was trained at.
+        image: As in `feature_maps`, letterboxed to the size the detector was trained at; with
+            `tile`, not a float array.
         class_index: Integer; `None` for the most confident class of each cell.
         tile, overlap: As in `keras_spd.Predictor`, for detectors of small objects in large images.
             The maps of all tiles are merged into one of the whole image, without margins; where

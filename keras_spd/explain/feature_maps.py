@@ -113,7 +113,7 @@ def _last_layers(given: NetworkInput) -> dict[str, keras.layers.Layer]:
 
 
 def _ends_block(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is a merge or an activation, which end a block."""
+    """Returns whether a layer is a merge or an activation, which end a block."""
     if isinstance(layer, _MERGES):
         return True
     activation = getattr(layer, "activation", None)
@@ -129,7 +129,8 @@ def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
         names = (f"head_{level.lower()}_conv", f"tower_{level.lower()}_box1_conv")
         layers[level] = next(connections.producer(paths[name]) for name in names if name in paths)
     finer = (("P1", "stem"), ("P2", "stage2_c3"), ("P3", "stage3_c3"), ("P4", "stage4_c3"))
-    for level, prefix in finer:
+    is_yolov5 = any(path.startswith("stage2_c3") for path in paths)  # a ResNet also has a stem
+    for level, prefix in finer if is_yolov5 else ():
         inside = [layer for path, layer in paths.items() if path.startswith(prefix)]
         if inside and level not in layers:
             layers[level] = inside[-1]
@@ -152,7 +153,7 @@ def draw_feature_maps(
     Args:
         models: A model, or `{name: model}`.
         image, layer_names: As in `feature_maps`.
-        channels: Integer, how many channels of each layer to draw; rows have four.
+        channels: Integer, how many channels of each layer to draw, in rows of four.
 
     Returns:
         `PIL.Image.Image`.

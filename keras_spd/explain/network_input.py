@@ -57,7 +57,7 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
             normalised.
     """
     network = model.network if isinstance(model, Detector) else model
-    check_graph(network, "explain")
+    check_graph(network, "keras_spd.explain")
     if isinstance(image, np.ndarray) and image.dtype.kind == "f":
         if image.ndim != 3 or image.shape[-1] != 3:
             raise ValueError(

@@ -40,7 +40,7 @@ class ExportedDetector:
         self.num_classes = record["num_classes"]
         self.bounding_box_format = record["bounding_box_format"]
         self.image_sizes = self.file.image_sizes
-        self.stride = 1  # the file knows its sizes
+        self.stride = 1  # no limit: `image_sizes` lists the accepted sizes
         self.info = ModelInfo(
             class_names=_class_names(record),
             preprocessing=Preprocessing(
@@ -72,10 +72,17 @@ class ExportedDetector:
         ):
             _log.warning(
                 "An exported file keeps the thresholds it was exported with, confidence %g and IoU "
-                "%g: fewer boxes than at %g and %g, and another AP. To change them, export it with "
-                "`--confidence %g --iou %g`.",
+                "%g, so boxes and AP differ from those at %g and %g. To change them, export the "
+                "model again with `--confidence %g --iou %g`.",
                 *(inside.confidence_threshold, inside.iou_threshold),
                 *(decoder.confidence_threshold, decoder.iou_threshold) * 2,
+            )
+        if decoder.max_detections > inside.max_detections:
+            _log.warning(
+                "An exported file returns at most as many boxes per image as it was exported with, "
+                "%d. Received: max_detections=%d.",
+                inside.max_detections,
+                decoder.max_detections,
             )
         self._decoder = decoder
 
@@ -154,7 +161,7 @@ def load_exported(path: str | os.PathLike) -> "ExportedDetector | YOLOFile | Exp
         ImportError: If the file's runtime is not installed.
         ValueError: If the file is damaged, or is neither from this library nor a YOLO detector.
     """
-    file = RUNTIMES[pathlib.Path(path).suffix](path)
+    file = _load_file(path)
     if not file.record:
         return YOLOFile(file)
     return (ExportedDetector if "confidence_threshold" in file.record else ExportedClassifier)(file)
@@ -163,9 +170,17 @@ def load_exported(path: str | os.PathLike) -> "ExportedDetector | YOLOFile | Exp
 RUNTIMES: dict[str, Any] = {".tflite": TFLiteFile, ".onnx": ONNXFile}  # by suffix
 
 
+def _load_file(path: str | os.PathLike) -> Any:
+    """Loads a file with the runtime for its suffix."""
+    runtime = RUNTIMES.get(pathlib.Path(path).suffix)
+    if runtime is None:
+        raise ValueError(f"An exported file ends in {' or '.join(RUNTIMES)}. Received: {path}.")
+    return runtime(path)
+
+
 def _open(file: Any) -> tuple[Any, dict[str, Any]]:
     if isinstance(file, (str, os.PathLike)):
-        file = RUNTIMES[pathlib.Path(file).suffix](file)
+        file = _load_file(file)
     return file, file.record
 
 

@@ -20,7 +20,7 @@ def folded(model: keras.Model, fold: bool | Literal["auto"], file_format: str) -
         model: Keras model.
         fold: `True`, `False`, or `"auto"` to fold where it was measured to help and the model can
             be folded.
-        file_format: `"SavedModel"`, `"ONNX"`, `"TFLite"`, or `"int16x8"`, which is TFLite too.
+        file_format: `"SavedModel"`, `"ONNX"`, `"TFLite"`, or `"int16x8"`, which is also TFLite.
 
     Returns:
         The folded model, or `model`.

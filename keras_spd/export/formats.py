@@ -20,6 +20,8 @@ _VERIFIERS = {"tflite": verify_tflite, "saved_model": verify_saved_model, "onnx"
 def default_path(weights: Path, format: str, quantization: str | None) -> pathlib.Path:
     """Returns the path of an exported file, next to its model, such as `model_int8.tflite`."""
     weights = pathlib.Path(weights)
+    if str(weights).startswith("hf:"):  # on the Hugging Face Hub
+        weights = pathlib.Path(weights.name)
     if format == "saved_model":
         return weights.with_suffix("")
     if format == "onnx":

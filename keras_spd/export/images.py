@@ -106,7 +106,7 @@ def read_detector_images(
         pictures = _read(files, on_problem, max_value)
         if tile is not None:
             pictures = (part for picture in pictures for part in _cut(picture, tile, len(files)))
-    return np.stack([letterbox(pixels, size)[0] for pixels in pictures])
+    return _stacked([letterbox(pixels, size)[0] for pixels in pictures], source)
 
 
 def read_classifier_images(
@@ -145,7 +145,13 @@ def read_classifier_images(
             f"Received: {source}."
         )
     pictures = _read(files, on_problem, preprocessing.max_value)
-    return np.stack([preprocessing.resize_image(pixels, size) for pixels in pictures])
+    return _stacked([preprocessing.resize_image(pixels, size) for pixels in pictures], source)
+
+
+def _stacked(images: list[Any], source: str) -> np.ndarray:
+    if not images:
+        raise ValueError(f"No image of {source} can be read; the warnings say why.")
+    return np.stack(images)
 
 
 def _cut(picture: Any, tile: tuple[int, int], images: int) -> Iterator[Any]:
@@ -158,7 +164,9 @@ def _cut(picture: Any, tile: tuple[int, int], images: int) -> Iterator[Any]:
 
 
 def _some(found: Sequence[Any]) -> Sequence[Any]:
-    return found[:: max(len(found) // _MOST, 1)][:_MOST]
+    """Returns at most 200 of them, evenly spaced."""
+    count = min(len(found), _MOST)
+    return [found[index * len(found) // count] for index in range(count)]
 
 
 def _read(files: Sequence[Any], on_problem: str, max_value: float | None) -> Iterator[Any]:

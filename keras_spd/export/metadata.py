@@ -85,7 +85,7 @@ def read_metadata(content: bytes) -> dict[str, Any] | None:
 def read_foreign_metadata(content: bytes) -> dict[str, Any]:
     """Returns the record that Ultralytics' exporters append to a TFLite file.
 
-    The file is a ZIP archive too, and its first member holds a dictionary with `names`, `task`,
+    The file is also a ZIP archive, and its first member holds a dictionary with `names`, `task`,
     `stride` and more: as JSON (`metadata.json`), before 2025 and in YOLOv5 as a Python literal
     (`temp_meta.txt`, `meta.txt`). Nothing in it is executed.
 

@@ -14,7 +14,7 @@ from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.onnx_runtime import RECORD, ONNXFile
 from keras_spd.export.verify import Comparison, verify_classifier, verify_detector
-from keras_spd.files import whole_file
+from keras_spd.files import check_folder_of, whole_file
 from keras_spd.image_model import known_preprocessing
 
 
@@ -43,6 +43,7 @@ def export_onnx(
         ImportError: If TensorFlow or `tf2onnx` is not installed.
         ValueError: If an argument is not as described, `model.info` does not define how images
             are normalised, or Keras does not run on TensorFlow.
+        FileNotFoundError: If the folder of `path` does not exist.
 
     Example:
 
@@ -51,6 +52,7 @@ def export_onnx(
     from keras_spd.export.tflite import tensorflow
 
     path = pathlib.Path(path)
+    check_folder_of(path)
     tensorflow("ONNX files")
     try:
         import onnx

@@ -62,7 +62,7 @@ def quantize(
     with _silent(), _large_kernels():
         ranges = None if samples is None else _calibrate(content, recipe, samples)
         if ranges is not None and learned:
-            _replace(ranges, learned, content)
+            _use_learned_ranges(ranges, learned, content)
         found = work.quantize(ranges, enable_progress_report=False)
     return bytes(found.quantized_model)
 
@@ -121,7 +121,7 @@ def _calibrate(content: bytes, recipe: Any, samples: list[Array]) -> dict[str, A
     return work.get_model_qsvs()
 
 
-def _replace(
+def _use_learned_ranges(
     ranges: dict[str, Any], learned: dict[str, tuple[float, float]], content: bytes
 ) -> None:
     """Replaces the range of the last tensor of each layer."""
@@ -139,7 +139,7 @@ def _replace(
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Drops progress bars, and a warning about memory that is meant for debugging."""
+    """Drops what is written to stderr, such as progress bars, and a warning for developers."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
         yield

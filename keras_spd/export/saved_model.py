@@ -13,7 +13,7 @@ from keras_spd.export import serving
 from keras_spd.export.detections import BuiltinDetections
 from keras_spd.export.folding import folded
 from keras_spd.export.verify import Comparison, verify_classifier, verify_detector
-from keras_spd.files import whole_folder, write_json
+from keras_spd.files import check_folder_of, whole_folder, write_json
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import run_in_batches
 from keras_spd.images.geometry import letterbox_in_graph
@@ -58,6 +58,7 @@ def export_saved_model(
         ImportError: If TensorFlow is not installed.
         ValueError: If an argument is not as described, `model.info` does not define how images
             are normalised, or Keras does not run on TensorFlow.
+        FileNotFoundError: If the folder of `path` does not exist.
 
     Example:
 
@@ -69,6 +70,7 @@ def export_saved_model(
 
     tf = tensorflow("SavedModels")
     path = pathlib.Path(path)
+    check_folder_of(path)
     if path.exists() and not (path / "saved_model.pb").is_file():
         raise ValueError(f"{path} exists and is not a SavedModel. Choose another folder.")
     known_preprocessing(model)  # or an error

@@ -18,7 +18,7 @@ from keras_spd.export.metadata import add_metadata, foreign_operators
 from keras_spd.export.operators import with_integer_operators
 from keras_spd.export.quantization import ACTIVATION_BITS, QUANTIZATIONS, quantize
 from keras_spd.export.signatures import add_signature, merge_signatures
-from keras_spd.files import whole_file
+from keras_spd.files import check_folder_of, whole_file
 from keras_spd.image_model import known_preprocessing
 from keras_spd.surgery.quantize_aware import is_quantize_aware, without_ranges
 from keras_spd.typing import Path
@@ -64,10 +64,12 @@ def export_tflite(
         The path.
 
     Raises:
-        ImportError: If TensorFlow or, for a quantised file, `litert-quantizer` is not installed.
+        ImportError: If TensorFlow, `ai-edge-litert` or, for a quantised file, `litert-quantizer` is
+            not installed.
         ValueError: If an argument is not as described, `model.info` does not define how images
             are normalised, Keras does not run on TensorFlow, or TFLite lacks one of the model's
             operators.
+        FileNotFoundError: If the folder of `path` does not exist.
 
     Example:
 
@@ -75,6 +77,7 @@ def export_tflite(
     >>> keras_spd.export.export_tflite(model, "several.tflite", batch_size=[1, 8])
     """
     path = pathlib.Path(path)
+    check_folder_of(path)
     tf = tensorflow("TFLite files")
     if path.suffix != ".tflite":
         raise ValueError(f"The name of a TFLite file ends in `.tflite`. Received: {path}.")

@@ -95,10 +95,10 @@ class Comparison:
             else:
                 same = f"of {self.images} images, both give the same class to"
                 differ = f"outputs differ by up to {self.max_difference:.3g}"
-            limit = "" if math.isinf(tolerance) else f" ({tolerance:g} is accepted)"
+            limit = "" if math.isinf(tolerance) else f" (at most {tolerance:g} is accepted)"
             raise DifferenceError(
-                f"{path} differs from `{model.name}`: {same} {self.agreement:.1%} ({agreement:.0%} "
-                f"is accepted), and {differ}{limit}."
+                f"{path} differs from `{model.name}`: {same} {self.agreement:.1%} "
+                f"(at least {agreement:.0%} is accepted), and {differ}{limit}."
             )
         return self
 
@@ -114,7 +114,7 @@ def _advice(file: TFLiteFile, image: np.ndarray) -> str:
         return ""
     layers = coarsest_layers(file.path, image)
     lost = ", ".join(f"{layer} ({noise:.1%})" for layer, noise in layers.items())
-    lost = f" Layers that lose most, as noise in their values: {lost}." if lost else ""
+    lost = f" Layers that lose most (noise as a fraction of their values): {lost}." if lost else ""
     others = '"float16" or "dynamic"' if quantization == "int16x8" else '"int16x8" or "dynamic"'
     return (
         f" The file is kept, but do not use it before `keras-spd evaluate` shows that its scores "

@@ -44,7 +44,7 @@ class YOLOFile:
     """
 
     bounding_box_format = "xyxy"
-    stride = 1  # the file knows its sizes
+    stride = 1  # no limit: `image_sizes` lists the accepted sizes
 
     def __init__(self, file: TFLiteFile | ONNXFile) -> None:
         self.file = file
@@ -133,7 +133,7 @@ def _class_names(file: TFLiteFile | ONNXFile, num_classes: int) -> tuple[str, ..
         or not all(isinstance(name, str) for name in names)
     ):
         _log.warning(
-            "%s names its classes in a way that does not fit its %d outputs. They get numbers.",
+            "The class names in %s do not fit its %d outputs. Classes are shown as numbers.",
             file.path,
             num_classes,
         )

@@ -241,7 +241,11 @@ class Preprocessing:
         scale, low = self.scale_and_offset()
         if isinstance(pixels, np.ndarray):
             pixels = pixels.astype("float32")
-        return pixels if self.takes_pixels else pixels * scale + low
+        if self.takes_pixels:
+            return pixels
+        if "float" not in str(pixels.dtype):  # TensorFlow does not multiply integers by floats
+            pixels = ops.cast(pixels, "float32")
+        return pixels * scale + low
 
     def normalize_in_graph(self, pixels: Tensor) -> Tensor:
         """`normalize` as a float32 layer, for a model to be exported."""

@@ -117,7 +117,7 @@ def _stored_size(image: Any) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Returns the EXIF orientation if it can be read without decoding the image, else 1."""
+    """Returns the EXIF orientation if it can be read without decoding the image, otherwise 1."""
     if "exif" not in image.info and image.format != "TIFF":
         return 1  # `getexif` would decode a whole PNG to look for EXIF data after the pixels
     try:
@@ -246,7 +246,8 @@ def find_max_value(
 
     Returns:
         The largest value in any image, rounded up to 255, 1023, 4095, 16383 or 65535 (8 to 16
-        bits), or 1.0 if no value exceeds 1; `None` if no image has more than 8 bits.
+        bits), unchanged above 65535, or 1.0 if no value exceeds 1; `None` if no image has more
+        than 8 bits.
 
     Raises:
         ImageError: If an image cannot be read, or has values that are negative or NaN, and
@@ -328,7 +329,7 @@ def to_array(picture: Image.Image) -> Array:
 def find_images(folder: Path) -> list[pathlib.Path]:
     """Returns the paths of all image files in a folder and its subfolders, sorted.
 
-    Hidden files and folders are left out, as in `find_visible`.
+    Hidden files and folders are skipped, as in `find_visible`.
     """
     return sorted(path for path in find_visible(folder) if path.suffix.lower() in SUFFIXES)
 

@@ -40,7 +40,7 @@ def warn_of_missing_tile(sizes: Iterable[tuple[int, int]], trained: tuple[int, i
     """Warns if images are predicted whole by a detector that was trained on tiles of them.
 
     Returns:
-        Boolean, whether it did.
+        Boolean, whether a warning was logged.
     """
     missing = trained and any(size[0] > trained[0] or size[1] > trained[1] for size in sizes)
     if trained and missing:
@@ -72,7 +72,7 @@ def tile_corners(
         size: `(height, width)` of the image, in pixels.
         tile: `(height, width)` of a tile, in pixels. An image that is smaller in one direction has
             one row or column of tiles, as high or wide as itself.
-        overlap: Smallest fraction of a tile that the next tile covers too.
+        overlap: Smallest fraction of a tile that the next tile also covers.
 
     Example:
 

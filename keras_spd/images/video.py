@@ -84,7 +84,7 @@ def read_webcam(number: int) -> Iterator[Frame]:
 
     Raises:
         ImportError: If PyAV is not installed.
-        VideoError: If the camera does not exist.
+        VideoError: If the camera does not exist, or the platform is neither Linux nor macOS.
     """
     if sys.platform not in _CAMERAS:
         raise VideoError(f"Webcams are supported on Linux and macOS, but not on {sys.platform}.")
@@ -114,7 +114,8 @@ def _frames(file: str, name: str, format: str | None) -> Iterator[Frame]:
                 turns = round(frame.rotation / 90) % 4  # counterclockwise, as phones store it
                 yield Frame(index, time - start, np.ascontiguousarray(np.rot90(pixels, turns)))
         except av.FFmpegError as error:
-            raise VideoError(f"{name}: broken after frame {index} ({error.strerror}).") from error
+            where = "before the first frame" if start is None else f"after frame {index}"
+            raise VideoError(f"{name}: broken {where} ({error.strerror}).") from error
         if start is None:
             raise VideoError(f"{name}: the file contains no frames.")
 

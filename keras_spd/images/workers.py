@@ -43,11 +43,11 @@ def make_pool(workers: int) -> ThreadPoolExecutor:
 
 
 def keep_freed_memory() -> None:
-    """Keeps up to 256 MiB of freed memory in the process, with glibc.
+    """Tells glibc to keep up to 256 MiB of freed memory in the process.
 
-    Otherwise it returns the memory of each image to the system, and every image faults its pages in
-    again, which took 4 ms of system time at 640 px (benchmarks/training.md). It is called for each
-    batch, because something in TensorFlow's start undoes it.
+    By default, glibc returns the memory of each image to the system, and every image faults its
+    pages in again, which took 4 ms of system time at 640 px (benchmarks/training.md). Call this
+    for each batch: TensorFlow resets the setting when it starts.
     """
     mallopt = _mallopt()
     if mallopt is not None:
@@ -60,11 +60,11 @@ def _mallopt() -> Any:
     return getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
 
 
-class Room:
+class MemoryLimit:
     """Limits how much memory threads use at the same time.
 
     Args:
-        most_bytes: Integer. What needs more than that runs by itself.
+        most_bytes: Integer, the limit. A task that needs more runs alone.
 
     Example:
 
@@ -96,7 +96,7 @@ class Room:
                 self._changes.notify_all()
 
 
-decoding = Room(2**30)  # shared by everything that reads images in threads
+decoding = MemoryLimit(2**30)  # shared by everything that reads images in threads
 
 
 def map_ahead(
@@ -115,8 +115,8 @@ def map_ahead(
         workers: Integer, the number of threads, or `None` for `default_workers()`.
 
     Yields:
-        The results. An error of `function` or `items` is raised in place of its result, after
-        those before it.
+        The results. An error of `function` or `items` is raised instead of its result, after all
+        earlier results.
 
     Example:
 

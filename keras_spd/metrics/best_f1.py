@@ -22,8 +22,8 @@ def best_f1(evaluator: Any) -> tuple[dict[str, float], list[dict[str, float]]]:
     Returns:
         `{"F1", "confidence", "precision", "recall"}` of all classes, and a list of the same for
         each class in the order of their ids. The confidence is halfway between the last detection
-        that counts and the next one. All are -1 without an object; the confidence is -1 if no
-        detection is right.
+        that counts and the next one. All four are -1 if there are no objects; the confidence is -1
+        if no detection is correct.
     """
     parameters = evaluator.params
     step = len(parameters.areaRng) * len(parameters.imgIds)

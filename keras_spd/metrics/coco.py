@@ -17,7 +17,7 @@ from keras_spd.metrics.best_f1 import best_f1
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
-_DETECTIONS = 100  # of each class in an image that COCO's scores count
+_DETECTIONS = 100  # the most per image and class that COCO's scores count
 _METRICS = (
     ("AP", "Average precision, IoU 0.50:0.95, all sizes"),
     ("AP50", "Average precision, IoU 0.50,      all sizes"),
@@ -33,6 +33,11 @@ _METRICS = (
     ("AR_large", "Average recall,    IoU 0.50:0.95, large"),
 )
 _OPERATING = {"F1": "best F1", "confidence": "at", "precision": "prec.", "recall": "recall"}
+_REQUIRED = {
+    "images": ("id",),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
 _SIDES = {"<8": (0, 8), "8-16": (8, 16), "16-32": (16, 32), ">=32": (32, 1e5)}
 
 
@@ -50,7 +55,7 @@ class COCOScores:
         best_f1: The operating point with the best F1 score at IoU 0.5, over the detections of all
             classes: `{"F1", "confidence", "precision", "recall"}`. `confidence` is the threshold to
             deploy with, as `confidence_threshold` of a `Predictor`. It is -1 if no detection is
-            right.
+            correct.
     """
 
     metrics: dict[str, float]
@@ -115,10 +120,10 @@ def evaluate_coco(
             xywh boxes, or the path of such a JSON file.
         scales: Dictionary from image ids to network pixels per original pixel, for the scores by
             box side; `None` if they are all 1.
-        max_detections: Three increasing integers, the detections per image for AR1, AR10 and
-            AR100 (the names do not change), of each class. The last is also used for AP. Defaults
-            to COCO's 1, 10 and 100; if an image has more than 100 boxes of a class, which COCO's
-            have not, to their number instead of 100, so that AP can reach 1.
+        max_detections: Three integers in ascending order, the largest number of detections per
+            image and class that AR1, AR10 and AR100 count (the names do not change). AP uses the
+            last one. Defaults to COCO's 1, 10 and 100. If an image has more than 100 boxes of a
+            class, the last one is their number, so that AP can reach 1.
 
     Returns:
         `COCOScores`.
@@ -161,7 +166,8 @@ def _find_max_detections(truth: dict[str, Any]) -> tuple[int, int, int]:
         _log.info(
             "An image has %d boxes of a class: AP counts as many detections per image and class, "
             "instead of COCO's %d.",
-            *(most, _DETECTIONS),
+            most,
+            _DETECTIONS,
         )
     return 1, 10, max(most, _DETECTIONS)
 
@@ -171,7 +177,8 @@ def _check_max_detections(max_detections: Any) -> None:
     integers = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in numbers)
     if len(numbers) != 3 or not integers or sorted(numbers) != numbers:
         raise ValueError(
-            "`max_detections` must be three increasing integers, such as (1, 10, 100). "
+            "`max_detections` must be three positive integers in ascending order, such as "
+            "(1, 10, 100). "
             f"Received: max_detections={max_detections!r}."
         )
 
@@ -189,6 +196,13 @@ def read_coco_pair(
         )
     if not isinstance(results, list):
         raise ValueError("`detections` must be a list of COCO results.")
+    for key, fields in _REQUIRED.items():
+        for number, entry in enumerate(truth[key]):
+            if not isinstance(entry, dict) or not set(fields) <= set(entry):
+                raise ValueError(
+                    f"Entry {number} of `{key}` in `ground_truth` must have "
+                    f"{', '.join(fields)}. Received: {entry!r}."
+                )
     truth = {key: [dict(entry) for entry in truth[key]] for key in keys}
     images = {image["id"] for image in truth["images"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}

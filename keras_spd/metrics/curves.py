@@ -23,7 +23,7 @@ def precision_recall(
         confidence at which it is reached. Classes without ground truth are skipped.
 
     Raises:
-        ValueError: If `iou` is not one of these.
+        ValueError: If `iou` is not one of these, or as in `evaluate_coco`.
     """
     thresholds = np.linspace(0.5, 0.95, 10)
     matching = np.flatnonzero(np.isclose(thresholds, iou))
@@ -62,6 +62,9 @@ def confusion_matrix(
     Returns:
         Integer array of shape `(classes + 1, classes + 1)`, rows for the true and columns for the
         detected class, the last of each for background; and the class names.
+
+    Raises:
+        ValueError: As in `evaluate_coco`.
     """
     truth, results = read_coco_pair(ground_truth, detections)
     categories = sorted(truth["categories"], key=lambda category: category["id"])

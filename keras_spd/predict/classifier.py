@@ -11,7 +11,7 @@ from keras_spd.image_model import ClassifierProtocol, ModelInfo, find_info, know
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.read import memory_to_read, to_rgb
 from keras_spd.images.workers import decoding, map_ahead
-from keras_spd.predict.loading import load_model
+from keras_spd.predict.loading import load_any
 from keras_spd.predict.results import Classification
 from keras_spd.predict.stream import stream
 from keras_spd.surgery.outputs import output_kind, to_probabilities
@@ -25,8 +25,9 @@ class Classifier:
     Logits are converted to probabilities.
 
     Args:
-        model: Keras model with outputs of shape `(batch, classes)`, such as an `ImageModel`; or
-            the path of one (`.keras`), or a name from `keras_spd.list_models`.
+        model: Keras model with outputs of shape `(batch, classes)`, such as an `ImageModel`; the
+            path of one (`.keras`, `.pt`, or a `.tflite` or `.onnx` file from `keras-spd export`);
+            or a name from `keras_spd.list_models`.
         image_size: Integer or `(height, width)`; defaults to the model's own.
         batch_size: Integer.
         top: Integer, how many classes to return for each image.
@@ -51,7 +52,7 @@ class Classifier:
         top: int = 5,
     ) -> None:
         if isinstance(model, (str, os.PathLike)):
-            model = load_model(model)
+            model = load_any(model)
         if not isinstance(model, ClassifierProtocol):
             raise ValueError(
                 "A classifier is needed: a Keras model, or the path of one. "
@@ -79,6 +80,11 @@ class Classifier:
         fixed: Shape = self.model.input_shape[1:3]
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
+        if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
+            raise ValueError(
+                "`image_size` must be one or two positive integers, (height, width). "
+                f"Received: image_size={image_size!r}."
+            )
         size = image_size or (fixed if None not in fixed else self.info.image_size)
         if size is None:
             raise ValueError(

@@ -96,7 +96,8 @@ def predict_coco(
 
     Args:
         model, data, image_size, batch_size, tile, overlap: As in `evaluate`.
-        **thresholds: Fields of `keras_spd.detection.Decoder`. `max_detections` as in `evaluate`.
+        **thresholds: `confidence_threshold` and `iou_threshold`, the model's by default, and
+            `max_detections`, as in `evaluate`.
 
     Returns:
         COCO results, a list of `{"image_id", "category_id", "bbox", "score"}` with xywh boxes in
@@ -205,7 +206,7 @@ def batch_shapes(
     batch_size: int = 16,
     **others: Any,
 ) -> list[tuple[int, int]]:
-    """Returns the sizes of the batches that `predict_coco` makes: XLA compiles one each.
+    """Returns the image sizes of `predict_coco`'s batches; XLA compiles the network for each.
 
     Args:
         model, data, image_size, batch_size: As in `evaluate`.

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from keras_spd.detection.protocol import DetectorProtocol
-from keras_spd.export.exported_models import RUNTIMES, load_exported
 from keras_spd.images import video
 from keras_spd.images.batching import in_batches
 from keras_spd.images.draw import JPEG, draw_classes, draw_detections, save_picture
@@ -24,7 +23,7 @@ from keras_spd.images.read import ImageError, memory_to_read, to_rgb
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.annotation_files import check_format, write_annotations
 from keras_spd.predict.classifier import Classifier
-from keras_spd.predict.loading import load_model
+from keras_spd.predict.loading import load_any
 from keras_spd.predict.predictor import Predictor
 from keras_spd.predict.result_files import ResultFiles
 from keras_spd.predict.results import Classification, Detections
@@ -62,10 +61,7 @@ def load_predictor(
 
     >>> predictor = keras_spd.predict.load_predictor("bccd", confidence_threshold=0.5)
     """
-    if pathlib.Path(weights).suffix in RUNTIMES:
-        model = load_exported(weights)
-    else:
-        model = load_model(weights)
+    model = load_any(weights)
     options = {key: value for key, value in detector_options.items() if value is not None}
     if isinstance(model, DetectorProtocol):
         return Predictor(model, image_size, batch_size=batch_size, **options)
@@ -158,7 +154,8 @@ def predict_files(
         Integer, how many files could not be read; each is named in a warning.
 
     Raises:
-        ValueError: If `annotations` is no format, or not all sources are images for a detector.
+        ValueError: If `annotations` is not a known format, or is passed with a classifier, a video
+            or a webcam.
 
     Example:
 
@@ -173,9 +170,10 @@ def predict_files(
     if annotations is not None:
         check_format(annotations)
         if not is_detector or webcam is not None or any(map(video.is_video, sources)):
-            raise ValueError("`annotations` are for a detector and images only.")
+            raise ValueError("`annotations` needs a detector, and images as the only sources.")
     with ResultFiles(output, "detections" if is_detector else "classes") as results:
-        run = _Run(predictor, output if pictures else None, labels, results, say)
+        keep = annotations is not None
+        run = _Run(predictor, output if pictures else None, labels, results, say, keep)
         try:
             for is_video, group in itertools.groupby(
                 numbered, key=lambda entry: video.is_video(entry[1])
@@ -203,6 +201,7 @@ class _Run:
         labels: bool,
         results: ResultFiles,
         say: Callable[[str], Any],
+        keep: bool,
     ) -> None:
         self.predictor, self.pictures, self.results, self.say = predictor, pictures, results, say
         is_detector = isinstance(predictor, Predictor)
@@ -210,7 +209,7 @@ class _Run:
             functools.partial(draw_detections, labels=labels) if is_detector else draw_classes
         )
         self.problems = 0
-        self.found: list[Detections] = []
+        self.found: list[Detections] | None = [] if keep else None
 
     def images(self, files: Iterable[tuple[str, Path]]) -> None:
         """Predicts images, and reads the next ones in threads meanwhile."""
@@ -242,7 +241,7 @@ class _Run:
             list(map_ahead(self._draw, pairs, None if len(images) > 1 else 0))
         for (name, path, _, _), result in zip(images, found, strict=True):
             source = {"image": str(path)}
-            if isinstance(result, Detections):
+            if self.found is not None and isinstance(result, Detections):
                 self.found.append(dataclasses.replace(result, path=str(path)))
             if self.pictures is not None:
                 source["picture"] = _picture_of(name, path)

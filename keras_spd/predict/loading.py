@@ -3,6 +3,7 @@
 import pathlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -60,9 +61,12 @@ def load_model(path: Path) -> keras.Model:
 def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
     """Loads models as `load_model` does, and names them.
 
+    Args:
+        paths: Iterable of what `load_model` accepts.
+
     Returns:
         `{name: model}`. A model is named after its file, or after its folder if the file is
-        called `model.keras`. If two names are equal, all are full paths.
+        called `model.keras`. If two names are equal, all models are named by their paths.
 
     Raises:
         ValueError: If a model cannot be loaded, or a path is listed twice.
@@ -76,9 +80,29 @@ def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
     return dict(zip(names, map(load_model, files), strict=True))
 
 
+def load_any(path: Path) -> Any:
+    """Loads a model as `load_model` does, or an exported file as `load_exported` does."""
+    return (load_exported if pathlib.Path(path).suffix in RUNTIMES else load_model)(path)
+
+
 def load_detector(path: Path) -> DetectorProtocol:
-    """Loads a detector as `load_model` does, or an exported one as `load_exported` does."""
-    model = (load_exported if pathlib.Path(path).suffix in RUNTIMES else load_model)(path)
+    """Loads a detector from a file, or a pretrained one by name.
+
+    Args:
+        path: As in `load_model`, or the path of a `.tflite` or `.onnx` file from `keras-spd export`
+            or of a YOLO detector from Ultralytics.
+
+    Returns:
+        `Detector`, or another object that implements `DetectorProtocol`.
+
+    Raises:
+        ValueError: If the file cannot be loaded or holds no detector.
+
+    Example:
+
+    >>> detector = keras_spd.predict.load_detector("runs/boards/model_int8.tflite")
+    """
+    model = load_any(path)
     if not isinstance(model, DetectorProtocol):
         raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
     return model

@@ -46,9 +46,9 @@ class Predictor:
         tile: Integer or `(height, width)` in pixels. Larger images are cut into overlapping
             tiles, each letterboxed to `image_size`: by default the size of a tile, or the model's
             if it was trained on such tiles. The detector also runs on the whole image, for objects
-            in no tile completely and, unless it was trained on tiles, for those larger than the
-            overlap. `None` for no tiles. Tiles show objects at full resolution, so train the model
-            at the same scale, on `DetectionData.tiles`.
+            that no tile contains completely and, unless it was trained on tiles, for those larger
+            than the overlap. `None` for no tiles. Tiles show objects at full resolution, so train
+            the model at the same scale, on `DetectionData.tiles`.
         overlap: Fraction of a tile that the next tile also covers, 0..0.5. Objects smaller than
             the overlap are complete in at least one tile.
         confidence_threshold, iou_threshold, max_detections: As in `keras_spd.detection.Decoder`;
@@ -139,7 +139,7 @@ class Predictor:
                 paths, alone or in an iterable. Videos yield their frames.
 
         Yields:
-            `Detections` in the order of the sources; `image` and `path` tell where they are from.
+            `Detections` in the order of the sources; `image` and `path` are their sources.
             Files that cannot be read are skipped, each with a warning that names it.
 
         Raises:

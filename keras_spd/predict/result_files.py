@@ -74,16 +74,15 @@ class ResultFiles(contextlib.AbstractContextManager):
             self._flushed[file] = os.fstat(file.fileno()).st_size
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        is_empty = self._separator == "\n"
         try:
-            self._close(self._json, "]\n" if self._separator == "\n" else "\n]\n")
+            self._close(self._json, "]\n" if is_empty else "\n]\n")
             self._close(self._csv, "")
         except OSError as full:
             self._files.__exit__(type(full), full, full.__traceback__)
             raise
-        if kind is not None and self._separator == "\n":
-            self._files.__exit__(
-                kind, error, traceback
-            )  # nothing was added: keep the earlier files
+        if kind is not None and is_empty:
+            self._files.__exit__(kind, error, traceback)  # keeps the files of an earlier run
         self._files.close()
 
     def _close(self, file: TextIO, ending: str) -> None:

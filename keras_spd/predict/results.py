@@ -50,7 +50,9 @@ class _Result:
             ValueError: If the result does not hold its image, or the file cannot be read.
         """
         if self.image is None:
-            raise ValueError("This result does not hold its image; pass `image`.")
+            raise ValueError(
+                "This result does not hold its image. Add it with `with_image(image, max_value)`."
+            )
         return to_rgb(self.image, max_value=self.max_value).copy()
 
 
@@ -138,7 +140,10 @@ class Detections(_Result):
         Raises:
             ValueError: If there is no image, it cannot be read, or its size differs.
         """
-        picture = self.read_image() if image is None else to_rgb(image).copy()
+        if image is None:
+            picture = self.read_image()
+        else:
+            picture = to_rgb(image, max_value=self.max_value).copy()
         if picture.size[::-1] != self.image_size_hw:
             raise ValueError(
                 f"The detections are of an image of {self.image_size_hw} pixels (height, width). "

@@ -54,6 +54,9 @@ def score_model(
         confidence_threshold, iou_threshold: For detectors; `None` for 0.001 and 0.65, the authors'.
         mirror: As in `score_classifier`.
 
+    Returns:
+        `keras_spd.metrics.COCOScores` or `keras_spd.metrics.ClassificationScores`.
+
     Raises:
         ValueError: If the model or the data cannot be read, or they have different classes.
     """
@@ -155,7 +158,7 @@ def score_classifier(
         classifier: `Classifier`.
         data: `ClassificationData` with images of the classifier's size.
         folder: Path of an existing folder. It gets `scores.json` and `confusion_matrix.png`.
-        mirror: Boolean, whether to compute the accuracy with test-time mirroring too: that of the
+        mirror: Boolean, whether to also compute the accuracy with test-time mirroring: that of the
             mean of the probabilities of each image and of its mirror image.
 
     Returns:

@@ -75,7 +75,7 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
 
 
 def _is_image_or_video(path: pathlib.Path) -> bool:
-    """Whether a file has the suffix of an image or a video."""
+    """Returns whether a file has the suffix of an image or a video."""
     return (path.suffix.lower() in SUFFIXES or video.is_video(path)) and path.is_file()
 
 

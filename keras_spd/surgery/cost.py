@@ -47,8 +47,8 @@ def count_multiply_adds(
         )
     if not keras_internals.is_functional(model) and not isinstance(model, keras.Sequential):
         raise ValueError(
-            f"`{model.name}` is a subclassed model, whose layers cannot be followed. Accepted are "
-            "functional and Sequential models."
+            f"`{model.name}` is a subclassed model, whose connections are unknown. Pass a "
+            "functional or Sequential model."
         )
     if image_size is not None and None in model.input_shape[1:3]:
         model = graph.resize(model, (*image_size, model.input_shape[-1]))
@@ -78,7 +78,17 @@ def _multiply_adds_of(call: Any) -> int:
 def multiply_adds_at(layer: keras.layers.Layer) -> int:
     """Returns the multiply-adds of a convolution or dense layer at one position.
 
-    Positions are those of its output; for a transposed convolution, those of its input.
+    Args:
+        layer: Built layer.
+
+    Returns:
+        Integer; 0 for other layers. Positions are those of the layer's output; for a transposed
+        convolution, those of its input.
+
+    Example:
+
+    >>> model = keras_spd.applications.ResNet18SPD(classes=10)
+    >>> keras_spd.surgery.multiply_adds_at(model.get_layer("stem_conv"))
     """
     if isinstance(layer, keras.layers.SeparableConv2D):
         return math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)

@@ -16,8 +16,8 @@ def check_graph(model: Any, function: str) -> None:
     if not is_graph(model):
         raise ValueError(
             f"`{function}` takes a functional or Sequential Keras model, whose layers and "
-            f"connections are known. Received: model={model!r}. For a subclassed model, convert "
-            "the functional models inside it."
+            f"connections are known. Received: model={model!r}. Of a subclassed model, pass the "
+            "functional models inside it."
         )
     if not model.built:
         raise ValueError(
@@ -100,7 +100,7 @@ class Connections:
         operation, _ = keras_internals.origin(calls[0].input_tensors[0])
         return operation
 
-    def takers(self, layer: Any) -> list[Any]:
+    def all_consumers(self, layer: Any) -> list[Any]:
         """Returns the layers that take the outputs of `layer`, once for each of their calls."""
         results = {id(tensor) for node in self.calls(layer) for tensor in node.outputs}
         return [
@@ -118,7 +118,7 @@ class Connections:
         calls = self.calls(layer)
         if len(calls) != 1 or any(id(tensor) in self._outputs for tensor in calls[0].outputs):
             return []
-        takers = self.takers(layer)
+        takers = self.all_consumers(layer)
         return takers if all(self.producer(taker) is layer for taker in takers) else []
 
     def only_consumer(self, layer: Any) -> Any:
@@ -135,7 +135,7 @@ def rebuild(
     """Rebuilds a model and replaces some of its layers.
 
     Args:
-        model: Functional or Sequential model; nested models are rebuilt too.
+        model: Functional or Sequential model; nested models are also rebuilt.
         sequences: `{id(layer): new layers}`, to be called one after another instead of the layer.
             An empty sequence removes the layer.
         inputs: `keras.Input` tensors of another size, in the structure of `model.input`.

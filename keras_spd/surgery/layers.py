@@ -138,6 +138,8 @@ class PhasePooling(_Spatial):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
+        if mode not in ("max", "average"):
+            raise ValueError(f'`mode` must be "max" or "average". Received: mode={mode!r}.')
         self.mode = mode
         self.pool_size = tuple(pool_size)
         self.scale = scale
@@ -188,7 +190,8 @@ class SPDDepthwiseConv(keras.layers.Layer):
     """Depthwise SPD-Conv: every output channel sees all phases of one input channel.
 
     It is a space-to-depth, a depthwise convolution, and the sum over the `scale**2` phases. It has
-    the arguments of `keras.layers.DepthwiseConv2D`, with `scale` instead of `strides`.
+    the arguments of `keras.layers.DepthwiseConv2D`, with `scale` instead of `strides` and without
+    `dilation_rate`.
 
     Input shape:
         `(batch, height, width, channels)`.

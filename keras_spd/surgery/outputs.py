@@ -67,7 +67,7 @@ def output_kind(model: keras.Model) -> str:
 def final_operation(network: keras.Model) -> Any:
     """Returns the last operation that changes the values of a network's first output.
 
-    Later operations only reshape, cast or pass on values. Nested models are searched too. `None`
+    Later operations only reshape, cast or pass on values. Nested models are also searched. `None`
     if there is no such operation.
     """
     tensor = network.outputs[0]

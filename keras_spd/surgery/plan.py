@@ -26,7 +26,7 @@ class PlannedLayer:
         type: Name of its class.
         becomes: The layers that replace it, or `None` if it is kept.
         note: Why it is kept, or a remark on the new layers.
-        exact: Whether its outputs stay the same.
+        exact: Whether its outputs are unchanged.
         parameters: Number of its parameters, before and after.
         multiply_adds: Multiply-adds for one image, before and after; `None` if sizes are unknown.
     """
@@ -71,7 +71,7 @@ class Plan:
                 (
                     layer.path,
                     layer.type,
-                    layer.becomes or "stays",
+                    layer.becomes or "kept",
                     _change(layer.parameters),
                     _change(layer.multiply_adds),
                     layer.note,
@@ -88,7 +88,7 @@ class Plan:
         count = len(self.converted)
         what = "1 layer is" if count == 1 else f"{count} layers are"
         lines.append(
-            f"{self.model}: {what} converted, {len(self.kept)} stay; "
+            f"{self.model}: {what} converted, {len(self.kept)} kept; "
             f"{before:,} parameters become {after:,}."
         )
         return "\n".join(lines)
@@ -131,11 +131,13 @@ def make_plan(
     model: keras.Model, layers: Layers, first_n: int | None, options: rules.Options
 ) -> tuple[Plan, dict[int, rules.Replacement]]:
     """Returns the `Plan`, and `{id(layer): Replacement}` for the layers it converts."""
+    if layers is not None and not callable(layers):
+        layers = _as_set(layers)  # an iterator can only be read once
     chosen = _chooser(model, layers, first_n)
     planned: list[PlannedLayer] = []
     replacements: dict[int, rules.Replacement] = {}
     for path, layer in graph.walk(model):
-        reason = _stays_anyway(layer)
+        reason = _reason_to_keep(layer)
         if not rules.is_strided(layer) and reason is None:
             continue
         before = layer.count_params() if isinstance(layer, keras.layers.Layer) else 0
@@ -143,16 +145,15 @@ def make_plan(
         replacement = None
         if reason is None:
             try:
-                replacement = rules.replace(layer, graph.input_shapes(layer), options)
-                reason = chosen(path, layer)
+                candidate = rules.replace(layer, graph.input_shapes(layer), options)
             except rules.Unconvertible as error:
                 if not callable(layers) and {path, layer.name} & _as_set(layers):
                     raise ValueError(f"`{path}` cannot be converted: {error}.") from None
                 reason = str(error)
-        if reason is not None:
-            replacement = None
-        if replacement is not None:
-            replacements[id(layer)] = replacement
+            else:
+                reason = chosen(path, layer)
+                if reason is None:
+                    replacement = replacements[id(layer)] = candidate
         planned.append(
             PlannedLayer(
                 path=path,
@@ -169,7 +170,7 @@ def make_plan(
     return Plan(model.name, tuple(planned), (parameters, parameters + grown)), replacements
 
 
-def _stays_anyway(layer: Any) -> str | None:
+def _reason_to_keep(layer: Any) -> str | None:
     """Returns why a layer that downsamples without its own stride is kept, otherwise `None`."""
     kind = type(layer).__name__
     if kind == "GetItem" and (steps := _steps(layer)):
@@ -203,8 +204,9 @@ def _chooser(
     model: keras.Model, layers: Layers, first_n: int | None
 ) -> Callable[[str, Any], str | None]:
     """Returns a function that returns why a layer is not selected, or `None` if it is."""
-    if first_n is not None and (isinstance(first_n, bool) or not isinstance(first_n, int)):
-        raise ValueError(f"`first_n` must be an integer. Received: first_n={first_n!r}.")
+    is_integer = isinstance(first_n, int) and not isinstance(first_n, bool)
+    if first_n is not None and not (is_integer and first_n >= 0):
+        raise ValueError(f"`first_n` must be an integer >= 0. Received: first_n={first_n!r}.")
     predicate: Callable[[Any], bool] | None = None
     if callable(layers):
         predicate = layers

@@ -1,4 +1,4 @@
-"""Trains networks as they compute in 8 bits: kernels and activations rounded to int8's steps."""
+"""Prepares networks for training with the rounding of int8: of kernels and of activations."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ from keras_spd.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class Range(keras.layers.Layer):
-    """Rounds activations to the 256 steps of a range, which follows them in training.
+    """Rounds activations to the 256 steps of a range that tracks them in training.
 
     Args:
         momentum: Float, the weight of the former range in the moving averages of the smallest and
@@ -69,7 +69,7 @@ def _rounded_kernel(kernel: Tensor, axes: tuple[int, ...]) -> Tensor:
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class QuantizedConv2D(keras.layers.Conv2D):
-    """`Conv2D` with the kernel that it has in 8 bits."""
+    """`Conv2D` with its kernel rounded to 8 bits."""
 
     def convolution_op(self, inputs: Tensor, kernel: Tensor) -> Tensor:
         return super().convolution_op(inputs, _rounded_kernel(kernel, (0, 1, 2)))
@@ -77,7 +77,7 @@ class QuantizedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """`DepthwiseConv2D` with the kernel that it has in 8 bits."""
+    """`DepthwiseConv2D` with its kernel rounded to 8 bits."""
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = ops.depthwise_conv(
@@ -93,7 +93,7 @@ class QuantizedDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
 @keras.saving.register_keras_serializable(package="keras_spd")
 class QuantizedDense(keras.layers.Dense):
-    """`Dense` with the kernel that it has in 8 bits."""
+    """`Dense` with its kernel rounded to 8 bits."""
 
     def call(self, inputs: Tensor) -> Tensor:
         outputs = ops.matmul(inputs, _rounded_kernel(ops.convert_to_tensor(self.kernel), (0,)))
@@ -111,17 +111,21 @@ _PLAIN: dict[Any, Any] = {
     QuantizedDepthwiseConv2D: keras.layers.DepthwiseConv2D,
     QuantizedDense: keras.layers.Dense,
 }
-# These compute values; others, such as space-to-depth and max pooling, only move them.
+# Layers whose outputs get a range. Space-to-depth and max pooling only move values; the outputs of
+# other layers that compute, such as `LeakyReLU`, are only rounded in the file.
 _COMPUTING = (
     *_QUANTIZED,
     keras.layers.Activation,
     keras.layers.ReLU,
     keras.layers.Add,
+    keras.layers.Multiply,
     keras.layers.Concatenate,
     keras.layers.AveragePooling2D,
     keras.layers.GlobalAveragePooling2D,
 )
 _FUSED = (keras.activations.relu, keras.activations.relu6)
+# LiteRT fixes the ranges of these, which are 256 steps of the values that they can have.
+_FIXED = (keras.activations.sigmoid, keras.activations.tanh, keras.activations.softmax)
 
 
 def quantize_aware(model: keras.Model) -> keras.Model:
@@ -129,9 +133,11 @@ def quantize_aware(model: keras.Model) -> keras.Model:
 
     The network is folded (`keras_spd.fold`): batch norms become part of the convolutions. Kernels
     are rounded to 8 bits for each output channel, and activations to 256 steps of a range that
-    follows them in training. `export_tflite(quantization="int8")` uses these ranges instead of
+    tracks them in training. `export_tflite(quantization="int8")` uses these ranges instead of
     measured ones, so the file computes what was trained, except for the rounding inside
-    operators. The last layer before each output has a rounded kernel and returns floats.
+    operators. The outputs of some layers, such as `LeakyReLU`, have no range: they are
+    rounded in the file, but not in training. The last layer before each output has a rounded
+    kernel and returns floats.
 
     Train it with a small learning rate for a few epochs, in float32.
 
@@ -181,7 +187,7 @@ def is_quantize_aware(model: keras.Model) -> bool:
 def without_ranges(model: keras.Model) -> tuple[keras.Model, dict[str, tuple[float, float]]]:
     """Returns the plain model of a quantisation-aware one, and the ranges of its activations.
 
-    Layers with a range are renamed, so that their names are no parts of other layers' names.
+    Layers with a range are renamed, so that no such name is part of another layer's name.
 
     Returns:
         Model of the same class; and a dictionary from the name of a layer to the smallest and the
@@ -226,7 +232,9 @@ def _ranged(model: keras.Model) -> Iterator[keras.layers.Layer]:
             continue
         if len(connections.calls(layer)) != 1 or not _is_one_operator(layer):
             continue
-        takers = connections.takers(layer)
+        if isinstance(layer, keras.layers.Activation) and layer.activation in _FIXED:
+            continue
+        takers = connections.all_consumers(layer)
         fused = len(takers) == 1 and type(layer) in _QUANTIZED and _is_relu(takers[0])
         joined = takers and all(isinstance(taker, keras.layers.Concatenate) for taker in takers)
         if not fused and not joined:  # a concatenation's inputs are rounded to its steps
@@ -249,7 +257,7 @@ def _last_layers(model: keras.Model, connections: graph.Connections) -> Iterator
 
 
 def _is_one_operator(layer: keras.layers.Layer) -> bool:
-    """Returns whether the values before a layer's own activation are not rounded as well."""
+    """Returns whether the file computes a layer and its own activation in one operator."""
     linear = (keras.activations.linear, *_FUSED)
     return type(layer) not in _QUANTIZED or layer.activation in linear
 
@@ -258,4 +266,6 @@ def _is_relu(layer: Any) -> bool:
     """Returns whether the file computes an activation layer in the operator before it."""
     if isinstance(layer, keras.layers.Activation):
         return layer.activation in _FUSED
-    return type(layer) is keras.layers.ReLU
+    if type(layer) is not keras.layers.ReLU or layer.negative_slope or layer.threshold:
+        return False
+    return layer.max_value in (None, 6)

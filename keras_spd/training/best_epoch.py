@@ -131,6 +131,6 @@ def _explain_choice(results: Mapping[str, Any]) -> str:
     if results["chosen_on"] == "validation":
         return f" with the weights of {epoch}, the best on the validation data"
     return (
-        f" with the weights of {epoch}, the best on this same test data, so the score is "
+        f" with the weights of {epoch}, the best on the same test data, so the score is "
         "optimistic (`--validation 0.1` holds out training data to choose on)"
     )

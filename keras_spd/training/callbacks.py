@@ -108,8 +108,8 @@ class _DrawCurves(keras.callbacks.Callback):
 class _SwapAverage(keras.callbacks.SwapEMAWeights):
     """Replaces the trained weights by their average after each epoch.
 
-    After the last one, Keras lets weights and average share JAX arrays. Evaluation on JAX gives the
-    arrays of the weights away, so the average gets its own.
+    After the last epoch, Keras lets weights and average share JAX arrays. Evaluation on JAX donates
+    the arrays of the weights, so the average gets copies.
     """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -131,24 +131,24 @@ class _SwapBack(keras.callbacks.Callback):
         self.swap.on_test_end()
 
 
-class SaySteps(keras.callbacks.Callback):
-    """Prints where an epoch is, at most every half minute, where there is no progress bar."""
+class PrintProgress(keras.callbacks.Callback):
+    """Prints the progress of an epoch, at most every half minute, for logs without a bar."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.begin: float | None = None
-        self.said = time.monotonic()
+        self.printed = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         now, done, steps = time.monotonic(), batch + 1, self.params.get("steps")
         if self.begin is None:  # the first step also builds the graph
             self.begin, self.first = now, done
-        elif now - self.said >= _SECONDS_BETWEEN_LINES and steps and done < steps:
+        elif now - self.printed >= _SECONDS_BETWEEN_LINES and steps and done < steps:
             left = (steps - done) * (now - self.begin) / (done - self.first)
             loss = (logs or {}).get("loss", math.nan)
             line = f"{done}/{steps} - loss: {loss:.4f} - about {_duration(left)} left\n"
             sys.stdout.write(line)
             sys.stdout.flush()
-            self.said = now
+            self.printed = now
 
 
 def _duration(seconds: float) -> str:

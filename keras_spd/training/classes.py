@@ -65,9 +65,10 @@ def with_classes(
     if detects:
         heads = {} if unchanged else _heads(model, len(class_names))
         network = _rebuild(model.network, heads, former, kept)
-        nameless = with_network(model, model.network)
-        nameless.info = dataclasses.replace(info, class_names=None)
-        copy = with_network(nameless, network)
+        # Without names first: a detector refuses names that do not fit its number of classes.
+        without_names = with_network(model, model.network)
+        without_names.info = dataclasses.replace(info, class_names=None)
+        copy = with_network(without_names, network)
         copy.info = dataclasses.replace(info, class_names=class_names)
         return copy
     functional = keras.Model(model.inputs, model.outputs, name=model.name)

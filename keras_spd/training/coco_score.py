@@ -20,9 +20,9 @@ class COCOScore(keras.callbacks.Callback):
     """Evaluates a `Detector` after epochs of `fit`, as keras-cv's `PyCOCOCallback` does.
 
     The logs get `val_AP`, `val_AP50`, `val_AP75`, `val_AP_small`, `val_AP_medium`, `val_AP_large`,
-    `val_loss` and the parts of the loss. Pass it before callbacks that read them. Logs of epochs
-    without an evaluation lack them, and so do scores of sizes without a box (-1 in COCO's).
-    `training.train` uses it as well; the best epoch is the one with the highest `val_AP`.
+    `val_loss` and the parts of the loss. Pass this callback before those that read them. Epochs
+    without an evaluation have none of these, and a size without boxes (-1 in COCO's scores) has no
+    score. `training.train` uses this callback, and chooses the epoch with the highest `val_AP`.
 
     Args:
         data: `DetectionData` to score. The scores are those of `keras_spd.evaluate`: sizes are in
@@ -40,7 +40,8 @@ class COCOScore(keras.callbacks.Callback):
             every device would predict every image. `None` for the model itself.
 
     Raises:
-        ValueError: If the data has no boxes, or the model is not a `Detector` or has other classes.
+        ValueError: If the data has no boxes, `tile` is set for batches, or the model is not a
+            `Detector` or has other classes.
 
     Example:
 
@@ -68,6 +69,11 @@ class COCOScore(keras.callbacks.Callback):
         super().__init__()
         if isinstance(data, DetectionData):
             require_boxes(data, "data to score on")
+        elif tile is not None:
+            raise ValueError(
+                "`tile` needs `DetectionData`, whose images can be cut. Received: "
+                f"tile={tile!r} and a {type(data).__name__}."
+            )
         self.data = self.parts = data
         if tile is not None:
             self.parts = data.tiles(tile, overlap, min_area=min_area, whole=whole)

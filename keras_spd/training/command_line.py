@@ -57,7 +57,7 @@ def choose_recipe(
         overrides.setdefault("data.image_size", network_size(overrides["data.tile"]))
     _require_data(given, overrides, recipe, task)
     if "data.train" in given and "data.name" not in given:
-        overrides["data.name"] = None  # not the dataset of the recipe
+        overrides.setdefault("data.name", None)  # not the dataset of the recipe
     if recipe is None:
         trained = "model.weights" in given or model is not None
         recipe = ("finetune" if task == "detection" else "few_images") if trained else "short"

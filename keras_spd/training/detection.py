@@ -153,7 +153,7 @@ class DetectionTask:
             if not head.has_anchors:
                 raise ValueError(
                     "`fit_anchors` is for heads with anchors, and "
-                    f'head="{head.loss_type.head}" has none. Remove it.'
+                    f'head="{head.loss_type.head}" has none. Omit `fit_anchors`.'
                 )
             boxes = keras.ops.convert_to_numpy(keras.ops.pad(sides, ((0, 0), (2, 0))))
             return fit_anchors(boxes, bounding_box_format="xywh", levels=levels)
@@ -310,11 +310,11 @@ def _check_any_size(model: Detector) -> None:
     if model.image_sizes is not None:
         raise ValueError(
             "`augmentation.multi_scale` needs a network that takes images of any size. "
-            f"`{model.name}` takes {model.image_sizes[0]} (height, width). Set it to 0."
+            f"`{model.name}` takes {model.image_sizes[0]} (height, width). Set `multi_scale` to 0."
         )
     if model.head.needs_image_size and keras.backend.backend() == "tensorflow":
         raise ValueError(
             "On TensorFlow, `augmentation.multi_scale` compiles a step for any image size, and the "
-            f'loss of head="{model.head.name}" needs a known size. Set it to 0, or train with '
-            "KERAS_BACKEND=jax or torch."
+            f'loss of head="{model.head.name}" needs a known size. Set `multi_scale` to 0, or '
+            "train with KERAS_BACKEND=jax or torch."
         )

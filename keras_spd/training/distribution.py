@@ -120,7 +120,12 @@ def distribute(devices: Any = None) -> Distribution:
     if devices is None and config is None:
         return Distribution()
     if hasattr(devices, "num_replicas_in_sync"):
-        return Distribution(replicas=devices.num_replicas_in_sync, strategy=devices)
+        return Distribution(
+            replicas=devices.num_replicas_in_sync,
+            worker=0 if config is None else config["task"]["index"],
+            workers=1 if config is None else len(config["cluster"]["worker"]),
+            strategy=devices,
+        )
     if devices not in (None, "all"):
         raise ValueError(
             '`devices` must be "all", `None` for one device, or a `tf.distribute.Strategy`. '
@@ -221,7 +226,7 @@ def _prepare_for_workers(model: keras.Model, batch: Any) -> None:
     https://github.com/keras-team/keras/issues/20585.
     """
     _build_metrics(model, batch)
-    keras_internals.build_no_metrics_in_fit(model)
+    keras_internals.skip_metric_build_in_fit(model)
     for name in ("train_step", "test_step"):
         setattr(model, name, _with_an_axis(getattr(model, name)))
 

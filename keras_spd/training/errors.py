@@ -5,6 +5,7 @@ import errno
 import shlex
 from collections.abc import Iterator
 
+from keras_spd.data.problems import plural
 from keras_spd.training.run_folder import RunFolder, saved_epochs
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,22 +26,22 @@ def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
         yield
     except Exception as error:
         if reason := _reason(error, folder, batch_size):
-            raise ValueError(f"{reason} {_what_is_saved(folder)}") from error
+            raise ValueError(f"{reason} {_describe_saved_state(folder)}") from error
         raise
 
 
 def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
     no_space = "No space left" in str(error)  # TensorFlow's error is no OSError
     if no_space or isinstance(error, OSError) and error.errno in _NO_SPACE:
-        return f"The disk of {folder.path} is full ({error}). Make room."
+        return f"The disk that holds {folder.path} is full ({error}). Free some space."
     # Names and messages of TensorFlow, PyTorch, JAX and Python.
     names = ("MemoryError", "OutOfMemoryError", "ResourceExhaustedError")
     words = str(error).lower()
     if type(error).__name__ in names or "resource_exhausted" in words or "out of memory" in words:
         return (
-            f"A batch of {batch_size} images does not fit into memory, or the data or the "
-            "network do not. Lower `batch_size` (and the learning rate with it) or the image size, "
-            "or use a smaller network."
+            f"A batch of {batch_size} images does not fit into memory, together with the network "
+            "and the dataset. Lower `batch_size` (and the learning rate with it) or the image "
+            "size, or use a smaller network."
         )
     if "collective" in words and ("abort" in words or "unavailable" in words or "peer" in words):
         return (
@@ -49,9 +50,10 @@ def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
     return None
 
 
-def _what_is_saved(folder: RunFolder) -> str:
+def _describe_saved_state(folder: RunFolder) -> str:
     if not folder.state.is_file():
-        return "Nothing is saved yet: no epoch was complete."
+        return "Nothing is saved yet: no epoch was completed."
     epochs = saved_epochs(folder.state)
     run = shlex.quote(str(folder.path))
-    return f"{epochs} epochs are saved; resume with: keras-spd train --resume --run {run}"
+    saved = f"Saved so far: {plural(epochs, 'epoch')}."
+    return f"{saved} Resume with: keras-spd train --resume --run {run}"

@@ -16,7 +16,13 @@ from keras_spd.files import shorten, whole_file, write_json
 from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
 from keras_spd.training.announce import log_cost, log_splits
 from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
-from keras_spd.training.callbacks import SaySteps, StopAfter, Task, check_callbacks, make_callbacks
+from keras_spd.training.callbacks import (
+    PrintProgress,
+    StopAfter,
+    Task,
+    check_callbacks,
+    make_callbacks,
+)
 from keras_spd.training.checks import check_quantize_aware, check_recipe, check_updates
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model, float32_policy
@@ -109,7 +115,9 @@ def train(
     Raises:
         ValueError: If the recipe names anything that does not exist; if the folder already holds a
             run, and `resume` is false or the recipe differs; if another training is writing to it;
-            or if the loss becomes NaN.
+            or if the loss becomes NaN or infinite.
+        TypeError: If `recipe` is not a `Recipe`, one of `callbacks` is not a Keras callback, or
+            `transform` is not a function of four arguments.
 
     Example:
 
@@ -142,15 +150,15 @@ def train(
         )
         keras.utils.set_random_seed(recipe.seed)
         start = build(task)
+        resumes = resume and folder.state.is_file()
         if distribution.is_chief:
-            resumed = resume and folder.state.is_file()
-            folder.start(with_absolute_paths(recipe), resumed, **name_code(transform, callbacks))
+            folder.start(with_absolute_paths(recipe), resumes, **name_code(transform, callbacks))
             if kept is None:
                 folder.start_model.unlink(missing_ok=True)  # of a run that saved no epoch
                 if has_start(recipe):
                     with whole_file(folder.start_model) as unfinished:
                         start.save(unfinished)
-        _train(task, start, folder, distribution, resume, verbose, callbacks)
+        _train(task, start, folder, distribution, resumes, verbose, callbacks)
         return _finish(task, start, folder) if distribution.is_chief else None
 
 
@@ -159,7 +167,7 @@ def _train(
     start: keras.Model,
     folder: RunFolder,
     distribution: Distribution,
-    resume: bool,
+    resumes: bool,
     verbose: str | int,
     user_callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
@@ -167,7 +175,6 @@ def _train(
     recipe = task.recipe
     steps_per_epoch = task.train_data.steps_per_epoch(recipe.batch_size)
     check_updates(recipe, steps_per_epoch)
-    resumes = resume and folder.state.is_file()
     first_epoch = saved_epochs(folder.state) if resumes else 0
     unfreeze_at = recipe.freeze.until(recipe.epochs)
     with distribution.scope():
@@ -183,7 +190,7 @@ def _train(
     if distribution.is_chief:
         if not resumes:
             log_cost(start, recipe)
-            warn_of_initial_weights(start, frozen, has_start(recipe))
+            warn_of_initial_weights(start, frozen, folder.start_model.is_file())
         log_splits(task)
         folder.forget_epochs(first_epoch)
         _draw_preview(task, folder, first_epoch)
@@ -208,7 +215,7 @@ def _train(
 
 
 def _draw_preview(task: Task, folder: RunFolder, epoch: int) -> None:
-    """Draws the first training images of an epoch, as the network gets them."""
+    """Draws training images with the recipe's augmentation, before they are normalised."""
     images, boxes, labels = task.preview(epoch)
     names = task.train_data.class_names
     draw_training_images(images, boxes, folder.training_images, labels=labels, class_names=names)
@@ -314,7 +321,7 @@ def _fit(
         initial_epoch=first_epoch,
         # A `tf.data` stream holds all epochs; a PyDataset is iterated once per epoch.
         steps_per_epoch=None if isinstance(batches, keras.utils.PyDataset) else steps_per_epoch,
-        callbacks=[*callbacks, stop, *([SaySteps()] if verbose == 2 else [])],
+        callbacks=[*callbacks, stop, *([PrintProgress()] if verbose == 2 else [])],
         shuffle=False,  # `batches` are shuffled already, reproducibly
         verbose=verbose,
     )

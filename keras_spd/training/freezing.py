@@ -103,7 +103,8 @@ def _unknown(name: str, paths: Sequence[str]) -> str:
     hint = f"Did you mean {close[0]!r}? " if close else ""
     return (
         f"`freeze.layers` must name layers or stages of the model. Received: {name!r}. {hint}"
-        f'"backbone" is all but the neck and head, and there are: {", ".join(stages[:12])}.'
+        f"There are: {', '.join(stages[:12])}{', ...' if len(stages) > 12 else ''}. "
+        '"backbone" names all except neck and head of a detector, or the last of a classifier.'
     )
 
 

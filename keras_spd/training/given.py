@@ -26,20 +26,20 @@ def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
     if recipe is None:
         return recipe, model
     if model is None:
-        return recipe, recipe.model.name if _is_file(recipe.model.name) else None
+        return recipe, recipe.model.name if _names_file(recipe.model.name) else None
     name = recipe.model.name
-    if isinstance(model, str) and not _is_file(model):
+    if isinstance(model, str) and not _names_file(model):
         model = load_model(model)  # by the name of shipped weights
     if isinstance(model, (str, os.PathLike)):
         name = str(model)
-    elif not _is_file(name):
+    elif not _names_file(name):
         name = START_MODEL
     update = {"model": recipe.model.model_copy(update={"name": name})}
     return recipe.model_copy(update=update), model
 
 
 def name_data(recipe: Recipe | None, **given: Any) -> Recipe | None:
-    """Writes into a recipe which of its data is passed in Python: `train`, `validation`, `test`."""
+    """Returns the recipe, with `PASSED` as the source of each split that is passed in Python."""
     passed = {name: PASSED for name, data in given.items() if data is not None}
     if recipe is None or not passed:
         return recipe
@@ -48,9 +48,12 @@ def name_data(recipe: Recipe | None, **given: Any) -> Recipe | None:
 
 
 def has_start(recipe: Recipe) -> bool:
-    """Returns whether a run starts from weights or a file, which may be gone when it resumes."""
+    """Returns whether a run starts from weights or from a model file.
+
+    They may be gone when the run is resumed, so the run folder keeps a copy.
+    """
     model = recipe.model
-    return bool(model.weights or model.backbone) or _is_file(model.name)
+    return bool(model.weights or model.backbone) or _names_file(model.name)
 
 
 def find_given(recipe: Recipe, model: Any, kept: pathlib.Path | None) -> keras.Model | None:
@@ -66,7 +69,7 @@ def find_given(recipe: Recipe, model: Any, kept: pathlib.Path | None) -> keras.M
     """
     if kept is not None:
         return load_model(kept)
-    if not _is_file(recipe.model.name):
+    if not _names_file(recipe.model.name):
         return None
     for field in ("weights", "backbone", "options"):
         if value := getattr(recipe.model, field):
@@ -85,5 +88,6 @@ def without_start(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"model": model})
 
 
-def _is_file(name: str) -> bool:
+def _names_file(name: str) -> bool:
+    """Returns whether a model's name is the path of a file, which need not exist."""
     return name.endswith(_SUFFIXES)

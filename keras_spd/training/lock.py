@@ -40,7 +40,11 @@ def locked(file: pathlib.Path) -> Iterator[None]:
                 "until it ends, or choose another run folder."
             ) from None
         except OSError as error:  # a file system without locks
-            _log.warning("%s cannot be locked (%s): start one training in it.", file.parent, error)
+            _log.warning(
+                "%s cannot be locked (%s). Make sure that no other training writes to it.",
+                file.parent,
+                error,
+            )
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {platform.node()}\n")
         stream.flush()

@@ -10,7 +10,7 @@ from keras_spd.training.fields import Recipe
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Returns a recipe whose files and folders, if they exist, are absolute paths.
 
-    Names stay, such as those of weights in the package and of the splits of a TFDS dataset.
+    Names, such as those of shipped weights and of the splits of a TFDS dataset, are kept.
     """
     model, data = recipe.model, _data(recipe)
     splits = () if data.name else ("train", "validation", "test")

@@ -61,9 +61,17 @@ def load_recipe(
                 raise ValueError(f"`{field}`: `{parent}` has no fields of its own.")
         section[last] = value
     stated = content.get("task", "classification")
+    if str(stated) not in _TASKS:
+        raise ValueError(
+            f"Recipe {name_or_path}: `task` must be one of {', '.join(_TASKS)}. "
+            f"Received: {stated!r}."
+        )
     if task is not None and stated != task:
-        raise ValueError(f"The recipe {name_or_path} is not for {task}.")
-    kind: type[Any] = _TASKS.get(str(stated), Recipe)
+        raise ValueError(
+            f"The recipe {name_or_path} is not for {task}, but for {stated}. `keras-spd list` "
+            "shows the task of each shipped recipe."
+        )
+    kind: type[Any] = _TASKS[str(stated)]
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:

@@ -6,7 +6,7 @@
 | `start.keras` | the initial model, if the run starts from trained weights or a given model |
 | `environment.json` | versions, machine, command line and git state, also of resumed runs |
 | `log.csv` | losses and metrics of every epoch |
-| `training_images.png` | augmented images of the first batch, with boxes |
+| `training_images.png` | examples of augmented training images, with their boxes or classes |
 | `learning_curves.png` | plot of `log.csv` |
 | `tensorboard/` | the same for TensorBoard, if it and TensorFlow are installed |
 | `state.weights.h5` | weights, optimizer, completed epochs and their time, to resume from |
@@ -153,9 +153,10 @@ class RunFolder:
         try:
             with self.log.open(newline="", encoding="utf-8") as file:  # keeps the line endings
                 head, *lines = file.read().splitlines(keepends=True) or [""]
-            kept = head + "".join(lines[:first_epoch])
-            if [row.get("epoch") for row in _rows(kept)] != list(range(first_epoch)):
-                raise ValueError(f"it must hold the epochs from 0 to {first_epoch - 1}")
+            start = int(lines[0].split(",")[0]) if lines else 0  # above 0 if a log was deleted
+            kept = head + "".join(lines[: max(first_epoch - start, 0)])
+            if [row.get("epoch") for row in _rows(kept)] != list(range(start, first_epoch)):
+                raise ValueError(f"it must hold the epochs from {start} to {first_epoch - 1}")
         except ValueError as error:
             raise self._damaged_log(error) from error
         with whole_file(self.log) as unfinished:
@@ -164,7 +165,7 @@ class RunFolder:
     def _damaged_log(self, reason: Exception) -> ValueError:
         return ValueError(
             f"{self.log} is damaged: {reason}. Fix it, or delete it to resume without what was "
-            "logged; the weights are not in it."
+            "logged. The weights are kept, but the best epoch is then chosen among later epochs."
         )
 
     def holds_best(self) -> bool:
@@ -237,7 +238,8 @@ class LogEpochs(keras.callbacks.Callback):
             except (TypeError, ValueError):
                 if name not in self._skipped:
                     _log.warning(
-                        "%s only takes numbers, so %r is left out. A callback added it: %r.",
+                        "%s only takes numbers: %r, which a callback added, is skipped. "
+                        "Received: %r.",
                         self.path,
                         name,
                         value,

@@ -147,7 +147,7 @@ def draw_learning_curves(log: Sequence[Mapping[str, float]], path: Path) -> None
         axes.set_title(title)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-        axes.set_xlim(0.5, len(log) + 0.5)
+        axes.set_xlim(log[0]["epoch"] + 0.5, log[-1]["epoch"] + 1.5)
         axes.xaxis.get_major_locator().set_params(integer=True)
         values = [value for points in lines.values() for _, value in points]
         if title == "scores":

@@ -36,7 +36,8 @@ def _find(recipe: Recipe | None, folder: RunFolder, resume: bool, epochs: int | 
         return _with_precision(recipe)
     if recipe is not None and recipe.precision == "auto":
         recipe = recipe.model_copy(update={"precision": stored.precision})
-    if recipe is not None and epochs is not None:  # replaces the recipe's, perhaps once more
+    if recipe is not None and epochs is not None:
+        # `epochs` overrides the recipe's, and an earlier resume may have changed the stored one.
         recipe = recipe.model_copy(update={"epochs": stored.epochs})
     both = [with_absolute_paths(one) for one in (stored, recipe or stored)]
     if differ := differences(*both):

@@ -43,7 +43,7 @@ def load_splits(
 
     Args:
         kind: `ClassificationData` or `DetectionData`.
-        recipe: Its `data` names the splits; its `seed` decides which images are held out.
+        recipe: Its `data` names the splits; its `seed` determines which images are held out.
         given: `Splits`, with `None` for data to read.
         read: Function from a path or split and, once known, the training data, to data.
 
@@ -83,8 +83,8 @@ def load_splits(
                 "choose the best epoch on the test data."
             )
     splits = Splits(train, validation, test)
-    check_same_preprocessing(train, test)
-    check_same_preprocessing(train, splits.evaluated)
+    check_same_preprocessing(train, test, "test")
+    check_same_preprocessing(train, splits.evaluated, splits.chosen_on)
     _check_same_classes(train, splits.evaluated, splits.chosen_on)
     _check_same_classes(train, test, "test")
     return splits

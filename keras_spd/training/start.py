@@ -42,8 +42,8 @@ def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> I
         source = load_model(weights)
         if isinstance(source, applications.Detector) or len(source.output_shape) != 2:
             raise ValueError(
-                f"A classifier starts from the weights of a classifier. Received: {weights}, which "
-                f"holds {source.name!r}, a network without classes of images."
+                f"A classifier starts from the weights of a classifier. Received: {weights}, whose "
+                f"model {source.name!r} is not a classifier."
             )
         classes, info = source.output_shape[-1], find_info(source) or info
     with float32_policy():

@@ -1,4 +1,4 @@
-"""Outputs of classes: those that a trained network also has, and their kernels in a new head."""
+"""Matches classes with those of a trained detector, and copies their outputs to a new head."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def match_classes(
     if class_names is None or trained.class_names is None:
         if class_map:
             whose = "the model has" if class_names is None else f"{trained.source} has"
-            raise ValueError(f"`class_map` needs names of classes, and {whose} none.")
+            raise ValueError(f"`class_map` needs class names, but {whose} none.")
         same = num_classes == trained.num_classes
         return {index: index for index in range(num_classes)} if same else {}
     class_map = dict(class_map or {})
@@ -35,7 +35,7 @@ def match_classes(
             whose = "the model's classes" if role == "keys" else f"classes of {trained.source}"
             raise ValueError(
                 f"`class_map` has {role} that are not {whose}: {', '.join(map(repr, unknown))}."
-                f"{_suggest(unknown[0], known, role, class_map)} Accepted are: {', '.join(known)}."
+                f"{_suggest(unknown[0], known, role, class_map)} Known classes: {', '.join(known)}."
             )
     if tuple(class_names) == tuple(trained.class_names) and not class_map:
         return {index: index for index in range(num_classes)}

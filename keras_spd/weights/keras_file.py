@@ -1,4 +1,4 @@
-"""Keras' own files: reading names the file in every error, writing is atomic."""
+"""Loads and saves Keras' own files. Errors name the file, and writing is atomic."""
 
 import io
 from typing import Any

@@ -23,7 +23,7 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
     """Loads the file named by a constructor's `weights` argument.
 
     Args:
-        model: An `ImageModel` of this library.
+        model: `ImageModel` or `Detector` of this library.
         weights: `None` to change nothing, or the path of a `.weights.h5`, `.keras`,
             `.safetensors`, `.pt` or `.pth` file.
 
@@ -62,7 +62,7 @@ def check_weights_file(weights: Path) -> pathlib.Path:
     path = pathlib.Path(weights)
     if str(weights).startswith("hf://"):
         raise ValueError(
-            f"`weights` does not download. Received: {weights}. Load the whole model with "
+            f"`weights` must be a local file. Received: {weights}. Load the whole model with "
             f'`keras.saving.load_model("{weights}")`, after `import keras_spd`.'
         )
     if not path.is_file():
@@ -170,7 +170,7 @@ def _split_anchors(
     rest: dict[str, Array] = {}
     anchors = None
     for name, array in arrays.items():
-        if name.endswith(".anchors"):
+        if name.endswith(".anchors") and array.ndim == 3 and len(array) == len(model.levels):
             strides = [level_stride(level) for level in model.levels]
             pixels = array.astype("float32") * np.reshape(strides, (-1, 1, 1))
             anchors = standardize_anchors(

@@ -136,7 +136,7 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
         **options: Constructor arguments that determine which weights fit.
 
     Raises:
-        ValueError: If `weights` is neither a text nor a path, or no weights of that name fit the
+        ValueError: If `weights` is neither a string nor a path, or no weights of that name fit the
             architecture and options.
     """
     if weights is not None and not isinstance(weights, (str, os.PathLike)):
@@ -158,7 +158,7 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
     if not named:
         raise ValueError(
             f"There are no weights {weights!r} for {architecture}, nor a file of that name. "
-            f"There are: {', '.join(map(str, of_architecture or list_models()))}. `weights` also "
+            f"Available: {', '.join(map(str, of_architecture or list_models()))}. `weights` also "
             "takes a file, such as the `model.keras` that `keras-spd train` writes."
         )
     for preset in named:

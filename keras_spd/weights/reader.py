@@ -1,4 +1,4 @@
-"""Reads files of arrays without executing anything in them. It knows no models."""
+"""Reads files of arrays without executing anything in them. It does not depend on any model."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Converts the weights of a strided ResNet for ResNet-SPD, exactly except for the stem."""
+"""Converts a strided ResNet's weights into a ResNet-SPD's, exactly except for the stem."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from keras_spd.typing import Array
 def arrays_for_spd(
     arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Array]:
-    """Converts the arrays of a trained strided ResNet for a ResNet-SPD.
+    """Converts the arrays of a trained strided ResNet into those of a ResNet-SPD.
 
     Residual branches compute exactly the same: the batch norm after a space-to-depth repeats its
     values for each phase, and the next convolution only reads phase (0, 0). A strided shortcut is

@@ -181,6 +181,11 @@ class _Unpickler(_PythonUnpickler):
             return type(name, (_Record,), {"dtype": _DTYPES[name]})
         if full in _INERT or f"{module}.".startswith(_INERT_PACKAGES):
             return type(name, (_Record,), {})  # a new class, safe to modify
+        if module.partition(".")[0] == "ultralytics":
+            raise _Refused(
+                "is a checkpoint of YOLOv8 or later; only those of YOLOv5 are read. Export it to "
+                "ONNX or TFLite with Ultralytics: `keras_spd.Predictor` runs that file."
+            )
         raise _Refused(
             f"was not read: it names `{full}`, which weights do not need. Reading it would execute "
             "code. Do not load this file with PyTorch either, unless you trust its source."

@@ -1,6 +1,6 @@
 """`TrainedDetector`, the weights of a detector, whichever file they were read from.
 
-Weights of strided layers are converted for SPD-Conv, and vice versa, by the identities in
+Weights of strided layers are converted into those of SPD-Conv, and back, by the identities in
 `keras_spd.algebra`.
 """
 

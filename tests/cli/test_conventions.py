@@ -264,6 +264,7 @@ def test_check_data_refuses_sizes_that_no_detector_takes(monkeypatch, capsys, tm
     assert run(monkeypatch, "check-data", file, "--image-size", "64x96") == 0
     assert run(monkeypatch, "check-data", file, "--image-size", "300") == 1
     assert "must be one or two multiples of 32" in capsys.readouterr().err
+    assert run(monkeypatch, "check-data", file, "--tile", "50") == 0  # in a network of 64x64
 
 
 def test_check_data_says_each_thing_once(rng, monkeypatch, capsys, caplog, tmp_path):
@@ -285,7 +286,7 @@ def test_check_data_says_each_thing_once(rng, monkeypatch, capsys, caplog, tmp_p
     assert "1 problem:\n" in shown and shown.count("1.txt: line 1") == 1 and not caplog.records
     write_yolo_label(tmp_path / "labels" / "0.txt", "")
     assert run(monkeypatch, "check-data", tmp_path) == 1
-    assert "no boxes in the data (8 images" in capsys.readouterr().err
+    assert "no boxes in the data. YOLO: put `labels/`" in capsys.readouterr().err
 
 
 @pytest.mark.slow

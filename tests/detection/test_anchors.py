@@ -23,11 +23,16 @@ def test_recall_is_a_share_of_boxes():
 
 
 @pytest.mark.parametrize(
-    ("boxes", "message"), [(np.ones((5, 4)), "no box has"), ([[0, 0, 3, 3]], "9 anchors need")]
+    ("boxes", "message"), [(np.ones((5, 4)), "No box has"), ([[0, 0, 3, 3]], "9 anchors need")]
 )
 def test_too_few_boxes(boxes, message):
     with pytest.raises(ValueError, match=message):
         fit_anchors(boxes)
+
+
+def test_there_are_no_anchors_of_another_level():
+    with pytest.raises(ValueError, match="must map each of P3, P6"):
+        standardize_anchors(None, ("P3", "P6"))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,8 @@ def test_grad_cam_of_fine_tuned_models(pixels, thin_networks):
     for name in ("stage2_block1_out", f"{features.name}/stage2_block1_out"):
         np.testing.assert_allclose(explain.grad_cam(nested, image, 0, name), inner, atol=1e-4)
     assert explain.feature_maps(flat, image)["P4"].shape == (2, 2, 64)
+    two_names = ["stem_conv", f"{features.name}/stem_conv"]
+    assert list(explain.feature_maps(nested, image, two_names)) == two_names
     with pytest.raises(ValueError, match="does not define how its images are normalised"):
         explain.grad_cam(flat, pixels)
     # As the message says.

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import keras_spd
-from keras_spd.export.images import read_detector_images
+from keras_spd.export.images import _some, read_detector_images
 
 
 @pytest.fixture
@@ -26,6 +26,20 @@ def test_a_detector_of_tiles_is_calibrated_on_tiles(photos):
     np.testing.assert_array_equal(tiles[0], first[:64, :64])
     np.testing.assert_array_equal(tiles[5], first[36:, 66:])
     assert len(read_detector_images(str(photos), (64, 64))) == 3
+
+
+@pytest.mark.parametrize("count", [150, 200, 399, 1000])
+def test_a_sample_is_evenly_spaced(count):
+    found = _some(range(count))
+    assert len(found) == min(count, 200) and found[0] == 0
+    assert {1, -(-count // 200)} >= set(np.diff(found)) - {count // 200}
+    assert found[-1] >= count - -(-count // 200)
+
+
+def test_images_that_cannot_be_read(tmp_path, caplog):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(ValueError, match="No image of .* can be read"):
+        read_detector_images(str(tmp_path), (64, 64), on_problem="skip")
 
 
 def test_labelled_tiles_have_objects(photos):

@@ -99,7 +99,7 @@ def stop(newcomer, train):
         newcomer.wait_for(f"{RUN}/state.weights.h5", process)  # the first epoch is saved
         process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=60)
-    advice = "Stopped; the epoch in progress is lost. Resume with: keras-spd "
+    advice = "seconds before it may be. Resume with: keras-spd "
     newcomer.compare(error, [COST, BUILDING, EVALUATED, "", re.compile(advice + "train .*")])
     assert process.returncode == 130
     assert re.match(rf"Epoch 1/2\n2/2 - {NUMBER}s - .*box_loss: {NUMBER} - ", output)
@@ -210,6 +210,7 @@ def test_export_and_benchmark(trained):
     row = rf"{NUMBER} MB +1 x 96x96 +{NUMBER} ms +{NUMBER} ms +{NUMBER} +{NUMBER} +{NUMBER} MB"
     assert re.fullmatch(rf"{MODEL} +{row}", keras)
     assert re.fullmatch(rf"{RUN}/model\.tflite +{row}", tflite)
+    assert float(keras.split()[-2]) < 300  # MB, without TensorFlow
     assert re.fullmatch(
         rf"{MODEL}: [\d,]+ parameters, 0\.\d+ G multiply-adds per image", parameters
     )

@@ -11,6 +11,7 @@ from keras_spd.applications import (
     get_statistics,
     preprocess_input,
 )
+from keras_spd.images.preprocessing import Preprocessing
 
 
 @pytest.mark.parametrize("name", list(STATISTICS))
@@ -37,6 +38,17 @@ def test_inside_tf_data(rng):
     pixels = rng.integers(0, 256, (2, 4, 5, 3)).astype("float32")
     (output,) = tf.data.Dataset.from_tensors(pixels).map(preprocess_input)
     np.testing.assert_allclose(output, preprocess_input(pixels), atol=1e-5)
+
+
+@pytest.mark.parametrize("facts", [{"input_range": (-1, 1)}, {"statistics": "cifar10"}])
+def test_integers_inside_tf_data(rng, facts):
+    tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
+    if "statistics" in facts:
+        facts = {"statistics": get_statistics(facts["statistics"])}
+    normalize = Preprocessing(**facts).normalize
+    pixels = rng.integers(0, 256, (2, 4, 5, 3)).astype("uint8")
+    (output,) = tf.data.Dataset.from_tensors(pixels).map(normalize)
+    np.testing.assert_allclose(output, normalize(pixels), atol=1e-5)
 
 
 def test_own_statistics():

@@ -113,7 +113,7 @@ def test_other_numbers_of_detections():
     scores = evaluate_coco(make([BOX]), found(BOX), max_detections=(1, 10, 300))
     assert scores.metrics == evaluate_coco(make([BOX]), found(BOX)).metrics
     assert scores.metrics["AP"] == pytest.approx(1)
-    with pytest.raises(ValueError, match="three increasing integers"):
+    with pytest.raises(ValueError, match="three positive integers in ascending order"):
         evaluate_coco(make([BOX]), found(BOX), max_detections=300)
 
 
@@ -185,6 +185,10 @@ def test_bad_ground_truth(tmp_path):
         evaluate_coco({"images": []}, [])
     with pytest.raises(ValueError, match="missing.json"):
         evaluate_coco(tmp_path / "missing.json", [])
+    incomplete = {"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1}]}
+    incomplete["categories"] = [{"id": 1, "name": "a"}]
+    with pytest.raises(ValueError, match="Entry 0 of `annotations`.* must have image_id, categ"):
+        evaluate_coco(incomplete, [])
 
 
 def test_annotations_of_other_images_do_not_count():

@@ -43,7 +43,7 @@ def test_training_data(task, tmp_path):
     """Empty lists and zeros used to count as no data, and the recipe's own was downloaded."""
     recipe = load_recipe("short", task=task)
     for data in WRONG:
-        with pytest.raises(ValueError, match="`train_data` must be `keras_spd.data."):
+        with pytest.raises(ValueError, match="`train_data` must be a `keras_spd.data."):
             train(recipe, tmp_path / "run", train_data=data)
-        with pytest.raises(ValueError, match="`test_data` must be `keras_spd.data."):
+        with pytest.raises(ValueError, match="`test_data` must be a `keras_spd.data."):
             train(recipe, tmp_path / "run", test_data=data)

@@ -135,6 +135,9 @@ def test_options_and_models_that_do_not_fit():
     fixed = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(32, 32, 3))
     with pytest.raises(ValueError, match=r"takes images of \(32, 32\) only"):
         Classifier(fixed, 64)
+    for wrong in ((16, 16, 3), 0):
+        with pytest.raises(ValueError, match=r"one or two positive integers, \(height, width\)"):
+            Classifier(tiny_classifier(input_range=(0, 255)), wrong)
     with pytest.raises(ValueError, match="A classifier takes RGB images and returns a row"):
         Classifier(keras_spd.applications.ResNetSPDBackbone(18))
     model = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(None, None, 3))

@@ -162,7 +162,7 @@ def test_files_with_annotations_and_without_pictures(photos, tmp_path):
     assert written == {"annotations.json", "detections.csv", "detections.json"}
     content = json.loads((out / "annotations.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["a.png", "more/c.png"]
-    with pytest.raises(ValueError, match="detector and images only"):
+    with pytest.raises(ValueError, match="needs a detector, and images as the only"):
         keras_spd.predict.predict_files(predictor, ["street.mp4"], out, annotations="coco")
 
 

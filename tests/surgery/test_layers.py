@@ -1,6 +1,7 @@
 """The layers of converted networks, by the contract of a Keras layer."""
 
 import numpy as np
+import pytest
 from testing import run_layer_test
 
 from keras_spd.surgery import PhaseAlignment, PhasePooling, SPDDepthwiseConv
@@ -24,6 +25,8 @@ def test_phase_pooling(tmp_path):
     assert layer.compute_output_shape((2, 3, 7, 9)) == (2, 3, 4, 5)
     layer = PhasePooling.from_config(layer.get_config())
     assert layer.data_format == "channels_first"
+    with pytest.raises(ValueError, match='`mode` must be "max" or "average"'):
+        PhasePooling(**arguments | {"mode": "Max"})
 
 
 def test_spd_depthwise_conv(tmp_path):

@@ -59,8 +59,8 @@ def test_the_table(model):
     lines = str(plan(model, layers="stem")).splitlines()
     assert lines[0].split() == ["layer", "is", "becomes", "parameters", "multiply-adds", "note"]
     assert lines[2].startswith("encoder/conv  Conv2D")
-    assert "stays" in lines[2] and lines[2].endswith("not among `layers`")
-    assert lines[-1].startswith("small: 1 layer is converted, 3 stay; ")
+    assert "kept" in lines[2] and lines[2].endswith("not among `layers`")
+    assert lines[-1].startswith("small: 1 layer is converted, 3 kept; ")
 
 
 def test_unknown_sizes_have_no_costs():
@@ -83,8 +83,10 @@ def test_a_slice_that_skips_pixels_is_listed():
     ("options", "message"),
     [
         ({"layers": "steam"}, r"names \['steam'\], which are not strided layers of `small`"),
-        ({"first_n": True}, "`first_n` must be an integer. Received: first_n=True"),
+        ({"first_n": True}, "`first_n` must be an integer >= 0. Received: first_n=True"),
+        ({"first_n": -1}, "`first_n` must be an integer >= 0. Received: first_n=-1"),
         ({"layers": "pool"}, "`pool` cannot be converted"),
+        ({"layers": iter(["pool"])}, "`pool` cannot be converted"),
     ],
 )
 def test_bad_choices(model, options, message):

@@ -28,6 +28,7 @@ def model(rng):
     x = layers.ReLU(6, name="relu6")(x)
     x = layers.Conv2D(8, 1, activation="relu", name="pointwise")(x)
     x = layers.Add(name="add")([x, first])
+    x = layers.Multiply(name="gate")([x, layers.Activation("sigmoid", name="sigmoid")(first)])
     x = layers.Concatenate(name="concat")([layers.Conv2D(4, 3, padding="same", name="conv")(x), x])
     x = layers.GlobalAveragePooling2D(name="mean")(x)
     x = layers.Dense(4, activation="relu", name="hidden")(x)
@@ -55,8 +56,9 @@ def fit(model, pixels, steps=3):
 def test_what_is_rounded(model, pixels):
     aware = keras_spd.quantize_aware(model)
     ranges = {layer.name for layer in aware.layers if isinstance(layer, Range)}
-    # Not before a ReLU (one operator), nor before a concatenation (its range), nor the outputs.
-    expected = {"stem", "silu", "relu6", "pointwise", "add", "concat", "mean", "hidden"}
+    # Not before a ReLU (one operator) or a concatenation (its range), not a sigmoid, whose range is
+    # fixed, and not the outputs.
+    expected = {"stem", "silu", "relu6", "pointwise", "add", "gate", "concat", "mean", "hidden"}
     assert ranges == {f"{name}_range" for name in expected}
     assert not any(isinstance(layer, layers.BatchNormalization) for layer in aware.layers)
     images = pixels / np.float32(255)
@@ -114,7 +116,7 @@ def test_the_file_has_the_learned_ranges(model, pixels, tmp_path):
         aware, tmp_path / "model.tflite", quantization="int8", representative_data=pixels
     )
     plain, ranges = without_ranges(aware)
-    assert not is_quantize_aware(plain) and len(ranges) == 8
+    assert not is_quantize_aware(plain) and len(ranges) == 9
     found = {}
     for tensor in Interpreter(str(path)).get_tensor_details():
         for name in re.findall(r"/([\w-]+-range\d)", tensor["name"]):

@@ -347,7 +347,7 @@ def test_nothing_is_skipped_silently():
         "a slice with steps [2]",
         "an operation of `keras.ops`; write it as a layer",
     ]
-    assert "0 layers are converted, 7 stay" in str(plan)
+    assert "0 layers are converted, 7 kept" in str(plan)
 
 
 def test_the_plan_counts_as_the_networks_do(thin_networks):

@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from keras_spd.training.callbacks import SaySteps, StopAfter
+from keras_spd.training.callbacks import PrintProgress, StopAfter
 
 
 @pytest.mark.parametrize("stops", [True, False])
@@ -27,7 +27,7 @@ def test_a_long_epoch_says_where_it_is(monkeypatch, capsys):
     """The first step, of 100 s, builds the graph; all others take 10 s."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    say = SaySteps()
+    say = PrintProgress()
     say.set_params({"steps": 20, "epochs": 1})
     say.on_epoch_begin(0)
     for batch in range(20):

@@ -76,6 +76,8 @@ def test_what_cannot_be_scored(drawings):
     empty = data.DetectionData((), ("a",), (1,))
     with pytest.raises(ValueError, match="no boxes in the data to score on"):
         COCOScore(empty)
+    with pytest.raises(ValueError, match=r"`tile` needs `DetectionData`.*tile=640 and a "):
+        COCOScore(drawings.batches(2, 64), tile=640)
     callback = COCOScore(drawings)
     callback.set_model(tiny_classifier())
     with pytest.raises(ValueError, match=r"evaluates a .*Detector`. Received: 'tiny', a ImageM"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 
 import keras
 import numpy as np
@@ -199,6 +200,14 @@ def test_workers_connect_before_anything_is_computed(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(ValueError, match="must connect before .* the path of a saved model"):
         distribute()
+
+
+def test_workers_of_a_given_strategy(monkeypatch):
+    cluster = {"worker": ["localhost:1", "localhost:2"]}
+    config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}})
+    monkeypatch.setenv("TF_CONFIG", config)
+    found = distribute(types.SimpleNamespace(num_replicas_in_sync=4))
+    assert (found.replicas, found.worker, found.workers, found.is_chief) == (4, 1, 2, False)
 
 
 def test_bad_devices():

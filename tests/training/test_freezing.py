@@ -68,7 +68,7 @@ def test_the_backbone_of_a_detector(thin_networks):
 @pytest.mark.parametrize(
     "names, message",
     [
-        (["stagee2"], "Received: 'stagee2'. Did you mean 'stage2'.*there are: stem, stage2"),
+        (["stagee2"], "Received: 'stagee2'. Did you mean 'stage2'.*There are: stem, stage2"),
         (["backbone", "lateral", "top", "bottom", "head"], "leaves nothing of .* to train"),
     ],
 )

@@ -135,7 +135,7 @@ def test_wrong_files(tmp_path):
     for content in ("data = 3", "task = [1]", "model = 3", "[task]"):
         (tmp_path / "bad.toml").write_text(content)
         with pytest.raises(
-            ValueError, match=r"`data.name`: `data` has no|bad.toml:\n  (task|model)"
+            ValueError, match=r"`data.name`: `data` has no|bad.toml:\n  model|bad.toml: `task`"
         ):
             load_recipe(tmp_path / "bad.toml", dataset="cifar10")
     for content in ("epochs = = 3", "x = " + "[" * 5000):
@@ -165,6 +165,20 @@ def test_the_task_chooses_the_recipe():
     assert load_recipe("short", task="classification").task == "classification"
     with pytest.raises(ValueError, match="demo is not for detection"):
         load_recipe("demo", task="detection")
+
+
+@pytest.mark.parametrize("task", [None, "detection"])
+def test_an_unknown_task(tmp_path, task):
+    (tmp_path / "own.toml").write_text('task = "detecton"\n[data]\nimage_size = 64\n')
+    message = "`task` must be one of classification, detection. Received: 'detecton'"
+    with pytest.raises(ValueError, match=message):
+        load_recipe(tmp_path / "own.toml", task=task)
+
+
+def test_the_dataset_of_set_is_that_of_the_option():
+    train = {"data.train": "train", "data.test": "validation"}
+    recipe, _ = choose_recipe(train, ["data.name=voc/2012"], "short")
+    assert recipe.data.name == "voc/2012"
 
 
 def test_the_authors_recipe_for_coco():

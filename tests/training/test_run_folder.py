@@ -157,6 +157,16 @@ def test_a_damaged_log_is_named(tmp_path, content):
     assert folder.log.read_bytes() == content.encode()
 
 
+def test_a_run_resumes_twice_after_its_log_was_deleted(tmp_path):
+    folder = RunFolder(tmp_path)
+    for epoch in range(5, 9):
+        LogEpochs(folder.log).on_epoch_end(epoch, {"loss": 1.0})
+    folder.forget_epochs(8)
+    assert [row["epoch"] for row in folder.read_log()] == [5, 6, 7]
+    with pytest.raises(ValueError, match="must hold the epochs from 5 to 9"):
+        folder.forget_epochs(10)
+
+
 def test_damaged_best_weights_are_named_and_replaced(tmp_path, model, recipe, caplog):
     folder = stopped_run(tmp_path, model, recipe)
     assert not folder.holds_best()
@@ -266,8 +276,8 @@ def test_what_is_no_number_is_left_out_of_the_log(tmp_path, caplog):
         log.on_epoch_end(epoch, {"loss": 1.0, "rate": rate, "note": "a", "many": np.zeros(3)})
     rows = (tmp_path / "log.csv").read_text().splitlines()
     assert rows == ["epoch,loss,rate", "0,1.0,0.5", "1,1.0,0.5"]
-    assert caplog.text.count("only takes numbers, so 'note' is left out") == 1
-    assert caplog.text.count("'many' is left out") == 1
+    assert caplog.text.count("only takes numbers: 'note', which a callback added, is skipped") == 1
+    assert caplog.text.count("'many', which a callback added, is skipped") == 1
 
 
 def test_data_and_code_that_were_passed_in_python_are_named(tmp_path, cells, recipe, caplog):

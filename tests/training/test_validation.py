@@ -138,7 +138,7 @@ def test_evaluations_without_improvement():
         (
             "test",
             5,
-            " of epoch 4 of 5, the best on this same test data, so the score is optimistic",
+            " of epoch 4 of 5, the best on the same test data, so the score is optimistic",
         ),
         ("test", 1, "Test accuracy 0.7500"),  # nothing was chosen
     ],
@@ -254,9 +254,9 @@ def test_the_same_data_twice(tmp_path, cells):
     with pytest.raises(ValueError, match="`validation_data` and `train_data` are the same data"):
         ClassificationTask(recipe, cells[0], cells[1], validation_data=cells[0])
     other = dataclasses.replace(cells[1], max_value=4095.0)
-    with pytest.raises(ValueError, match="must have the same `max_value`"):
+    with pytest.raises(ValueError, match="and validation data must have the same `max_value`"):
         ClassificationTask(recipe, cells[0], cells[1], validation_data=other)
-    with pytest.raises(ValueError, match="`validation_data` must be `keras_spd.data.Classif"):
+    with pytest.raises(ValueError, match="`validation_data` must be a `keras_spd.data.Cl"):
         ClassificationTask(recipe, cells[0], cells[1], validation_data=np.zeros(3))
 
 

@@ -78,11 +78,11 @@ def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rn
 
 
 def test_wrong_names_and_options():
-    with pytest.raises(ValueError, match=r"no weights 'coco' for YOLOV5SPD.*There are: YOLOV5SPD"):
+    with pytest.raises(ValueError, match=r"no weights 'coco' for YOLOV5SPD.*Available: YOLOV5SPD"):
         YOLOV5SPD("n", weights="coco")
     with pytest.raises(ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"):
         YOLOV5SPD("s", weights="bccd")
-    with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD.* are: ResNet18SPD"):
+    with pytest.raises(ValueError, match="no weights 'bccd' for ResNet18SPD.*Available: ResNet"):
         ResNet18SPD(weights="bccd")
     with pytest.raises(ValueError, match="'cifar10' for ResNet101SPD.*: ResNet18SPD.*takes a file"):
         ResNet101SPD(weights="cifar10")

@@ -100,6 +100,12 @@ def test_hostile_pickles_are_refused_and_not_executed(tmp_path):
         assert not (tmp_path / "executed").exists(), what
 
 
+def test_a_checkpoint_of_yolov8_is_named(tmp_path):
+    file = write_zip(tmp_path / "v8.pt", b"cultralytics.nn.tasks\nDetectionModel\n)R.")
+    with pytest.raises(ValueError, match="v8.pt is a checkpoint of YOLOv8 or later.*ONNX or"):
+        read_torch(file)
+
+
 @pytest.mark.parametrize(
     ("pickled", "storages", "message"),
     [

@@ -204,7 +204,7 @@ def test_levels_and_anchors(strided, images, tmp_path, caplog):
             {"class_map": {"a": "ship"}, "class_names": "abc"},
             "values that are not classes of .*'ship'",
         ),
-        ({"class_map": {"a": "car"}, "classes": 2}, "needs names of classes, and the model has"),
+        ({"class_map": {"a": "car"}, "classes": 2}, "needs class names, but the model has"),
         ({"size": "s"}, "holds weights of size n, and `yolov5_spd_s` has another"),
         ({"weights": None, "class_map": {"a": "b"}}, "`class_map` needs `weights`"),
     ],

@@ -96,6 +96,14 @@ class Augmentation:
             if not 0 <= value <= largest:
                 limit = "at least 0" if largest == math.inf else f"between 0 and {largest}"
                 raise ValueError(f"`{name}` must be {limit}. Received: {name}={value!r}.")
+        for name, words in (("horizontal_flip", ("alternating",)), ("vertical_flip", ())):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and value not in words:
+                accepted = ", ".join(["`True`", "`False`", *map(repr, words)])
+                raise ValueError(
+                    f"`{name}` must be one of {accepted}; images are flipped with probability "
+                    f"0.5. Received: {name}={value!r}."
+                )
 
     @property
     def mixes(self) -> bool:

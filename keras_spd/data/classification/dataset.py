@@ -74,7 +74,7 @@ class ClassificationData:
             first_epoch: Integer, the index of the first epoch, for resumed training.
             epochs: `None` for data that is iterated once per epoch, each time as the next epoch.
                 An integer for a single stream of that many epochs, for
-                `fit(steps_per_epoch=...)`.
+                `fit(steps_per_epoch=...)`; only used by `tf.data`.
             soft_labels: Boolean, whether labels are class probabilities, which `mixup` and
                 `cutmix` need.
             image_size: `(height, width)` to resize images to after augmentation; `None` for the
@@ -115,7 +115,7 @@ class ClassificationData:
     def hold_out(
         self, fraction: float, seed: int = 0
     ) -> tuple["ClassificationData", "ClassificationData"]:
-        """Holds out a fraction of the images, in each class alike, for validation.
+        """Holds out a fraction of the images for validation, stratified by class.
 
         Args:
             fraction: Number between 0 and 1.

@@ -38,8 +38,9 @@ def describe_detection(
 
     Returns:
         Dictionary with `images`, `boxes`, `boxes_by_class`, `images_without_boxes`,
-        `examples_without_boxes` (names of up to 5 of them), `crowd_regions`, `boxes_by_side`
-        (square root of width times height, in network pixels), `side_percentiles` (10, 50 and
+        `examples_without_boxes` (names of up to 5 of them), `crowd_regions`, `image_size`,
+        `boxes_by_side` (square root of width times height, in network pixels),
+        `side_percentiles` (10, 50 and
         90 %), `best_possible_recall` of the default anchors, `suggested_anchors`,
         `suggested_image_size`, `suggested_levels` (for small boxes), `max_value` (of images with
         more than 8 bits, or `None`), `tile`, `tiles` (as `describe_tiles`, for `tile` or for tiles

@@ -75,7 +75,8 @@ def advise_tiles(tiles: dict[str, Any], used: bool, image_size: str) -> list[str
     """
     size = "x".join(map(str, tiles["size"]))
     if not tiles["larger_images"]:
-        return [f"No image is larger than a tile of {size}, so tiles change nothing."] * used
+        unused = f"No image is larger than a tile of {size}, so tiles change nothing."
+        return [unused] if used else []
     if tiles["trained_on"] is None:
         return [f"Tiles of {size} are too small: no object has half of its area in one."]
     other = tiles["without" if used else "within"]
@@ -93,8 +94,8 @@ def advise_tiles(tiles: dict[str, Any], used: bool, image_size: str) -> list[str
     if used and tiles["larger_than_overlap"] > _MANY:
         lines.append(
             f"{tiles['larger_than_overlap']:.0%} of the boxes are larger than the overlap of two "
-            "tiles and may be complete in none: raise `--tile`, or also train on whole images, "
-            "`train --set data.tile_whole=true`."
+            "tiles, so possibly no tile contains all of such a box: raise `--tile`, or also train "
+            "on whole images, `train --set data.tile_whole=true`."
         )
     return lines
 
@@ -105,7 +106,8 @@ def _advise(tiles: dict[str, Any], size: str, image_size: str, used: bool) -> st
         return f"Tiles are not needed: half of the boxes have {without} pixels without them."
     if within < _GAIN * without:
         return (
-            f"Tiles would hardly enlarge the boxes: half are below {within} instead of {without}."
+            f"Tiles would hardly enlarge the boxes: half of them are below {within} pixels with "
+            f"tiles, and below {without} without."
         )
     if tiles["longest_side"] <= LARGEST_INPUT:
         side = -(-tiles["longest_side"] // 32) * 32
@@ -114,8 +116,10 @@ def _advise(tiles: dict[str, Any], size: str, image_size: str, used: bool) -> st
             "shrinking them, at a lower cost."
         )
     command = "x".join(map(str, dict.fromkeys(tiles["size"])))
-    again = "" if used else " Check again with it: all other advice here is for whole images."
+    again = ""
+    if not used:
+        again = " Then run `check-data` with `--tile` too: other advice here is for whole images."
     return (
-        f"Tiles pay: half of the boxes are below {without} pixels at {image_size}, and below "
-        f"{within} in tiles; pass `--tile {command}` to `train`, `evaluate` and `predict`.{again}"
+        f"Tiles help: half of the boxes are below {without} pixels at {image_size}, and below "
+        f"{within} in tiles. Pass `--tile {command}` to `train`, `evaluate` and `predict`.{again}"
     )

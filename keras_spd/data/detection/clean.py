@@ -29,7 +29,7 @@ def clean_boxes(boxes: Array, size_hw: tuple[int, int]) -> tuple[Array, list[str
     complaints: list[str | None] = []
     for box, inside in zip(boxes, clipped, strict=True):
         if not np.isfinite(box).all():
-            complaints.append(f"the box {box.tolist()} has a coordinate that is not a number")
+            complaints.append(f"the box {box.tolist()} has a coordinate that is NaN or infinite")
         elif (box[2:] <= box[:2]).any():
             complaints.append(f"the box {box.tolist()} (x1, y1, x2, y2) has no area")
         elif (inside[2:] <= inside[:2]).any():

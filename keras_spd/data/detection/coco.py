@@ -49,7 +49,7 @@ def read_coco(
     problems = Problems(path, on_problem)
     content = _read_json(path)
     categories = _by_id(content["categories"], "category", "name", problems)
-    categories = _without_unused_twins(categories, content["annotations"])
+    categories = _without_unused_duplicates(categories, content["annotations"])
     records = _by_id(content["images"], "image", "file_name", problems)
     if not records:
         problems.report()
@@ -137,7 +137,7 @@ def _by_id(
     return {id_: entry for id_, entry in found.items() if id_ not in ambiguous}
 
 
-def _without_unused_twins(
+def _without_unused_duplicates(
     categories: dict[Any, dict[str, Any]], annotations: list[Any]
 ) -> dict[Any, dict[str, Any]]:
     """Drops categories without annotations that have the name of another category.
@@ -185,7 +185,7 @@ def _checked_size(
             return known
     swapped = "; they are swapped" if size == shown[::-1] else ""
     problems.add(
-        file, f"is {shown} pixels (height, width), its record says {shorten(size)}{swapped}"
+        file, f"is {shown} pixels (height, width), but its record says {shorten(size)}{swapped}"
     )
     return None
 

@@ -126,10 +126,10 @@ class DetectionData:
     def cache(self, folder: str | os.PathLike) -> "DetectionData":
         """Keeps decoded images in a folder, so that each is decoded once, not once per epoch.
 
-        It pays where decoding is what training waits for, such as tiles of large PNG images, of
-        which only the pixels of a tile are read. It takes 3 bytes per pixel: 18 MB for an image of
-        3000x2000. Batches do not change. A changed image file is decoded again; delete the folder
-        when you no longer need it.
+        A cache helps if training waits for decoding, as with tiles of large PNG images: only the
+        pixels of a tile are then read from disk. The cache takes 3 bytes per pixel, 18 MB for an
+        image of 3000x2000. Batches do not change. A changed image file is decoded again. Delete
+        the folder when you no longer need it.
 
         Args:
             folder: Path, created if needed. Several datasets, runs and processes can share it.
@@ -193,7 +193,7 @@ class DetectionData:
             first_epoch: Integer, the index of the first epoch, for resumed training.
             epochs: `None` for data that is iterated once per epoch, each time as the next epoch.
                 An integer for a single stream of that many epochs, for
-                `fit(steps_per_epoch=...)`.
+                `fit(steps_per_epoch=...)`; only used by `tf.data`.
             workers: Integer, the number of threads that read and augment images; `None` for the
                 number of CPU cores, at most 16. It does not change the batches.
 

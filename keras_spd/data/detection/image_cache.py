@@ -40,7 +40,7 @@ class ImageCache:
         self.bytes = 0
 
     def __call__(self, image: Readable) -> Array:
-        """Returns the pixels of an image, which the caller does not change.
+        """Returns the pixels of an image, which the caller must not change.
 
         Errors of reading reach every thread that waits for the image, and are not kept.
         """

@@ -75,6 +75,7 @@ def load_detection(
         return _with_classes(data, class_names)
     path, split = _split(str(source))
     if path.suffix == ".json":
+        _refuse_split(path, split)
         data = read_coco(path, images, **options)
     elif path.suffix in (".yaml", ".yml"):
         if images is not None:
@@ -86,6 +87,7 @@ def load_detection(
     elif path.is_dir() and ((path / "Annotations").is_dir() or any(path.glob("*.xml"))):
         data = read_voc(path, split, images, class_names=class_names, **options)
     elif path.is_dir() and is_yolo_folder(path):
+        _refuse_split(path, split)
         data = read_yolo(path, images=images, **options)
     else:
         problem = "it has another format" if path.exists() else "it does not exist"
@@ -103,6 +105,15 @@ def _split(source: str) -> tuple[pathlib.Path, str | None]:
     if not colon or pathlib.Path(source).exists():
         return pathlib.Path(source), None
     return pathlib.Path(path), split
+
+
+def _refuse_split(path: pathlib.Path, split: str | None) -> None:
+    """Raises a `ValueError` if a split of a source without splits is named."""
+    if split is not None:
+        raise ValueError(
+            f"Only a `data.yaml` or a VOC folder has splits. Received: '{path}:{split}'. Pass the "
+            "`.json` file or the folder of the split itself."
+        )
 
 
 def _with_classes(data: DetectionData, class_names: Sequence[str] | None) -> DetectionData:

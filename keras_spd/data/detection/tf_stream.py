@@ -11,10 +11,10 @@ from keras_spd.data.detection.batches import BATCHES_AHEAD, DetectionBatches
 
 
 class _Calls:
-    """Calls from TensorFlow's threads, which must be over when the interpreter ends.
+    """Counts calls from TensorFlow's threads, which must finish before the interpreter shuts down.
 
-    A stream that was not read to its end, in a global variable, is deleted after that: it would
-    wait for a call in progress, and the call for the interpreter.
+    A half-read stream in a global variable is only deleted after the shutdown. It would then wait
+    for a call in progress, and the call for the interpreter: a deadlock.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class _Calls:
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self._changes:
             if self._ended:
-                raise RuntimeError("The program ends.")
+                raise RuntimeError("The interpreter is shutting down.")
             self._running += 1
         try:
             return function(*arguments)
@@ -40,7 +40,7 @@ class _Calls:
         with self._changes:
             self._ended = True
             self._changes.wait_for(lambda: not self._running)
-        time.sleep(0.05)  # for the way back into TensorFlow
+        time.sleep(0.05)  # until the last calls have returned to TensorFlow
 
 
 _calls = _Calls()

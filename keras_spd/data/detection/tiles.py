@@ -72,7 +72,7 @@ def cut_into_tiles(
             for part, is_touched in _cut(image, corners, tile, min_area):
                 if not is_touched:
                     empty_tiles.append(len(images))
-                # Tiles that show only crowds, or objects too far outside, teach nothing.
+                # Tiles with only crowd regions, or too little of each object, are dropped.
                 if not is_touched or not part.crowd.all():
                     images.append(part)
         if len(corners) == 1 or whole:

@@ -69,9 +69,9 @@ def apply_transform(
 def try_transform(
     transform: Transform, sample: tuple[Array, Array, Array], key: Sequence[int], classes: int
 ) -> None:
-    """Applies a transform to a first image; raises its errors, and those of `apply_transform`.
+    """Applies a transform to one image, so that its errors appear before training starts.
 
-    In batches, its errors are inside those of TensorFlow.
+    In batches, TensorFlow would wrap them in its own errors.
 
     Raises:
         ValueError: If the boxes seem to be fractions of the image.
@@ -85,11 +85,19 @@ def try_transform(
         )
 
 
+def _describe_part(part: Any) -> str:
+    """Returns dtype and shape of a result, if an array can be made of it."""
+    try:
+        array = np.asarray(part, object if isinstance(part, str) else None)
+    except ValueError:
+        return f"a {type(part).__name__} whose rows differ in length"
+    return f"{array.dtype} {array.shape}"
+
+
 def _refused(image: Array, result: Any) -> ValueError:
     received: Any = type(result).__name__
     if isinstance(result, (tuple, list)):
-        parts = [np.asarray(part, object if isinstance(part, str) else None) for part in result]
-        received = ", ".join(f"{part.dtype} {part.shape}" for part in parts)
+        received = ", ".join(map(_describe_part, result))
     return ValueError(
         f"`transform` must return (image, boxes, classes): a uint8 image of shape {image.shape}, "
         "xyxy boxes (boxes, 4) in its pixels, and their classes (boxes,). "

@@ -69,7 +69,8 @@ def read_voc(
         name = (content.findtext("filename") or "").strip()
         image = _find_image(file, name, folders)
         if image is None:
-            problems.add(file, f"its image {shorten(name)} is not in {folders[0]}")
+            searched = ", ".join(map(str, dict.fromkeys(folders)))
+            problems.add(file, f"its image {shorten(name or file.stem)} is in none of {searched}")
             continue
         size = _checked_size(image, file, content, problems)
         if size is not None:

@@ -56,8 +56,10 @@ def read_yolo(
     path = pathlib.Path(source)
     problems = Problems(path, on_problem)
     if path.is_dir():
+        if images is not None and not pathlib.Path(images).is_dir():
+            raise ValueError(f"There is no folder of images {images}.")
         files = find_images(images or path)
-        if not files and path.name == "labels":
+        if not files and images is None and path.name == "labels":
             files = find_images(path.parent / "images")
         names, keypoints = _describe_folder(path)
     else:
@@ -69,7 +71,7 @@ def read_yolo(
         advice = "Pass their folder: `--images ...`."
         if not path.is_dir():
             advice = f"Correct `path` and `{split or 'train'}` in it."
-        raise ValueError(f"There are no images in {path}. {advice}")
+        raise ValueError(f"There are no images in {images or path}. {advice}")
 
     folders = (path if path.is_dir() else None, pathlib.Path(images) if images else None)
     label_files = find_labels(files, *folders)

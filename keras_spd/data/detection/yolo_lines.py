@@ -77,7 +77,7 @@ def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box
         )
     values = values if polygon else values[:4]
     if not all(map(math.isfinite, values)):
-        raise ValueError(f"{shown} has a coordinate that is not a number")
+        raise ValueError(f"{shown} has a coordinate that is NaN or infinite")
     if max(values) > 1.5:
         raise ValueError(f"{shown} must be fractions of the image's sides, not pixels")
     if polygon:

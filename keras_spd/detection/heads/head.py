@@ -107,9 +107,10 @@ class Head(abc.ABC):
             for name in inspect.signature(loss).parameters
         }
         if unknown := sorted(set(options) - known):
+            names = ", ".join(f"`{name}`" for name in unknown)
             raise ValueError(
-                f"`{self.loss_type.__name__}`, the loss of head={self.name!r}, has no "
-                f"{', '.join(f'`{name}`' for name in unknown)}. Remove it."
+                f"`{self.loss_type.__name__}`, the loss of head={self.name!r}, has no {names}. "
+                f"Omit {names}."
             )
         anchors = self.anchors or None
         return self.loss_type(num_classes, bounding_box_format, anchors=anchors, **options)

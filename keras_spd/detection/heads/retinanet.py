@@ -29,7 +29,7 @@ _VARIANCE = 0.1, 0.2  # of centres and of sides
 
 
 def default_anchors(levels: Sequence[str]) -> dict[str, tuple[tuple[float, float], ...]]:
-    """Returns the paper's 9 anchors for each level: 4 strides, in 3 scales and 3 aspect ratios."""
+    """Returns the paper's 9 anchors per level: 4 strides wide, at 3 scales and 3 aspect ratios."""
     anchors = {
         level: [
             (side * ratio**0.5, side / ratio**0.5)
@@ -45,8 +45,8 @@ def default_anchors(levels: Sequence[str]) -> dict[str, tuple[tuple[float, float
 class RetinaNetLoss(DetectionLoss):
     """RetinaNet's loss: focal loss for classes, smooth L1 for boxes.
 
-    Boxes are matched to anchors with an IoU of at least 0.5 (`keras_cv.layers.BoxMatcher`). A box
-    without such an anchor, as most small boxes are, is matched to those with the highest IoU. The
+    Boxes are matched to anchors with an IoU of at least 0.5 (`keras_cv.layers.BoxMatcher`). Most
+    small boxes have no such anchor; they are matched to the anchors with the highest IoU. The
     losses are keras-cv's.
 
     Args:

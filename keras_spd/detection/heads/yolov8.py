@@ -148,14 +148,14 @@ class YOLOV8Head(DecoupledHead):
         return (grid + 0.5 + (after - before) / 2) * stride, (before + after) * stride
 
     def box_bias(self, level: str) -> list[float]:
-        """Expects sides 2 cells from a centre, or 7.5 cells at P5.
+        """Returns biases with which boxes start 4 cells wide, or 15 cells at P5.
 
-        With equal biases, boxes start 15 cells wide. The assignment raises their IoU with an object
-        to the power of 6, so objects of less than 3 cells were not learned at all.
+        With equal biases, all boxes start 15 cells wide. The assignment raises their IoU with an
+        object to the power of 6, so objects smaller than 3 cells were not learned at all.
         """
         slope = 0.0 if level_stride(level) >= 32 else math.log(1.5)
         return [-slope * distance for _ in range(4) for distance in range(_BINS)]
 
     def class_bias(self, level: str, num_classes: int) -> float:
-        """Expects 5 objects in an image of 640x640 pixels, as in YOLOv8."""
+        """Returns the bias for 5 expected objects in an image of 640x640 pixels, as in YOLOv8."""
         return math.log(5 / num_classes / (640 / level_stride(level)) ** 2)

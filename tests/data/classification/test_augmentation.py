@@ -88,6 +88,14 @@ def test_nothing_to_do():
         Augmentation(crop_padding=2).build(None, 8)
 
 
+@pytest.mark.parametrize(
+    "flips", [{"horizontal_flip": 0.5}, {"horizontal_flip": "alternate"}, {"vertical_flip": 1}]
+)
+def test_flips_are_no_probabilities(flips):
+    with pytest.raises(ValueError, match="must be one of `True`, `False`.* with probability 0.5"):
+        Augmentation(**flips)
+
+
 MIXED = Augmentation(mixup=0.4, cutmix=1.0, rand_augment=0.5)
 
 

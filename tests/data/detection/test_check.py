@@ -88,7 +88,11 @@ def test_the_levels(largest, words, tmp_path):
         ((1000, 1500), 16, "half of the boxes are below 6.8 pixels at 640x640, and below 16.0 in"),
         ((1000, 1500), 90, "Tiles are not needed: half of the boxes have 38.4 pixels without"),
         ((600, 900), 16, "`--image-size 928` shows whole images without shrinking them"),
-        ((600, 700), 16, "Tiles would hardly enlarge the boxes: half are below 16.0 instead of"),
+        (
+            (600, 700),
+            16,
+            "Tiles would hardly enlarge the boxes: half of them are below 16.0 pixels with",
+        ),
         ((64, 64), 16, "No image is larger than a tile of 640x640, so tiles change nothing."),
     ],
 )

@@ -200,6 +200,6 @@ def test_calls_from_tensorflow_are_over_when_the_program_ends():
     threading.Timer(0.05, gate.set).start()
     calls.end()
     assert done == [1]
-    with pytest.raises(RuntimeError, match="ends"):
+    with pytest.raises(RuntimeError, match="is shutting down"):
         calls(work)
     thread.join()

@@ -75,7 +75,7 @@ def test_models_of_one_size_are_refused(drawings, thin_networks):
     task = DetectionTask(
         load_recipe("short_detection", overrides=fields | options), drawings, drawings
     )
-    with pytest.raises(ValueError, match=r"any size. .* takes \(64, 64\).* Set it to 0"):
+    with pytest.raises(ValueError, match=r"any size. .* takes \(64, 64\).* Set `multi_scale` to 0"):
         task.build()
     task = DetectionTask(
         load_recipe("short_detection", overrides=fields | {"model.options.head": "yolov8"}),

@@ -223,7 +223,7 @@ BAD_COCO = {
     "three numbers": (change(bbox=[1, 2, 3]), "must be"),
     "no area": (change(bbox=[1, 2, 0, 4]), "no area"),
     "reversed": (change(bbox=[20, 20, -5, -5]), "no area"),
-    "not a number": (change(bbox=[float("nan"), 2, 3, 4]), "not a number"),
+    "not a number": (change(bbox=[float("nan"), 2, 3, 4]), "NaN or infinite"),
     "outside": (change(bbox=[100, 100, 5, 5]), "outside the image"),
 }
 
@@ -360,6 +360,14 @@ def test_splits(tmp_path):
     check(load_detection(voc))
     with pytest.raises(ValueError, match="no split 'val'. It has: train"):
         load_detection(f"{voc}:val")
+
+
+def test_a_split_of_what_has_none(tmp_path):
+    write_yolo(tmp_path)
+    coco = write_coco(tmp_path)
+    for source in (tmp_path / "images" / "train", coco):
+        with pytest.raises(ValueError, match="Only a `data.yaml` or a VOC folder has splits"):
+            load_detection(f"{source}:val")
 
 
 @pytest.mark.parametrize(
@@ -600,8 +608,8 @@ def test_keypoints_are_no_polygon(tmp_path):
         ("inf 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
         ("1e400 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
         ("nan 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
-        ("0 0.5 0.5 0.1 -inf", "not a number"),
-        ("0 0.1 0.1 nan 0.3 0.4 0.1", "not a number"),
+        ("0 0.5 0.5 0.1 -inf", "NaN or infinite"),
+        ("0 0.1 0.1 nan 0.3 0.4 0.1", "NaN or infinite"),
         ("0 1 1 20 20 10 10", "not pixels"),
         ("0 0.1 0.1 0.3 0.3 0.4 0.1 0.2", "nor a polygon"),
         ("0 0.1 0.1 0.2 0.1 0.3 0.1", "no area"),

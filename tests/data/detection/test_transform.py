@@ -91,6 +91,7 @@ def test_the_guides_example_with_albumentations(drawings, monkeypatch):
         (lambda image, *rest: image, "Received: ndarray"),
         (lambda image, *rest: None, "Received: NoneType"),
         (lambda image, boxes, classes: (image, "no", classes), "Received: uint8"),
+        (lambda image, boxes, classes: (image, [[1, 2], [3]], classes), "rows differ in length"),
     ],
 )
 def test_results_that_do_not_fit(drawings, result, received):
