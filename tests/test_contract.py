@@ -79,6 +79,7 @@ FACTS = {
 KINDS = ("softmax", "Softmax", "Activation", "nested", "ops.softmax", "sigmoid", "logits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "facts"),
     [*((kind, "statistics") for kind in KINDS), ("softmax", "range"), ("logits", "pixels")],

@@ -38,6 +38,7 @@ def assert_same_training(layer, twin, images, rng, tolerance):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("options", [{}, {"scale": False}, {"center": False, "epsilon": 0.1}])
 def test_batch_norm(dtype, options, rng):
@@ -49,6 +50,7 @@ def test_batch_norm(dtype, options, rng):
     assert_same_training(layer, twin, images, rng, 1e-5 if dtype == "float32" else 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "size"), [("float32", (2, 2)), ("mixed_bfloat16", (8, 5)), ("mixed_bfloat16", (1, 3))]
 )
@@ -63,6 +65,7 @@ def test_convolution(dtype, size, kernel_size, rng):
     assert_same_training(layer, twin, images, rng, 1e-5 if exact else 0.02)
 
 
+@pytest.mark.slow
 def test_the_matrix_products_are_used_where_they_are_meant_to_be(monkeypatch, rng):
     calls = []
     convolve = fast_layers._convolve

@@ -28,6 +28,7 @@ def test_config_round_trip(model):
     assert twin.pyramid_level_inputs == model.pyramid_level_inputs
 
 
+@pytest.mark.slow
 def test_clone_is_an_image_model(model):
     assert isinstance(keras.models.clone_model(model), ImageModel)
 

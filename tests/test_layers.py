@@ -31,6 +31,7 @@ def test_channels_first_is_the_transpose(rng, sides):
     np.testing.assert_array_equal(output, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_unknown_sides(rng, data_format):
     shape = (None, None, 3) if data_format == "channels_last" else (3, None, None)
@@ -189,6 +190,7 @@ def test_a_list_of_tensors_is_refused():
         SpaceToDepth()([images, images])
 
 
+@pytest.mark.slow
 def test_quantised_by_keras(rng):
     """`quantize` does not trip over the layers inside; Keras 3.15 quantises the dense layer."""
     images = rng.normal(size=(2, 9, 8, 3)).astype("float32")
@@ -205,6 +207,7 @@ def test_numpy_integer_scale():
     assert SpaceToDepth(np.int64(3)).get_config()["scale"] == 3
 
 
+@pytest.mark.slow
 def test_a_layer_with_lora_is_saved_and_loaded(rng, tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 3)), SPDConv(4, name="spd")])
     model.layers[0].conv.enable_lora(2)

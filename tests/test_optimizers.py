@@ -51,6 +51,7 @@ def test_the_warm_up_of_biases_and_momentum(rng):
         np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=f"step {step}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "left"), [(CoupledSGD, 0.955), (keras.optimizers.SGD, 0.995)]
 )

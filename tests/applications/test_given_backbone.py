@@ -52,6 +52,7 @@ def test_a_classifier_starts_a_detector(kind, pixels, tmp_path):
     assert detector(pixels)["P5"].shape == (1, 2, 3, 3, 7)
 
 
+@pytest.mark.slow
 def test_pixels_are_normalised_inside(tiny, pixels, tmp_path, thin_networks):
     wanted = tiny(pixels / 127.5 - 1)
     model = YOLOV5SPD("n", classes=2, backbone=tiny)

@@ -75,12 +75,14 @@ def test_weights_are_loaded_into_the_layers_that_remain(thin_networks, tmp_path,
     assert back.levels == ("P3", "P4", "P5")
 
 
+@pytest.mark.slow
 def test_the_size_of_a_small_file_is_found(tmp_path):
     """By its second stage, if there is no third."""
     YOLOV5SPD("n", classes=2, levels=("P2",)).save(tmp_path / "p2.keras")
     assert find_trained(tmp_path / "p2.keras").size == "n"
 
 
+@pytest.mark.slow
 def test_torch_weights_need_the_authors_levels(thin_networks):
     model = YOLOV5SPD("n", classes=2, levels=("P2", "P3"))
     with pytest.raises(
@@ -119,6 +121,7 @@ def test_other_levels_are_refused(levels):
         YOLOV5SPD("n", levels=levels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["yolov8", "retinanet"])
 def test_a_decoupled_head_of_another_finest_level_starts_anew(tmp_path, thin_networks, head):
     """Its channels are those of the finest level."""
@@ -149,6 +152,7 @@ def test_a_converted_detector_keeps_its_head(tmp_path, rng, head, thin_networks)
         np.testing.assert_allclose(received, keras.ops.convert_to_numpy(expected), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_number_of_classes_is_that_of_their_names(tmp_path, thin_networks):
     YOLOV5SPD("n", classes=3, class_names=("a", "b", "c")).save(tmp_path / "abc.keras")
     assert YOLOV5SPD("n", class_names=("b", "d")).num_classes == 2
@@ -156,6 +160,7 @@ def test_the_number_of_classes_is_that_of_their_names(tmp_path, thin_networks):
     assert model.num_classes == 2
 
 
+@pytest.mark.slow
 def test_new_levels_beside_another_number_of_anchors(tmp_path, thin_networks):
     sides = {level: ((8, 8), (16, 16)) for level in ("P3", "P4", "P5")}
     YOLOV5SPD("n", classes=2, anchors=sides).save(tmp_path / "two.keras")

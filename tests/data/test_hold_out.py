@@ -100,6 +100,7 @@ def read(dataset, **options):
     return np.concatenate(images)[:, 0, 0, 0].round().astype(int), np.concatenate(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [from_arrays, from_folder, from_tfds])
 def test_classification_data_of_any_source(make, tmp_path):
     dataset = make(tmp_path)

@@ -99,6 +99,7 @@ def test_decoding_is_that_of_keras_cv(rng):
     np.testing.assert_allclose(head.decode(raw)[..., :4], expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
 def test_the_loss_knows_a_good_prediction(head, rng):
     pytest.importorskip("keras_cv")
@@ -252,6 +253,7 @@ def test_weights_of_another_head_give_backbone_and_neck(head, thin_networks, tmp
         np.testing.assert_array_equal(received, given)
 
 
+@pytest.mark.slow
 def test_gradients_of_yolov8_are_clipped(thin_networks):
     """Otherwise the first epochs, with a high rate for biases, ruin batch norm statistics."""
     for head, norm in (("yolov8", 10.0), ("yolov5", None)):
@@ -260,6 +262,7 @@ def test_gradients_of_yolov8_are_clipped(thin_networks):
         assert model.optimizer.global_clipnorm == norm
 
 
+@pytest.mark.slow
 def test_bad_losses_and_anchors(thin_networks):
     model = YOLOV5SPD("n", classes=3, head="yolov8")
     with pytest.raises(ValueError, match="must be a `keras_spd.detection.YOLOV8Loss`"):

@@ -155,6 +155,7 @@ def test_grad_cam_of_a_letterbox_classifier():
     assert shown[:, :48].max() == 0 and shown[:, 80:].min() == 1
 
 
+@pytest.mark.slow
 def test_grad_cam_of_fine_tuned_models(pixels, thin_networks):
     """A new top on our tensors, and on our model as a layer, give the same map."""
     features = ResNet18SPD(include_top=False, pooling="avg")

@@ -79,6 +79,7 @@ def test_int8(model, pixels, tmp_path):
         assert words in str(error.value)
 
 
+@pytest.mark.slow
 def test_int16x8_has_no_space_to_depth(model, pixels, tmp_path):
     path = tmp_path / "model.tflite"
     export_tflite(model, path, quantization="int16x8", representative_data=pixels)
@@ -93,6 +94,7 @@ def test_int16x8_has_no_space_to_depth(model, pixels, tmp_path):
     np.testing.assert_allclose(received, expected, atol=0.02 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_kernels_only(model, pixels, tmp_path):
     path = export_tflite(model, tmp_path / "model.tflite")
     content = path.read_bytes()

@@ -67,6 +67,7 @@ def test_8_bits_are_calibrated_for_each_size(model, tmp_path, rng):
         assert verify_tflite(path, model, pixels, tolerance=0.05).images == 5
 
 
+@pytest.mark.slow
 def test_loops_call_their_own_subgraphs(tmp_path):
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter

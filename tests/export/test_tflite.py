@@ -80,6 +80,7 @@ def test_layers_with_and_without_padding(tmp_path, rng):
         assert operators(path)["PAD"] >= pads
 
 
+@pytest.mark.slow
 def test_unknown_sides_are_refused(tmp_path, thin_networks):
     model = ResNet18SPD(classes=2)
     model.info = dataclasses.replace(model.info, statistics="cifar10")
@@ -108,6 +109,7 @@ def test_a_classifier_that_knows_its_statistics_takes_pixels(model, quantization
     verify_tflite(path, model, pixels, tolerance=0.05 if quantization else 1e-5)
 
 
+@pytest.mark.slow
 def test_image_sizes_mean_the_same_everywhere(thin_networks):
     model = ResNet18SPD(classes=2)
     assert image_sides(model, 24) == (24, 24)

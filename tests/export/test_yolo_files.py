@@ -120,6 +120,7 @@ def write_onnx(path, layout, metadata=(), dynamic=False, boxes=BOXES):
     return path
 
 
+@pytest.mark.slow
 def test_an_object_in_the_corner_is_in_pixels(tmp_path, white):
     box = [0.5, 1, 90, 62, 0.9, 0]
     file = write_onnx(tmp_path / "yolo.onnx", "boxes", {"names": "{0: 'cat'}"}, boxes=[box])
@@ -130,6 +131,7 @@ def test_an_object_in_the_corner_is_in_pixels(tmp_path, white):
     assert "found 1 object" in result.stdout, result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["v5", "v8", "boxes"])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_onnx_files(tmp_path, white, layout, dynamic):
@@ -233,6 +235,7 @@ def test_other_tasks_are_refused(tmp_path):
         load_predictor(file)
 
 
+@pytest.mark.slow
 def test_evaluate_and_device(tmp_path, white):
     file = write_foreign(tmp_path / "yolo.tflite", "v8")
     images = [{"id": 1, "file_name": white.name, "width": 2 * WIDTH, "height": 2 * HEIGHT}]

@@ -40,6 +40,7 @@ def test_inside_tf_data(rng):
     np.testing.assert_allclose(output, preprocess_input(pixels), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", [{"input_range": (-1, 1)}, {"statistics": "cifar10"}])
 def test_integers_inside_tf_data(rng, facts):
     tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")

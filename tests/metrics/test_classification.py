@@ -8,6 +8,7 @@ from keras_spd.metrics import draw_confusion_matrix, evaluate_classification
 NAMES = tuple("abcdefg")
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_counting(rng, tmp_path):
     labels = rng.integers(0, 6, 200)  # no image of the last class
     ranked = np.argsort(rng.normal(0, 1, (200, 7)), axis=1)

@@ -49,6 +49,7 @@ def test_padilla(references):
     check(scores.metrics, expected, 1e-6)
 
 
+@pytest.mark.slow
 def test_keras_cv(references):
     folder = references / "kerascv_sample"
     expected = json.loads((folder / "expected.json").read_text())

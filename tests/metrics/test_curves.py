@@ -48,6 +48,7 @@ def test_pictures(classes, tmp_path, rng):
             assert min(image.size) > 300 and len(image.convert("RGB").getcolors(1 << 20)) > 20
 
 
+@pytest.mark.slow
 def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
     """Matplotlib warns about letters that a font lacks."""
     monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])

@@ -163,6 +163,7 @@ def test_other_box_formats_and_input_ranges_change_nothing(rng, thin_networks):
         np.testing.assert_allclose(other.boxes, found[0].boxes, atol=0.02)
 
 
+@pytest.mark.slow
 def test_image_size_comes_from_the_model(thin_networks):
     import dataclasses
 
@@ -218,6 +219,7 @@ def test_evaluation_batches_are_rectangular(rng, tmp_path, monkeypatch, thin_net
         assert y + box_height <= height + 0.01
 
 
+@pytest.mark.slow
 def test_bad_inputs(tmp_path, thin_networks):
     predictor = predict.Predictor(tiny(), 64)
     with pytest.raises(ValueError, match="image.png: there is no such file"):
@@ -310,6 +312,7 @@ def test_labels_do_not_cover_each_other(rng):
     assert len(crowd) == 9 and set(crowd) <= {(0, top) for top in range(3)}
 
 
+@pytest.mark.slow
 def test_wrong_number_of_classes(drawings, thin_networks):
     with pytest.raises(ValueError, match="80 classes, the data 2"):
         predict.evaluate(YOLOV5SPD("n"), drawings, 64)
@@ -345,6 +348,7 @@ def test_files_that_are_no_models(tmp_path):
         predict.load_model(weights)
 
 
+@pytest.mark.slow
 def test_a_predictor_leaves_the_thresholds_of_the_model(rng, thin_networks):
     model = YOLOV5SPD("n", classes=2)
     former = model.decoder
@@ -355,6 +359,7 @@ def test_a_predictor_leaves_the_thresholds_of_the_model(rng, thin_networks):
     assert predict.Predictor(model, 64).model is model
 
 
+@pytest.mark.slow
 def test_classes_in_another_order_are_not_scored(drawings, thin_networks):
     model = YOLOV5SPD("n", classes=2, class_names=drawings.class_names[::-1])
     with pytest.raises(ValueError, match="Read the data with `class_names=model.info.class_names`"):

@@ -72,6 +72,7 @@ def test_a_broken_image_passed_to_the_predictor_is_an_error(folder):
         predictor(sorted(folder.glob("*.png")))
 
 
+@pytest.mark.slow
 def test_shapes_of_batches_are_counted(tmp_path, caplog):
     content: dict = {"categories": [{"id": 1, "name": "bright"}], "images": [], "annotations": []}
     for number, (height, width) in enumerate([(40, 80), (40, 80), (80, 40), (60, 60), (80, 40)]):

@@ -62,6 +62,7 @@ def test_pandas(found):
     assert len(found.select(np.zeros(2, bool)).to_pandas()) == 0
 
 
+@pytest.mark.slow
 def test_supervision(found):
     supervision = pytest.importorskip(
         "supervision", reason="needs `pip install --no-deps supervision`"

@@ -71,6 +71,7 @@ def test_calls_outside_the_model_do_not_count():
     assert count_multiply_adds(model) == counted
 
 
+@pytest.mark.slow
 def test_a_detector_counts_as_its_network():
     detector = keras_spd.applications.YOLOV5SPD("n", input_shape=(64, 64, 3), classes=1)
     assert count_multiply_adds(detector) == count_multiply_adds(detector.network) > 0

@@ -52,6 +52,7 @@ def test_spd_conv_becomes_a_strided_convolution(size, scale, padding, known):
         _assert_same(model, folded, [(2, side, side, 3) for side in sides])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize(
@@ -156,6 +157,7 @@ def test_a_subclass_of_batch_norm_is_kept(base):
     _assert_same(model, folded, [(2, 8, 8, 3)])
 
 
+@pytest.mark.slow
 def test_new_names_are_unique():
     images = keras.Input((None, None, 3))
     x = _layers.ZeroPadding2D(1, name="conv_pad")(images)
@@ -182,6 +184,7 @@ def test_a_fine_tuned_converted_detector(thin_networks):
         assert difference <= 1e-5 * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 def test_convolutions_after_one_space_to_depth_are_merged():
     inputs = keras.Input((None, None, 4))
     x = SpaceToDepth(name="spd")(inputs)

@@ -89,6 +89,7 @@ def test_known_sizes_need_alignment_only_where_they_do_not_fit(side):
     np.testing.assert_allclose(converted(images), model(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_channels_first():
     layers = [
         _layers.Conv2D(6, 3, 2, padding="same", groups=2, data_format="channels_first"),

@@ -187,6 +187,7 @@ def test_shared_layers_nested_models_and_several_inputs(tmp_path):
         np.testing.assert_allclose(loaded(images)[name], value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_original_is_left_as_it_is():
     model = _shared_and_nested()
     images = {"left": _images(2, 23, 32, 3), "right": _images(2, 17, 19, 3)}
@@ -350,6 +351,7 @@ def test_nothing_is_skipped_silently():
     assert "0 layers are converted, 7 kept" in str(plan)
 
 
+@pytest.mark.slow
 def test_the_plan_counts_as_the_networks_do(thin_networks):
     model = ResNet18SPD(
         weights=None, classes=10, input_shape=(32, 32, 3), downsampling="strided", stem_stride=2
@@ -361,6 +363,7 @@ def test_the_plan_counts_as_the_networks_do(thin_networks):
     assert counted[1] - counted[0] == grown > 0
 
 
+@pytest.mark.slow
 def test_input_shape():
     model = keras.Sequential(
         [

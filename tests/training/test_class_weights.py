@@ -51,6 +51,7 @@ def test_the_loss_is_that_of_weighted_images(rng):
     assert float(loss(mixed, logits[:1])) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADS)
 def test_objects_of_a_class_weigh_more_in_every_head(rng, name):
     head = HEADS[name].build(("P3", "P4", "P5"))
@@ -75,6 +76,7 @@ def test_objects_of_a_class_weigh_more_in_every_head(rng, name):
         class_loss(0, (1, 2, 3))
 
 
+@pytest.mark.slow
 def test_tasks_count_their_data(tmp_path, thin_networks):
     recipe = load_recipe("demo", overrides={"loss.class_weights": "balanced"})
     images, labels = np.zeros((6, 32, 32, 3), "uint8"), np.array([0, 0, 0, 0, 0, 1])

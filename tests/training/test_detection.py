@@ -98,6 +98,7 @@ def test_an_epoch_without_an_evaluation_is_never_the_best(tmp_path, drawings, mo
     assert last > third
 
 
+@pytest.mark.slow
 def test_tiles_are_trained_on_and_whole_images_are_scored(tmp_path, drawings, monkeypatch, caplog):
     cut = {"tile": (32, 32), "tile_overlap": 0.5, "tile_min_area": 0.9, "tile_empty": 0.5}
     source = drawings.data.model_copy(update={**cut, "tile_whole": True})
@@ -129,6 +130,7 @@ def test_tiles_are_trained_on_and_whole_images_are_scored(tmp_path, drawings, mo
     assert logs["val_AP"] == 0.5 and callback.parts.num_images > 8  # losses of tiles
 
 
+@pytest.mark.slow
 def test_options_of_the_loss(tmp_path, drawings, caplog):
     mix = {"ciou": 0.5, "nwd": 0.5}
     fields = {"loss.iou": mix, "loss.assignment": "rfla", "loss.box_gain": 0.1}
@@ -153,6 +155,7 @@ def test_options_of_the_loss(tmp_path, drawings, caplog):
         load_recipe("short", task="detection", overrides={"loss.iou": "giou"})
 
 
+@pytest.mark.slow
 def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
     options = {"anchors": {level: [[300, 300]] * 3 for level in ("P3", "P4", "P5")}}
     misfit = drawings.model_copy(
@@ -173,6 +176,7 @@ def test_fitted_anchors_and_what_training_warns_of(drawings, caplog):
     assert max(side for pairs in model.anchors.values() for pair in pairs for side in pair) < 30
 
 
+@pytest.mark.slow
 def test_image_size_must_fit_the_strides(drawings):
     source = drawings.data.model_copy(update={"image_size": (300, 300)})
     task = DetectionTask(drawings.model_copy(update={"data": source}))

@@ -58,6 +58,7 @@ def test_a_run_resumes_across_the_unfreezing_as_if_unbroken(tmp_path, cells, int
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_backbone_of_a_detector(thin_networks):
     model = YOLOV5SPD("n", classes=2)
     freeze(model, ["backbone"])
@@ -65,6 +66,7 @@ def test_the_backbone_of_a_detector(thin_networks):
     assert left == {"lateral", "top", "bottom", "head"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names, message",
     [

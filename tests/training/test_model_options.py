@@ -111,6 +111,7 @@ ANCHORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["yolov8", "retinanet"])
 def test_other_heads_are_trained_with_their_own_loss(tmp_path, head, thin_networks):
     options = {"model.options.head": head, "loss.box_gain": 3.0}

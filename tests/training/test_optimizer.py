@@ -18,6 +18,7 @@ def recipe_of(**fields):
     return load_recipe("demo", overrides=overrides)
 
 
+@pytest.mark.slow
 def test_adamw(caplog):
     fields = {"name": "adamw", "weight_decay": 0.05, "momentum": 0.8, "average": 0.99}
     optimizer = make_optimizer(

@@ -57,6 +57,7 @@ def test_a_run_resumes_across_sizes_as_if_unbroken(tmp_path, cells, recipe, inte
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_of_one_size_is_refused(tmp_path, cells, recipe):
     inputs = keras.Input((16, 16, 3))
     outputs = keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(inputs))

@@ -66,6 +66,7 @@ def stopped_run(path, model, recipe, epochs=2):
     return folder
 
 
+@pytest.mark.slow
 def test_the_epoch_survives_steps_that_overflow(tmp_path, model, recipe):
     """Under float16 they do not count as steps of the optimizer."""
     model.fit(np.full((4, 2), np.inf), np.zeros((4, 1)), batch_size=1, verbose=0)
@@ -74,6 +75,7 @@ def test_the_epoch_survives_steps_that_overflow(tmp_path, model, recipe):
     assert restore_state(float16_model(), folder.state) == 2
 
 
+@pytest.mark.slow
 def test_training_time_adds_up_over_resumes(tmp_path, model, monkeypatch):
     now = 100.0
     monkeypatch.setattr("keras_spd.training.run_folder.time.perf_counter", lambda: now)
@@ -117,6 +119,7 @@ def test_the_log_keeps_its_line_endings(tmp_path):
     assert folder.log.read_bytes() == LINES[: LINES.index("1,1.25")].encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -26,6 +26,7 @@ def drawn(monkeypatch):
     return figures
 
 
+@pytest.mark.slow
 def test_each_loss_of_a_detector_has_its_panel(tmp_path, drawn):
     missing = float("nan")
     log = [
@@ -58,6 +59,7 @@ def test_each_loss_of_a_detector_has_its_panel(tmp_path, drawn):
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
 
 
+@pytest.mark.slow
 def test_one_bad_epoch_flattens_no_curve(tmp_path, drawn):
     values = [2.0, 151228.5, 1.2, 0.8]
     log = [{"epoch": e, "accuracy": 0.5, "loss": 1, "val_loss": v} for e, v in enumerate(values)]

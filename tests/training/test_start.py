@@ -144,6 +144,7 @@ def test_a_detector_on_a_classifier_is_trained_scored_and_resumed(tmp_path, thin
         np.testing.assert_array_equal(again, before)
 
 
+@pytest.mark.slow
 def test_other_backbones_are_refused(tmp_path, thin_networks):
     with pytest.raises(ValueError, match="the detector 'yolov5_spd_n'.*`--weights`"):
         keras.saving.save_model(fit.build(DetectionTask(detector(tmp_path))), tmp_path / "d.keras")

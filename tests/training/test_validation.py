@@ -219,6 +219,7 @@ def test_detectors_take_the_splits_of_data_yaml(boards):
         detection_splits(train=yaml, test=yaml)
 
 
+@pytest.mark.slow
 def test_a_detector_is_scored_on_validation_and_test_images(boards, thin_networks, tmp_path):
     sources = {f"data.{name}": str(boards) for name in ("train", "validation", "test")}
     overrides = {**sources, "data.image_size": [64, 64]}

@@ -94,6 +94,7 @@ def test_damage(name, files, tmp_path):
     assert refused > TRIES / 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_no_numbers(value, tmp_path):
     model = build()

@@ -93,6 +93,7 @@ def test_a_misfit_names_the_constructor_that_fits(fixture, model, call):
         load_torch_weights(model(), state_dict)
 
 
+@pytest.mark.slow
 def test_a_misfit_lists_the_first_differences(fixture):
     state_dict = dict(fixture[0])
     state_dict["conv1.0.weights"] = state_dict.pop("conv1.0.weight")

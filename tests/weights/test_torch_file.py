@@ -211,6 +211,7 @@ def test_broken_files(tmp_path):
             read_torch(broken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_that_pytorch_wrote(tmp_path, zipped):
     torch = pytest.importorskip("torch", reason="PyTorch writes the files")

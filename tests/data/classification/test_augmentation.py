@@ -112,6 +112,7 @@ def test_mixed_labels_are_fractions_of_the_pixels():
         np.testing.assert_allclose(mixed.mean((1, 2)) / 255, mixed_labels[:, :3], atol=0.13)
 
 
+@pytest.mark.slow
 def test_mixing_is_a_function_of_the_key():
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (6, 8, 8, 3)).astype("float32")
@@ -130,6 +131,7 @@ def test_mixing_is_a_function_of_the_key():
     assert not np.array_equal(runs[1], runs[2])
 
 
+@pytest.mark.slow
 def test_mixup_and_cutmix_take_turns():
     """Some of many batches are blended (no pixel is one of the two), and some are pasted."""
     images = np.stack([np.zeros((8, 8, 3)), np.full((8, 8, 3), 200.0)]).astype("float32")

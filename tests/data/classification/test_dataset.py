@@ -51,6 +51,7 @@ def _once(batches):
     return batches
 
 
+@pytest.mark.slow
 def test_evaluation_batches_are_all_images_in_order(source, arrays):
     batches = source.batches(16, preprocess=preprocess_input)
     for images, labels in epochs(batches, 2):
@@ -59,6 +60,7 @@ def test_evaluation_batches_are_all_images_in_order(source, arrays):
     assert len(batches) == 4
 
 
+@pytest.mark.slow
 def test_alternating_flips_show_both_views_in_two_epochs(source, arrays):
     """Which images are flipped in an epoch depends neither on their order nor on the start."""
     options = {"augmentation": data.Augmentation(horizontal_flip="alternating"), "seed": 3}
@@ -148,6 +150,7 @@ def test_cifar10(cifar10_dir):
     assert sum(len(labels) for _, labels in test.batches(128)) == 10_000
 
 
+@pytest.mark.slow
 def test_grayscale_images_of_different_sizes(tmp_path):
     """A TFDS dataset defined here: gray images of two sizes, two classes."""
     tfds = pytest.importorskip("tensorflow_datasets", reason="the dataset is TFDS'")

@@ -69,6 +69,7 @@ def test_a_detector_trains_on_them_in_one_graph(drawings, thin_networks, graphs)
     assert np.isfinite(losses).all() and len(traced) == 1
 
 
+@pytest.mark.slow
 def test_models_of_one_size_are_refused(drawings, thin_networks):
     fields = {"data.image_size": (64, 64), "augmentation.multi_scale": 0.5}
     options = {"model.options.input_shape": (64, 64, 3)}
