@@ -21,6 +21,7 @@ from tiny import tiny_classifier
 import keras_spd
 from keras_spd.detection.heads import HEADS
 from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.training import fit
 from keras_spd.training.run_folder import RunFolder
 
 
@@ -98,7 +99,9 @@ def run_of_a_recipe(rng):
     overrides |= {"optimizer.learning_rate": 0.05, "schedule.warmup_epochs": 0}
     recipe = keras_spd.training.load_recipe("demo", overrides=overrides)
     given = {"train_data": cells, "test_data": cells, "verbose": 0, "model": tiny_classifier()}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for name in ("draw_learning_curves", "draw_training_images"):  # have tests of their own
+            patch.setattr(fit, name, lambda *arguments, **options: None)
         keras_spd.training.train(recipe, folder, **given)
         keras_spd.training.train(None, folder, resume=True, epochs=4, **given | {"model": None})
         losses = [row["loss"] for row in RunFolder(folder).read_log()]
@@ -147,7 +150,6 @@ def png(pixels):
 
 
 def main(path, folder):
-    make_thin(pytest.MonkeyPatch())
     rng = np.random.default_rng(1)
     images = rng.normal(size=(2, 16, 18, 3)).astype("float32")
     odd = rng.normal(size=(2, 7, 9, 4)).astype("float32")
@@ -168,9 +170,6 @@ def main(path, folder):
         outputs[f"maps_{level}"] = maps
     layer = "stage3_block1_out"
     outputs["grad_cam"] = keras_spd.explain.grad_cam(model, images[0], 1, layer)
-
-    features = keras.Model(model.input, model.get_layer("stage4_block1_out").output)
-    outputs["features"] = features.predict(images, verbose=0)
 
     labels = rng.integers(0, 3, 20)
     pixels = rng.integers(0, 256, (20, 16, 16, 3)).astype("uint8")
@@ -193,4 +192,5 @@ def main(path, folder):
 
 
 if __name__ == "__main__":
+    make_thin(pytest.MonkeyPatch())
     main(*sys.argv[1:])

@@ -35,6 +35,14 @@ LONGEST = [
     "cli/test_quiet",
     "training/test_start",
     "weights/test_presets",
+    "predict/test_predict",
+    "training/test_detection",
+    "test_saving",
+    "weights/test_loading",
+    "weights/test_checkpoints",
+    "weights/test_damaged_files",
+    "weights/test_torch_file",
+    "training/test_validation",
 ]
 
 # Keras, which takes seconds to import, is not needed in the process that hands out the tests.

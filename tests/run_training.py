@@ -21,6 +21,8 @@ def parse():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--model", help="classifier: a file, for several workers")
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--one-device", type=pathlib.Path, help="folder of the same run on one")
+    parser.add_argument("--clip", action="store_true", help="also prints clipped updates")
     parser.add_argument("--set", nargs="*", default=[])
     return parser.parse_args()
 
@@ -77,6 +79,41 @@ def run(task, folder, *, data=None, settings=(), devices=None, model=None, resum
     )
 
 
+def without_pictures_and_graphs():
+    """As in the tests' own process; the step that is trained keeps its graph."""
+    import keras
+    from conftest import _eager_unless_graphs
+
+    from keras_spd.training import callbacks, fit
+
+    for module in (callbacks, fit):
+        module.draw_learning_curves = lambda *arguments, **options: None
+    fit.draw_training_images = lambda *arguments, **options: None
+    if keras.backend.backend() == "tensorflow":
+        for kind in ("test", "predict"):
+            name = f"make_{kind}_function"
+            setattr(keras.Model, name, _eager_unless_graphs(getattr(keras.Model, name)))
+
+
+def clip():
+    """Prints the number of devices, and a weight after each of two steps of clipped gradients."""
+    import keras
+    import numpy as np
+
+    from keras_spd.training.distribution import distribute
+
+    distribution = distribute("all")
+    with distribution.scope():
+        dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+        model = keras.Sequential([keras.Input((1,)), dense])
+        model.compile(keras.optimizers.SGD(0.5, global_clipnorm=1), "mse")
+    batch = np.array([[3.0], [1.0]]), np.zeros((2, 1))
+    for _ in range(2):  # each `fit` of a run is prepared
+        distribution.prepare(model, [batch])
+        model.fit(*batch, batch_size=2, verbose=0)
+        print("clipped:", distribution.replicas, float(dense.kernel[0, 0]))
+
+
 def main():
     arguments = parse()
     set_devices(arguments.cpus)
@@ -84,15 +121,22 @@ def main():
     from thin import make_thin
 
     make_thin(pytest.MonkeyPatch())
-    run(
-        arguments.task,
-        arguments.folder,
-        data=arguments.data,
-        settings=arguments.set,
-        devices=arguments.devices,
-        model=arguments.model,
-        resume=arguments.resume,
-    )
+    without_pictures_and_graphs()
+    runs = [(arguments.folder, arguments.devices)]
+    if arguments.one_device is not None:
+        runs.insert(0, (arguments.one_device, None))
+    for folder, devices in runs:
+        run(
+            arguments.task,
+            folder,
+            data=arguments.data,
+            settings=arguments.set,
+            devices=devices,
+            model=arguments.model,
+            resume=arguments.resume,
+        )
+    if arguments.clip:
+        clip()
     print("done")
 
 

@@ -5,9 +5,12 @@ import pathlib
 import subprocess
 import sys
 
+import backend_outputs
+import keras
 import numpy as np
 import pytest
 import reference
+from thin import make_thin
 
 SCRIPT = pathlib.Path(__file__).parent / "backend_outputs.py"
 
@@ -24,6 +27,12 @@ def outputs(tmp_path_factory):
     def compute(backend):
         if backend not in done:
             path = tmp_path_factory.mktemp(backend) / "outputs.npz"
+            if backend == keras.backend.backend():  # here, without a process of its own
+                with pytest.MonkeyPatch.context() as patch:
+                    make_thin(patch)
+                    backend_outputs.main(path, models)
+                done[backend] = dict(np.load(path)), True
+                return done[backend]
             result = subprocess.run(
                 [sys.executable, SCRIPT, path, models],
                 env={

@@ -32,13 +32,13 @@ def packages(tmp_path_factory):
         pytest.skip("needs npm")
     folder, found = tmp_path_factory.mktemp("npm"), {}
     text = (PAGE / "index.md").read_text() + (PAGE / "detect.js").read_text()
-    for name in sorted(set(re.findall(CDN + r"(@litertjs/[\w-]+@[\d.]+)/", text))):
-        packed = subprocess.run(
-            [npm, "pack", "--silent", name], cwd=folder, capture_output=True, text=True
-        )
-        if packed.returncode:
-            pytest.skip(f"npm cannot download {name}")
-        with tarfile.open(folder / packed.stdout.strip()) as archive:
+    names = sorted(set(re.findall(CDN + r"(@litertjs/[\w-]+@[\d.]+)/", text)))
+    command = [npm, "pack", "--silent", "--prefer-offline", *names]
+    if subprocess.run(command, cwd=folder, capture_output=True).returncode:
+        pytest.skip(f"npm cannot download {', '.join(names)}")
+    for name in names:
+        file = name.removeprefix("@").replace("/", "-").replace("@", "-") + ".tgz"
+        with tarfile.open(folder / file) as archive:
             archive.extractall(folder / name, filter="data")
         found[name] = folder / name / "package"
     return found
@@ -64,9 +64,12 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(browser, packages, site):
-    """The page, with the CDN served from the packages; nothing else may be asked for."""
+    """The page, with the CDN served from the packages; nothing else may be asked for.
+
+    It is loaded once, so the test of the example is the first.
+    """
     page, address = browser.new_page(), site[0]
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))

@@ -189,7 +189,8 @@ def cost(call):
     options = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
     classes, side = (10, 32) if call.func.id.startswith("ResNet") else (80, 640)
     options |= {"classes": classes, "input_shape": (side, side, 3)}
-    with keras.StatelessScope():  # variables have a shape, and no values in memory
+    # Variables have a shape, and no values in memory.
+    with keras.StatelessScope(initialize_variables=False):
         model = getattr(keras_spd.applications, call.func.id)(*arguments, **options)
     parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     return parameters, count_multiply_adds(getattr(model, "network", model))
@@ -214,9 +215,10 @@ def test_cards_have_the_scores_of_the_weights(preset):
     assert f"{preset.size / 1e6:.1f} MB" in text
     assert preset.license in text
     options = {**preset.options, "classes": len(preset.class_names)}
-    model = getattr(keras_spd.applications, preset.architecture)(
-        **options, input_shape=(*preset.image_size, 3)
-    )
+    with keras.StatelessScope(initialize_variables=False):
+        model = getattr(keras_spd.applications, preset.architecture)(
+            **options, input_shape=(*preset.image_size, 3)
+        )
     parameters = sum(math.prod(variable.shape) for variable in model.trainable_variables)
     assert preset.card["parameters"] == parameters
     assert preset.card["multiply_adds"] == count_multiply_adds(getattr(model, "network", model))

@@ -28,6 +28,7 @@ import dataclasses, json, pathlib, sys
 import keras
 of_keras = set(sys.modules)
 import keras_spd
+assert "keras_spd.keras_internals" in sys.modules  # which checks versions (test_imports.py)
 heavy = {"tensorflow_datasets", "matplotlib", "pydantic", "pycocotools", "keras_cv"}
 heavy |= {"typer", "ray", "gradio", "av"}
 heavy &= set(sys.modules) - of_keras
@@ -43,11 +44,12 @@ print(json.dumps([type(model).__name__, info, model.pyramid_level_inputs]))
 model = loaded["detector"]
 assert type(model).__name__ == "Detector" and model.info.class_names == ("a", "b", "c")
 assert model.bounding_box_format == "xywh" and model.decoder.iou_threshold == 0.3
-assert list(model.levels) == ["P2", "P3", "P4", "P5"] and model.anchors["P2"][0] == (3.0, 4.0)
+assert list(model.levels) == ["P2", "P3"] and model.anchors["P2"][0] == (3.0, 4.0)
 assert model.optimizer.decay_kernels_only and model.loss.label_smoothing == 0.1
 
 import numpy as np
 for name, model in loaded.items():
+    model.run_eagerly = name == "detector"  # tracing NMS takes seconds
     found = model.predict(np.load(folder / f"{name}.npy"), verbose=0)
     np.savez(folder / f"{name}.npz", **(found if isinstance(found, dict) else {"outputs": found}))
 """
@@ -62,7 +64,7 @@ def classifier():
 
 def detector():
     """Trained for a step, with everything that differs from the default."""
-    levels = ("P2", "P3", "P4", "P5")
+    levels = ("P2", "P3")
     anchors = {level: ((3 * i, 4 * i), (5 * i, 5 * i)) for i, level in enumerate(levels, start=1)}
     names = ("a", "b", "c")
     options = {"levels": levels, "anchors": anchors, "bounding_box_format": "xywh"}
@@ -127,8 +129,8 @@ def test_a_detector_finds_the_same(reloaded):
     _, expected, received, _ = reloaded
     found, reloaded = expected["detector"], received["detector"]
     assert (found["num_detections"] > 0).all() and found["boxes"].shape == (2, 300, 4)
-    for key in ("confidence", "num_detections"):
-        np.testing.assert_allclose(reloaded[key], found[key], rtol=1e-3, atol=1e-2)
+    np.testing.assert_array_equal(reloaded["num_detections"], found["num_detections"])
+    np.testing.assert_allclose(reloaded["confidence"], found["confidence"], rtol=1e-3)
     for image in range(2):  # boxes with the same confidence come in any order
         orders = [np.lexsort(each["boxes"][image].round().T) for each in (reloaded, found)]
         for key in ("boxes", "classes"):

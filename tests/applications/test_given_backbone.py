@@ -15,8 +15,6 @@ from keras_spd.applications import (
     ResNetSPDBackbone,
 )
 
-LAST = "stage4_block2_out"  # of a ResNet18-SPD, at 1/16
-
 
 @pytest.fixture
 def pixels(rng):
@@ -34,19 +32,21 @@ def tiny():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["preset", "file"])
-def test_a_classifier_starts_a_detector(kind, pixels, tmp_path):
-    classifier = ResNet18SPD(weights="cifar10")
-    weights = "cifar10"
+def test_a_classifier_starts_a_detector(kind, pixels, tmp_path, request):
     if kind == "file":  # as `keras-spd train resnet18_spd` saves it
+        request.getfixturevalue("thin_networks")
+        classifier, weights = ResNet18SPD(classes=2), tmp_path / "model.keras"
         classifier.info = dataclasses.replace(classifier.info, statistics="tiny_imagenet")
-        weights = tmp_path / "model.keras"
         classifier.save(weights)
-    features = keras.Model(classifier.input, classifier.get_layer(LAST).output)
+    else:
+        classifier, weights = ResNet18SPD(weights="cifar10"), "cifar10"
+    last = classifier.pyramid_level_inputs["P4"]
+    features = keras.Model(classifier.input, classifier.get_layer(last).output)
     expected = features(classifier.info.preprocessing.normalize(pixels))
 
     detector = YOLOV5SPD("n", backbone=ResNetSPDBackbone(18, weights=weights), classes=2)
     layers = detector.network
-    received = keras.Model(layers.input, layers.get_layer(LAST).output)(pixels)
+    received = keras.Model(layers.input, layers.get_layer(last).output)(pixels)
     np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-4)
     assert detector.info.preprocessing.takes_pixels and detector.info.image_size is None
     assert detector(pixels)["P5"].shape == (1, 2, 3, 3, 7)
@@ -104,12 +104,12 @@ def test_arguments_of_a_wrong_type(options, message):
 
 
 @pytest.mark.slow
-def test_weights_of_another_network(tmp_path, tiny):
+def test_weights_of_another_network(tmp_path, tiny, thin_networks):
     tiny.save(tmp_path / "tiny.keras")
     with pytest.raises(ValueError, match="none of its layers is in the weights"):
         ResNetSPDBackbone(18, weights=tmp_path / "tiny.keras")
     ResNet18SPD(weights=None, classes=2).save(tmp_path / "resnet18.keras")
-    with pytest.raises(ValueError, match="stage1_block3_.*missing from the weights"):
+    with pytest.raises(ValueError, match="stage3_block2_.*missing from the weights"):
         ResNetSPDBackbone(34, weights=tmp_path / "resnet18.keras")
 
 

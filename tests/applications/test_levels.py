@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from tiny import confident_detector
 
 import keras_spd
 from keras_spd.applications import YOLOV5SPD, ResNetSPDBackbone, load_torch_weights
@@ -104,13 +105,14 @@ def test_another_backbone_is_cut(thin_networks):
 
 @pytest.mark.slow
 def test_export_with_boxes_and_reload(thin_networks, tmp_path, rng):
-    model = YOLOV5SPD("n", classes=2, class_names=("a", "b"), levels=("P2", "P3"))
+    model = confident_detector(levels=("P2", "P3"), class_names=("a", "b"))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = rng.uniform(0, 255, (1, 40, 24, 3)).astype("float32")
     np.testing.assert_allclose(loaded(images)["P3"], model(images)["P3"], rtol=1e-5, atol=1e-6)
     file = keras_spd.export.export_tflite(loaded, tmp_path / "model.tflite", image_size=(40, 24))
-    assert keras_spd.export.verify_tflite(file, loaded, images).agreement > 0.95
+    comparison = keras_spd.export.verify_tflite(file, loaded, images)
+    assert comparison.agreement > 0.95 and comparison.compared > 100
 
 
 @pytest.mark.parametrize(
@@ -144,19 +146,25 @@ def test_a_decoupled_head_of_another_finest_level_starts_anew(tmp_path, thin_net
 def test_a_converted_detector_keeps_its_head(tmp_path, rng, head, thin_networks):
     pytest.importorskip("keras_cv")
     strided = YOLOV5SPD("n", classes=2, head=head, downsampling="strided")
+    # With initial weights, the image changes less than the tolerance.
+    strided.set_weights([rng.normal(0, 0.2, w.shape) ** 2 + 0.01 for w in strided.get_weights()])
     strided.save(tmp_path / "strided.keras")
     spd = load_with_downsampling(tmp_path / "strided.keras", "spd")
     images = rng.uniform(0, 255, (1, 64, 64, 3)).astype("float32")
-    for level, expected in strided(images).items():
+    black = strided(np.zeros_like(images))
+    for level, raw in strided(images).items():
+        expected, without = map(keras.ops.convert_to_numpy, (raw, black[level]))
+        assert np.abs(expected - without).max() > 0.1
         received = keras.ops.convert_to_numpy(spd(images)[level])
-        np.testing.assert_allclose(received, keras.ops.convert_to_numpy(expected), atol=1e-3)
+        np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.slow
 def test_the_number_of_classes_is_that_of_their_names(tmp_path, thin_networks):
-    YOLOV5SPD("n", classes=3, class_names=("a", "b", "c")).save(tmp_path / "abc.keras")
-    assert YOLOV5SPD("n", class_names=("b", "d")).num_classes == 2
-    model = YOLOV5SPD("n", weights=tmp_path / "abc.keras", class_names=("b", "d"))
+    one, file = {"levels": ("P3",)}, tmp_path / "abc.keras"
+    YOLOV5SPD("n", classes=3, class_names=("a", "b", "c"), **one).save(file)
+    assert YOLOV5SPD("n", class_names=("b", "d"), **one).num_classes == 2
+    model = YOLOV5SPD("n", weights=file, class_names=("b", "d"), **one)
     assert model.num_classes == 2
 
 

@@ -135,7 +135,7 @@ def test_tiles_of_images_above_pillows_limit(weights, images, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_results_of_other_weights_are_refused_before_ray_starts(tmp_path, monkeypatch):
+def test_results_of_other_weights_are_refused_before_ray_starts(weights, tmp_path, monkeypatch):
     def not_reached(*_):
         raise AssertionError("Ray was started")
 
@@ -143,7 +143,7 @@ def test_results_of_other_weights_are_refused_before_ray_starts(tmp_path, monkey
     folder = tmp_path / "out" / "detections"
 
     def run():
-        predict_with_ray("bccd", [], tmp_path / "out", image_size=64)
+        predict_with_ray(weights, [], tmp_path / "out", image_size=64)
 
     run()
     record = json.loads((folder / "_run.json").read_text())
@@ -160,6 +160,22 @@ def test_results_of_other_weights_are_refused_before_ray_starts(tmp_path, monkey
         run()
 
 
+@pytest.mark.slow
+def test_the_command(weights, images, tmp_path, monkeypatch, capsys):
+    from keras_spd.cli.main import app as commands
+
+    in_this_process(monkeypatch)
+    images[1].write_bytes(b"broken")
+    arguments = ["predict", *images[:2], "--weights", weights, "--image-size", "64"]
+    arguments += ["--engine", "ray", "--output", tmp_path / "out", "--confidence", "0.3"]
+    assert commands([*map(str, arguments)], standalone_mode=False) == 1
+    shown = capsys.readouterr()
+    assert shown.out.startswith("2 images predicted, 0 skipped (already done).")
+    assert "1 images could not be read: see the column `error`." in shown.err
+    record = json.loads((tmp_path / "out" / "detections" / "_run.json").read_text())
+    assert (record["image_size"], record["confidence_threshold"]) == ([64, 64], 0.3)
+
+
 def test_bad_weights_are_named_before_ray_starts(tmp_path):
     with pytest.raises(ValueError, match="Cannot load a model from none"):
         predict_with_ray("none", [tmp_path / "a.png"], tmp_path)
@@ -168,3 +184,4 @@ def test_bad_weights_are_named_before_ray_starts(tmp_path):
 def test_models_on_the_hub_are_told_apart():
     first, second = (app._digest(f"hf://someone/{name}") for name in "ab")
     assert first and first != second
+    assert len(app._digest("bccd")) == 64 and app._digest("bccd") != app._digest("deeppcb")

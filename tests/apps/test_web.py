@@ -1,15 +1,18 @@
 """The web page: what its functions return, and the page itself through Gradio's client."""
 
+import asyncio
 import dataclasses
 import http.client
+import socket
 import urllib.parse
 import urllib.request
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import tiny_classifier
 
-from keras_spd import Predictor, applications, predict
+from keras_spd import Predictor, predict
 from keras_spd.apps import web
 from keras_spd.apps.local_only import LocalOnly
 from keras_spd.images import draw_detections
@@ -21,12 +24,8 @@ def page(tmp_path):
     pytest.importorskip("gradio", reason="the web page needs Gradio")
     paths: list = ["bccd"]
     for run in ("spd", "strided"):
-        model = applications.ResNet18SPD(
-            classes=3, input_shape=(32, 32, 3), downsampling=run, stem_stride=2
-        )
-        info = {"statistics": applications.STATISTICS["imagenet"], "class_names": ("a", "b", "c")}
-        model.info = dataclasses.replace(model.info, **info)
         (tmp_path / run).mkdir()
+        model = tiny_classifier(names=("a", "b", "c"), statistics="imagenet")
         model.save(tmp_path / run / "model.keras")
         paths.append(tmp_path / run / "model.keras")
     page = web.build_page(paths)
@@ -139,6 +138,33 @@ def _refuses_other_sites(netloc):
 def test_names_that_the_page_answers_to(served_at, host, status):
     refusal = LocalOnly(None, served_at, 100).refuse({"host": host})
     assert (refusal and refusal[0]) == status
+
+
+@pytest.mark.parametrize(("host", "refused"), [("127.0.0.1:7860", False), ("evil.example", True)])
+def test_websockets_of_other_sites_are_closed(host, refused):
+    passed, sent = [], []
+
+    async def app(scope, receive, send):
+        passed.append(scope["type"])
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "websocket", "headers": [(b"host", host.encode())]}
+    asyncio.run(LocalOnly(app, "127.0.0.1", 100)(scope, None, send))
+    assert passed == ([] if refused else ["websocket"])
+    assert sent == ([{"type": "websocket.close", "code": 1008}] if refused else [])
+
+
+@pytest.mark.slow
+def test_a_port_that_is_taken(tmp_path):
+    pytest.importorskip("gradio", reason="the web page needs Gradio")
+    tiny_classifier(statistics="imagenet").save(tmp_path / "tiny.keras")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ValueError, match=r"Cannot serve the page at 127\.0\.0\.1, port \d+:"):
+            web.serve([tmp_path / "tiny.keras"], taken.getsockname()[1])
 
 
 @pytest.mark.slow

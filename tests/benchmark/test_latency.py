@@ -1,11 +1,13 @@
 """Timing of model files: what is measured, and what is refused. No test checks a time."""
 
 import json
+import multiprocessing
 
 import keras
 import pytest
 from tiny import tiny_classifier
 
+from keras_spd.benchmark import latency
 from keras_spd.export import export_tflite
 from keras_spd.layers import SPDConv
 from keras_spd.surgery import count_multiply_adds
@@ -13,12 +15,16 @@ from keras_spd.surgery import count_multiply_adds
 
 @pytest.mark.slow
 def test_files_are_timed_in_processes_of_their_own(keras_spd, tmp_path):
+    """One that cannot be run is named. `tests/first_hour` has the exit code without one."""
     model = tiny_classifier(statistics="cifar10")
     model.save(tmp_path / "model.keras")
     export_tflite(model, tmp_path / "model.tflite")
-    options = ["--repeats", "3", "--output", "b.json"]
-    result = keras_spd("benchmark", "model.keras", "model.tflite", *options)
-    assert result.returncode == 0, result.stderr
+    (tmp_path / "broken.tflite").write_bytes(b"nothing")
+    files = ["model.keras", "model.tflite", "broken.tflite"]
+    result = keras_spd("benchmark", *files, "--repeats", "3", "--output", "b.json")
+    assert result.returncode == 1
+    assert "Skipped " in result.stderr and "broken.tflite: " in result.stderr
+    assert "Traceback" not in result.stderr and "model.tflite" in result.stdout
     cost = f"{model.count_params():,} parameters, {count_multiply_adds(model) / 1e9:.3f} G"
     assert f"{cost} multiply-adds" in result.stdout
     rows = json.loads((tmp_path / "b.json").read_text())["files"]
@@ -28,11 +34,19 @@ def test_files_are_timed_in_processes_of_their_own(keras_spd, tmp_path):
         assert 0 < row["median"] <= row["p95"] and row["memory"] > 1e6
         assert row["size"] == (tmp_path / row["file"]).stat().st_size
 
-    (tmp_path / "broken.tflite").write_bytes(b"nothing")
-    result = keras_spd("benchmark", "model.tflite", "broken.tflite", "--repeats", "3")
-    assert result.returncode == 1
-    assert "Skipped " in result.stderr and "broken.tflite: " in result.stderr
-    assert "Traceback" not in result.stderr and "model.tflite" in result.stdout
+
+@pytest.mark.parametrize("name", ["batch_size", "repeats", "threads"])
+def test_numbers_below_1_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least 1. Received: {name}=0."):
+        latency.measure_files([tmp_path], **{name: 0})
+
+
+def test_a_process_that_died_is_a_problem_of_its_file():
+    run = latency._Run("large.keras")
+    run._pipe, theirs = multiprocessing.Pipe()
+    theirs.close()
+    assert run.finish() is None
+    assert run.problem.startswith("large.keras: its process died. It ran out of memory")
 
 
 def test_multiply_adds_of_every_kind_of_convolution():

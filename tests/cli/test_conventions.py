@@ -15,6 +15,7 @@ import pytest
 import typer
 from drawings import write_drawings
 from PIL import Image
+from tiny import tiny_classifier
 from typer.models import OptionInfo
 
 import keras_spd
@@ -298,12 +299,13 @@ def test_data_with_boxes_are_not_for_classifiers(rng, monkeypatch, capsys, tmp_p
     (tmp_path / "yolo" / "data.yaml").write_text("names: [a]\nval: images/val\n")
     write_noise(rng, tmp_path / "voc" / "JPEGImages" / "a.png")
     (tmp_path / "voc" / "Annotations").mkdir()
-    assert run(monkeypatch, "evaluate", given, "--weights", "cifar10") == 1
+    tiny_classifier(names=("a", "b", "c"), statistics="cifar10").save("tiny.keras")
+    assert run(monkeypatch, "evaluate", given, "--weights", "tiny.keras") == 1
     said = capsys.readouterr().err
-    assert said.startswith("keras-spd: cifar10 is a classifier. ") and "for detectors" in said
+    assert said.startswith("keras-spd: tiny.keras is a classifier. ") and "for detectors" in said
     assert "a subfolder of images for each class, FOLDER/CLASS/image.png" in said
     assert run(monkeypatch, "train", "resnet18_spd", "--train", given, "--test", given) == 1
-    assert said.replace("cifar10 is", "resnet18_spd is") in capsys.readouterr().err
+    assert said.replace("tiny.keras is", "resnet18_spd is") in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import tiny_classifier
 
 from keras_spd.apps import demo
 
@@ -139,10 +140,11 @@ def test_demo_tells_what_was_measured():
 
 
 @pytest.mark.slow
-def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path):
+def test_detector_from_data_to_pictures(keras_spd, thin_networks, tmp_path, monkeypatch):
     """check-data, train, evaluate and predict on a dataset that was never seen before."""
     from drawings import write_drawings
 
+    monkeypatch.setattr("keras_spd.export.images.VERIFIED", 2)  # images of noise, for `export`
     labels = write_drawings(tmp_path / "drawings")
     checked = keras_spd("check-data", labels, "--image-size", "64x96")
     assert checked.returncode == 0, checked.stderr
@@ -244,7 +246,8 @@ def test_explain(keras_spd, tmp_path):
     result = keras_spd(*tiles, "bccd")
     assert result.returncode == 0, result.stderr
     assert [path.name for path in tmp_path.glob("tiles/*")] == ["00000_gradient_confidence.png"]
-    assert "`--tile` is for detectors" in keras_spd(*tiles, "cifar10").stderr
+    tiny_classifier(statistics="cifar10").save(tmp_path / "tiny.keras")
+    assert "`--tile` is for detectors" in keras_spd(*tiles, "tiny.keras").stderr
     refused = keras_spd("explain", "nowhere.png", "--weights", "cifar10")
     assert refused.returncode == 1 and "nowhere.png: there is no such file" in refused.stderr
 
@@ -298,3 +301,20 @@ def test_export_of_a_classifier(keras_spd, thin_networks, tmp_path):
     assert refused.returncode == 1 and "are for detectors" in refused.stderr
     refused = keras_spd("export", "cells.keras", "--data", "nowhere")
     assert refused.returncode == 1 and "must be a folder of images" in refused.stderr
+
+
+@pytest.mark.slow
+def test_export_to_onnx(keras_spd, tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx", reason="ONNX files are written with it")
+    from tiny import one_layer_detector
+
+    from keras_spd.export.exported_models import load_exported
+
+    monkeypatch.setattr("keras_spd.export.images.VERIFIED", 2)  # images of noise
+    one_layer_detector().save(tmp_path / "camera.keras")
+    exported = keras_spd("export", "camera.keras", "--format", "onnx", "--confidence", "0.2")
+    assert exported.returncode == 0, exported.stderr
+    written, compared = exported.stdout.splitlines()
+    assert written.startswith("camera.onnx: ") and written.endswith(", images of 64x96")
+    assert re.search(r"on 2 noise images.*: 100\.0% of the boxes are found by both", compared)
+    assert load_exported(tmp_path / "camera.onnx").decoder.confidence_threshold == 0.2

@@ -165,6 +165,11 @@ def test_four_levels_are_scaled():
     finer = np.zeros((images, 2 * rows, 2 * columns, 3, 8), "float32")
     parts = YOLOV5Loss(3).components(truth, {**raw, "P2": finer})
     assert all(np.isfinite(float(part)) for part in parts.values())
+    nothing = {"boxes": -np.ones((1, 1, 4), "float32"), "classes": -np.ones((1, 1), "int32")}
+    zero = {f"P{n}": np.zeros((1, 64 >> n, 64 >> n, 3, 8), "float32") for n in (2, 3, 4, 5)}
+    expected = 3 / 4 * (64 / 640) ** 2 * (4 + 1 + 0.25 + 0.06) * np.log(2)
+    parts = YOLOV5Loss(3).components(nothing, zero)
+    assert float(parts["objectness_loss"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_errors_say_what_is_wrong():

@@ -86,6 +86,7 @@ def test_detector(tmp_path):
     images = [photo, photo[:, :200], photo[:131]]
     pixels = [keras_spd.data.letterbox(image, (320, 320))[0] for image in images]
     comparison = verify_saved_model(path, model, np.stack(pixels))
+    assert comparison.compared > 0
     # Of 1,000 candidates, where the Keras model takes 30,000.
     assert comparison.agreement > 0.98 and comparison.max_difference < 1e-2
 

@@ -1,6 +1,7 @@
 """TFLite files: operators, outputs, and no half-written file."""
 
 import dataclasses
+import types
 from collections import Counter
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_spd.applications import ImageModel, ModelInfo, ResNet18SPD
-from keras_spd.export import export_tflite, run_tflite, verify_tflite
+from keras_spd.export import Comparison, export_tflite, run_tflite, verify_tflite
 from keras_spd.export.serving import image_sides
 from keras_spd.export.tflite import tensorflow
 from keras_spd.layers import SpaceToDepth, SPDConv
@@ -28,6 +29,15 @@ def operators(path):
     return Counter(operator["op_name"] for operator in interpreter._get_ops_details())
 
 
+def dtypes(path):
+    """Returns the types of the only input and the only output."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path))
+    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
+    return taken["dtype"], given["dtype"]
+
+
 @pytest.fixture
 def model(thin_networks):
     """Non-trivial batch-norm statistics, so that folding them has an effect."""
@@ -45,6 +55,7 @@ def model(thin_networks):
 @pytest.mark.slow
 def test_resnet_is_one_operator_for_each_spd(model, tmp_path, rng):
     path = export_tflite(model, tmp_path / "model.tflite", batch_size=2)
+    assert dtypes(path) == (np.float32, np.float32)
     found = operators(path)
     assert found["SPACE_TO_DEPTH"] == 4
     assert not {name for name in found if name in ("PAD", "PADV2", "TRANSPOSE", "RESHAPE")}
@@ -94,19 +105,16 @@ def test_unknown_sides_are_refused(tmp_path, thin_networks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantization", [None, "int8"])
-def test_a_classifier_that_knows_its_statistics_takes_pixels(model, quantization, tmp_path, rng):
-    from ai_edge_litert.interpreter import Interpreter
-
+def test_8_bits_take_pixels(model, tmp_path, rng):
+    logits = model.get_layer("logits")
+    logits.kernel.assign(50 * logits.kernel)  # otherwise, all scores are about 0.25
     pixels = rng.integers(0, 256, (40, 32, 32, 3), dtype="uint8")
     path = export_tflite(
-        model, tmp_path / "model.tflite", quantization=quantization, representative_data=pixels
+        model, tmp_path / "model.tflite", quantization="int8", representative_data=pixels
     )
-    interpreter = Interpreter(model_path=str(path))
-    [taken], [given] = interpreter.get_input_details(), interpreter.get_output_details()
-    assert taken["dtype"] == (np.uint8 if quantization else np.float32)
-    assert given["dtype"] == np.float32
-    verify_tflite(path, model, pixels, tolerance=0.05 if quantization else 1e-5)
+    assert dtypes(path) == (np.uint8, np.float32)
+    verify_tflite(path, model, pixels, tolerance=0.05)
+    assert np.abs(run_tflite(path, pixels) - 0.25).max() > 0.1
 
 
 @pytest.mark.slow
@@ -130,3 +138,9 @@ def test_other_backends_export_in_another_process(backend, what, missing, monkey
         tensorflow(what)
     assert ("`litert-torch`, has no operator for NMS." in str(error.value)) == missing
     assert "the same file in a process started with KERAS_BACKEND=tensorflow" in str(error.value)
+
+
+def test_nan_is_a_difference():
+    comparison = Comparison.of_classes(np.array([[0.9, 0.1]]), np.full((1, 2), np.nan))
+    with pytest.raises(ValueError, match="a.tflite differs from `odd`.* differ by up to nan"):
+        comparison.check("a.tflite", types.SimpleNamespace(name="odd"), 0.5, 0.0)

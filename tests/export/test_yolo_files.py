@@ -1,5 +1,7 @@
 """TFLite and ONNX files from other tools: recognised by their shapes, or refused in one line."""
 
+import functools
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -42,8 +44,15 @@ def raw_rows(count, in_pixels):
     return rows.astype("float32")
 
 
-def write_foreign(path, layout, *, in_pixels=False, signature=False, quantize=False):
+def write_foreign(path, layout, **options):
     """Writes a file as TensorFlow's own converter does; it finds more the brighter an image is."""
+    path.write_bytes(foreign(layout, **options))
+    return path
+
+
+@functools.cache
+def foreign(layout, *, in_pixels=False, signature=False, quantize=False):
+    """Returns the content of such a file."""
     import tensorflow as tf
 
     rows = raw_rows(3 * CELLS if layout == "v5" else CELLS, in_pixels)
@@ -72,8 +81,7 @@ def write_foreign(path, layout, *, in_pixels=False, signature=False, quantize=Fa
         model = read_flatbuffer(content)
         model.signatureDefs = model.metadata = None
         content = write_flatbuffer(model)
-    path.write_bytes(content)
-    return path
+    return content
 
 
 BOXES = [[16, 22, 32, 42, 0.9, 0], [55, 15, 85, 25, 0.8, 1]]
@@ -120,6 +128,15 @@ def write_onnx(path, layout, metadata=(), dynamic=False, boxes=BOXES):
     return path
 
 
+@pytest.fixture(scope="module")
+def device():
+    """The example as a module."""
+    spec = importlib.util.spec_from_file_location("device", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.mark.slow
 def test_an_object_in_the_corner_is_in_pixels(tmp_path, white):
     box = [0.5, 1, 90, 62, 0.9, 0]
@@ -134,7 +151,7 @@ def test_an_object_in_the_corner_is_in_pixels(tmp_path, white):
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["v5", "v8", "boxes"])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_onnx_files(tmp_path, white, layout, dynamic):
+def test_onnx_files(tmp_path, white, layout, dynamic, device):
     metadata = {"names": "{0: 'cat', 1: 'dog'}", "task": "detect", "imgsz": f"[{HEIGHT}, {WIDTH}]"}
     file = write_onnx(tmp_path / "yolo.onnx", layout, metadata, dynamic)
     predictor = load_predictor(file)
@@ -145,10 +162,10 @@ def test_onnx_files(tmp_path, white, layout, dynamic):
     assert [found.name(label) for label in found.classes] == ["cat", "dog"]
     [black] = predictor([np.zeros((HEIGHT, WIDTH, 3), "uint8")])
     assert len(black) == 0
-    command = [sys.executable, str(EXAMPLE), str(file), str(white)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert "found 2 objects" in result.stdout, result.stderr
-    assert "0.90 at [32, 44, 64, 84]" in result.stdout
+    names, confidence, boxes = device.detect(file, Image.open(white))
+    assert names == ["class 0", "class 1"]
+    np.testing.assert_allclose(confidence, [0.9, 0.8], atol=0.01)
+    np.testing.assert_allclose(boxes, 2 * expected, atol=0.5)
 
 
 def test_onnx_files_that_are_not_detectors(tmp_path):
@@ -306,5 +323,6 @@ def test_benchmark_takes_them_and_skips_what_does_not_run(tmp_path, caplog, monk
     ]
     assert "broken.tflite: " in caplog.text
     assert "two.onnx: it must have one input, a batch of images. It has 2." in caplog.text
-    with pytest.raises(ValueError, match=r"broken.tflite: "):
-        benchmark.measure_files(files[:1], repeats=1, threads=1)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"notes.txt: it must be a SavedModel folder or a file"):
+        benchmark.measure_files([tmp_path / "notes.txt"], repeats=1, threads=1)

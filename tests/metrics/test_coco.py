@@ -114,6 +114,10 @@ def test_other_numbers_of_detections():
     scores = evaluate_coco(make([BOX]), found(BOX), max_detections=(1, 10, 300))
     assert scores.metrics == evaluate_coco(make([BOX]), found(BOX)).metrics
     assert scores.metrics["AP"] == pytest.approx(1)
+    both = BOX, (0, 0, 100, 100, 20, 20)
+    assert evaluate_coco(make(both), found(*both)).metrics["AP"] == pytest.approx(1)
+    limited = evaluate_coco(make(both), found(*both), max_detections=(1, 1, 1))
+    assert limited.metrics["AP"] == pytest.approx(51 / 101)  # one of two objects
     with pytest.raises(ValueError, match="three positive integers in ascending order"):
         evaluate_coco(make([BOX]), found(BOX), max_detections=300)
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from tiny import tiny_classifier, tiny_detector
+from bright import BrightBox
+from tiny import tiny_classifier
 
 from keras_spd import export
 from keras_spd.detection import Decoder
@@ -14,7 +15,7 @@ WRONG = ("x", 0, 1.5, [], {}, object(), b"x")
 
 @pytest.mark.parametrize("name", ["image_size", "tile", "max_detections", "batch_size"])
 def test_predictor(name):
-    model, pixels = tiny_detector(), np.zeros((64, 64, 3), "uint8")
+    model, pixels = BrightBox(), np.zeros((64, 64, 3), "uint8")
     for value in WRONG:
         if value in (0, [], {}) and name == "image_size":
             continue  # as `None`

@@ -7,16 +7,21 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
+import keras
 import numpy as np
 import pytest
 from bright import BrightBox
 from PIL import Image
+from thin import make_thin
 from tiny import tiny_classifier
 
 import keras_spd
 from keras_spd import data
+from keras_spd.applications import ImageModel, ModelInfo
 from keras_spd.predict import Classifier, find_sources, load_predictor, name_pictures, predict_files
+from keras_spd.predict.files import trust_image_sizes
 from keras_spd.predict.score_files import score_classifier
 
 
@@ -129,9 +134,10 @@ def test_a_classifier_with_other_classes_is_not_scored(tmp_path):
 
 
 @pytest.mark.slow
-def test_options_and_models_that_do_not_fit():
+def test_options_and_models_that_do_not_fit(monkeypatch):
     with pytest.raises(ValueError, match="cifar10 is not a detector and does not take: tile"):
         load_predictor("cifar10", tile=320)
+    make_thin(monkeypatch)
     fixed = keras_spd.applications.ResNet18SPD(weights=None, classes=2, input_shape=(32, 32, 3))
     with pytest.raises(ValueError, match=r"takes images of \(32, 32\) only"):
         Classifier(fixed, 64)
@@ -233,3 +239,30 @@ def test_memory_of_a_large_image_in_tiles(tmp_path):
     assert result.returncode == 0, result.stderr
     image = 4 * 5000**2 / 2**20
     assert image * 0.9 < float(result.stdout) < image + 30, result.stdout
+
+
+@pytest.mark.slow
+def test_probabilities_of_mirror_images_are_averaged_in(tmp_path):
+    """The model is surer of light at the left, and this image has it at the right."""
+    inputs = keras.Input((4, 4, 3))
+    left, right = (keras.ops.mean(x, axis=(1, 2, 3)) for x in (inputs[:, :, :2], inputs[:, :, 2:]))
+    outputs = keras.layers.Softmax()(keras.ops.stack([left, 0.5 * right], axis=-1))
+    model = ImageModel(inputs, outputs, info=ModelInfo(input_range=(0, 1)))
+    pixels = np.zeros((1, 4, 4, 3), "uint8")
+    pixels[:, :, 2:] = 255
+    images = data.from_arrays(pixels, [0], ("left", "right"))
+    scores = score_classifier(Classifier(model), images, tmp_path, mirror=True)
+    assert (scores.accuracy, scores.mirror_accuracy) == (0, 1)
+    assert json.loads((tmp_path / "scores.json").read_text())["mirror_accuracy"] == 1
+
+
+def test_large_images_are_read_without_a_warning(tmp_path, monkeypatch):
+    file = draw(tmp_path / "a.png", size=(40, 25))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with warnings.catch_warnings():
+        trust_image_sizes(any_size=False)
+        with Image.open(file) as image:
+            image.load()
+        assert Image.MAX_IMAGE_PIXELS == 700  # above twice as many is still refused
+        trust_image_sizes(any_size=True)
+        assert Image.MAX_IMAGE_PIXELS is None

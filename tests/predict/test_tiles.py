@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import pathlib
 
 import keras
 import numpy as np
@@ -236,8 +237,10 @@ def test_the_scale_of_tiles():
 @pytest.mark.slow
 def test_small_images_are_not_cut():
     model = keras_spd.applications.YOLOV5SPD("n", weights="bccd")
-    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype="uint8")
+    folder = pathlib.Path(keras_spd.data.__file__).parent / "detection" / "small_cells" / "images"
+    image = folder / "BloodImage_00001.jpg"
     [plain] = keras_spd.Predictor(model, 320, confidence_threshold=0.01)([image])
+    assert len(plain) > 3
     [tiled] = keras_spd.Predictor(model, tile=320, confidence_threshold=0.01)([image])
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(tiled.boxes), plain.boxes, rtol=1e-5, atol=1e-3

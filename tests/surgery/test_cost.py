@@ -72,8 +72,9 @@ def test_calls_outside_the_model_do_not_count():
 
 
 @pytest.mark.slow
-def test_a_detector_counts_as_its_network():
-    detector = keras_spd.applications.YOLOV5SPD("n", input_shape=(64, 64, 3), classes=1)
+def test_a_detector_counts_as_its_network(thin_networks):
+    options = {"input_shape": (64, 64, 3), "classes": 1, "levels": ("P3",)}
+    detector = keras_spd.applications.YOLOV5SPD("n", **options)
     assert count_multiply_adds(detector) == count_multiply_adds(detector.network) > 0
 
 
@@ -99,3 +100,9 @@ def test_a_model_of_any_size():
     expected = count_multiply_adds(chain(*layers, shape=(8, 16, 4)))
     assert count_multiply_adds(chain(*layers, shape=(None, None, 4)), (8, 16)) == expected
     assert count_multiply_adds(chain(*layers, shape=(8, 16, 4)), (64, 64)) == expected  # its own
+
+
+def test_channels_first():
+    options = {"padding": "same", "use_bias": False, "data_format": "channels_first"}
+    model = chain(L.Conv2D(6, 3, 2, **options), shape=(4, 8, 10))
+    assert count_multiply_adds(model) == 4 * 5 * 9 * 4 * 6

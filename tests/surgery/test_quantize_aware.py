@@ -141,6 +141,7 @@ def test_the_file_has_the_learned_ranges(model, pixels, tmp_path):
 @pytest.mark.parametrize("head", ["yolov5", "yolov8"])
 def test_a_detector(thin_networks, rng, tmp_path, head):
     model = keras_spd.quantize_aware(YOLOV5SPD("n", classes=2, head=head))
+    model.decoder = keras_spd.detection.Decoder(confidence_threshold=0.0, max_detections=20)
     pixels = rng.integers(0, 256, (2, 64, 64, 3), dtype="uint8")
     model.network(pixels.astype("float32"), training=True)
     names = [layer.name for layer in model.network.layers if isinstance(layer, Range)]
@@ -153,4 +154,9 @@ def test_a_detector(thin_networks, rng, tmp_path, head):
         image_size=(64, 64),
     )
     found = keras_spd.predict.load_detector(path).predict_on_batch(pixels)
-    assert np.asarray(found["boxes"]).shape == (2, 300, 4)
+    assert np.asarray(found["boxes"]).shape == (2, 20, 4)
+    for count, boxes, confidence in zip(
+        *(found[key] for key in ("num_detections", "boxes", "confidence")), strict=True
+    ):
+        assert count >= 2 and (boxes[:count, 2:] > boxes[:count, :2]).all()
+        assert (np.diff(confidence[:count]) <= 0).all() and 0 < confidence[0] < 1

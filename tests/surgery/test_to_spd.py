@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras.src.applications.convnext import ConvNeXt
 from tiny import strided_classifier
 
 import keras_spd
@@ -72,7 +73,7 @@ def double_precision():
 def test_networks_of_keras_applications(name, count, double_precision):
     constructor = getattr(keras.applications, name)
     model = constructor(weights=None, include_top=False, input_shape=(None, None, 3))
-    images = [_images(2, *size, 3).astype("float64") for size in ((96, 64), (97, 75))]
+    images = [_images(1, *size, 3).astype("float64") for size in ((96, 64), (97, 75))]
     _prepare(model, images[0])
     plan = surgery.plan(model, pooling="exact")
     converted = keras_spd.to_spd(model, pooling="exact")
@@ -89,8 +90,8 @@ def test_networks_of_keras_applications(name, count, double_precision):
 
 @pytest.mark.slow
 def test_nested_sequential_models_are_converted():
-    model = keras.applications.ConvNeXtTiny(
-        weights=None, include_top=False, input_shape=(None, None, 3)
+    model = ConvNeXt(  # of the kind of ConvNeXtTiny
+        [1] * 4, [8, 16, 32, 64], weights=None, include_top=False, input_shape=(None, None, 3)
     )
     plan = surgery.plan(model)
     paths = [layer.path for layer in plan.converted]
@@ -126,6 +127,7 @@ def test_our_strided_twin(thin_networks):
 @pytest.mark.slow
 def test_a_detector_stays_a_detector(tmp_path, thin_networks):
     model = YOLOV5SPD("n", classes=2, class_names=["a", "b"], downsampling="strided")
+    model.decoder = keras_spd.detection.Decoder(iou_threshold=0.3)
     images = 127 * _images(2, 160, 192, 3) + 127
     _prepare(model.network, images)
     converted = keras_spd.to_spd(model)
@@ -133,11 +135,7 @@ def test_a_detector_stays_a_detector(tmp_path, thin_networks):
     raw, expected = converted(images), model(images)
     for level in expected:
         assert _difference(expected[level], raw[level]) < 5e-5  # rounding, amplified
-    np.testing.assert_allclose(
-        converted.predict(images, verbose=0)["boxes"],
-        model.predict(images, verbose=0)["boxes"],
-        atol=1e-2,
-    )
+    assert (converted.decoder, converted.head) == (model.decoder, model.head)
     converted.compile()
     truth = {"boxes": np.full((2, 1, 4), (4.0, 4, 40, 30)), "classes": np.ones((2, 1))}
     converted.fit(images, truth, verbose=0)
@@ -253,12 +251,12 @@ def test_a_named_pooling_layer_needs_a_choice():
 
 
 @pytest.mark.slow
-def test_a_converted_model_has_a_name_of_its_own():
+def test_a_converted_model_has_a_name_of_its_own(thin_networks):
     chain = _chain()
     converted = keras_spd.to_spd(chain)
     assert (chain.name, converted.name) == ("chain", "chain_to_spd")
     assert keras_spd.to_spd(converted).name == "chain_to_spd"
-    detector = YOLOV5SPD((0.33, 0.125), classes=2, downsampling="strided")
+    detector = YOLOV5SPD((0.33, 0.125), classes=2, levels=("P3",), downsampling="strided")
     assert keras_spd.to_spd(detector).name == f"{detector.name}_to_spd"
 
 

@@ -6,7 +6,9 @@ import types
 import numpy as np
 import pytest
 
-from keras_spd.training.callbacks import PrintProgress, StopAfter
+from keras_spd.training import callbacks
+from keras_spd.training.callbacks import PrintProgress, StopAfter, _DrawCurves
+from keras_spd.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("stops", [True, False])
@@ -47,3 +49,13 @@ def test_a_long_epoch_says_where_it_is(monkeypatch, capsys):
     now[0] += 30
     say.on_train_batch_end(1, {"loss": 0.5})
     assert capsys.readouterr().out == "2/2000 - loss: 0.5000 - about 16h 39min left\n"
+
+
+def test_curves_are_drawn_during_a_run_but_not_often(tmp_path, monkeypatch):
+    now, drawn = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(callbacks, "draw_learning_curves", lambda *_: drawn.append(now[0]))
+    callback = _DrawCurves(RunFolder(tmp_path))
+    for now[0] in (20.0, 31.0, 40.0, 62.0):
+        callback.on_epoch_end(0)
+    assert drawn == [31.0, 62.0]

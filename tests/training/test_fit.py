@@ -58,7 +58,7 @@ def log(folder):
 
 
 @pytest.mark.slow
-def test_run_folder_and_learning(tmp_path, cells, recipe, pictures):
+def test_run_folder_and_learning(tmp_path, cells, recipe, pictures, graphs):
     model = train(recipe, tmp_path, **cells)
     assert {path.name for path in tmp_path.iterdir()} == {
         ".lock",

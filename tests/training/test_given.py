@@ -3,13 +3,14 @@
 import json
 import logging
 
+import keras
 import numpy as np
 import pytest
 from drawings import write_drawings
 from tiny import tiny_classifier, tiny_detector
 
 from keras_spd import data, to_spd
-from keras_spd.applications import YOLOV5SPD
+from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 from keras_spd.surgery.quantize_aware import Range
 from keras_spd.training import load_recipe, train
 from keras_spd.training.classes import with_classes
@@ -160,3 +161,12 @@ def test_training_for_8_bits(tmp_path, caplog, thin_networks):
     resumed = train(None, tmp_path / "run", resume=True, verbose=0)
     for ours, theirs in zip(resumed.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_outputs_that_cannot_be_changed():
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(2, 3)(inputs))
+    model = ImageModel(inputs, keras.layers.Softmax()(x), info=ModelInfo(class_names=("a", "b")))
+    assert with_classes(model, ("a", "b")).info.class_names == ("a", "b")  # nothing to change
+    with pytest.raises(ValueError, match="do not come from a dense layer.* 2, and the data 3"):
+        with_classes(model, ("a", "b", "c"))

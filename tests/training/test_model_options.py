@@ -23,6 +23,7 @@ def classifier(**overrides):
 def detector(folder, **overrides):
     file = str(write_drawings(folder / "drawings"))
     few = {"data.train": file, "data.test": file, "data.image_size": (64, 64), "batch_size": 4}
+    few |= {"model.options": {"levels": ["P3"]}}
     recipe = load_recipe("short_detection", overrides=few | {"precision": "float32"} | overrides)
     return DetectionTask(recipe)
 
@@ -93,7 +94,7 @@ def test_the_box_format_of_a_detector_changes_no_loss(tmp_path, thin_networks):
 
 @pytest.mark.slow
 def test_weights_are_what_training_starts_from(tmp_path, caplog):
-    task = detector(tmp_path, **{"model.weights": "bccd", "model.options.anchors": ANCHORS})
+    task = detector(tmp_path, **{"model.weights": "bccd", "model.options": {"anchors": ANCHORS}})
     assert "From random weights" not in caplog.text
     model = fit.build(task)
     preset = YOLOV5SPD("n", weights="bccd").network

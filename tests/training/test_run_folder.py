@@ -134,7 +134,9 @@ def test_the_log_keeps_its_line_endings(tmp_path):
         ("state.weights.h5", b"half", "Cannot resume from .*state.weights.h5: it is damaged"),
     ],
 )
-def test_a_damaged_file_is_named(tmp_path, cells, model, recipe, name, content, message):
+def test_a_damaged_file_is_named(
+    tmp_path, cells, model, recipe, name, content, message, thin_networks
+):
     stopped_run(tmp_path, model, recipe)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
@@ -295,3 +297,12 @@ def test_data_and_code_that_were_passed_in_python_are_named(tmp_path, cells, rec
     assert "was started with `transform=` mine.transform in Python" in caplog.text
     with pytest.raises(TypeError, match="`recipe` must be a `Recipe`.*Received: 'short'"):
         train("short", tmp_path / "other")
+
+
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
+    def flock(*_):
+        raise OSError("No locks available")
+
+    monkeypatch.setattr("keras_spd.training.lock.fcntl.flock", flock)
+    with locked(tmp_path / ".lock"):
+        assert f"{tmp_path} cannot be locked (No locks available)" in caplog.text

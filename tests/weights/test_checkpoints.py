@@ -112,8 +112,8 @@ def test_a_pickled_checkpoint_of_one_class(
     torch.save({"epoch": -1, "model": model, "ema": None}, tmp_path / "best.pt")
     ways = [lambda: YOLOV5SPD(size, weights=tmp_path / "best.pt")]
     if size == "s":
-        ways += [
-            lambda: load_torch_model(tmp_path / "best.pt", "spd"),
+        ways = [
+            lambda: load_torch_model(tmp_path / "best.pt", "spd"),  # builds it as above
             lambda: load_torch_model(tmp_path / "best.pt"),
         ]
     for load in ways:

@@ -62,10 +62,16 @@ def strided(saved, tmp_path, thin_networks):
     return saved[0]
 
 
-@pytest.mark.slow
-def test_the_official_checkpoint(rng, caplog):
+@pytest.fixture(scope="module")
+def official():
+    """The official checkpoint, and its detector, which no test changes."""
     file = find_shared("reference/checkpoints/yolov5n.pt")
-    strided = load_torch_model(file)
+    return file, load_torch_model(file)
+
+
+@pytest.mark.slow
+def test_the_official_checkpoint(official, rng, caplog):
+    file, strided = official
     assert strided.name == "yolov5_strided_n"
     with caplog.at_level(logging.INFO, "keras_spd"):
         spd = YOLOV5SPD("n", weights=file)
@@ -102,9 +108,8 @@ def test_boxes_of_the_official_checkpoint(downsampling):
 
 
 @pytest.mark.slow
-def test_one_class_of_the_official_checkpoint(images, caplog):
-    file = find_shared("reference/checkpoints/yolov5n.pt")
-    strided = load_torch_model(file)
+def test_one_class_of_the_official_checkpoint(official, images, caplog):
+    file, strided = official
     model = YOLOV5SPD("n", weights=file, classes=1, class_names=("boat",))
     boat = strided.info.class_names.index("boat")
     raw, wanted = model(images), strided(images)
@@ -225,7 +230,7 @@ def test_a_classifier_is_no_detector(tmp_path):
 
 
 @pytest.mark.slow
-def test_pytorch_files_are_models(images, tmp_path):
+def test_pytorch_files_are_models(official, images, tmp_path):
     """`convert --downsampling spd`, and loading as `predict` does."""
     state_dict, _, _ = reference.load("yolov5_spd_n")
     safetensors.numpy.save_file(state_dict, tmp_path / "nano.safetensors")
@@ -236,12 +241,12 @@ def test_pytorch_files_are_models(images, tmp_path):
     with pytest.raises(ValueError, match="only converts files of YOLOv5 detectors"):
         load_torch_model(state_dict, "strided")
 
-    file = find_shared("reference/checkpoints/yolov5n.pt")
+    file, strided = official
     result = CliRunner().invoke(
         app, ["convert", str(file), str(tmp_path / "spd.keras"), "--downsampling", "spd"]
     )
     assert result.exit_code == 0 and "yolov5_spd_n" in result.output
-    assert_equal_outputs(load_model(tmp_path / "spd.keras"), load_model(file), images)
+    assert_equal_outputs(load_model(tmp_path / "spd.keras"), strided, images)
 
 
 @pytest.mark.slow
