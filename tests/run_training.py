@@ -22,7 +22,6 @@ def parse():
     parser.add_argument("--model", help="classifier: a file, for several workers")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--one-device", type=pathlib.Path, help="folder of the same run on one")
-    parser.add_argument("--clip", action="store_true", help="also prints clipped updates")
     parser.add_argument("--set", nargs="*", default=[])
     return parser.parse_args()
 
@@ -95,25 +94,6 @@ def without_pictures_and_graphs():
             setattr(keras.Model, name, _eager_unless_graphs(getattr(keras.Model, name)))
 
 
-def clip():
-    """Prints the number of devices, and a weight after each of two steps of clipped gradients."""
-    import keras
-    import numpy as np
-
-    from keras_spd.training.distribution import distribute
-
-    distribution = distribute("all")
-    with distribution.scope():
-        dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
-        model = keras.Sequential([keras.Input((1,)), dense])
-        model.compile(keras.optimizers.SGD(0.5, global_clipnorm=1), "mse")
-    batch = np.array([[3.0], [1.0]]), np.zeros((2, 1))
-    for _ in range(2):  # each `fit` of a run is prepared
-        distribution.prepare(model, [batch])
-        model.fit(*batch, batch_size=2, verbose=0)
-        print("clipped:", distribution.replicas, float(dense.kernel[0, 0]))
-
-
 def main():
     arguments = parse()
     set_devices(arguments.cpus)
@@ -135,8 +115,6 @@ def main():
             model=arguments.model,
             resume=arguments.resume,
         )
-    if arguments.clip:
-        clip()
     print("done")
 
 

@@ -249,7 +249,7 @@ def test_another_backbone(tmp_path, thin_networks):
         YOLOV5SPD("n", classes=2, backbone=shallow)
     with pytest.raises(ValueError, match="are for YOLOv5's own backbone"):
         YOLOV5SPD("n", weights="bccd", backbone=converted)
-    with pytest.raises(ValueError, match='`downsampling` must be one of "spd", "strided"'):
+    with pytest.raises(ValueError, match="`downsampling` must be one of 'spd', 'strided'"):
         YOLOV5SPD("n", classes=2, backbone=converted, downsampling="stride")
 
 

@@ -122,7 +122,7 @@ def test_what_is_in_the_file(trained, images, caplog):
     assert 0 < len(few) < len(theirs) and few.confidence.min() > 0.1
     with caplog.at_level(logging.WARNING):
         keras_spd.Predictor(path, iou_threshold=0.9)([pixels])
-        keras_spd.Predictor(path, max_detections=1000)
+        keras_spd.Predictor(path, max_detections=1000)([pixels])
     assert "thresholds it was exported with, confidence 0.02 and IoU 0.45" in caplog.text
     assert "at most as many boxes per image as it was exported with, 300" in caplog.text
     assert keras_spd.Predictor(path).decoder == model.decoder

@@ -55,7 +55,7 @@ def test_each_size_computes_what_keras_does_and_weights_are_there_once(model, tm
 @pytest.mark.slow
 def test_8_bits_are_calibrated_for_each_size(model, tmp_path, rng):
     logits = model.get_layer("logits")
-    logits.kernel.assign(50 * logits.kernel)  # otherwise, all scores are about 0.25
+    logits.kernel.assign(25 * logits.kernel)  # otherwise, all scores are about 0.25
     images = rng.integers(0, 256, (20, *SIZES[0], 3)).astype("float32")
     path = export_tflite(
         model,
@@ -67,7 +67,7 @@ def test_8_bits_are_calibrated_for_each_size(model, tmp_path, rng):
     small = rng.integers(0, 256, (5, *SIZES[1], 3)).astype("float32")
     for pixels in (images[:5], small):
         assert verify_tflite(path, model, pixels, tolerance=0.05).images == 5
-        assert np.abs(run_tflite(path, pixels) - 0.25).max() > 0.1
+        assert np.abs(run_tflite(path, pixels) - 0.25).max() > 0.05
 
 
 @pytest.mark.slow
