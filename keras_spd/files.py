@@ -31,11 +31,13 @@ def describe_damage(path: Path) -> str:
     return "it is cut off or damaged. Download or copy it again."
 
 
-def check_folder_of(path: Path) -> None:
+def check_folder_of(path: Path | None) -> None:
     """Raises a `FileNotFoundError` unless the folder of a file to write exists."""
-    folder = pathlib.Path(path).absolute().parent
-    if not folder.is_dir():
-        raise FileNotFoundError(f"There is no folder {folder} to write to. Create it first.")
+    if path is None:
+        return
+    path = pathlib.Path(path)
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent} to write to. Create it first.")
 
 
 @contextlib.contextmanager

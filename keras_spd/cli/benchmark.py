@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keras_spd.cli import options, parsing
-from keras_spd.files import write_json
+from keras_spd.files import check_folder_of, write_json
 
 
 def benchmark(
@@ -35,7 +35,7 @@ def benchmark(
     """
     size = parsing.parse_image_size(image_size)
     parsing.require_files(files)
-    parsing.require_folder_of(output)
+    check_folder_of(output)
     if threads > (os.cpu_count() or 1):
         raise ValueError(f"`--threads` is {threads}; this machine has {os.cpu_count()} CPUs.")
     from keras_spd.benchmark import measure_files

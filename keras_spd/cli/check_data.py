@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from keras_spd.cli import options, parsing
-from keras_spd.files import write_json
+from keras_spd.files import check_folder_of, write_json
 
 
 def check_data(
@@ -33,7 +33,7 @@ def check_data(
 
     Example: keras-spd check-data boards/annotations.json --images boards/images --image-size 320
     """
-    parsing.require_folder_of(output)
+    check_folder_of(output)
     tile_sides = parsing.parse_tile(tile, overlap)
     sides = parsing.parse_image_size(image_size)
     from keras_spd.data import load_detection

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_spd.cli import parsing
-from keras_spd.files import whole_file
+from keras_spd.files import check_folder_of, whole_file
 
 
 def convert(
@@ -37,7 +37,7 @@ def convert(
     """
     if not output.name.endswith((".keras", ".weights.h5")):
         raise ValueError(f"The output must end in .keras or .weights.h5. Received: {output}.")
-    parsing.require_folder_of(output)
+    check_folder_of(output)
     if downsampling not in (None, "spd", "strided"):
         raise ValueError(f"`--downsampling` must be spd or strided. Received: {downsampling}.")
     parsing.require_files([source])

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from keras_spd.cli import export_options, options, parsing
+from keras_spd.files import check_folder_of
 
 
 def export(
@@ -47,7 +48,7 @@ def export(
     if len(sides) * len(counts) > 1 and format != "tflite":
         raise ValueError("Several sizes in one file are for `--format tflite`.")
     parsing.require_weights(weights)
-    parsing.require_folder_of(output)
+    check_folder_of(output)
     from keras_spd import predict
     from keras_spd.export import formats
     from keras_spd.export.images import VERIFIED, read_images

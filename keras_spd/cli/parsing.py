@@ -73,12 +73,6 @@ def require_files(paths: list[pathlib.Path]) -> None:
             raise ValueError(f"There is no file {path}.")
 
 
-def require_folder_of(output: pathlib.Path | None) -> None:
-    """Raises a `ValueError` if the folder of a file to write does not exist."""
-    if output is not None and not output.absolute().parent.is_dir():
-        raise ValueError(f"There is no folder {output.parent} to write to.")
-
-
 def require_weights(weights: pathlib.Path) -> None:
     """Raises a `ValueError` unless `weights` is a file, a listed name or an `hf://` address."""
     names = completion.weights("")

@@ -4,16 +4,15 @@ import collections
 import contextlib
 import dataclasses
 import io
-import json
 import logging
 import math
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_spd.metrics.best_f1 import best_f1
+from keras_spd.metrics.read_coco import read_coco_pair
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
@@ -33,11 +32,6 @@ _METRICS = (
     ("AR_large", "Average recall,    IoU 0.50:0.95, large"),
 )
 _OPERATING = {"F1": "best F1", "confidence": "at", "precision": "prec.", "recall": "recall"}
-_REQUIRED = {
-    "images": ("id",),
-    "annotations": ("image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
 _SIDES = {"<8": (0, 8), "8-16": (8, 16), "16-32": (16, 32), ">=32": (32, 1e5)}
 
 
@@ -183,57 +177,6 @@ def _check_max_detections(max_detections: Any) -> None:
         )
 
 
-def read_coco_pair(
-    ground_truth: Path | dict[str, Any], detections: Path | list[dict[str, Any]]
-) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
-    """Reads and checks ground truth and results; returns copies with optional fields filled in."""
-    truth = _read_json(ground_truth, "ground_truth")
-    results = _read_json(detections, "detections")
-    keys = ("images", "annotations", "categories")
-    if not isinstance(truth, dict) or any(not isinstance(truth.get(key), list) for key in keys):
-        raise ValueError(
-            f"`ground_truth` must be COCO's annotations, with lists of {', '.join(keys)}."
-        )
-    if not isinstance(results, list):
-        raise ValueError("`detections` must be a list of COCO results.")
-    for key, fields in _REQUIRED.items():
-        for number, entry in enumerate(truth[key]):
-            if not isinstance(entry, dict) or not set(fields) <= set(entry):
-                raise ValueError(
-                    f"Entry {number} of `{key}` in `ground_truth` must have "
-                    f"{', '.join(fields)}. Received: {entry!r}."
-                )
-    truth = {key: [dict(entry) for entry in truth[key]] for key in keys}
-    images = {image["id"] for image in truth["images"]}
-    names = {category["id"]: category["name"] for category in truth["categories"]}
-    if len(set(names.values())) < len(truth["categories"]):
-        raise ValueError(
-            "The categories of `ground_truth` must have different ids and names. "
-            f"Received: {names}."
-        )
-    truth["annotations"] = [  # pycocotools ignores the others
-        annotation
-        for annotation in truth["annotations"]
-        if annotation["image_id"] in images and annotation["category_id"] in names
-    ]
-    for number, annotation in enumerate(truth["annotations"], start=1):
-        annotation["id"] = number  # 0 means "no match" to pycocotools
-        annotation.setdefault("iscrowd", 0)
-        if "area" not in annotation:
-            annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
-    for number, result in enumerate(results):
-        missing = {"image_id", "category_id", "bbox", "score"} - set(result)
-        if missing:
-            raise ValueError(f"Detection {number} has no {sorted(missing)}: {result!r}.")
-        for key, known in (("image_id", images), ("category_id", names)):
-            if result[key] not in known:
-                raise ValueError(
-                    f"Detection {number} has {key}={result[key]!r}, which is not in the ground "
-                    "truth. Were they made with another dataset?"
-                )
-    return truth, [dict(result) for result in results]
-
-
 def run_cocoeval(
     truth: dict[str, Any],
     results: list[dict[str, Any]],
@@ -277,15 +220,6 @@ def run_cocoeval(
         if areas is None:
             evaluator.summarize()
     return evaluator
-
-
-def _read_json(content: Any, argument: str) -> Any:
-    if not isinstance(content, (str, pathlib.Path)):
-        return content
-    try:
-        return json.loads(pathlib.Path(content).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"Cannot read `{argument}` from {content}: {error}") from error
 
 
 def _average(precision: Array) -> float:

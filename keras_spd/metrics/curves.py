@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from keras_spd.boxes import area, intersection, intersection_over_union
-from keras_spd.metrics.coco import read_coco_pair, run_cocoeval
+from keras_spd.metrics.coco import run_cocoeval
+from keras_spd.metrics.read_coco import read_coco_pair
 from keras_spd.typing import Array, Path
 
 
