@@ -17,6 +17,8 @@ import numpy as np
 
 from keras_spd.benchmark.loaders import LIBRARIES, LOADERS, is_channels_first
 from keras_spd.files import shorten
+from keras_spd.images.geometry import letterbox
+from keras_spd.images.read import read_image
 
 _log = logging.getLogger(__name__)
 _WARM_UP = 3
@@ -65,10 +67,12 @@ def measure_files(
     batch_size: int = 1,
     repeats: int = 30,
     threads: int = 2,
+    image: str | os.PathLike | None = None,
 ) -> list[Measurement]:
     """Times models of several formats in one run, alternating between them.
 
-    Each is loaded in its own process, so that memory and threads are separate. The processes
+    Calls take uint8 pixels and convert them to the model's type. Each model is loaded in its own
+    process, so that memory and threads are separate. The processes
     alternate call by call, so that a temporary slowdown of the machine affects all of them. A file
     that cannot be loaded or run is skipped with a warning. In a script, call this function under
     `if __name__ == "__main__":`, because each process imports the script.
@@ -82,6 +86,8 @@ def measure_files(
         batch_size: Images per call, for models that take any number.
         repeats: Number of timed calls of each model.
         threads: Number of CPU threads for each model.
+        image: Path of an image to time the models on, resized to their input; defaults to noise,
+            in which detectors find few boxes. NMS takes longer the more they find.
 
     Returns:
         List of `Measurement` for the files that ran, in the order of `files`.
@@ -101,10 +107,11 @@ def measure_files(
     for file in files:
         if not pathlib.Path(file).exists():
             raise ValueError(f"There is no file or folder {file}.")
+    pixels = None if image is None else read_image(image)
     runs = [_Run(file) for file in files]
     try:
         for run in runs:
-            run.start(image_size, batch_size, threads)  # loaded, one after another
+            run.start(image_size, batch_size, threads, pixels)  # loaded, one after another
         for _ in range(repeats):
             for run in runs:
                 run.call()
@@ -129,10 +136,16 @@ class _Run:
         self._process: Any = None
         self._pipe: Any = None
 
-    def start(self, image_size: tuple[int, int] | None, batch_size: int, threads: int) -> None:
+    def start(
+        self,
+        image_size: tuple[int, int] | None,
+        batch_size: int,
+        threads: int,
+        pixels: np.ndarray | None,
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = (theirs, self.file, image_size, batch_size, threads)
+        arguments = (theirs, self.file, image_size, batch_size, threads, pixels)
         self._process = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
@@ -173,7 +186,12 @@ class _Run:
 
 
 def _work(
-    pipe: Connection, file: str, image_size: tuple[int, int] | None, batch_size: int, threads: int
+    pipe: Connection,
+    file: str,
+    image_size: tuple[int, int] | None,
+    batch_size: int,
+    threads: int,
+    pixels: np.ndarray | None,
 ) -> None:
     """Loads a model, runs it on request, and finally reports its measurements."""
     try:
@@ -185,7 +203,7 @@ def _work(
         importlib.import_module(LIBRARIES.get(kind, "keras"))  # not part of the model's memory
         before = _peak_memory()
         run, shape, facts = LOADERS[kind](path, image_size, batch_size, threads)
-        images = np.random.default_rng(0).uniform(0, 255, shape)
+        images = _make_images(shape, pixels)
         for _ in range(_WARM_UP):
             run(images)
         pipe.send("ready")
@@ -208,6 +226,17 @@ def _work(
     except Exception as error:  # handed to the parent, which names the file
         kind = "" if isinstance(error, (ValueError, ImportError)) else f"{type(error).__name__}: "
         pipe.send(ValueError(f"{kind}{shorten(error)}"))
+
+
+def _make_images(shape: tuple[int, ...], pixels: np.ndarray | None) -> np.ndarray:
+    """Returns a uint8 batch of noise, or of one image."""
+    if pixels is None:
+        return np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    if is_channels_first(shape):
+        return np.moveaxis(_make_images((shape[0], *shape[2:], shape[1]), pixels), -1, 1).copy()
+    if shape[3] != 3:
+        raise ValueError(f"its images must have 3 channels, as `image` has. They have {shape[3]}.")
+    return np.stack([letterbox(pixels, shape[1:3])[0]] * shape[0])
 
 
 def _peak_memory() -> int:

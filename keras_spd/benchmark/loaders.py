@@ -67,7 +67,11 @@ def _load_keras(
         "parameters": model.count_params(),
         "multiply_adds": _count_multiply_adds(network, size),
     }
-    return lambda images: model.predict_on_batch(images), (batch_size, *size, channels), facts
+
+    def run(images: np.ndarray) -> Any:
+        return model.predict_on_batch(images.astype("float32", copy=False))
+
+    return run, (batch_size, *size, channels), facts
 
 
 def _count_multiply_adds(network: Any, size: tuple[int, int]) -> int | None:
@@ -93,9 +97,10 @@ def _load_saved_model(
     record = path / "assets.extra" / "keras_spd.json"
     own = json.loads(record.read_text())["image_size"] if record.is_file() else (640, 640)
     shape = _input_shape(spec.shape.as_list(), image_size or own, batch_size)
+    dtype = spec.dtype.as_numpy_dtype
 
     def run(images: np.ndarray) -> Any:
-        outputs = serve(**{name: tf.constant(images.astype(spec.dtype.as_numpy_dtype))})
+        outputs = serve(**{name: tf.constant(images.astype(dtype, copy=False))})
         return {key: value.numpy() for key, value in outputs.items()}
 
     return run, shape, {}
@@ -120,7 +125,7 @@ def _load_tflite(
     asked = (batch_size, *(image_size or next(iter(signatures))[1:3]))
     shape = max(signatures, key=lambda shape: (shape[1:3] == asked[1:], shape[0] == asked[0]))
     runner, argument, dtype = signatures[shape]
-    return lambda images: runner(**{argument: images.astype(dtype)}), shape, {}
+    return lambda images: runner(**{argument: images.astype(dtype, copy=False)}), shape, {}
 
 
 def _load_subgraph(interpreter: Any) -> _Loaded:
@@ -129,7 +134,7 @@ def _load_subgraph(interpreter: Any) -> _Loaded:
     outputs = [entry["index"] for entry in interpreter.get_output_details()]
 
     def run(images: np.ndarray) -> Any:
-        interpreter.set_tensor(taken["index"], images.astype(taken["dtype"]))
+        interpreter.set_tensor(taken["index"], images.astype(taken["dtype"], copy=False))
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in outputs]
 
@@ -154,7 +159,7 @@ def _load_onnx(
         raise ValueError(f"its input must be of numbers. It is of {taken.type}.")
 
     def run(images: np.ndarray) -> Any:
-        return session.run(None, {taken.name: images.astype(dtype)})
+        return session.run(None, {taken.name: images.astype(dtype, copy=False)})
 
     return run, shape, {}
 

@@ -23,6 +23,10 @@ def benchmark(
     threads: Annotated[
         int, typer.Option(min=1, show_default="all", help="CPU threads for each model.")
     ] = os.cpu_count() or 1,
+    image: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Image to time on; default: noise, in which detectors find few boxes."),
+    ] = None,
     output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
     """Time model files on this machine, alternating, each in its own process.
@@ -42,7 +46,12 @@ def benchmark(
     from keras_spd.benchmark.report import describe_measurements, format_measurements
 
     rows = measure_files(
-        files, image_size=size, batch_size=batch_size, repeats=repeats, threads=threads
+        files,
+        image_size=size,
+        batch_size=batch_size,
+        repeats=repeats,
+        threads=threads,
+        image=image,
     )
     typer.echo(format_measurements(rows))
     if output is not None:

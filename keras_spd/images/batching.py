@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-import keras
 import numpy as np
 from PIL import Image
 
@@ -96,6 +95,8 @@ class BatchSizes:
     """
 
     def __init__(self, model: Any) -> None:
+        import keras  # exported files run without it
+
         self.compiles = isinstance(model, keras.Model)
         self.seen: set[int] = set()
 

@@ -4,7 +4,9 @@ import json
 import multiprocessing
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 from tiny import tiny_classifier
 
 from keras_spd.benchmark import latency
@@ -21,7 +23,9 @@ def test_files_are_timed_in_processes_of_their_own(keras_spd, tmp_path):
     export_tflite(model, tmp_path / "model.tflite")
     (tmp_path / "broken.tflite").write_bytes(b"nothing")
     files = ["model.keras", "model.tflite", "broken.tflite"]
-    result = keras_spd("benchmark", *files, "--repeats", "3", "--output", "b.json")
+    Image.new("RGB", (20, 10)).save(tmp_path / "image.png")
+    options = ["--repeats", "3", "--image", "image.png", "--output", "b.json"]
+    result = keras_spd("benchmark", *files, *options)
     assert result.returncode == 1
     assert "Skipped " in result.stderr and "broken.tflite: " in result.stderr
     assert "Traceback" not in result.stderr and "model.tflite" in result.stdout
@@ -39,6 +43,23 @@ def test_files_are_timed_in_processes_of_their_own(keras_spd, tmp_path):
 def test_numbers_below_1_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=f"`{name}` must be at least 1. Received: {name}=0."):
         latency.measure_files([tmp_path], **{name: 0})
+
+
+def test_an_image_that_cannot_be_read_is_named_before_files_are_loaded(tmp_path):
+    with pytest.raises(ValueError, match="nowhere.png: there is no such file"):
+        latency.measure_files([tmp_path], image="nowhere.png")
+
+
+def test_an_image_fills_the_batch():
+    wide = np.full((8, 16, 3), (200, 100, 0), "uint8")
+    batch = latency._make_images((2, 16, 16, 3), wide)
+    assert batch.dtype == "uint8" and (batch[:, 4:12] == wide).all()  # bars above and below
+    first = latency._make_images((2, 3, 16, 16), wide)
+    np.testing.assert_array_equal(first.transpose(0, 2, 3, 1), batch)
+    with pytest.raises(ValueError, match="3 channels, as `image` has. They have 1"):
+        latency._make_images((1, 16, 16, 1), wide)
+    noise = latency._make_images((1, 16, 16, 1), None)
+    assert noise.dtype == "uint8" and noise.min() < 10 and noise.max() > 245
 
 
 def test_a_process_that_died_is_a_problem_of_its_file():

@@ -30,9 +30,11 @@ LINES = {
     "demo --port 7000": 1,
 }
 COMMANDS = """
-import contextlib, io, json, logging, sys, traceback
+import contextlib, importlib, io, json, logging, sys, traceback
 sys.argv = ["keras-spd"]
 from keras_spd.cli import main
+def loaded():
+    return sorted({"keras", "tensorflow", "torch", "jax"} & set(sys.modules))
 for line in json.load(sys.stdin):
     sys.argv, code = ["keras-spd", *line.split()], 0
     logging.getLogger().handlers.clear()  # the last command's, which writes to its stderr
@@ -44,8 +46,10 @@ for line in json.load(sys.stdin):
             code = error.code or 0
         except Exception:
             code = traceback.print_exc()
-    loaded = sorted({"keras", "tensorflow", "torch", "jax"} & set(sys.modules))
-    print(json.dumps([line, code, out.getvalue(), err.getvalue(), loaded]))
+    print(json.dumps([line, code, out.getvalue(), err.getvalue(), loaded()]))
+for name in ("benchmark.latency", "export.onnx_runtime", "export.tflite_runtime"):
+    importlib.import_module("keras_spd." + name)
+    print(json.dumps([name, loaded()]))
 """
 
 
@@ -72,6 +76,14 @@ def test_answers_without_keras(answers, line):
         assert "Traceback" not in error
     if code == 1:
         assert len(error.splitlines()) == 1, error
+
+
+@pytest.mark.parametrize(
+    "module", ["benchmark.latency", "export.onnx_runtime", "export.tflite_runtime"]
+)
+def test_exported_files_are_run_and_timed_without_keras(answers, module):
+    """`keras-spd benchmark` would count it as their memory."""
+    assert answers[module] == [[]]
 
 
 def test_list_names_all(answers):
