@@ -5,10 +5,14 @@ import pytest
 
 import keras_spd
 
-keras_hub = pytest.importorskip("keras_hub", reason='needs `pip install "keras_spd[hub]"`')
-
-pytestmark = pytest.mark.slow  # KerasHub takes ten seconds to import
+pytestmark = pytest.mark.slow
 SIDE = 64
+
+
+@pytest.fixture(scope="module", autouse=True)
+def keras_hub():
+    """Imported for these tests only, as it takes seconds."""
+    return pytest.importorskip("keras_hub", reason='needs `pip install "keras_spd[hub]"`')
 
 
 @pytest.fixture
@@ -18,7 +22,7 @@ def backbone(thin_networks):
     return KerasHubBackbone(keras_spd.applications.ResNetSPDBackbone(18))
 
 
-def test_presets_go_round(tmp_path, backbone, rng):
+def test_presets_go_round(keras_hub, tmp_path, backbone, rng):
     images = rng.normal(size=(1, SIDE, SIDE, 3)).astype("float32")
     backbone.save_to_preset(str(tmp_path))
     for kind in (type(backbone), keras_hub.models.Backbone):
@@ -32,7 +36,7 @@ def test_presets_go_round(tmp_path, backbone, rng):
 
 # KerasHub passes `shuffle` with its own `tf.data`, and loads presets without their optimizer.
 @pytest.mark.filterwarnings("ignore:`shuffle=True` was passed", "ignore:Skipping variable loading")
-def test_retinanet_trains_on_it_and_is_a_preset_too(tmp_path, backbone, rng):
+def test_retinanet_trains_on_it_and_is_a_preset_too(keras_hub, tmp_path, backbone, rng):
     encoder = keras_hub.models.RetinaNetBackbone(backbone, min_level=3, max_level=5, use_p5=False)
     detector = keras_hub.models.RetinaNetObjectDetector(encoder, 2, bounding_box_format="xyxy")
     detector.compile(optimizer="adam")
