@@ -16,6 +16,7 @@ It printed:
       RBC 0.89 at [133, 362, 213, 444]
       RBC 0.88 at [24, 27, 96, 97]
       RBC 0.88 at [471, 17, 555, 95]
+      ...
     without TensorFlow and Keras
 """
 
@@ -32,6 +33,8 @@ from PIL import Image, ImageOps
 
 def letterbox(image, size):
     """Fits an image into a gray one, in the middle and as large as possible."""
+    if image.mode[0] in "IF":  # Pillow would cut off the values above 255
+        raise SystemExit(f"the image has more than 8 bits ({image.mode}); convert it first")
     height, width = size
     scale = min(height / image.height, width / image.width)
     sides = round(image.width * scale), round(image.height * scale)
@@ -206,6 +209,9 @@ def main():
         parser.error("pass an image as well")
     if model is None:
         model, image = prepare(pathlib.Path("edge_device"))
+    for path in (model, image):
+        if not path.is_file():
+            parser.error(f"there is no file {path}")
 
     names, confidence, boxes = detect(
         model,
@@ -215,6 +221,8 @@ def main():
     print(f"found {len(names)} objects:", {name: names.count(name) for name in sorted(set(names))})
     for name, score, box in list(zip(names, confidence, boxes, strict=True))[:3]:
         print(f"  {name} {score:.2f} at {box.round().astype(int).tolist()}")
+    if len(names) > 3:
+        print("  ...")
     if {"tensorflow", "keras", "keras_spd"} & set(sys.modules):
         raise SystemExit("a device would have needed more than LiteRT, NumPy and Pillow")
     print("without TensorFlow and Keras")

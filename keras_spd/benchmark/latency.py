@@ -81,13 +81,13 @@ def measure_files(
         files: Paths of `.keras`, `.tflite` and `.onnx` files and of SavedModel folders, also from
             other tools, and of checkpoints that `keras_spd.predict.load_model` loads. They must
             have one input, a batch of images.
-        image_size: `(height, width)` in pixels for models that take any size; defaults to the size
-            they were trained at.
+        image_size: `(height, width)` in pixels; defaults to the size the models were trained at. A
+            file of a fixed size is timed at its own, with a warning.
         batch_size: Images per call, for models that take any number.
         repeats: Number of timed calls of each model.
         threads: Number of CPU threads for each model.
-        image: Path of an image to time the models on, resized to their input; defaults to noise,
-            in which detectors find few boxes. NMS takes longer the more they find.
+        image: Path of an image to time the models on, resized to their input; defaults to noise.
+            The time of a detector depends on the number of boxes that it finds.
 
     Returns:
         List of `Measurement` for the files that ran, in the order of `files`.
@@ -106,7 +106,10 @@ def measure_files(
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}.")
     for file in files:
         if not pathlib.Path(file).exists():
-            raise ValueError(f"There is no file or folder {file}.")
+            raise ValueError(
+                f"There is no file or folder {file}. Save shipped weights to a file to time them: "
+                '`keras_spd.predict.load_model("bccd").save("bccd.keras")`.'
+            )
     pixels = None if image is None else read_image(image)
     runs = [_Run(file) for file in files]
     try:
@@ -124,6 +127,13 @@ def measure_files(
         raise ValueError("\n".join(problems) or "`files` is empty; pass at least one file.")
     for problem in problems:
         _log.warning("Skipped %s", problem)
+    for row in rows:
+        if image_size is not None and row.image_size != tuple(image_size):
+            _log.warning(
+                "%s only takes images of %dx%d, and was timed at that size.",
+                row.file,
+                *row.image_size,
+            )
     return rows
 
 

@@ -45,11 +45,12 @@ def format_measurements(rows: Sequence[Measurement]) -> str:
 
 
 def describe_measurements(
-    rows: Sequence[Measurement], repeats: int, threads: int
+    rows: Sequence[Measurement], repeats: int, threads: int, image: str | os.PathLike | None
 ) -> dict[str, Any]:
     """Returns the numbers and the machine they were measured on, for a JSON file."""
     return {
         "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": threads},
+        "image": None if image is None else str(image),
         "repeats": repeats,
         "files": [
             {**dataclasses.asdict(row), "images_per_second": row.images_per_second} for row in rows

@@ -25,15 +25,17 @@ def benchmark(
     ] = os.cpu_count() or 1,
     image: Annotated[
         pathlib.Path | None,
-        typer.Option(help="Image to time on; default: noise, in which detectors find few boxes."),
+        typer.Option(
+            help="Image to time on; default: noise. A detector's time depends on the boxes it finds."
+        ),
     ] = None,
     output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
 ) -> None:
     """Time model files on this machine, alternating, each in its own process.
 
-    Ratios are relative to the first file. If a file cannot be run, it is named, the others are
-    timed, and the exit code is 1. Memory is the peak resident memory of the process, minus Python
-    and the imported libraries.
+    Ratios are relative to the first file. A file that is missing ends the command. One that cannot
+    be run is named, the others are timed, and the exit code is 1. Memory is the peak resident
+    memory of the process, minus Python and the imported libraries.
 
     Example: keras-spd benchmark model.keras model.tflite model_int8.tflite served/
     """
@@ -54,8 +56,9 @@ def benchmark(
         image=image,
     )
     typer.echo(format_measurements(rows))
+    typer.echo(f"{image or 'Noise'}, {threads} {'threads' if threads > 1 else 'thread'}.")
     if output is not None:
-        write_json(output, describe_measurements(rows, repeats, threads))
+        write_json(output, describe_measurements(rows, repeats, threads, image))
         typer.echo(f"Wrote {output}")
     if len(rows) < len(files):
         raise typer.Exit(1)

@@ -80,7 +80,10 @@ def export_tflite(
     check_folder_of(path)
     tf = tensorflow("TFLite files")
     if path.suffix != ".tflite":
-        raise ValueError(f"The name of a TFLite file ends in `.tflite`. Received: {path}.")
+        raise ValueError(
+            f"The name of a TFLite file ends in `.tflite`. Received: {path}. On the command line, "
+            "other formats are `--format onnx` and `--format saved_model`."
+        )
     if quantization not in QUANTIZATIONS:
         raise ValueError(
             f"`quantization` must be one of {', '.join(map(repr, QUANTIZATIONS))}. "

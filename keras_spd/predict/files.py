@@ -113,8 +113,8 @@ def _warn_of_others(output: pathlib.Path, names: Collection[str]) -> None:
     ]
     if others:
         _log.warning(
-            "%s holds %d pictures or videos of an earlier run, such as %s. They are kept; JSON and "
-            "CSV only contain this run. To separate runs, choose another `--output`.",
+            "%s holds pictures or videos of an earlier run: %d, such as %s. They are kept; JSON "
+            "and CSV only contain this run. To separate runs, choose another `--output`.",
             output,
             len(others),
             others[0],

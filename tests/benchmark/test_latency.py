@@ -24,14 +24,18 @@ def test_files_are_timed_in_processes_of_their_own(keras_spd, tmp_path):
     (tmp_path / "broken.tflite").write_bytes(b"nothing")
     files = ["model.keras", "model.tflite", "broken.tflite"]
     Image.new("RGB", (20, 10)).save(tmp_path / "image.png")
-    options = ["--repeats", "3", "--image", "image.png", "--output", "b.json"]
-    result = keras_spd("benchmark", *files, *options)
+    options = ["--repeats", "3", "--image", "image.png", "--image-size", "24"]
+    result = keras_spd("benchmark", *files, *options, "--threads", "1", "--output", "b.json")
     assert result.returncode == 1
     assert "Skipped " in result.stderr and "broken.tflite: " in result.stderr
+    assert "model.tflite only takes images of 16x16, and was timed at that size" in result.stderr
     assert "Traceback" not in result.stderr and "model.tflite" in result.stdout
+    assert result.stdout.splitlines()[-2] == "image.png, 1 thread."
     cost = f"{model.count_params():,} parameters, {count_multiply_adds(model) / 1e9:.3f} G"
     assert f"{cost} multiply-adds" in result.stdout
-    rows = json.loads((tmp_path / "b.json").read_text())["files"]
+    record = json.loads((tmp_path / "b.json").read_text())
+    assert record["image"] == "image.png"
+    rows = record["files"]
     assert [row["format"] for row in rows] == ["keras", "tflite"]
     for row in rows:
         assert row["image_size"] == [16, 16] and row["batch_size"] == 1

@@ -205,7 +205,7 @@ def test_export_and_benchmark(trained):
         compared,
     )
     output = trained.run("benchmark", MODEL, f"{RUN}/model.tflite", "--repeats", "3")
-    head, keras, tflite, parameters = output.splitlines()
+    head, keras, tflite, parameters, settings = output.splitlines()
     assert head.split() == ["file", "size", "input", "median", "p95", "images/s", "ratio", "memory"]
     row = rf"{NUMBER} MB +1 x 96x96 +{NUMBER} ms +{NUMBER} ms +{NUMBER} +{NUMBER} +{NUMBER} MB"
     assert re.fullmatch(rf"{MODEL} +{row}", keras)
@@ -214,6 +214,7 @@ def test_export_and_benchmark(trained):
     assert re.fullmatch(
         rf"{MODEL}: [\d,]+ parameters, 0\.\d+ G multiply-adds per image", parameters
     )
+    assert re.fullmatch(r"Noise, \d+ threads?\.", settings)
 
 
 def test_web_page(trained, browser):
