@@ -26,7 +26,7 @@ def benchmark(
     image: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Image to time on; default: noise. A detector's time depends on the boxes it finds."
+            help="Image to time on; default: noise. A detector's time depends on its boxes."
         ),
     ] = None,
     output: Annotated[pathlib.Path | None, typer.Option(help="JSON file for the numbers.")] = None,
