@@ -71,10 +71,10 @@ def measure_files(
 ) -> list[Measurement]:
     """Times models of several formats in one run, alternating between them.
 
-    Calls take uint8 pixels and convert them to the model's type. Each model is loaded in its own
-    process, so that memory and threads are separate. The processes
-    alternate call by call, so that a temporary slowdown of the machine affects all of them. A file
-    that cannot be loaded or run is skipped with a warning. In a script, call this function under
+    Each is loaded in its own process, so that memory and threads are separate. The processes
+    alternate call by call, so that a temporary slowdown of the machine affects all of them. A call
+    includes the conversion of uint8 pixels to the model's type. A file that cannot be loaded or run
+    is skipped with a warning. In a script, call this function under
     `if __name__ == "__main__":`, because each process imports the script.
 
     Args:
@@ -93,8 +93,8 @@ def measure_files(
         List of `Measurement` for the files that ran, in the order of `files`.
 
     Raises:
-        ValueError: If a number is below 1, a file is missing, or no file can be run; the message
-            names the files.
+        ValueError: If a number is below 1, a file is missing, `image` cannot be read, or no file
+            can be run; the message names the files.
 
     Example:
 

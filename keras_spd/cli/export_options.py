@@ -36,8 +36,8 @@ Model = Annotated[
 Images = Annotated[
     str | None,
     typer.Option(
-        help="Images to calibrate int8 and int16x8 and to compare on: data as in `train --train`; "
-        "for a classifier a folder of images, or a split of `--dataset`."
+        help="Images to calibrate int8 and int16x8 and to compare on: data as in `train --train`, "
+        "a folder of images, or a split of `--dataset`."
     ),
 ]
 ImageSizes = Annotated[
