@@ -33,7 +33,7 @@ def benchmark(
 ) -> None:
     """Time model files on this machine, alternating, each in its own process.
 
-    Ratios are relative to the first file. A file that is missing ends the command. One that cannot
+    Ratios are relative to the first file. A missing file stops the command. One that cannot
     be run is named, the others are timed, and the exit code is 1. Memory is the peak resident
     memory of the process, minus Python and the imported libraries.
 

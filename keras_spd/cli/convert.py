@@ -25,7 +25,7 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert weights of YOLOv5 or the authors' PyTorch code, or a strided detector to SPD.
+    """Convert PyTorch weights (YOLOv5's, the authors') to Keras, or a strided detector to SPD.
 
     Needs neither PyTorch nor the authors' code, and executes no code in a PyTorch file. Weights
     keep their licence after conversion and training: GPL-3.0 for the authors' YOLOv5, AGPL-3.0 for

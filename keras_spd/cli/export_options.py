@@ -60,8 +60,8 @@ Fold = Annotated[
     bool | None,
     typer.Option(
         "--fold/--no-fold",
-        help="Convert SPD-Conv to strided convolutions first; default: in SavedModels, ONNX files "
-        "and int16x8, where it helps.",
+        help="Convert SPD-Conv to strided convolutions first; default: only in SavedModels, ONNX "
+        "files and int16x8.",
     ),
 ]
 

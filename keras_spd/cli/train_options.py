@@ -22,12 +22,12 @@ Train = Annotated[
     ),
 ]
 Test = Annotated[
-    str | None, typer.Option(help="Test data, as --train: the trained model is scored on it.")
+    str | None, typer.Option(help="Test data, in the same form as --train, to score the model.")
 ]
 Validation = Annotated[
     str | None,
     typer.Option(
-        help="Data to choose the best epoch on, as --train, or the fraction of the training data "
+        help="Data to choose the best epoch on, like --train, or the fraction of the training data "
         "to hold out, such as 0.1. Without it, the test data."
     ),
 ]

@@ -33,7 +33,7 @@ class Model(_Section):
     weights: str | None = None
     """Initial weights: the name of shipped weights or the path of a file, as in the constructor's
     `weights`; random by default. Outputs of classes with the same name are kept. A classifier
-    normalises images as its weights were trained."""
+    normalises images as in the training of its weights."""
     backbone: str | None = None
     """Detectors: a trained classifier as backbone, instead of YOLOv5's: `model.keras` in the run
     folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head are initialised."""
@@ -61,7 +61,7 @@ class Optimizer(_Section):
     """Decay of an exponential moving average of the weights, such as 0.999 in runs of many thousand
     steps. The average is evaluated and saved."""
     clip_norm: float | None = pydantic.Field(default=None, gt=0)
-    """Norm that all gradients together are clipped to; detectors: that of the head by default."""
+    """Global norm that gradients are clipped to; detectors: by default, the value of the head."""
     accumulate_batches: int = pydantic.Field(default=1, ge=1)
     """Number of batches whose gradients are added up for one update, for batches that do not fit
     into memory. Schedule, `warmup_steps` and `average` still count batches."""
@@ -127,7 +127,7 @@ class Recipe(_Section):
     """Early stopping: training ends after this many evaluations without a better score. The
     schedule of the learning rate still spans `epochs`. By default, all epochs are trained."""
     quantize_aware: bool = False
-    """Whether to train for 8 bits, from trained weights and in float32: `keras_spd.quantize_aware`.
+    """Quantisation-aware training for int8, from trained weights and in float32: `keras_spd.quantize_aware`.
     An int8 file of the trained model uses the learned ranges."""
     model: Model = Model()
     optimizer: Optimizer = Optimizer()

@@ -70,7 +70,7 @@ class Augmentation:
         cutmix: Number, alpha of `keras.layers.CutMix`, 0..1: a part of another image is pasted.
             With both `mixup` and `cutmix`, each batch gets one of them.
         cutout: Integer, side in pixels of a square in each image, at a random place, that becomes
-            gray (DeVries and Taylor, 2017).
+            grey (DeVries and Taylor, 2017).
 
     Raises:
         ValueError: If an argument is not as described.
