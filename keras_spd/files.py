@@ -131,16 +131,15 @@ def check_zip(path: Path) -> None:
             members = archive.infolist()
             stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
             total = sum(member.file_size for member in members)
-            if not stored:
-                raise ValueError(
-                    f"{path} was not read: its entries are compressed, so it is damaged or was "
-                    "repacked. Download or copy it again, or save it with `model.save`."
-                )
-            broken = total > path.stat().st_size or archive.testzip()
-    except ValueError:
-        raise
+            # Compressed entries are not read: they may unpack to any size.
+            broken = stored and (total > path.stat().st_size or archive.testzip())
     except Exception as error:  # zipfile raises many kinds, such as NotImplementedError
         raise ValueError(f"{path} is not a readable file: {describe_damage(path)}") from error
+    if not stored:
+        raise ValueError(
+            f"{path} was not read: its entries are compressed, so it is damaged or was "
+            "repacked. Download or copy it again, or save it with `model.save`."
+        )
     if broken:
         raise ValueError(f"{path} is not a readable file: {describe_damage(path)}")
 

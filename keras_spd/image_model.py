@@ -90,7 +90,7 @@ class ModelInfo:
 class ClassifierProtocol(Protocol):
     """The interface that Keras classifiers and `keras_spd.export`'s `ExportedClassifier` share.
 
-    `keras_spd.predict.Classifier` and `keras_spd.evaluate` use this interface. They also read the
+    `keras_spd.predict.Classifier` and `keras-spd evaluate` use this interface. They also read the
     model's `info` if it has one (`find_info`).
     """
 

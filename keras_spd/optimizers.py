@@ -44,7 +44,8 @@ class CoupledSGD(keras.optimizers.SGD):
         warmup_bias_rate: Number, added to the rate of biases in the first step; it decreases
             linearly to 0 until the end of the warm-up. With a schedule that starts at 0, it is the
             initial rate of biases.
-        warmup_momentum: Number, the momentum of the first step; `None` for `momentum`.
+        warmup_momentum: Number, the momentum of the first step; `None` for `momentum`. Ignored
+            if `momentum` is 0.
         **kwargs: Arguments of `keras.optimizers.SGD`.
 
     Example:

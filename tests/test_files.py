@@ -1,6 +1,7 @@
 """Files are written atomically: on a full disk, the earlier file is kept."""
 
 import os
+import zipfile
 
 import keras
 import numpy as np
@@ -140,3 +141,12 @@ def test_a_web_page_instead_of_a_file(check, tmp_path):
     (tmp_path / "model").write_text("<!DOCTYPE html>\n<title>Not Found</title>")
     with pytest.raises(ValueError, match="model is not .*text that starts with '<!DOCTYPE html>"):
         check(tmp_path / "model")
+
+
+def test_a_damaged_name_in_an_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
+        archive.writestr("k\u00f6nig", "content")
+    content = (tmp_path / "model.keras").read_bytes()
+    (tmp_path / "model.keras").write_bytes(content.replace("\u00f6".encode(), b"\xff\xff"))
+    with pytest.raises(ValueError, match="model.keras is not a readable file: .*damaged"):
+        files.check_zip(tmp_path / "model.keras")

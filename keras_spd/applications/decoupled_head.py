@@ -14,8 +14,9 @@ def decoupled_head(
 ) -> dict[str, keras.KerasTensor]:
     """Returns the raw predictions of each level, `(batch, rows, columns, anchors, outputs)`.
 
-    On each level, two 3x3 convolutions and a 1x1 convolution predict boxes, and as many classes, as
-    in YOLOv8. The levels of the neck differ in channels, so levels share no layers.
+    On each level, two 3x3 convolutions and a 1x1 convolution predict the boxes, and another such
+    branch the classes, as in YOLOv8. The levels of the neck differ in channels, so levels share no
+    layers.
 
     Args:
         features: Feature map of each level, finest first, from the neck.

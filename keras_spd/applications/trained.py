@@ -1,6 +1,7 @@
 """Reads the trained detector given by the `weights` argument."""
 
 import os
+import pathlib
 
 import keras
 import numpy as np
@@ -47,18 +48,19 @@ def find_trained(
     path = check_weights_file(weights)
     if path.name.endswith(".weights.h5"):
         return None
-    is_keras = path.suffix == ".keras"
-    model = load_keras_file(path, compile=False) if is_keras else load_torch_model(path)
+    model = load_trained(path)
     if backbone and getattr(model, "info", ModelInfo()).architecture == "YOLOV5SPDBackbone":
-        return TrainedDetector(source=str(path), arrays=_arrays(model), num_classes=0, anchors={})
+        return TrainedDetector(
+            source=str(path), arrays=read_arrays(model), num_classes=0, anchors={}
+        )
     if not isinstance(model, Detector):
         raise ValueError(
             f"A detector needs the weights of a detector. Received: {path}, which holds "
-            f"{model.name!r}, a {type(model).__name__}."
+            f"{model.name!r}, of type {type(model).__name__}."
         )
     return TrainedDetector(
         source=str(path),
-        arrays=_arrays(model.network),
+        arrays=read_arrays(model.network),
         num_classes=model.num_classes,
         anchors=model.anchors,
         class_names=model.info.class_names,
@@ -68,5 +70,12 @@ def find_trained(
     )
 
 
-def _arrays(model: keras.Model) -> dict[str, np.ndarray]:
+def load_trained(path: pathlib.Path) -> keras.Model:
+    """Loads a model from a `.keras` file or from a PyTorch checkpoint."""
+    is_keras = path.suffix == ".keras"
+    return load_keras_file(path, compile=False) if is_keras else load_torch_model(path)
+
+
+def read_arrays(model: keras.Model) -> dict[str, np.ndarray]:
+    """Returns the variables of a model as arrays, by path."""
     return {v.path: keras.ops.convert_to_numpy(v) for v in model.variables}

@@ -3,18 +3,14 @@
 import dataclasses
 import logging
 import os
-import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
 
-import keras
-
-from keras_spd.applications.from_torch import load_torch_model
+from keras_spd.applications.trained import load_trained, read_arrays
 from keras_spd.image_model import ImageModel
 from keras_spd.typing import Array
 from keras_spd.weights import Preset, check_weights_file, load_weights
-from keras_spd.weights.keras_file import load_keras_file
 from keras_spd.weights.resnet import arrays_for_spd
 
 _log = logging.getLogger(__name__)
@@ -50,19 +46,14 @@ def start_from_classifier(
         path = check_weights_file(weights)
         if path.name.endswith(".weights.h5"):
             return load_weights(model, path)
-        trained = _load(path)
+        trained = load_trained(path)
         source = str(path)
-        arrays = {v.path: keras.ops.convert_to_numpy(v) for v in trained.variables}
+        arrays = read_arrays(trained)
     _assign(model, arrays, source)
     if isinstance(trained, ImageModel):
         # Without its top, the network returns neither probabilities nor logits.
         preprocessing = dataclasses.replace(trained.info.preprocessing, outputs=None)
         model.info = dataclasses.replace(model.info, preprocessing=preprocessing)
-
-
-def _load(path: pathlib.Path) -> keras.Model:
-    is_keras = path.suffix == ".keras"
-    return load_keras_file(path, compile=False) if is_keras else load_torch_model(path)
 
 
 def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None:
@@ -81,8 +72,13 @@ def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None
         for path, variable in wanted.items()
         if path in arrays and tuple(variable.shape) != arrays[path].shape
     ]
-    if differences or not known:
-        shown = "\n".join(differences[:5]) or "  none of its layers is in the weights"
+    if not known:
+        raise ValueError(
+            f"The weights {source} do not fit `{model.name}`: none of its layers is in the "
+            "weights. Pass the weights of a ResNet of `keras_spd.applications`."
+        )
+    if differences:
+        shown = "\n".join(differences[:5])
         raise ValueError(
             f"The weights {source} do not fit `{model.name}`. "
             f"The first {len(differences[:5])} of {len(differences)} differences:\n{shown}"

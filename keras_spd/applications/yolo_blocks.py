@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from keras_spd.applications import blocks
 from keras_spd.fast_layers import BatchNormalization
-from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.layers import SpaceToDepth
 from keras_spd.typing import Shape, Tensor
 
 
@@ -30,15 +30,7 @@ def stem(x: Tensor, filters: int, name: str, downsampling: str) -> Tensor:
     """Halves height and width: SPD-Conv (like YOLOv5's old Focus), or a strided 6x6 convolution."""
     if downsampling == "strided":
         return conv(x, filters, 6, name, strides=2)
-    x = SPDConv(
-        filters,
-        3,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=blocks.initializer(),
-        name=f"{name}_conv",
-    )(x)
-    return norm_silu(x, name)
+    return norm_silu(blocks.spd_conv(x, filters, 3, f"{name}_conv"), name)
 
 
 def downsample(x: Tensor, filters: int, name: str, downsampling: str) -> Tensor:

@@ -154,13 +154,18 @@ def YOLOV5SPD(
     else:
         inputs, features, preprocessing = given_backbone.attach(backbone, levels, include_rescaling)
         prefix = given_backbone.free_prefix(backbone)
-    features = yolov5_network.neck(features, variant, levels, downsampling, prefix)
+    combined = yolov5_network.neck(features, variant, levels, downsampling, prefix)
     if isinstance(chosen, DecoupledHead):
-        outputs = decoupled_head(features, chosen, classes, prefix)
+        outputs = decoupled_head(combined, chosen, classes, prefix)
     else:
-        outputs = yolov5_network.head(features, chosen.anchors, classes, prefix)
-    info = ModelInfo("YOLOV5SPD", preprocessing=preprocessing)
-    network = ImageModel(inputs, outputs, name=f"{name}_network", info=info)
+        outputs = yolov5_network.head(combined, chosen.anchors, classes, prefix)
+    network = ImageModel(
+        inputs,
+        outputs,
+        name=f"{name}_network",
+        info=ModelInfo("YOLOV5SPD", preprocessing=preprocessing),
+        pyramid_level_inputs=_layer_names(features | combined),  # the inputs of the heads
+    )
     info = ModelInfo(
         "YOLOV5SPD",
         class_names=class_names,
@@ -239,10 +244,13 @@ def _backbone_model(
         features["P5"],
         name=name,
         info=ModelInfo("YOLOV5SPDBackbone", preprocessing=_preprocessing(include_rescaling)),
-        pyramid_level_inputs={
-            level: keras_internals.origin(feature)[0].name for level, feature in features.items()
-        },
+        pyramid_level_inputs=_layer_names(features),
     )
+
+
+def _layer_names(features: yolov5_network.Features) -> dict[str, str]:
+    """Returns the name of the layer that returns each feature map, by level."""
+    return {level: keras_internals.origin(feature)[0].name for level, feature in features.items()}
 
 
 def _preprocessing(include_rescaling: bool) -> Preprocessing:

@@ -55,7 +55,7 @@ def run_demo(
     train, test = (data.load_detection(cells / f"{split}.json") for split in ("train", "test"))
     say(
         f"1. {cells}: {train.num_images} training and {test.num_images} test images of blood "
-        f"cells; at {_SIDE} pixels a red cell has about 15, a platelet 6"
+        f"cells; in {_SIDE}x{_SIDE} images, a red cell is 15 pixels wide, a platelet 6"
     )
     shipped = predict.load_model(_WEIGHTS)
     before = predict.evaluate(shipped, test, _SIDE).metrics["AP"]
@@ -75,7 +75,7 @@ def run_demo(
     images = _images(test)
     comparison = export.verify_tflite(tflite, model, images)
     say(
-        f"4. {tflite}, {tflite.stat().st_size / 1e6:.1f} MB, beside Keras: "
+        f"4. {tflite}, {tflite.stat().st_size / 1e6:.1f} MB, compared with Keras: "
         f"{comparison.agreement:.1%} of {comparison.compared} boxes are the same, to "
         f"{comparison.max_difference:.1g} pixels"
     )
@@ -125,7 +125,7 @@ def prepare(folder: str | os.PathLike) -> pathlib.Path:
 
 
 def _settings(epochs: int | None) -> dict[str, Any]:
-    epochs = epochs or _EPOCHS
+    epochs = _EPOCHS if epochs is None else epochs
     return {
         "model.weights": _WEIGHTS,
         "data.image_size": (_SIDE, _SIDE),
@@ -153,7 +153,7 @@ def _beside_strided(model: Any, runtime: Any, images: np.ndarray) -> list[str]:
     """Returns lines that compare SPD with its strided twin in cost, time and AP."""
     strided = applications.YOLOV5SPD("n", classes=model.num_classes, downsampling="strided")
     lines = [
-        "5. SPD beside its strided twin, which computes 1 of 4 positions when it downsamples:",
+        "5. SPD against its strided twin, which computes 1 of 4 positions when it downsamples:",
         "             multiply-adds  ms per image, here  AP on circuit boards, one run each",
     ]
     for kind, detector in {"spd": model, "strided": strided}.items():

@@ -10,7 +10,7 @@ _EVERY_ADDRESS = ("0.0.0.0", "::")
 
 
 class LocalOnly:
-    """ASGI middleware: refuses requests of other sites, and bodies that are too large.
+    """ASGI middleware: refuses requests from other sites, and bodies that are too large.
 
     A page on a loopback address has no password, so any web site could use it through the user's
     browser: by sending a request (which carries the site's `Origin`), or by pointing its own name

@@ -23,7 +23,7 @@ class SahiDetectionModel(DetectionModel):
     Args:
         model_path: As `model` in `keras_spd.Predictor`: the path of a `.keras`, `.tflite` or `.pt`
             file, or a name from `keras_spd.list_models`.
-        model: `Predictor`, instead of `model_path`.
+        model: `Predictor`, instead of `model_path`. Its own confidence threshold also applies.
         confidence_threshold, category_mapping, category_remapping, image_size, load_at_init: As in
             SAHI's `DetectionModel`.
 

@@ -122,7 +122,7 @@ def serve(
             f"Cannot serve the page at {host}, port {port or 'from 7860'}: the port is taken or "
             "not allowed, or the host is not this machine. Pass another `--port` or `--host`."
         ) from error
-    say(f"The page is at {address} (Ctrl+C ends it).")
+    say(f"The page is at {address} (press Ctrl+C to stop).")
     # Not `page.block_thread()`, which prints lines of its own.
     with contextlib.suppress(KeyboardInterrupt):
         while page.is_running:
@@ -163,7 +163,7 @@ def _detector_tab(gr: Any, predictors: dict[str, Predictor], notes: dict[str, st
                 gr.Examples(
                     [[example_sheet()]],
                     [image],
-                    label="Cells in the package",
+                    label="Example cells",
                 )
         with gr.Column(scale=2), gr.Row():
             outputs = []
@@ -205,7 +205,7 @@ def _classifier_tab(gr: Any, classifiers: dict[str, Classifier], notes: dict[str
                 gr.Examples(
                     [[images[np.flatnonzero(labels == label)[3]]] for label in range(3)],
                     [image],
-                    label="Cells in the package",
+                    label="Example cells",
                 )
         with gr.Column(scale=2), gr.Row():
             outputs = []

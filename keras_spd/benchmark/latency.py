@@ -85,7 +85,7 @@ def measure_files(
             file of a fixed size is timed at its own, with a warning.
         batch_size: Images per call, for models that take any number.
         repeats: Number of timed calls of each model.
-        threads: Number of CPU threads for each model.
+        threads: Number of CPU threads for each model. Keras on JAX ignores it.
         image: Path of an image to time the models on, resized to their input; defaults to noise.
             The time of a detector depends on the number of boxes that it finds.
 

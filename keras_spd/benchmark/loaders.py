@@ -50,8 +50,13 @@ def _load_keras(
 ) -> _Loaded:
     import keras
 
-    if keras.backend.backend() == "tensorflow":
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         _limit_tensorflow(threads)
+    elif backend == "torch":
+        import torch
+
+        torch.set_num_threads(threads)
     import keras_spd
     from keras_spd.detection.detector import Detector
     from keras_spd.image_model import find_info

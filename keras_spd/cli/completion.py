@@ -4,6 +4,7 @@ import pathlib
 import tomllib
 
 from keras_spd import variants
+from keras_spd.training.recipe_files import list_recipes
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -16,8 +17,7 @@ def networks(incomplete: str) -> list[str]:
 
 def recipes(incomplete: str) -> list[str]:
     """Returns the names of shipped recipes."""
-    files = (_PACKAGE / "training" / "recipes").glob("*.toml")
-    return _starting(incomplete, sorted(file.stem for file in files))
+    return _starting(incomplete, list_recipes())
 
 
 def weights(incomplete: str) -> list[str]:

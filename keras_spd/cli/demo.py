@@ -11,7 +11,7 @@ def demo(
         "demo"
     ),
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Default: 24; with --classifier, 6.")
+        int | None, typer.Option(min=1, help="Epochs; default: 24, or 6 with --classifier.")
     ] = None,
     classifier: Annotated[
         bool, typer.Option("--classifier", help="Train a ResNet18-SPD on 32x32 cells instead.")

@@ -34,7 +34,7 @@ def evaluate(
         bool,
         typer.Option("--mirror", help="Classifiers: average over each image and its mirror image."),
     ] = False,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 16,
     output: Annotated[
         pathlib.Path, typer.Option(help="Folder for scores, detections and pictures.")
     ] = pathlib.Path("evaluation"),

@@ -48,7 +48,9 @@ def explain(
     files = [file for file in predict.find_sources(images) if not is_video(file)]
     paths = [weights] if beside is None else [weights, beside]
     if not files:
-        raise ValueError("There are only videos; `explain` draws images.")
+        raise ValueError(
+            "`keras-spd explain` draws images. Received: only videos. Pass image files."
+        )
     models = predict.load_models(paths)
     classifiers = {name: model for name, model in models.items() if explain.is_classifier(model)}
     detectors = {name: model for name, model in models.items() if isinstance(model, Detector)}

@@ -30,9 +30,12 @@ def export(
     batch_size: export_options.BatchSizes = None,
     fold: export_options.Fold = None,
     confidence: Annotated[
-        float | None, options.fraction("Smallest confidence, fixed in the file; default 0.25.")
+        float | None,
+        options.fraction("Smallest confidence, fixed in the file; default: the model's."),
     ] = None,
-    iou: Annotated[float | None, options.fraction("IoU threshold of NMS; default 0.45.")] = None,
+    iou: Annotated[
+        float | None, options.fraction("IoU threshold of NMS; default: the model's.")
+    ] = None,
 ) -> None:
     """Write a TFLite or ONNX file or a SavedModel, and compare it with the Keras model.
 

@@ -53,6 +53,7 @@ def predict(
     sides, tile_sides = parsing.parse_image_size(image_size), parsing.parse_tile(tile, overlap)
     parsing.require_weights(weights)
     from keras_spd import predict
+    from keras_spd.data.problems import plural
     from keras_spd.images.video import is_video
     from keras_spd.predict.files import trust_image_sizes
 
@@ -76,12 +77,11 @@ def predict(
         settings |= {"address": address, "workers": workers}
         results = predict_with_ray(weights, files, output, **settings)
         typer.echo(results.summary())
-        problems = f"{results.problems} images could not be read: see the column `error`."
+        problems = f"{plural(results.problems, 'image')} could not be read: see the column `error`."
         failed = results.problems
     else:
         predictor = predict.load_predictor(weights, **settings)
-        written: dict[str, Any] = {"pictures": pictures, "labels": labels}
-        written["annotations"] = annotations
+        written: Any = {"pictures": pictures, "labels": labels, "annotations": annotations}
         failed = predict.predict_files(
             predictor, files, output, webcam=webcam, say=typer.echo, **written
         )
@@ -89,7 +89,8 @@ def predict(
         what = "Pictures, JSON and CSV" if pictures else "JSON and CSV"
         how = "at" if tile is None else "in tiles and as a whole, each at"
         typer.echo(f"Images were predicted {how} {height}x{width}. {what} are in {output}/")
-        problems = f"{failed} of {len(files)} files could not be read to the end."
+        count = plural(len(files) + (webcam is not None), "source")
+        problems = f"{failed} of {count} could not be read to the end."
     if failed:
         typer.echo(problems, err=True)
         raise typer.Exit(1)

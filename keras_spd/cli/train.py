@@ -1,8 +1,7 @@
 """`keras-spd train`."""
 
-import shlex
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -29,8 +28,8 @@ def train(
     resume: train_options.Resume = False,
     devices: train_options.Devices = None,
     epochs: train_options.Epochs = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Default: the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Default: the recipe's.")] = None,
+    batch_size: train_options.BatchSize = None,
+    seed: train_options.Seed = None,
     workers: train_options.Workers = None,
     on_problem: train_options.OnProblem = None,
     set_: train_options.Assignments = None,
@@ -78,6 +77,7 @@ def train(
     from keras_spd.predict.files import trust_image_sizes
     from keras_spd.training import command_line
     from keras_spd.training.best_epoch import summarize
+    from keras_spd.training.errors import describe_saved_state
     from keras_spd.training.run_folder import RunFolder
 
     if resume:
@@ -92,7 +92,7 @@ def train(
         settings: Any = {"resume": resume, "epochs": total, "devices": devices, "verbose": verbose}
         trained = training.train(chosen, run, model=given, **settings)
     except KeyboardInterrupt:
-        typer.echo(train_options.STOPPED.format(shlex.quote(str(run))), err=True)
+        typer.echo(f"\nStopped. {describe_saved_state(RunFolder(run))}", err=True)
         raise typer.Exit(130) from None
     if trained is None:
         return typer.echo(f"This worker is done. The first one writes {run}/")

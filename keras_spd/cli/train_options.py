@@ -7,11 +7,6 @@ import typer
 
 from keras_spd.cli import completion, options
 
-STOPPED = (
-    "\nStopped. The epoch in progress is lost, and those of the 10 seconds before it may be. "
-    "Resume with: keras-spd train --resume --run {}"
-)
-
 Dataset = Annotated[str | None, typer.Option(help="TFDS dataset, such as cifar10 or voc/2012.")]
 Train = Annotated[
     str | None,
@@ -31,8 +26,12 @@ Validation = Annotated[
         "to hold out, such as 0.1. Without it, the test data."
     ),
 ]
+BatchSize = Annotated[
+    int | None, typer.Option(min=1, help="Images per step; default: the recipe's.")
+]
+Seed = Annotated[int | None, typer.Option(help="Random seed; default: the recipe's.")]
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Default: the recipe's. With --resume, the total.")
+    int | None, typer.Option(min=1, help="Epochs; default: the recipe's. With --resume, the total.")
 ]
 RecipeName = Annotated[
     str | None,

@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from keras_spd.images.read import ImageError
+from keras_spd.images.read import ImageError, check_on_problem
 
 _log = logging.getLogger(__name__)
 _NAMED = 5  # as examples
@@ -29,10 +29,7 @@ class Problems:
     """
 
     def __init__(self, source: object, on_problem: str) -> None:
-        if on_problem not in ("error", "skip"):
-            raise ValueError(
-                f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
-            )
+        check_on_problem(on_problem)
         self.source, self.on_problem = source, on_problem
         self.lines: list[str] = []
         self.clipped: list[tuple[str, float]] = []
@@ -72,7 +69,7 @@ class Problems:
         )
 
     def report(self) -> dict[str, Any]:
-        """Raises an error or logs a warning, as `on_problem` says.
+        """Raises an error or logs a warning, depending on `on_problem`.
 
         Returns:
             `{"problems": ..., "notes": ...}`, arguments of `DetectionData`.
@@ -133,7 +130,7 @@ def check_data(kind: type, **named: Any) -> None:
         if data is not None and not isinstance(data, kind):
             raise ValueError(
                 f"`{name}` must be a `keras_spd.data.{kind.__name__}` for this recipe, or `None` "
-                f"for the recipe's own data. Received: a {type(data).__name__}."
+                f"for the recipe's own data. Received: data of type {type(data).__name__}."
             )
 
 

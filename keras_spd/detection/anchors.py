@@ -46,9 +46,10 @@ def standardize_anchors(
     """
     if anchors is None:
         anchors = {level: DEFAULT_ANCHORS[level] for level in levels if level in DEFAULT_ANCHORS}
+    named = ", ".join(level for level in levels if isinstance(level, str)) or "the levels"
     problem = (
-        f"`anchors` must map each of {', '.join(levels)} to the same number of (width, height) "
-        f"pairs in pixels. Received: anchors={anchors!r}."
+        f"`anchors` must map each of {named} to the same number of (width, height) pairs in "
+        f"pixels. Received: anchors={anchors!r}."
     )
     if not hasattr(anchors, "items") or set(anchors) != set(levels):
         raise ValueError(problem)

@@ -32,6 +32,12 @@ def decode(raw: Mapping[str, Tensor], anchors: Anchors, single_class_logit: bool
         height in pixels, objectness, class probabilities. Ordered by level (finest first), then
         cell, then anchor.
 
+    Example:
+
+    >>> model = keras_spd.applications.YOLOV5SPD("n", classes=3, input_shape=(64, 64, 3))
+    >>> keras_spd.detection.decode(model(images), model.anchors).shape  # 3 * (64 + 16 + 4)
+    (1, 252, 8)
+
     Source: `Detect.forward` in `YOLOv5-SPD/models/yolo.py` of LabSAINT/SPD-Conv.
     """
     sides = {level: np.array(anchors[level], "float32") for level in raw}

@@ -59,7 +59,7 @@ class Detector(keras.Model):
     def __init__(
         self,
         network: keras.Model,
-        head: Head | Mapping[str, Any] | None = None,
+        head: Head | Mapping[str, Any] | str | None = None,
         bounding_box_format: str = "xyxy",
         info: ModelInfo | None = None,
         decoder: Decoder | None = None,
@@ -112,6 +112,8 @@ class Detector(keras.Model):
 
     @info.setter
     def info(self, info: ModelInfo) -> None:
+        if not isinstance(info, ModelInfo):
+            raise ValueError(f"`info` must be a `ModelInfo`. Received: info={info!r}.")
         if info.class_names is not None and len(info.class_names) != self.num_classes:
             raise ValueError(
                 f"`class_names` must name each of the {self.num_classes} classes of the model. "

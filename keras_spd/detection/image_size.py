@@ -12,8 +12,8 @@ def check_image_sides(shape: Shape, stride: int) -> None:
     if any(side is not None and side % stride for side in shape[1:3]):
         raise ValueError(
             f"Height and width must be multiples of {stride}, the largest stride of the detector. "
-            f"Received: images of shape {tuple(shape)}. Resize them, such as with `image_size=` of "
-            "`keras_spd.data` or with `keras_spd.Predictor`, which letterboxes images."
+            f"Received: shape {tuple(shape)}. Pass another `input_shape`, or resize the images, "
+            "e.g. with `image_size=` of `keras_spd.data` or with `keras_spd.Predictor`."
         )
 
 
@@ -23,8 +23,8 @@ def standardize_image_size(
     """Returns the image size for a detector as `(height, width)`, in pixels.
 
     Args:
-        image_size: One integer, or two. `None` for the size the detector was trained at, or, if it
-            was not trained on tiles of this size, for the size of `tile`.
+        image_size: One integer, or two. `None` for the size the detector was trained at, 640 if
+            unknown, or, if it was not trained on tiles of this size, for the size of `tile`.
         model: `Detector`, or another object that implements `DetectorProtocol`.
         tile: `(height, width)` of the tiles of larger images, if they are predicted in tiles.
 
@@ -41,6 +41,7 @@ def standardize_image_size(
         raise ValueError(
             f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
             f"(height, width). Received: image_size={image_size!r}."
+            + (" With `tile`, it defaults to a tile's size: pass it." if tile is not None else "")
         )
     return size
 

@@ -1,4 +1,4 @@
-"""The interface that prediction and evaluation need from a detector, in Keras or LiteRT."""
+"""The interface of detectors for prediction and evaluation: Keras models and exported files."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -58,7 +58,7 @@ def check_detector(model: Any) -> DetectorProtocol:
     if not isinstance(model, DetectorProtocol):
         raise ValueError(
             "A detector is needed: a `keras_spd.applications.Detector`, e.g. from `YOLOV5SPD`, or "
-            "the path of a detector's `.keras` or `.tflite` file. "
-            f"Received: {getattr(model, 'name', model)!r}, a {type(model).__name__}."
+            "the path of a detector's `.keras`, `.pt`, `.tflite` or `.onnx` file. "
+            f"Received: {getattr(model, 'name', model)!r}, of type {type(model).__name__}."
         )
     return model

@@ -86,8 +86,9 @@ def _maps(model: Detector, batch: Array, class_index: int | None) -> dict[str, A
 def _check(model: Any) -> None:
     if not isinstance(model, Detector):
         raise ValueError(
-            f"`confidence_map` is for detectors. Received: `{getattr(model, 'name', model)}`, a "
-            f"{type(model).__name__}. For classifiers, use `grad_cam`."
+            "`confidence_map` is for detectors. "
+            f"Received: `{getattr(model, 'name', model)}`, of type {type(model).__name__}. "
+            "For classifiers, use `grad_cam`."
         )
 
 

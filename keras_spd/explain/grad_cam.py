@@ -76,7 +76,11 @@ def compute_cam(
         scores, found = record(network, batch, {"layer": layer})
         features = found["layer"]
         if len(getattr(features, "shape", ())) != 4:
-            raise ValueError(f"The layer {layer.name!r} has no feature maps as output.")
+            raise ValueError(
+                f"The output of the layer {layer.name!r} is not a feature map of shape (batch, "
+                f"height, width, channels), but {tuple(getattr(features, 'shape', ()))}. Pass an "
+                "earlier layer as `layer_name`."
+            )
         values = to_numpy(scores)[0]
         class_index = (
             int(values.argmax()) if class_index is None else check_class(class_index, len(values))

@@ -15,7 +15,7 @@ _OVER = 0.7  # largest opacity of a heat map
 
 
 def named_models(models: keras.Model | Mapping[str, keras.Model]) -> dict[str, keras.Model]:
-    """Returns `{name: model}` for a model, or for such a dictionary."""
+    """Returns `{name: model}`, also for a single model."""
     return dict(models) if isinstance(models, Mapping) else {models.name: models}
 
 

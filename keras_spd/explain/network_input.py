@@ -45,9 +45,7 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
 
     Args:
         model: `Detector`, or a functional or Sequential classifier or backbone.
-        image: Any image that `keras_spd.images.to_rgb` accepts, which is resized (letterboxed for
-            a detector) and normalised as defined by the model's `info`; or a float array of shape
-            `(height, width, 3)`, which is passed to the network unchanged.
+        image: As in `feature_maps`.
 
     Returns:
         `NetworkInput`.
@@ -132,7 +130,19 @@ def check_class(class_index: Any, num_classes: int) -> int:
 
 
 def is_classifier(model: keras.Model) -> bool:
-    """Returns whether a model returns one row of class scores per image."""
+    """Returns whether a model returns one row of class scores per image.
+
+    Args:
+        model: Any Keras model.
+
+    Returns:
+        Boolean; `False` for a `Detector`, a backbone and a model with several outputs.
+
+    Example:
+
+    >>> keras_spd.explain.is_classifier(keras_spd.applications.ResNet18SPD(classes=2))
+    True
+    """
     return (
         not isinstance(model, Detector)
         and len(getattr(model, "outputs", None) or ()) == 1
@@ -143,7 +153,7 @@ def is_classifier(model: keras.Model) -> bool:
 def check_classifier(model: keras.Model, function: str) -> None:
     """Raises a `ValueError` unless a model is a classifier."""
     if not is_classifier(model):
-        kind = "a detector" if isinstance(model, Detector) else f"a {type(model).__name__}"
+        kind = "a detector" if isinstance(model, Detector) else f"of type {type(model).__name__}"
         raise ValueError(
             f"`{function}` is for classifiers, which return one score for each class. "
             f"Received: `{model.name}`, {kind}. `feature_maps` works with any network."

@@ -34,11 +34,12 @@ def check_calibration(data: Iterable[Any] | None, quantization: str | None) -> l
             "`representative_data` must hold images of shape (height, width, channels). "
             f"Received: {shape}."
         )
+    lowest = min(float(image.min()) for image in images)
     highest = max(float(image.max()) for image in images)
-    if not 1 < highest <= 255 or min(float(image.min()) for image in images) < 0:
+    if not 1 < highest <= 255 or lowest < 0:
         raise ValueError(
-            "`representative_data` must have pixels from 0 to 255. "
-            f"Received: values up to {highest:g}. Pass images before they are normalised."
+            "`representative_data` must have pixels from 0 to 255. Received: values from "
+            f"{lowest:g} to {highest:g}. Pass images before they are normalised."
         )
     return [image.round().astype("uint8") for image in images]
 
@@ -72,7 +73,7 @@ def calibration_batches(images: list[Array], shape: Shape) -> list[Array]:
     if wrong:
         raise ValueError(
             f"`representative_data` must hold images of shape {shape[1:]}, the network's input. "
-            f"Received: {wrong}."
+            f"Received: {wrong}. Resize them with `model.info.preprocessing.resize_image`."
         )
     count, first = shape[0], images[0].copy()
     first[0, 0], first[-1, -1] = 0, 255  # so the input is quantised in steps of one

@@ -14,7 +14,7 @@ def coarsest_layers(path: str | os.PathLike, image: np.ndarray, count: int = 3) 
 
     A value that is rounded to steps of `s` gets noise of the size `s / sqrt(12)`. It is compared
     with the size of the layer's values (both as root mean squares) on one image, so a layer whose
-    range is wide for a few values is at the top.
+    range is only wide because of a few values comes first.
 
     Args:
         path: Path of a TFLite file in 8 or 16 bits.

@@ -23,7 +23,7 @@ class BuiltinDetections(keras.layers.Layer):
     """`Decoder` with TensorFlow's `NonMaxSuppressionV5`, which is a TFLite builtin.
 
     NMS sees the 1,000 most confident candidates of an image, where `Decoder` uses up to 30,000. At
-    the thresholds used for prediction there are never that many.
+    the thresholds used for prediction, few images have that many.
 
     Args:
         decoder: `Decoder`, the thresholds.

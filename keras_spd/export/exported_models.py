@@ -55,7 +55,9 @@ class ExportedDetector:
             record["confidence_threshold"],
             record["iou_threshold"],
             record["max_detections"],
-            class_agnostic=record.get("class_agnostic", False),  # absent in earlier files
+            # Absent in files of earlier versions.
+            multi_label=record.get("multi_label", True),
+            class_agnostic=record.get("class_agnostic", False),
         )
 
     @property
@@ -76,6 +78,14 @@ class ExportedDetector:
                 "model again with `--confidence %g --iou %g`.",
                 *(inside.confidence_threshold, inside.iou_threshold),
                 *(decoder.confidence_threshold, decoder.iou_threshold) * 2,
+            )
+        if (decoder.class_agnostic, decoder.multi_label) != (
+            inside.class_agnostic,
+            inside.multi_label,
+        ):
+            _log.warning(
+                "An exported file keeps the `class_agnostic` and `multi_label` it was exported "
+                "with. To change them, export the model again."
             )
         if decoder.max_detections > inside.max_detections:
             _log.warning(

@@ -139,7 +139,7 @@ def describe_comparison(
         size: `(height, width)` of these images, if the file takes several sizes.
     """
     kind = "tiles" if isinstance(model, Detector) and model.info.tile else "images"
-    images = f"{kind} of {source}" if source else "noise images; pass real ones with `--data`"
+    images = f"{kind} of {source}" if source else "noise images (pass real ones with `--data`)"
     images = f"{found.images} {images}" + (f", {size[0]}x{size[1]}" if size else "")
     if not found.compared:
         return f"Not compared with the Keras model, because neither finds anything in {images}."

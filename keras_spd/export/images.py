@@ -73,8 +73,8 @@ def read_detector_images(
 ) -> np.ndarray:
     """Reads at most 200 images, evenly spaced in a dataset, for a detector.
 
-    If the detector was trained on tiles, so are these images: those of labelled data with at least
-    one object, or a tenth of the others.
+    If the detector was trained on tiles, tiles are read instead: of labelled images, those with an
+    object and a tenth of the others; of other images, some evenly spaced ones.
 
     Args:
         source: Path as in `keras_spd.data.load_detection`, or a folder of images without labels.

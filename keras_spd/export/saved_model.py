@@ -36,7 +36,8 @@ def export_saved_model(
     - `encoded` takes `contents`, a string tensor of JPEG or PNG files of any size. Each is read
       and resized as in prediction (`Preprocessing`): the EXIF orientation is applied, 16-bit
       images are scaled by the model's `max_value`, and images are letterboxed for a detector.
-      Boxes are in pixels of the original, upright images.
+      Boxes are xyxy in pixels of the original, upright images, whatever the model's
+      `bounding_box_format`, which is that of `serving_default`.
 
     A detector returns `boxes`, `confidence`, `classes` and `num_detections`, with the model's
     thresholds; a classifier returns `predictions`.

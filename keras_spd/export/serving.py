@@ -94,4 +94,5 @@ def describe(
         record["iou_threshold"] = decoder.iou_threshold
         record["max_detections"] = decoder.max_detections
         record["class_agnostic"] = decoder.class_agnostic
+        record["multi_label"] = decoder.multi_label
     return record

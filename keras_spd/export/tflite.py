@@ -30,7 +30,7 @@ def export_tflite(
     *,
     quantization: str | None = None,
     representative_data: Iterable[Any] | None = None,
-    image_size: Sequence[int] | Sequence[tuple[int, int]] | None = None,
+    image_size: int | Sequence[int] | Sequence[tuple[int, int]] | None = None,
     batch_size: int | list[int] = 1,
     fold: bool | Literal["auto"] = "auto",
 ) -> pathlib.Path:
@@ -52,7 +52,7 @@ def export_tflite(
         representative_data: Required for `"int8"` and `"int16x8"`: iterable of 30 to 100 typical
             images that set the value ranges, arrays of shape `(height, width, 3)` with pixels
             0..255, or batches of them.
-        image_size: `(height, width)` of the images in pixels; defaults to the size the model was
+        image_size: Integer or `(height, width)`, in pixels; defaults to the size the model was
             built for or trained at. A list of pairs writes one signature for each size; they
             share the weights.
         batch_size: Integer, or a list of integers to write one signature for each.
@@ -103,8 +103,9 @@ def export_tflite(
     if quantization in ACTIVATION_BITS:
         images = check_calibration(representative_data, quantization)
         exported = with_integer_operators(exported, quantization)
-    several = isinstance(image_size, list) and not all(isinstance(side, int) for side in image_size)
-    sizes: Any = image_size if several else [image_size]
+    sizes: Any = image_size
+    several = isinstance(sizes, (list, tuple)) and not all(isinstance(s, int) for s in sizes)
+    sizes = sizes if several else [sizes]
     counts = batch_size if isinstance(batch_size, list) else [batch_size]
     serves = [serving.serving_model(exported, size, count) for size in sizes for count in counts]
     contents = {}

@@ -253,7 +253,7 @@ def run_tflite(path: str | os.PathLike, images: np.ndarray) -> np.ndarray:
 
     Args:
         path: Path of the file.
-        images: Array of shape `(images, height, width, channels)`.
+        images: Array of shape `(images, height, width, channels)`, pixels 0..255.
 
     Returns:
         Array with one entry for each image.
@@ -261,5 +261,10 @@ def run_tflite(path: str | os.PathLike, images: np.ndarray) -> np.ndarray:
     Raises:
         ImportError: If the LiteRT interpreter is not installed.
         ValueError: If the file cannot be read or does not take images of this size.
+
+    Example:
+
+    >>> keras_spd.export.run_tflite("classifier.tflite", images).shape
+    (8, 10)
     """
     return next(iter(TFLiteFile(path)(images).values()))

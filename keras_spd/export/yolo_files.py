@@ -30,6 +30,7 @@ class YOLOFile:
       objectness.
     - `(1, detections, 6)`: YOLOv10, YOLO26 and files exported with NMS, each with corners (x, y,
       x, y), confidence and class. The number of classes is that of the names in the metadata.
+      NMS is in the file, so `iou_threshold` has no effect.
 
     Images are letterboxed and scaled to 0..1. Boxes may be in pixels or relative to the image
     size; the values of the centres show which. Class names are read from the metadata that

@@ -41,10 +41,15 @@ def standardize_images(images: Any) -> Iterable[Any]:
     return images
 
 
-def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yields lists of `size` images; the last list may be shorter."""
+def check_batch_size(size: Any) -> None:
+    """Raises a `ValueError` unless a batch size is an integer of at least 1."""
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(f"`batch_size` must be an integer >= 1. Received: {size!r}.")
+
+
+def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Yields lists of `size` images; the last list may be shorter."""
+    check_batch_size(size)
     images = iter(images)
     while batch := list(itertools.islice(images, size)):
         yield batch

@@ -11,8 +11,9 @@ from keras_spd.typing import Array
 _STRIP = 2**22  # pixels
 _LARGEST_VALUES = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 ACCEPTED = (
-    "Accepted are a path, the bytes of an encoded image, a Pillow image, or a uint8 or uint16 "
-    "array of shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4)"
+    "An image must be a path, the bytes of an encoded image, a Pillow image, or a uint8 or "
+    "uint16 array of shape (height, width), (height, width, 1), (height, width, 3) or "
+    "(height, width, 4)"
 )
 
 

@@ -156,6 +156,11 @@ def draw_classes(pixels: Array | Image.Image, found: Any) -> Image.Image:
 
     Returns:
         `PIL.Image.Image`.
+
+    Example:
+
+    >>> [found] = keras_spd.predict.Classifier("cifar10")("photo.jpg")
+    >>> draw_classes(to_rgb("photo.jpg"), found).save("classes.png")
     """
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     factor = max(1, round(_CAPTIONED / max(image.size)))

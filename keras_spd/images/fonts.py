@@ -9,7 +9,7 @@ _log = logging.getLogger(__name__)
 
 @functools.lru_cache(1024)  # bounded: users of the web page can send any text
 def find_font(text: str) -> str | None:
-    """Finds a font with all characters of a text.
+    """Finds a font that has all characters of a string.
 
     DejaVu Sans, shipped with matplotlib, covers Latin, Greek and Cyrillic. For other scripts the
     system fonts are searched.
@@ -44,7 +44,7 @@ def find_font(text: str) -> str | None:
 
 
 def load_font(text: str, size: int) -> Any:
-    """Returns a Pillow font for a text, with its size in pixels.
+    """Returns a Pillow font for a string, at a size in pixels.
 
     Characters missing from every font are drawn as empty boxes; see `drawable`.
     """

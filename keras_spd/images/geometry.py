@@ -90,7 +90,7 @@ class Letterbox:
 
 
 def letterbox(pixels: Array | Image.Image, image_size: Sequence[int]) -> tuple[Array, Letterbox]:
-    """Scales an image to fit a gray canvas, and centres it.
+    """Scales an image to fit a grey canvas, and centres it.
 
     Args:
         pixels: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
@@ -98,6 +98,10 @@ def letterbox(pixels: Array | Image.Image, image_size: Sequence[int]) -> tuple[A
 
     Returns:
         uint8 array of shape `(*image_size, 3)`, and the `Letterbox` that maps boxes.
+
+    Example:
+
+    >>> canvas, fit = letterbox(pixels, (320, 320))
     """
     canvas = np.full((*image_size, 3), GRAY, "uint8")
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
@@ -149,7 +153,7 @@ def letterbox_in_graph(
         kernel_type="triangle",
         antialias=True,
     )[0]
-    # Only whole pixels that the image covers; the canvas is gray.
+    # Only whole pixels that the image covers; the canvas is grey.
     rows, columns = np.arange(height, dtype="float32"), np.arange(width, dtype="float32")
     inside_rows = (rows >= top - 1e-4) & (rows + 1 <= top + sides[0] * scale + 1e-4)
     inside_columns = (columns >= left - 1e-4) & (columns + 1 <= left + sides[1] * scale + 1e-4)

@@ -27,7 +27,7 @@ def decode(content: bytes, opened: Image.Image) -> Array | None:
         return None
     ends = content.count(_END) - opened.info.get("exif", b"").count(_END)  # not of the thumbnail
     if ends != 1 or not content.endswith(_END):
-        return None  # OpenCV would fill missing rows with gray
+        return None  # OpenCV would fill missing rows with grey
     try:
         pixels = cv2.imdecode(
             np.frombuffer(content, "uint8"),

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+from keras_spd.images.depth import check_max_value
 from keras_spd.images.geometry import (
     letterbox,
     letterbox_in_graph,
@@ -37,7 +38,8 @@ class Statistics:
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # lists, where a config was read from JSON
-            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
+            values = np.atleast_1d(getattr(self, name))
+            object.__setattr__(self, name, tuple(float(value) for value in values))
         if len(self.mean) != 3 or len(self.std) != 3 or not min(self.std) > 0:
             raise ValueError(
                 "`mean` and `std` must have one value for each RGB channel, and `std` must be "
@@ -144,7 +146,7 @@ class Preprocessing:
 
     Args:
         resize: `"stretch"` to resize to the network's input size, ignoring the aspect ratio, or
-            `"letterbox"` to keep the aspect ratio and fill the rest with gray.
+            `"letterbox"` to keep the aspect ratio and fill the rest with grey.
         size: `(height, width)` the network was trained at, in pixels; `None` if unknown.
         input_range: The values that 0 and 255 map to, for a network that takes scaled pixels:
             `(0, 255)` for unchanged pixels, `(0, 1)` or `(-1, 1)`. Ignored if `statistics` is
@@ -176,6 +178,7 @@ class Preprocessing:
     tile: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_value", check_max_value(self.max_value))
         for name, kind in (("size", int), ("input_range", float), ("tile", int)):
             pair = getattr(self, name)
             if pair is not None:
@@ -312,10 +315,12 @@ def decode_predictions(
         top: Integer, how many classes to return for each image.
 
     Returns:
-        For each image a list of `top` tuples `(class_index, class_name, score)`, best first.
+        For each image a list of at most `top` tuples `(class_index, class_name, score)`, best
+        first.
 
     Raises:
-        ValueError: If the number of names differs from the number of classes.
+        ValueError: If the number of names differs from the number of classes, or `top` is not a
+            positive integer.
 
     Example:
 
@@ -329,6 +334,8 @@ def decode_predictions(
             f"`class_names`. Received: predictions.shape={predictions.shape} and "
             f"{len(class_names)} class names."
         )
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise ValueError(f"`top` must be an integer >= 1. Received: top={top!r}.")
     best = np.argsort(-predictions, axis=1, kind="stable")[:, :top]
     return [
         [(int(index), class_names[index], float(scores[index])) for index in indices]

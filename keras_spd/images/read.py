@@ -234,6 +234,14 @@ def _check_size(size: tuple[int, int], name: str, size_hw: tuple[int, int] | Non
         )
 
 
+def check_on_problem(on_problem: str) -> None:
+    """Raises a `ValueError` unless `on_problem` is `"error"` or `"skip"`."""
+    if on_problem not in ("error", "skip"):
+        raise ValueError(
+            f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
+        )
+
+
 def find_max_value(
     images: Iterable[str | os.PathLike | bytes], on_problem: str = "error"
 ) -> float | None:
@@ -252,12 +260,14 @@ def find_max_value(
     Raises:
         ImageError: If an image cannot be read, or has values that are negative or NaN, and
             `on_problem` is `"error"`.
+        ValueError: If `on_problem` is another value.
 
     Example:
 
     >>> max_value = find_max_value(pathlib.Path("thermal/train").glob("*.tif"))
     >>> train = keras_spd.data.load_detection("thermal/train.json", max_value=max_value)
     """
+    check_on_problem(on_problem)
     highest = None
     for source in images:
         try:

@@ -85,6 +85,10 @@ def read_webcam(number: int) -> Iterator[Frame]:
     Raises:
         ImportError: If PyAV is not installed.
         VideoError: If the camera does not exist, or the platform is neither Linux nor macOS.
+
+    Example:
+
+    >>> frame = next(read_webcam(0))
     """
     if sys.platform not in _CAMERAS:
         raise VideoError(f"Webcams are supported on Linux and macOS, but not on {sys.platform}.")

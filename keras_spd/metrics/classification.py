@@ -17,7 +17,7 @@ class ClassificationScores:
         matrix: Integer array of shape `(classes, classes)`, rows for the true and columns for the
             predicted class.
         top5: Fraction of images whose class is among the five most probable; `None` with five
-            classes or fewer.
+            classes or fewer, or if fewer than five were ranked.
         mirror_accuracy: Accuracy with test-time mirroring: of the mean of the probabilities of each
             image and of its mirror image. `None` if it was not computed.
     """
@@ -80,12 +80,25 @@ def evaluate_classification(
     Returns:
         `ClassificationScores`.
 
+    Raises:
+        ValueError: If a shape or a label is not as described.
+
     Example:
 
     >>> evaluate_classification([0, 1, 1], [[0], [1], [0]], ("cat", "dog")).accuracy
     0.6666666666666666
     """
     labels, ranked = np.asarray(labels), np.asarray(ranked)
+    if labels.ndim != 1 or ranked.ndim != 2 or len(labels) != len(ranked) or not ranked.size:
+        raise ValueError(
+            "`labels` must have the shape (images,) and `ranked` (images, ranks), with at least "
+            f"one image. Received: {labels.shape} and {ranked.shape}."
+        )
+    if labels.min() < 0 or labels.max() >= len(class_names):
+        raise ValueError(
+            f"`labels` must be from 0 to {len(class_names) - 1}. Received: {labels.min()} to "
+            f"{labels.max()}."
+        )
     matrix = np.zeros((len(class_names),) * 2, int)
     np.add.at(matrix, (labels, ranked[:, 0]), 1)
     top5 = None

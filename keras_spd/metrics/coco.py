@@ -32,7 +32,7 @@ _METRICS = (
     ("AR_large", "Average recall,    IoU 0.50:0.95, large"),
 )
 _OPERATING = {"F1": "best F1", "confidence": "at", "precision": "prec.", "recall": "recall"}
-_SIDES = {"<8": (0, 8), "8-16": (8, 16), "16-32": (16, 32), ">=32": (32, 1e5)}
+SIDES = {"<8": (0, 8), "8-16": (8, 16), "16-32": (16, 32), ">=32": (32, 1e5)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _by_side(
 
     scaled_truth = {**truth, "annotations": list(scaled(truth["annotations"]))}
     # pycocotools includes both bounds of a range; a box on a bound belongs to the larger range.
-    areas = {name: (low**2, math.nextafter(high**2, 0)) for name, (low, high) in _SIDES.items()}
+    areas = {name: (low**2, math.nextafter(high**2, 0)) for name, (low, high) in SIDES.items()}
     evaluator = run_cocoeval(scaled_truth, list(scaled(results)), max_detections, areas)
     area = np.array(
         [entry["area"] for entry in scaled_truth["annotations"] if not entry["iscrowd"]]

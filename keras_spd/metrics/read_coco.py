@@ -52,6 +52,8 @@ def read_coco_pair(
         if "area" not in annotation:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     for number, result in enumerate(results):
+        if not isinstance(result, dict):
+            raise ValueError(f"Detection {number} must be a dictionary. Received: {result!r}.")
         missing = {"image_id", "category_id", "bbox", "score"} - set(result)
         if missing:
             raise ValueError(f"Detection {number} has no {sorted(missing)}: {result!r}.")
@@ -59,7 +61,7 @@ def read_coco_pair(
             if result[key] not in known:
                 raise ValueError(
                     f"Detection {number} has {key}={result[key]!r}, which is not in the ground "
-                    "truth. Were they made with another dataset?"
+                    "truth. Were the detections made on another dataset?"
                 )
     return truth, [dict(result) for result in results]
 

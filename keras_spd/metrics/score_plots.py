@@ -22,6 +22,10 @@ def draw_precision_recall(
 
     Raises:
         ImportError: If matplotlib is not installed.
+
+    Example:
+
+    >>> draw_precision_recall(curves, "precision_recall.png")
     """
     figure = _figure((7, 5))
     axes = figure.add_subplot()
@@ -65,6 +69,10 @@ def draw_confusion_matrix(
 
     Raises:
         ImportError: If matplotlib is not installed.
+
+    Example:
+
+    >>> draw_confusion_matrix(matrix, names, "confusion_matrix.png")
     """
     names = [drawable(name, index) for index, name in enumerate(names)]
     names = [*names, "background"][: len(matrix)]
@@ -81,8 +89,9 @@ def draw_confusion_matrix(
         tick.set_fontproperties(_font(tick.get_text(), size))
     axes.set(xlabel="predicted class", ylabel="true class")
     title = "Fraction of each true class, and counts"
-    if confidence is not None:
-        title += f"\nconfidence >= {confidence:g}, matched at IoU >= {iou:g}"
+    given = [] if confidence is None else [f"confidence >= {confidence:g}"]
+    given += [] if iou is None else [f"matched at IoU >= {iou:g}"]
+    title = "\n".join(filter(None, (title, ", ".join(given))))
     axes.set_title(title, fontsize=10)
     if len(names) <= 20:
         for row, column in zip(*np.nonzero(matrix), strict=True):

@@ -50,9 +50,12 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
     found = [(one.path, one.with_image(None, None)) for one in detections]
     paths = [path for path, _ in found if path is not None]
     if not found:
-        raise ValueError("There are no detections to write.")
+        raise ValueError("`detections` is empty; pass those of at least one image.")
     if len(paths) < len(found):
-        raise ValueError("Annotations are written for image files, not for images in memory.")
+        raise ValueError(
+            "Annotations are written for image files, not for images in memory. Received: "
+            f"{len(found) - len(paths)} of {len(found)} results without a path. Predict files."
+        )
     if len(set(paths)) < len(paths):
         raise ValueError(
             "Annotations are written for image files, each once, and not for videos. "

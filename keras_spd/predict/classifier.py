@@ -56,7 +56,7 @@ class Classifier:
         if not isinstance(model, ClassifierProtocol):
             raise ValueError(
                 "A classifier is needed: a Keras model, or the path of one. "
-                f"Received: {getattr(model, 'name', model)!r}, a {type(model).__name__}."
+                f"Received: {getattr(model, 'name', model)!r}, of type {type(model).__name__}."
             )
         shapes: tuple[Shape, Shape] = model.input_shape, model.output_shape
         if not (len(shapes[0]) == 4 and shapes[0][-1] == 3 and len(shapes[1]) == 2):

@@ -13,6 +13,7 @@ from keras_spd.data.detection.dataset import DetectionData, require_boxes
 from keras_spd.detection.decoding import Decoder
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.detection.protocol import DetectorProtocol, check_detector
+from keras_spd.images.batching import in_batches
 from keras_spd.images.geometry import Letterbox, letterbox
 from keras_spd.images.read import bytes_to_read
 from keras_spd.images.tiles import check_tile, warn_of_large_tile, warn_of_missing_tile
@@ -102,6 +103,15 @@ def predict_coco(
     Returns:
         COCO results, a list of `{"image_id", "category_id", "bbox", "score"}` with xywh boxes in
         original pixels, and a dictionary from image id to network pixels per original pixel.
+
+    Raises:
+        ValueError: If the model and the data differ in their classes, or an argument is not as
+            described.
+
+    Example:
+
+    >>> results, scales = keras_spd.predict.predict_coco(model, test_data)
+    >>> keras_spd.metrics.evaluate_coco(test_data.to_coco(), results, scales=scales)
     """
     model = check_detector(load_detector(model) if isinstance(model, str | os.PathLike) else model)
     if model.num_classes != len(data.class_names):
@@ -190,8 +200,7 @@ def _groups(
 ) -> Iterator[tuple[list[BoxedImage], tuple[int, int]]]:
     """Yields the images of each batch, and the size they are letterboxed to."""
     ordered = sorted(data.images, key=lambda image: image.size_hw[0] / image.size_hw[1])
-    for start in range(0, len(ordered), batch_size):
-        images = ordered[start : start + batch_size]
+    for images in in_batches(ordered, batch_size):
         canvas = size
         if model.image_sizes is None:
             canvas = Letterbox.canvas([image.size_hw for image in images], size, model.stride)

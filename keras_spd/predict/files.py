@@ -88,6 +88,14 @@ def name_pictures(sources: Sequence[Path]) -> list[str]:
 
     Args:
         sources: List of paths.
+
+    Returns:
+        List of strings, one for each file.
+
+    Example:
+
+    >>> keras_spd.predict.name_pictures(["spur/a.png", "open/a.png"])
+    ['00000_spur_a', '00001_open_a']
     """
     paths = [pathlib.Path(source) for source in sources]
     several = len({path.parent for path in paths}) > 1
@@ -134,7 +142,7 @@ def predict_files(
 ) -> int:
     """Predicts files and writes pictures, a JSON file and a CSV file.
 
-    Keeps two batches of images or one of video frames in memory; with tiles, one image.
+    Keeps three batches of images or one of video frames in memory; with tiles, one image.
 
     Args:
         predictor: `Predictor` or `Classifier`.
@@ -170,7 +178,11 @@ def predict_files(
     if annotations is not None:
         check_format(annotations)
         if not is_detector or webcam is not None or any(map(video.is_video, sources)):
-            raise ValueError("`annotations` needs a detector, and images as the only sources.")
+            received = "a video or a webcam" if is_detector else "a classifier"
+            raise ValueError(
+                "`annotations` needs a detector, and images as the only sources. "
+                f"Received: {received}."
+            )
     with ResultFiles(output, "detections" if is_detector else "classes") as results:
         keep = annotations is not None
         run = _Run(predictor, output if pictures else None, labels, results, say, keep)

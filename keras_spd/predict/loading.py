@@ -70,6 +70,11 @@ def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
 
     Raises:
         ValueError: If a model cannot be loaded, or a path is listed twice.
+
+    Example:
+
+    >>> keras_spd.predict.load_models(["runs/spd/model.keras", "runs/strided/model.keras"]).keys()
+    dict_keys(['spd', 'strided'])
     """
     files = [pathlib.Path(path) for path in paths]
     if len(set(files)) < len(files):
@@ -104,5 +109,5 @@ def load_detector(path: Path) -> DetectorProtocol:
     """
     model = load_any(path)
     if not isinstance(model, DetectorProtocol):
-        raise ValueError(f"{path} is not a detector of keras_spd, but a {type(model).__name__}.")
+        raise ValueError(f"{path} holds no detector, but a model of type {type(model).__name__}.")
     return model

@@ -18,7 +18,7 @@ from keras_spd.typing import Array, Path
 
 # IoU above which boxes of different classes count as one object. A detector trained for 110 epochs
 # on DeepPCB, whose classes look alike, gave such pairs at IoU >= 0.74 or <= 0.2 (24 images). True
-# boxes of different classes overlap by at most 0.4 there.
+# boxes of different classes have an IoU of at most 0.4 there.
 _SAME_OBJECT = 0.7
 
 

@@ -151,7 +151,7 @@ def score_classifier(
     folder: str | os.PathLike,
     *,
     mirror: bool = False,
-) -> Any:
+) -> metrics.ClassificationScores:
     """Scores a classifier by its accuracy.
 
     Args:

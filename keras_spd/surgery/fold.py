@@ -43,8 +43,8 @@ def fold(model: keras.Model) -> keras.Model:
             `keras_spd.applications.Detector`. It is not changed.
 
     Returns:
-        An uncompiled model of the same class, for inference only, because it has no batch norms
-        to train.
+        An uncompiled model: a `Detector`, `ImageModel` or Sequential model if `model` is one,
+        otherwise a `keras.Model`. It is for inference only, because its batch norms are folded.
 
     Raises:
         ValueError: If the model is not as described.

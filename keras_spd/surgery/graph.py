@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_spd import keras_internals
-from keras_spd.image_model import ImageModel
+from keras_spd.image_model import ImageModel, find_info
 from keras_spd.typing import Shape, Tensor
 
 
@@ -154,6 +154,9 @@ def rebuild(
     rebuilding = _Rebuilding(sequences)
     copy = rebuilding.model(model, inputs)
     rebuilding.copy_state(model, copy)
+    info = find_info(model)
+    if info is not None and find_info(copy) is None:
+        copy.info = info  # an attribute of a plain model; an `ImageModel` has it already
     return copy
 
 

@@ -200,6 +200,15 @@ class SPDDepthwiseConv(keras.layers.Layer):
         `(batch, ceil(height / scale), ceil(width / scale), channels * depth_multiplier)` with
         `padding="same"`.
 
+    Raises:
+        ValueError: If `scale` is not an integer >= 2, or the input is not of rank 4.
+
+    Example:
+
+    >>> images = keras.random.uniform((8, 32, 32, 3))
+    >>> keras_spd.surgery.SPDDepthwiseConv(3, scale=2, padding="same")(images).shape
+    (8, 16, 16, 3)
+
     Attributes:
         space_to_depth: The `SpaceToDepth` layer.
         conv: The `keras.layers.DepthwiseConv2D`, without bias and activation.

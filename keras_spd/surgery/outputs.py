@@ -34,7 +34,7 @@ _LOGITS = (
 def output_kind(model: keras.Model) -> str:
     """Returns whether a classifier returns probabilities or logits.
 
-    `info.preprocessing.outputs` decides; if it is `None`, the last operation of the network.
+    `info.preprocessing.outputs` determines it; if that is `None`, the network's last operation.
 
     Args:
         model: Keras model, or another model with `info`.

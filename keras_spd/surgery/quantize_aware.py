@@ -146,7 +146,8 @@ def quantize_aware(model: keras.Model) -> keras.Model:
             changed.
 
     Returns:
-        An uncompiled model of the same class.
+        An uncompiled model: a `Detector`, `ImageModel` or Sequential model if `model` is one,
+        otherwise a `keras.Model`.
 
     Raises:
         ValueError: If the model is not as described, or is quantisation-aware already.

@@ -40,7 +40,8 @@ def to_spd(
         input_shape: `(height, width, channels)` of the new model; defaults to the old one's.
 
     Returns:
-        An uncompiled model of the same class, with the same layer names, trainable flags, dtype
+        An uncompiled model: a `Detector`, `ImageModel` or Sequential model if `model` is one,
+        otherwise a `keras.Model`. It has the same layer names, trainable flags, dtype
         policies and regularisers, named `..._to_spd`. `keras_spd.surgery.plan` lists what is
         converted, and what is kept and why.
 

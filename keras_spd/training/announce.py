@@ -1,7 +1,6 @@
 """What a run logs before its first step: the cost of the model, and the images of each split."""
 
 import logging
-from typing import Any
 
 import keras
 
@@ -14,9 +13,9 @@ _log = logging.getLogger(__name__)
 
 def log_cost(model: keras.Model, recipe: Recipe) -> None:
     """Logs the cost of a model for the images of a recipe."""
-    size: Any = getattr(recipe, "data").image_size  # noqa: B009 (of the recipe of either task)
     try:
-        cost = f"{count_multiply_adds(model, size) / 1e9:.3f} G multiply-adds per image"
+        multiply_adds = count_multiply_adds(model, recipe.data.image_size)
+        cost = f"{multiply_adds / 1e9:.3f} G multiply-adds per image"
     except ValueError:  # a subclassed model, or a nested one of unknown size
         cost = "an unknown number of multiply-adds"
     _log.info("%s: %s parameters, %s.", model.name, f"{model.count_params():,}", cost)
@@ -29,7 +28,7 @@ def log_splits(task: Task) -> None:
     if task.splits.validation is None:
         _log.info(
             "The best epoch is chosen on the test data, so the test score will be optimistic. "
-            "`data.validation` (`--validation`) names other data, or a fraction such as 0.1."
+            "To avoid this, set `data.validation` (`--validation`), such as to 0.1."
         )
     else:
         parts = (task.splits.train, task.splits.validation, task.splits.test)

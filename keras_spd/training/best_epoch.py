@@ -81,9 +81,14 @@ def describe_best(folder: RunFolder, score: str, chosen_on: str) -> dict[str, An
         "chosen_on": chosen_on,
         "chosen_by": score,
         "evaluations": len(known_scores(log, score)),
-        "best_epoch": next((row for row in log if row["epoch"] == best), None),
-        "last_epoch": log[-1] if log else None,
+        "best_epoch": next((_measured(row) for row in log if row["epoch"] == best), None),
+        "last_epoch": _measured(log[-1]) if log else None,
     }
+
+
+def _measured(row: Mapping[str, float]) -> dict[str, float]:
+    """Returns a row of the log without NaN, which JSON cannot hold."""
+    return {name: value for name, value in row.items() if not math.isnan(value)}
 
 
 def summarize(folder: RunFolder) -> str:
@@ -111,8 +116,11 @@ def read_threshold(folder: RunFolder) -> str | None:
     if not best or best["confidence"] < 0:  # a classifier, or a detector that finds nothing
         return None
     options = f"--confidence {best['confidence']:.3f}"
-    if tile := getattr(load_recipe(folder.recipe).data, "tile", None):
+    source: Any = load_recipe(folder.recipe).data
+    if tile := getattr(source, "tile", None):
         options += f" --tile {tile[0]}x{tile[1]}"
+        if source.tile_overlap != type(source).model_fields["tile_overlap"].default:
+            options += f" --overlap {source.tile_overlap:g}"
     data = "validation" if validated else "test"
     return f"Best F1 {best['F1']:.3f} on the {data} data, with `keras-spd predict {options}`."
 

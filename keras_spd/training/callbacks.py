@@ -106,7 +106,7 @@ class _DrawCurves(keras.callbacks.Callback):
 
 
 class _SwapAverage(keras.callbacks.SwapEMAWeights):
-    """Replaces the trained weights by their average after each epoch.
+    """Replaces the trained weights with their average after each epoch.
 
     After the last epoch, Keras lets weights and average share JAX arrays. Evaluation on JAX donates
     the arrays of the weights, so the average gets copies.
@@ -121,7 +121,7 @@ class _SwapAverage(keras.callbacks.SwapEMAWeights):
 
 
 class _SwapBack(keras.callbacks.Callback):
-    """Restores the trained weights after `SwapEMAWeights` has replaced them by their average."""
+    """Restores the trained weights after `SwapEMAWeights` has replaced them with their average."""
 
     def __init__(self, swap: keras.callbacks.SwapEMAWeights) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ def _duration(seconds: float) -> str:
 class StopAfter(keras.callbacks.Callback):
     """Stops `fit` after an epoch and keeps the weights for `restore_weights`.
 
-    At the end of `fit`, Keras replaces the weights by their average.
+    At the end of `fit`, Keras replaces the weights with their average.
     """
 
     def __init__(self, last_epoch: int) -> None:

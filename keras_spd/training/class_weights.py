@@ -40,7 +40,7 @@ def find_class_weights(
             close = difflib.get_close_matches(name, class_names, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"`loss.class_weights` names {name!r}, which is no class of the data.{hint} Its "
+                f"`loss.class_weights` names {name!r}, which is not a class in the data.{hint} Its "
                 f"classes: {', '.join(class_names)}."
             )
     return tuple(float(setting.get(name, 1)) for name in class_names)

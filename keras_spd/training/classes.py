@@ -118,7 +118,7 @@ def _classifier_head(model: keras.Model, num_classes: int) -> dict[Any, tuple[An
         raise ValueError(
             f"The outputs of `{model.name}` do not come from a dense layer, so its classes "
             f"cannot be changed. It has {model.output_shape[-1]}, and the data {num_classes}. "
-            f"Replace its last layers by a `keras.layers.Dense({num_classes})`."
+            f"Replace its last layers with a `keras.layers.Dense({num_classes})`."
         )
     return {layer: (type(layer).from_config({**layer.get_config(), "units": num_classes}), 1)}
 

@@ -31,8 +31,8 @@ _ENOUGH_STEPS = 200
 _ACCEPTED_OPTIONS = {
     "include_top": ((True,), "the classes are learned"),
     "classifier_activation": (
-        ("softmax", None),
-        "the loss is the cross-entropy of probabilities or, with null, of logits",
+        ("softmax", "linear"),
+        'the loss is the cross-entropy of probabilities or, with "linear", of logits',
     ),
 }
 
@@ -219,7 +219,7 @@ class ClassificationTask:
     def _logits(self) -> bool:
         if self._given is not None:
             return output_kind(self._given) == "logits"
-        return self.recipe.model.options.get("classifier_activation", "softmax") is None
+        return self.recipe.model.options.get("classifier_activation", "softmax") == "linear"
 
     def image_size(self, epoch: int) -> tuple[int, int]:
         """Returns height and width of the training images in an epoch."""

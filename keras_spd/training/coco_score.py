@@ -72,7 +72,7 @@ class COCOScore(keras.callbacks.Callback):
         elif tile is not None:
             raise ValueError(
                 "`tile` needs `DetectionData`, whose images can be cut. Received: "
-                f"tile={tile!r} and a {type(data).__name__}."
+                f"tile={tile!r} and data of type {type(data).__name__}."
             )
         self.data = self.parts = data
         if tile is not None:
@@ -80,6 +80,8 @@ class COCOScore(keras.callbacks.Callback):
         self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap}
         self.image_size = image_size
         self.batch_size = batch_size
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ValueError(f"`every` must be an integer >= 1. Received: every={every!r}.")
         self.every = every
         self.twin = twin
 
@@ -87,8 +89,10 @@ class COCOScore(keras.callbacks.Callback):
         if not isinstance(self.model, Detector):
             raise ValueError(
                 "`COCOScore` evaluates a `keras_spd.applications.Detector`. Received: "
-                f"{self.model.name!r}, a {type(self.model).__name__}."
+                f"{self.model.name!r}, of type {type(self.model).__name__}."
             )
+        if isinstance(self.data, DetectionData):  # checked before the first epoch, not after it
+            self._input_size(self.model)
         if self.every > 1 and self.params["epochs"] > 1:
             every = f"every {self.every} epochs and " if self.every < self.params["epochs"] else ""
             _log.info("The model is evaluated %safter the last epoch (`evaluate_every`).", every)
@@ -105,16 +109,20 @@ class COCOScore(keras.callbacks.Callback):
                 if value >= 0 or not name.startswith("AP")
             }
 
+    def _input_size(self, model: Detector) -> tuple[int, int]:
+        tile = self.tiling["tile"]
+        tile = None if tile is None else check_tile(tile)
+        return standardize_image_size(self.image_size, model, tile)
+
     def _evaluate(self, model: Detector) -> dict[str, float]:
         if not isinstance(self.data, DetectionData):
             return model.evaluate(self.data, return_dict=True, verbose=0)
         scores = evaluate(
             model, self.data, self.image_size, batch_size=self.batch_size, **self.tiling
         ).metrics
-        tile = None if self.tiling["tile"] is None else check_tile(self.tiling["tile"])
         batches = self.parts.batches(
             self.batch_size,
-            standardize_image_size(self.image_size, model, tile),
+            self._input_size(model),
             bounding_box_format=model.bounding_box_format,
             preprocess=model.info.preprocessing.normalize,
         )

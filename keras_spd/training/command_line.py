@@ -72,7 +72,7 @@ def has_tiles(recipe: Recipe | None) -> bool:
 
 def default_run_folder(recipe: Recipe) -> pathlib.Path:
     """Returns `runs/MODEL_DATASET_SEED`."""
-    data: Any = getattr(recipe, "data")  # noqa: B009 (of the recipe of either task)
+    data = recipe.data
     path = re.sub(r":[^:/\\]*$", "", data.train)  # without the split of `data.yaml:train`
     source = data.name or pathlib.PureWindowsPath(path).stem  # of paths with / or \
     network = pathlib.Path(recipe.model.name).stem
@@ -171,7 +171,7 @@ def _require_data(
     """Raises a `ValueError` if training or test data is missing."""
     has_data = bool({"data.name", "data.train"} & set(overrides))
     if task == "detection" and not has_data and recipe is not None:
-        data: Any = getattr(load_recipe(recipe, task=task), "data")  # noqa: B009
+        data = load_recipe(recipe, task=task).data
         has_data = bool(data.name) or str(recipe).endswith(".toml")
     if task == "detection" and not has_data:
         raise ValueError(

@@ -67,8 +67,8 @@ class Distribution:
         if batches > 1 and self.replicas > 1:
             raise ValueError(
                 "`optimizer.accumulate_batches` is for one device. Received: "
-                f"{batches} and {self.replicas} devices, which share each batch: train without "
-                "it, or on one device."
+                f"accumulate_batches={batches} and {self.replicas} devices. Set it to 1, or train "
+                "on one device."
             )
 
     def check_patience(self, patience: int | None) -> None:
@@ -203,7 +203,8 @@ def _worker_config() -> dict[str, Any] | None:
         return None
     try:
         config = json.loads(text)
-        workers, index = config["cluster"]["worker"], config["task"]["index"]
+        workers, index = config["cluster"]["worker"], int(config["task"]["index"])
+        config["task"]["index"] = index  # TensorFlow also accepts a string
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             'TF_CONFIG must be like {"cluster": {"worker": ["host1:2222", "host2:2222"]}, '

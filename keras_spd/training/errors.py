@@ -26,12 +26,15 @@ def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
         yield
     except Exception as error:
         if reason := _reason(error, folder, batch_size):
-            raise ValueError(f"{reason} {_describe_saved_state(folder)}") from error
+            raise ValueError(f"{reason} {describe_saved_state(folder)}") from error
         raise
 
 
 def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
-    no_space = "No space left" in str(error)  # TensorFlow's error is no OSError
+    if "Too many open files" in str(error):  # TensorFlow also calls this RESOURCE_EXHAUSTED
+        return None
+    # TensorFlow's errors are not OSErrors.
+    no_space = any(words in str(error) for words in ("No space left", "Disk quota exceeded"))
     if no_space or isinstance(error, OSError) and error.errno in _NO_SPACE:
         return f"The disk that holds {folder.path} is full ({error}). Free some space."
     # Names and messages of TensorFlow, PyTorch, JAX and Python.
@@ -50,7 +53,8 @@ def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
     return None
 
 
-def _describe_saved_state(folder: RunFolder) -> str:
+def describe_saved_state(folder: RunFolder) -> str:
+    """Returns how much of a stopped run is saved, and how to resume it."""
     if not folder.state.is_file():
         return "Nothing is saved yet: no epoch was completed."
     epochs = saved_epochs(folder.state)

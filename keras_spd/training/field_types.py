@@ -12,9 +12,7 @@ def _as_list(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if value.startswith("["):
-        raise ValueError(
-            'it must be a list with quotes around each text; in a shell: FIELD=\'["a", "b"]\''
-        )
+        raise ValueError('it must be a list of quoted strings; in a shell: FIELD=\'["a", "b"]\'')
     return [value]
 
 

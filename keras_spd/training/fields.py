@@ -63,8 +63,8 @@ class Optimizer(_Section):
     clip_norm: float | None = pydantic.Field(default=None, gt=0)
     """Global norm that gradients are clipped to; detectors: by default, the value of the head."""
     accumulate_batches: int = pydantic.Field(default=1, ge=1)
-    """Number of batches whose gradients are added up for one update, for batches that do not fit
-    into memory. Schedule, `warmup_steps` and `average` still count batches."""
+    """Number of batches per update, for batches that do not fit into memory. Their gradients are
+    combined as in one large batch. Schedule, `warmup_steps` and `average` still count batches."""
 
 
 class Schedule(_Section):
@@ -127,12 +127,14 @@ class Recipe(_Section):
     """Early stopping: training ends after this many evaluations without a better score. The
     schedule of the learning rate still spans `epochs`. By default, all epochs are trained."""
     quantize_aware: bool = False
-    """Quantisation-aware training for int8, from trained weights and in float32: `keras_spd.quantize_aware`.
-    An int8 file of the trained model uses the learned ranges."""
+    """Quantisation-aware training for int8, from trained weights and in float32, as in
+    `keras_spd.quantize_aware`. An int8 file of the trained model uses the learned ranges."""
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     freeze: Freeze = Freeze()
+    if typing.TYPE_CHECKING:
+        data: Any  # of the recipes of both tasks, with fields of their own
 
     def to_toml(self) -> str:
         """Returns the text of a recipe file that `load_recipe` reads back."""

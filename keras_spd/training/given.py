@@ -28,7 +28,7 @@ def name_given(recipe: Recipe | None, model: Any) -> tuple[Recipe | None, Any]:
     if model is None:
         return recipe, recipe.model.name if _names_file(recipe.model.name) else None
     name = recipe.model.name
-    if isinstance(model, str) and not _names_file(model):
+    if isinstance(model, (str, os.PathLike)) and not _names_file(os.fspath(model)):
         model = load_model(model)  # by the name of shipped weights
     if isinstance(model, (str, os.PathLike)):
         name = str(model)
@@ -43,8 +43,8 @@ def name_data(recipe: Recipe | None, **given: Any) -> Recipe | None:
     passed = {name: PASSED for name, data in given.items() if data is not None}
     if recipe is None or not passed:
         return recipe
-    source: Any = getattr(recipe, "data")  # noqa: B009 (of the recipe of either task)
-    return recipe.model_copy(update={"data": source.model_copy(update=passed)})
+    data = recipe.data.model_copy(update=passed)
+    return recipe.model_copy(update={"data": data})
 
 
 def has_start(recipe: Recipe) -> bool:

@@ -50,3 +50,7 @@ def check_options(
                 f"`model.options.{name}` must be {' or '.join(map(repr, values))} in training: "
                 f"{reason}. Received: {value!r}."
             )
+        if value is None:
+            raise ValueError(
+                f"`model.options.{name}` cannot be null in a recipe: omit it for the default."
+            )

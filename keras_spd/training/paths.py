@@ -26,7 +26,7 @@ _FOLDERS = ("images", "data_dir", "cache")
 
 
 def _data(recipe: Recipe) -> Any:
-    return getattr(recipe, "data")  # noqa: B009 (of the recipe of either task)
+    return recipe.data
 
 
 def _absolute(value: Any, exists: Any = os.path.exists) -> Any:

@@ -46,6 +46,10 @@ def load_recipe(
     Raises:
         ValueError: If there is no such recipe, or a field is unknown or has an invalid value. The
             message names the field and, if it is misspelt, the closest one.
+
+    Example:
+
+    >>> recipe = load_recipe("short", dataset="cifar10", overrides={"epochs": 3})
     """
     network = (overrides or {}).get("model.name")
     if task is None and network in {f"yolov5_spd_{size}" for size in YOLOV5S}:

@@ -67,6 +67,7 @@ def draw_training_images(
 
 
 def _enlarged(pixels: Array, scale: float) -> Image.Image:
+    pixels = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., 0]
     image = Image.fromarray(pixels.round().clip(0, 255).astype("uint8"))
     if scale == 1:
         return image

@@ -32,7 +32,9 @@ def _find(recipe: Recipe | None, folder: RunFolder, resume: bool, epochs: int | 
     stored = folder.read_recipe() if resume and folder.recipe.is_file() else None
     if stored is None:
         if recipe is None:
-            raise ValueError(f"There is no run to resume in {folder.path}.")
+            raise ValueError(
+                f"There is no run to resume in {folder.path}. Pass the run folder or a recipe."
+            )
         return _with_precision(recipe)
     if recipe is not None and recipe.precision == "auto":
         recipe = recipe.model_copy(update={"precision": stored.precision})

@@ -94,7 +94,8 @@ def _check_same_classes(train: Any, scored: Any, name: str) -> None:
     if train.class_names != scored.class_names:
         raise ValueError(
             f"Training and {name} data must have the same classes in the same order. Received: "
-            f"{train.class_names} and {scored.class_names}."
+            f"{train.class_names} and {scored.class_names}. Read the {name} data with "
+            "`class_names=train.class_names`."
         )
 
 

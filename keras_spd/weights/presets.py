@@ -1,7 +1,7 @@
 """Trained weights by name.
 
 A preset is two files that `tools/make_preset.py` writes from a run folder: a record (`.toml`) in
-`presets/`, and the arrays (`.safetensors.gz`). Arrays too large for the package are downloaded, see
+`presets/`, and the arrays (`.safetensors.gz`). Arrays too large for the package are downloaded; see
 `download.py`.
 """
 

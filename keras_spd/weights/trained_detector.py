@@ -56,7 +56,7 @@ class TrainedDetector:
     @property
     def levels(self) -> set[str]:
         """Names of the levels that have a head."""
-        found = {re.match(r"head_(p\d)_", path) for path in self.arrays}
+        found = {re.match(r"(?:detector\d*_)?head_(p\d)_", path) for path in self.arrays}
         return {match[1].upper() for match in found if match}
 
     @property
@@ -112,6 +112,9 @@ class TrainedDetector:
     def __str__(self) -> str:
         """The constructor call that the weights fit."""
         size = self.size
-        options = [f'size="{size}"' if size else "size=(...)", f"classes={self.num_classes}"]
+        options = [f'size="{size}"' if size else "size=(...)"]
+        options += [f"classes={self.num_classes}"] if self.num_classes else []
+        options += [] if self.head == "yolov5" else [f'head="{self.head}"']
         options += [] if self.spd else ['downsampling="strided"']
-        return f"keras_spd.applications.YOLOV5SPD({', '.join(options)})"
+        name = "YOLOV5SPD" if self.num_classes else "YOLOV5SPDBackbone"
+        return f"keras_spd.applications.{name}({', '.join(options)})"

@@ -88,7 +88,7 @@ def transfer_backbone(trained: TrainedDetector, model: ImageModel) -> None:
         array = trained.array_for(path, tuple(variable.shape))
         if array is None or array.shape != tuple(variable.shape):
             raise ValueError(
-                f"The weights {trained.source} do not fit `{model.name}` at {path}: they are of "
+                f"The weights {trained.source} do not fit `{model.name}` at {path}: they fit "
                 f"`{trained}`."
             )
         values[path] = array

@@ -15,6 +15,8 @@ from keras_spd.applications import (
     ResNetSPDBackbone,
 )
 
+LEVELS = ("P3", "P4", "P5")
+
 
 @pytest.fixture
 def pixels(rng):
@@ -77,6 +79,27 @@ def test_a_detectors_network_knows_its_pixels(thin_networks):
     first = YOLOV5SPD((0.33, 0.125), classes=2, include_rescaling=False)
     second = YOLOV5SPD("n", classes=2, backbone=keras_spd.to_spd(first.network))
     assert "normalize" in [layer.name for layer in second.network.layers]
+
+
+@pytest.mark.slow
+def test_a_detectors_network_is_a_backbone_up_to_its_heads(pixels, thin_networks, tmp_path):
+    first = YOLOV5SPD((0.33, 0.125), classes=2)
+    inputs = {
+        level: first.network.get_layer(f"head_{level.lower()}_conv").input for level in LEVELS
+    }
+    features = keras.Model(first.network.input, inputs)(pixels)
+    second = YOLOV5SPD("n", classes=3, backbone=first.network)
+    neck = second.network.get_layer("detector_lateral_p5_conv")
+    received = keras.Model(second.network.input, neck.input)(pixels)
+    np.testing.assert_array_equal(received, features["P5"])
+    maps = keras_spd.explain.feature_maps(second, pixels[0].astype("uint8"))
+    heads = {level: f"detector_head_{level.lower()}_conv" for level in LEVELS}
+    known = {level: second.network.get_layer(head).input.shape[-1] for level, head in heads.items()}
+    assert {level: maps[level].shape[-1] for level in LEVELS} == known
+    second.save(tmp_path / "model.keras")
+    third = YOLOV5SPD("n", classes=3, backbone=first.network, weights=tmp_path / "model.keras")
+    for variable, wanted in zip(third.network.variables, second.network.variables, strict=True):
+        np.testing.assert_array_equal(variable, wanted, err_msg=variable.path)
 
 
 @pytest.mark.slow

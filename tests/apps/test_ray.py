@@ -171,7 +171,7 @@ def test_the_command(weights, images, tmp_path, monkeypatch, capsys):
     assert commands([*map(str, arguments)], standalone_mode=False) == 1
     shown = capsys.readouterr()
     assert shown.out.startswith("2 images predicted, 0 skipped (already done).")
-    assert "1 images could not be read: see the column `error`." in shown.err
+    assert "1 image could not be read: see the column `error`." in shown.err
     record = json.loads((tmp_path / "out" / "detections" / "_run.json").read_text())
     assert (record["image_size"], record["confidence_threshold"]) == ([64, 64], 0.3)
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny import tiny_classifier
 
 from keras_spd.apps import demo
+from keras_spd.training import load_recipe
 
 
 @pytest.mark.slow
@@ -105,7 +106,7 @@ def test_demo(keras_spd, tmp_path, monkeypatch):
     assert building == "yolov5_spd_n: building the graph, about 20 s."
     [before, after] = re.findall(r"(?:Before|After): .*?AP (\d+\.\d)$", result.stdout, re.M)
     assert 10 < float(before) < 90 and 0 < float(after) < 90
-    assert re.search(r"beside Keras: (99|100)\.\d% of \d+ boxes are the same", result.stdout)
+    assert re.search(r"compared with Keras: (99|100)\.\d% of \d+ boxes are the same", result.stdout)
     assert re.search(r"^   spd +0\.\d+ G +\d+\.\d +37\.2$", result.stdout, re.M)
     for name in ("model.keras", "model.tflite", "found.png", "results.json", "cells/train.json"):
         assert (tmp_path / "out" / name).stat().st_size > 100
@@ -121,6 +122,12 @@ def test_demo_replaces_no_run(tmp_path):
     with pytest.raises(ValueError, match="is not empty and holds no demo"):
         demo.prepare(tmp_path / "mine")
     assert (tmp_path / "mine" / "recipe.toml").exists()
+
+
+def test_a_demo_of_no_epochs_is_refused():
+    """It took no epochs for the default."""
+    with pytest.raises(ValueError, match="epochs: Input should be greater than or equal to 1"):
+        load_recipe("finetune_detection", overrides=demo._settings(0))
 
 
 def test_a_demo_deletes_only_what_an_earlier_one_wrote(tmp_path):

@@ -56,7 +56,7 @@ def test_folder_with_a_video_and_a_broken_image(keras_spd, tmp_path):
     result = keras_spd("predict", "in", "--weights", "bccd", "--image-size", "64")
     assert result.returncode == 1, result.stderr
     assert "b.png: cannot be read as an image" in result.stderr
-    assert "1 of 3 files could not be read to the end." in result.stderr
+    assert "1 of 3 sources could not be read to the end." in result.stderr
     assert "Traceback" not in result.stderr
     entries = json.loads((tmp_path / "predictions" / "detections.json").read_text())
     assert [entry.get("frame") for entry in entries] == [None, 0, 1, 2]

@@ -159,3 +159,8 @@ def test_a_model_keeps_it(tmp_path):
     model.info = dataclasses.replace(model.info, max_value=None)
     [dark] = Classifier(model)([tmp_path / "a.png"])
     assert dark.confidence[0] < expected.confidence[0] - 0.1
+
+
+def test_a_misspelt_reaction_skips_no_image():
+    with pytest.raises(ValueError, match='must be "error" or "skip".*on_problem=\'raise\''):
+        find_max_value([b"no image"], on_problem="raise")

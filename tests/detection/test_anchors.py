@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_spd.detection import best_possible_recall, fit_anchors
+from keras_spd.detection import YOLOV5Loss, best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import standardize_anchors
 
 
@@ -42,3 +42,8 @@ def test_there_are_no_anchors_of_another_level():
 def test_bad_anchors(anchors):
     with pytest.raises(ValueError, match="must map each of P3, P4"):
         standardize_anchors(anchors, ("P3", "P4"))
+
+
+def test_anchors_of_a_list():
+    with pytest.raises(ValueError, match=r"each of the levels to .*Received: anchors=\[\[10"):
+        YOLOV5Loss(3, anchors=[[10, 13], [16, 30]])

@@ -214,7 +214,7 @@ def test_errors(pixels, thin_networks):
         explain.grad_cam(model, pixels, 3)
     with pytest.raises(ValueError, match="no layer 'conv'.*stage4_block1_out"):
         explain.grad_cam(model, pixels, layer_name="conv")
-    with pytest.raises(ValueError, match="'avg_pool' has no feature maps as output"):
+    with pytest.raises(ValueError, match="'avg_pool' is not a feature map"):
         explain.grad_cam(model, pixels, layer_name="avg_pool")
     with pytest.raises(ValueError, match="output of the layer 'avg_pool' is not a feature map"):
         explain.feature_maps(model, pixels, ["avg_pool"])

@@ -39,9 +39,9 @@ def test_the_range_of_the_input_is_whole(rng):
         (None, '`quantization="int16x8"` needs `representative_data`: 30 to 100 typical images'),
         ([], r"shape \(height, width, channels\). Received: none"),
         ([np.zeros((6, 8))], r"shape \(height, width, channels\). Received: \(6, 8\)"),
-        ([np.full((6, 8, 3), 0.5)], "pixels from 0 to 255. Received: values up to 0.5"),
-        ([np.full((6, 8, 3), 300.0)], "pixels from 0 to 255. Received: values up to 300"),
-        ([np.linspace(-9, 99, 144).reshape(6, 8, 3)], "pixels from 0 to 255"),
+        ([np.full((6, 8, 3), 0.5)], "pixels from 0 to 255. Received: values from 0.5 to 0.5"),
+        ([np.full((6, 8, 3), 300.0)], "pixels from 0 to 255. Received: values from 300 to 300"),
+        ([np.linspace(-9, 99, 144).reshape(6, 8, 3)], "Received: values from -9 to 99"),
     ],
 )
 def test_what_is_refused(data, message):

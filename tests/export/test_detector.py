@@ -14,6 +14,7 @@ from conftest import find_shared
 import keras_spd
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.export import export_tflite, verify_tflite
+from keras_spd.export.exported_models import load_exported
 from keras_spd.export.metadata import read_metadata
 from keras_spd.predict import load_detector
 
@@ -126,6 +127,10 @@ def test_what_is_in_the_file(trained, images, caplog):
     assert "thresholds it was exported with, confidence 0.02 and IoU 0.45" in caplog.text
     assert "at most as many boxes per image as it was exported with, 300" in caplog.text
     assert keras_spd.Predictor(path).decoder == model.decoder
+    exported = load_exported(path)
+    with caplog.at_level(logging.WARNING):
+        exported.decoder = dataclasses.replace(exported.decoder, multi_label=False)
+    assert "keeps the `class_agnostic` and `multi_label` it was exported with" in caplog.text
     with pytest.raises(ValueError, match=r"images of \(96, 128\) only"):
         keras_spd.Predictor(path, 320)
 

@@ -3,6 +3,7 @@
 import keras
 import pytest
 
+from keras_spd.applications import ModelInfo
 from keras_spd.export.folding import folded
 from keras_spd.layers import SPDConv
 
@@ -29,3 +30,10 @@ def test_a_model_that_cannot_be_folded():
     assert folded(model, "auto", "SavedModel") is model
     with pytest.raises(ValueError, match="takes a functional or Sequential"):
         folded(model, True, "SavedModel")
+
+
+def test_a_plain_model_keeps_its_info():
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, SPDConv(4, 3)(inputs))
+    model.info = ModelInfo(input_range=(0, 1), image_size=(8, 8))
+    assert folded(model, True, "ONNX").info == model.info

@@ -7,9 +7,11 @@ from collections import Counter
 import keras
 import numpy as np
 import pytest
+from tiny import tiny_classifier
 
 from keras_spd.applications import ImageModel, ModelInfo, ResNet18SPD
 from keras_spd.export import Comparison, export_tflite, run_tflite, verify_tflite
+from keras_spd.export.exported_models import load_exported
 from keras_spd.export.serving import image_sides
 from keras_spd.export.tflite import tensorflow
 from keras_spd.layers import SpaceToDepth, SPDConv
@@ -122,6 +124,14 @@ def test_image_sizes_mean_the_same_everywhere(thin_networks):
     model = ResNet18SPD(classes=2)
     assert image_sides(model, 24) == (24, 24)
     assert image_sides(model, [16, 24]) == image_sides(model, (16, 24)) == (16, 24)
+
+
+@pytest.mark.slow
+def test_several_sizes_are_a_list_or_a_tuple(tmp_path):
+    model = tiny_classifier(statistics="imagenet")
+    for sizes in ([(16, 16)], ((16, 16),), (16, 16), 16):
+        export_tflite(model, tmp_path / "model.tflite", image_size=sizes)
+        assert list(load_exported(tmp_path / "model.tflite").image_sizes) == [(16, 16)]
 
 
 @pytest.mark.parametrize(

@@ -99,8 +99,8 @@ def stop(newcomer, train):
         newcomer.wait_for(f"{RUN}/state.weights.h5", process)  # the first epoch is saved
         process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=60)
-    advice = "seconds before it may be. Resume with: keras-spd "
-    newcomer.compare(error, [COST, BUILDING, EVALUATED, "", re.compile(advice + "train .*")])
+    advice = "Stopped. Saved so far: 1 epoch. Resume with: keras-spd "
+    newcomer.compare(error, [COST, BUILDING, EVALUATED, "", f"{advice}train --resume --run {RUN}"])
     assert process.returncode == 130
     assert re.match(rf"Epoch 1/2\n2/2 - {NUMBER}s - .*box_loss: {NUMBER} - ", output)
     assert not (newcomer.folder / MODEL).exists()
@@ -225,7 +225,7 @@ def test_web_page(trained, browser):
         port = free.getsockname()[1]
     with trained.start("demo", "--web", "--weights", MODEL, "--port", str(port)) as process:
         line = process.stdout.readline()
-        assert line == f"The page is at http://127.0.0.1:{port}/ (Ctrl+C ends it).\n"
+        assert line == f"The page is at http://127.0.0.1:{port}/ (press Ctrl+C to stop).\n"
         page, errors, hosts = browser.new_page(), [], set()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda said: said.type == "error" and errors.append(said.text))

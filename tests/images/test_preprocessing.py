@@ -69,6 +69,10 @@ def test_bad_input():
         Statistics((0, 0, 0), (1, 0, 1))
     with pytest.raises(ValueError, match="one value for each RGB channel"):
         Statistics((0.5,), (0.5,))
+    with pytest.raises(ValueError, match="one value for each RGB channel"):
+        Statistics(0.5, 0.25)
+    with pytest.raises(ValueError, match="`max_value` must be a positive number.*max_value=-5"):
+        Preprocessing(max_value=-5)
     with pytest.raises(ValueError, match=r"RGB images.*x.shape=\(1, 2, 2, 1\)"):
         preprocess_input(np.zeros((1, 2, 2, 1)))
 
@@ -80,3 +84,5 @@ def test_decode_predictions():
     assert len(decode_predictions(predictions, ("cat", "dog", "owl"))[0]) == 3
     with pytest.raises(ValueError, match=r"shape=\(2, 3\) and 2 class names"):
         decode_predictions(predictions, ("cat", "dog"))
+    with pytest.raises(ValueError, match="`top` must be an integer >= 1. Received: top=-1"):
+        decode_predictions(predictions, ("cat", "dog", "owl"), top=-1)

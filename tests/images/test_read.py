@@ -189,7 +189,7 @@ def test_pillow_images_and_arrays_are_read_as_files_are(mode):
     ],
 )
 def test_files_that_are_not_images(image):
-    with pytest.raises(ImageError, match="Accepted are a path, .*\\. Received: "):
+    with pytest.raises(ImageError, match="must be a path, .*\\. Received: "):
         to_rgb(image)
 
 

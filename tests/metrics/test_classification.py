@@ -31,3 +31,17 @@ def test_few_classes_have_no_top5():
     scores = evaluate_classification([0, 1, 1], [[0, 1], [1, 0], [0, 1]], ("cat", "dog"))
     assert scores.accuracy == pytest.approx(2 / 3)
     assert scores.top5 is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "ranked", "message"),
+    [
+        ([-1], [[0]], "`labels` must be from 0 to 6. Received: -1 to -1"),
+        ([7], [[0]], "`labels` must be from 0 to 6. Received: 7 to 7"),
+        ([0, 1, 1], [[0]], r"must have the shape .*Received: \(3,\) and \(1, 1\)"),
+        ([], [], r"at least one image. Received: \(0,\) and \(0,\)"),
+    ],
+)
+def test_what_cannot_be_counted(labels, ranked, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_classification(labels, ranked, NAMES)

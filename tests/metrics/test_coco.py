@@ -177,6 +177,7 @@ def test_summary_and_json(capsys):
         (found((5, 0, 1, 1, 2, 2)), "image_id=5, which is not in the ground"),
         (found((0, 7, 1, 1, 2, 2)), "category_id=7"),
         ([{"image_id": 0}], r"has no \['bbox'"),
+        ([1], "Detection 0 must be a dictionary. Received: 1"),
         ({}, "must be a list"),
     ],
 )

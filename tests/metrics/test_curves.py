@@ -65,3 +65,5 @@ def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
     metrics.draw_confusion_matrix(matrix, ["first", "class 1"], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
     assert "confidence" not in titles[-1]
+    metrics.draw_confusion_matrix(matrix, names, tmp_path / "c.png", confidence=0.25)
+    assert titles[-1].endswith("\nconfidence >= 0.25")

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from bright import BrightBox
-from tiny import tiny_classifier
+from drawings import write_drawings
+from tiny import CAMERA_SIZE, one_layer_detector, tiny_classifier
 
-from keras_spd import export
+from keras_spd import data, export
+from keras_spd.applications import ModelInfo
 from keras_spd.detection import Decoder
-from keras_spd.predict import Classifier, Predictor
+from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.predict import Classifier, Predictor, evaluate
 from keras_spd.training import load_recipe, train
 
 WRONG = ("x", 0, 1.5, [], {}, object(), b"x")
@@ -21,6 +24,20 @@ def test_predictor(name):
             continue  # as `None`
         with pytest.raises(ValueError, match=f"`{name}` must be"):
             Predictor(model, **{"image_size": 64, name: value})(pixels)
+
+
+def test_evaluate(tmp_path):
+    drawings = data.load_detection(write_drawings(tmp_path / "drawings", count=2))
+    model = one_layer_detector()
+    model.info = ModelInfo(class_names=drawings.class_names, input_range=(0, 255))
+    for value in WRONG:
+        with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1"):
+            evaluate(model, drawings, CAMERA_SIZE, batch_size=value)
+
+
+def test_info():
+    with pytest.raises(ValueError, match="`info` must be a `ModelInfo`. Received: info=Preproc"):
+        one_layer_detector().info = Preprocessing(input_range=(0, 1))
 
 
 @pytest.mark.parametrize("name", ["confidence_threshold", "iou_threshold", "max_detections"])
@@ -43,8 +60,8 @@ def test_classifier_and_export(tmp_path):
 def test_training_data(task, tmp_path):
     """Empty lists and zeros used to count as no data, and the recipe's own was downloaded."""
     recipe = load_recipe("short", task=task)
-    for data in WRONG:
+    for wrong in WRONG:
         with pytest.raises(ValueError, match="`train_data` must be a `keras_spd.data."):
-            train(recipe, tmp_path / "run", train_data=data)
+            train(recipe, tmp_path / "run", train_data=wrong)
         with pytest.raises(ValueError, match="`test_data` must be a `keras_spd.data."):
-            train(recipe, tmp_path / "run", test_data=data)
+            train(recipe, tmp_path / "run", test_data=wrong)

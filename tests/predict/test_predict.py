@@ -243,7 +243,7 @@ def test_bad_inputs(tmp_path, thin_networks):
     with pytest.raises(ValueError, match="bad.keras"):
         predict.Predictor(tmp_path / "bad.keras")
     keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
-    with pytest.raises(ValueError, match="not a detector of keras_spd"):
+    with pytest.raises(ValueError, match="holds no detector"):
         predict.Predictor(tmp_path / "other.keras")
 
 

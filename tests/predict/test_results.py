@@ -192,7 +192,7 @@ def test_annotations_that_cannot_be_written(photos, tmp_path):
     predictor = keras_spd.Predictor(BrightBox(), 64)
     with pytest.raises(ValueError, match="'coco', 'yolo', 'label-studio'. Received: 'voc'"):
         write_annotations([], tmp_path, "voc")
-    with pytest.raises(ValueError, match="no detections"):
+    with pytest.raises(ValueError, match="`detections` is empty"):
         write_annotations([], tmp_path, "coco")
     with pytest.raises(ValueError, match="not for images in memory"):
         write_annotations(predictor(np.zeros((64, 64, 3), "uint8")), tmp_path, "coco")

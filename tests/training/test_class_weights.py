@@ -26,7 +26,7 @@ def test_weights_of_names_and_counts():
     weights = find_class_weights("balanced", names, count)
     assert weights == pytest.approx((4, 2, 1, 4 / 9))
     assert np.dot(weights, count()) == pytest.approx(12)  # 1 on average
-    with pytest.raises(ValueError, match="names 'bb', which is no class .*Did you mean 'b'.* a, b"):
+    with pytest.raises(ValueError, match="names 'bb', which is not a class .*mean 'b'.* a, b"):
         find_class_weights({"bb": 1}, names, count)
 
 

@@ -76,9 +76,20 @@ def test_what_cannot_be_scored(drawings):
     empty = data.DetectionData((), ("a",), (1,))
     with pytest.raises(ValueError, match="no boxes in the data to score on"):
         COCOScore(empty)
-    with pytest.raises(ValueError, match=r"`tile` needs `DetectionData`.*tile=640 and a "):
+    with pytest.raises(ValueError, match=r"`tile` needs `DetectionData`.*tile=640 and data of"):
         COCOScore(drawings.batches(2, 64), tile=640)
     callback = COCOScore(drawings)
     callback.set_model(tiny_classifier())
-    with pytest.raises(ValueError, match=r"evaluates a .*Detector`. Received: 'tiny', a ImageM"):
+    with pytest.raises(ValueError, match=r"`every` must be an integer >= 1. Received: every=0"):
+        COCOScore(drawings, every=0)
+    with pytest.raises(
+        ValueError, match=r"evaluates a .*Detector`. Received: 'tiny', of type Image"
+    ):
+        callback.on_train_begin()
+
+
+def test_a_bad_image_size_is_refused_before_the_first_epoch(drawings, model):
+    callback = COCOScore(drawings, 330)
+    callback.set_model(model)
+    with pytest.raises(ValueError, match="multiples of 8"):
         callback.on_train_begin()

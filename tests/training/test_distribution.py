@@ -219,10 +219,11 @@ def test_workers_connect_before_anything_is_computed(monkeypatch):
 
 def test_workers_of_a_given_strategy(monkeypatch):
     cluster = {"worker": ["localhost:1", "localhost:2"]}
-    config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": 1}})
-    monkeypatch.setenv("TF_CONFIG", config)
-    found = distribute(types.SimpleNamespace(num_replicas_in_sync=4))
-    assert (found.replicas, found.worker, found.workers, found.is_chief) == (4, 1, 2, False)
+    for index in (1, "1"):  # TensorFlow accepts both
+        config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+        monkeypatch.setenv("TF_CONFIG", config)
+        found = distribute(types.SimpleNamespace(num_replicas_in_sync=4))
+        assert (found.replicas, found.worker, found.workers, found.is_chief) == (4, 1, 2, False)
 
 
 def test_bad_devices():

@@ -301,3 +301,6 @@ def test_a_batch_too_large_for_the_memory(tmp_path, error):
         explained(RunFolder(tmp_path), 64),
     ):
         raise full
+    files = type("ResourceExhaustedError", (Exception,), {})("events.out: Too many open files")
+    with pytest.raises(type(files)), explained(RunFolder(tmp_path), 64):
+        raise files

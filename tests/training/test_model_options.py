@@ -35,7 +35,11 @@ def detector(folder, **overrides):
         ({"classes": 3}, "cannot set `classes`: it is read from the data"),
         ({"weights": "cifar10"}, "give it as `model.weights`"),
         ({"include_top": False}, "`model.options.include_top` must be True in training"),
-        ({"classifier_activation": "sigmoid"}, "must be 'softmax' or None .*Received: 'sigmoid'"),
+        (
+            {"classifier_activation": "sigmoid"},
+            "must be 'softmax' or 'linear' .*Received: 'sigmoid'",
+        ),
+        ({"shortcut": None}, "`model.options.shortcut` cannot be null in a recipe: omit it"),
     ],
 )
 def test_classifier_options_that_contradict_training_are_refused(options, message):
@@ -69,10 +73,12 @@ def loss_of(task, model):
 
 
 @pytest.mark.slow
-def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities(thin_networks):
+def test_a_classifier_with_logits_has_the_loss_of_one_with_probabilities(tmp_path, thin_networks):
     losses = []
-    for options in ({}, {"classifier_activation": None}):
+    for options in ({}, {"classifier_activation": "linear"}):
         task = classifier(**{"model.options": options})
+        (tmp_path / "recipe.toml").write_text(task.recipe.to_toml())
+        assert load_recipe(tmp_path / "recipe.toml").model.options == options
         keras.utils.set_random_seed(0)
         model = fit.build(task)
         losses.append(loss_of(task, model))

@@ -77,7 +77,7 @@ def test_the_loss_of_a_detector_counts_the_images_of_all_batches():
 
 def test_accumulation_is_for_one_device():
     Distribution(replicas=2).check_accumulation(1)
-    with pytest.raises(ValueError, match=r"is for one device. Received: 4 and 2 devices"):
+    with pytest.raises(ValueError, match="Received: accumulate_batches=4 and 2 devices"):
         Distribution(replicas=2).check_accumulation(4)
 
 

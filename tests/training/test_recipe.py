@@ -240,7 +240,7 @@ def test_values_of_set_are_json_or_toml():
         ("loss.class_weights", "equal", 'it must be "balanced", or factors above 0'),
         ("loss.class_weights", {"a": -2}, 'it must be "balanced", or factors above 0'),
         ("loss.class_weights", [1, 2], 'it must be "balanced", or factors above 0'),
-        ("freeze.layers", "[backbone]", "it must be a list with quotes around each"),
+        ("freeze.layers", "[backbone]", "it must be a list of quoted strings"),
     ],
 )
 def test_how_to_write_a_value_is_said(field, value, message):

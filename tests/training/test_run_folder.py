@@ -1,5 +1,6 @@
 """A run folder: damaged files are named, saved state is found, and only one training writes."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -12,6 +13,8 @@ import pytest
 
 from keras_spd import data
 from keras_spd.training import load_recipe, train
+from keras_spd.training.best_epoch import describe_best, read_threshold
+from keras_spd.training.errors import describe_saved_state
 from keras_spd.training.fields import PASSED
 from keras_spd.training.given import name_data
 from keras_spd.training.lock import locked
@@ -306,3 +309,30 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog)
     monkeypatch.setattr("keras_spd.training.lock.fcntl.flock", flock)
     with locked(tmp_path / ".lock"):
         assert f"{tmp_path} cannot be locked (No locks available)" in caplog.text
+
+
+def test_results_are_json_where_the_log_has_gaps(tmp_path, model, recipe):
+    """A metric that is not logged in every epoch is NaN in the log, which JSON does not have."""
+    folder = stopped_run(tmp_path, model, recipe)
+    folder.state.rename(folder.best)
+    folder.log.write_text("epoch,loss,lr,val_AP\r\n0,1.5,,0.25\r\n1,1.25,,\r\n", newline="")
+    described = describe_best(folder, "val_AP", "test")
+    assert json.loads(json.dumps(described, allow_nan=False)) == described
+    assert described["best_epoch"] == described["last_epoch"] == {"epoch": 1, "loss": 1.25}
+
+
+def test_the_command_with_the_best_threshold_cuts_the_same_tiles(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.scores.write_text('{"best_f1": {"F1": 0.5, "confidence": 0.25}}')
+    for overlap, options in ((0.2, ""), (0.4, " --overlap 0.4")):
+        tiles = {"data.tile": (640, 640), "data.tile_overlap": overlap, "data.train": "a"}
+        recipe = load_recipe("short", task="detection", overrides={"data.test": "b", **tiles})
+        folder.recipe.write_text(recipe.to_toml())
+        assert read_threshold(folder).endswith(f"--confidence 0.250 --tile 640x640{options}`.")
+
+
+def test_what_a_stopped_run_has_saved(tmp_path, model, recipe):
+    assert "no epoch was completed" in describe_saved_state(RunFolder(tmp_path))
+    folder = stopped_run(tmp_path, model, recipe)
+    resume = f"Saved so far: 2 epochs. Resume with: keras-spd train --resume --run {tmp_path}"
+    assert describe_saved_state(folder) == resume

@@ -105,3 +105,11 @@ def test_training_images_of_a_classifier(tmp_path, labels):
 def test_what_is_no_score_gets_a_plot_of_its_own():
     rows = [{"epoch": e, "loss": 1.0, "val_AP": 0.5, "temperature": 10.0 + e} for e in range(3)]
     assert list(_group_lines(rows)) == ["loss", "temperature", "scores"]
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_that_are_not_rgb_are_drawn(channels, tmp_path, rng):
+    images = rng.uniform(0, 255, (2, 16, 16, channels))
+    draw_training_images(images, None, tmp_path / "images.png", labels=np.array([0, 1]))
+    with Image.open(tmp_path / "images.png") as picture:
+        assert len(picture.getcolors(1 << 20)) > 100

@@ -274,5 +274,5 @@ def test_keras_files_are_converted_and_start_backbones(
     backbone.save(tmp_path / "backbone.keras")
     again = YOLOV5SPDBackbone("n", weights=tmp_path / "backbone.keras")
     np.testing.assert_array_equal(again(images), backbone(images))
-    with pytest.raises(ValueError, match=r"do not fit .* they are of `.*size=\"n\", classes=3"):
+    with pytest.raises(ValueError, match=r"do not fit .* they fit `.*size=\"n\", classes=3"):
         YOLOV5SPDBackbone("s", weights=file)

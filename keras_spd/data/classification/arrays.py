@@ -29,6 +29,13 @@ class ArrayBatches(keras.utils.PyDataset):
         num_classes: Integer to return soft labels for that many classes; `None` for class
             indices.
         image_size: `(height, width)` to resize images to after augmentation, or `None`.
+
+    Raises:
+        ValueError: If images are mixed without `num_classes`.
+
+    Example:
+
+    >>> batches = ArrayBatches(x_train, y_train, 128, shuffle=True)
     """
 
     def __init__(
@@ -51,6 +58,8 @@ class ArrayBatches(keras.utils.PyDataset):
         self.preprocess = preprocess
         self.shuffle = shuffle
         augmentation = augmentation or Augmentation()
+        if augmentation.mixes and num_classes is None:
+            raise ValueError("`mixup` and `cutmix` mix labels: pass `num_classes`.")
         self.augment = augmentation.build(*images.shape[1:3])
         self.mix = augmentation.build_mixing()
         self.flipped_epochs = augmentation.flipped_epochs(len(images), seed)

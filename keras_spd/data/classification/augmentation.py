@@ -186,6 +186,11 @@ class Augmentation:
         if self.crop_padding:
             if height is None or width is None:
                 raise ValueError("`crop_padding` needs images of one size, in pixels.")
+            if self.crop_padding >= min(height, width):
+                raise ValueError(
+                    "`crop_padding` must be smaller than the images. Received: "
+                    f"crop_padding={self.crop_padding} and images of {height} x {width} pixels."
+                )
             # Uniform in +-(padding + 0.5) and rounded, so all integer shifts are equally likely.
             shift = self.crop_padding + 0.5
             layers.append(keras.layers.RandomTranslation(shift / height, shift / width, **fill))

@@ -10,6 +10,7 @@ from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import check_augmentation, name_classes, plural
+from keras_spd.images.batching import check_batch_size
 from keras_spd.typing import Array
 
 
@@ -90,8 +91,7 @@ class ClassificationData:
                 `soft_labels`.
             TypeError: If `augmentation` is not an `Augmentation`.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        check_batch_size(batch_size)
         check_augmentation(augmentation, Augmentation)
         augmentation = augmentation or Augmentation()
         if augmentation.mixes and not soft_labels:

@@ -12,7 +12,14 @@ from keras_spd.data.classification.dataset import ClassificationData, in_memory
 from keras_spd.images import read as images
 from keras_spd.images.depth import check_data_max_value
 from keras_spd.images.preprocessing import Preprocessing
-from keras_spd.images.read import ImageError, check_file, find_images, find_max_value, to_rgb
+from keras_spd.images.read import (
+    ImageError,
+    check_file,
+    check_on_problem,
+    find_images,
+    find_max_value,
+    to_rgb,
+)
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
@@ -71,8 +78,7 @@ def from_folder(
     ...     "leaves/test", image_size=(64, 64), class_names=train.class_names
     ... )
     """
-    if on_problem not in ("error", "skip"):
-        raise ValueError(f'`on_problem` must be "error" or "skip". Received: {on_problem!r}.')
+    check_on_problem(on_problem)
     preprocessing = Preprocessing(resize)
     files, labels, class_names = _find(pathlib.Path(folder), class_names)
     size = image_size or _common_size(files)

@@ -23,6 +23,10 @@ def load_blood_cells(split: str = "train") -> ClassificationData:
 
     Raises:
         ValueError: If there is no such split.
+
+    Example:
+
+    >>> train = keras_spd.data.load_blood_cells("train")
     """
     if split not in ("train", "test"):
         raise ValueError(f'`split` must be "train" or "test". Received: split={split!r}.')

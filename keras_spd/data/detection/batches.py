@@ -17,6 +17,7 @@ from keras_spd.data.detection.transform import (
     try_transform,
 )
 from keras_spd.data.problems import check_augmentation
+from keras_spd.images.batching import check_batch_size
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.workers import check_workers, keep_freed_memory, make_pool
 from keras_spd.typing import Array
@@ -54,8 +55,7 @@ class DetectionBatches(keras.utils.PyDataset):
         workers: int | None = None,
     ) -> None:
         super().__init__(workers=BATCHES_AHEAD, max_queue_size=BATCHES_AHEAD)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"`batch_size` must be an integer >= 1. Received: {batch_size!r}.")
+        check_batch_size(batch_size)
         check_augmentation(augmentation, DetectionAugmentation)
         if not data.images:
             raise ValueError("The dataset has no images.")

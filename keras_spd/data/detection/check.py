@@ -117,8 +117,8 @@ def format_description(report: dict[str, Any]) -> str:
             )
     if report["max_value"] is not None:
         lines.append(
-            "Some images have more than 8 bits. `keras-spd train` finds their depth, or set it "
-            "with `--set data.max_value=...`; in Python, pass "
+            "Some images have more than 8 bits. `keras-spd train` finds their depth; to set it, "
+            "use `--set data.max_value=...`. In Python, pass "
             f"`max_value={report['max_value']:g}`, the smallest common depth that fits all values."
         )
     lines += [f"Note: {note}" for note in report["notes"]]

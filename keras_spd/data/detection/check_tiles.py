@@ -7,9 +7,10 @@ import numpy as np
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.problems import plural
 from keras_spd.images.tiles import part_size
+from keras_spd.metrics.coco import SIDES
 from keras_spd.typing import Array
 
-_EDGES = {"<8": 0, "8-16": 8, "16-32": 16, ">=32": 32}
+_EDGES = {name: low for name, (low, _) in SIDES.items()}
 _SMALL = 32  # pixels, as in COCO's scores
 _GAIN = 1.25  # of the sides of boxes; less is not worth the tiles
 _MANY = 0.01  # of the boxes
@@ -94,7 +95,7 @@ def advise_tiles(tiles: dict[str, Any], used: bool, image_size: str) -> list[str
     if used and tiles["larger_than_overlap"] > _MANY:
         lines.append(
             f"{tiles['larger_than_overlap']:.0%} of the boxes are larger than the overlap of two "
-            "tiles, so possibly no tile contains all of such a box: raise `--tile`, or also train "
+            "tiles, so some may not fit into any tile completely: raise `--tile`, or also train "
             "on whole images, `train --set data.tile_whole=true`."
         )
     return lines
@@ -103,7 +104,7 @@ def advise_tiles(tiles: dict[str, Any], used: bool, image_size: str) -> list[str
 def _advise(tiles: dict[str, Any], size: str, image_size: str, used: bool) -> str:
     without, within = (tiles[key]["side_percentiles"][1] for key in ("without", "within"))
     if without >= _SMALL:
-        return f"Tiles are not needed: half of the boxes have {without} pixels without them."
+        return f"Tiles are not needed: half of the boxes have {without} pixels or more."
     if within < _GAIN * without:
         return (
             f"Tiles would hardly enlarge the boxes: half of them are below {within} pixels with "
@@ -118,7 +119,7 @@ def _advise(tiles: dict[str, Any], size: str, image_size: str, used: bool) -> st
     command = "x".join(map(str, dict.fromkeys(tiles["size"])))
     again = ""
     if not used:
-        again = " Then run `check-data` with `--tile` too: other advice here is for whole images."
+        again = " Then also run `check-data` with `--tile`: other advice here is for whole images."
     return (
         f"Tiles help: half of the boxes are below {without} pixels at {image_size}, and below "
         f"{within} in tiles. Pass `--tile {command}` to `train`, `evaluate` and `predict`.{again}"

@@ -185,7 +185,7 @@ def _checked_size(
             return known
     swapped = "; they are swapped" if size == shown[::-1] else ""
     problems.add(
-        file, f"is {shown} pixels (height, width), but its record says {shorten(size)}{swapped}"
+        file, f"is {shown} pixels (height, width), but its record has {shorten(size)}{swapped}"
     )
     return None
 

@@ -29,6 +29,9 @@ class DetectionData:
             `records` of the images.
         problems: Problems with files and annotations, one line each.
         notes: Remarks that are not problems, such as clipped boxes.
+
+    Raises:
+        ValueError: If two classes have the same name.
     """
 
     images: tuple[BoxedImage, ...]
@@ -37,6 +40,13 @@ class DetectionData:
     coco: dict | None = None
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.class_names)) < len(self.class_names):
+            raise ValueError(
+                "Class names must be unique, because classes are matched by name. Received: "
+                f"{', '.join(self.class_names)}. Rename or merge the repeated ones."
+            )
 
     @property
     def num_images(self) -> int:

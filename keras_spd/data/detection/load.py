@@ -80,7 +80,7 @@ def load_detection(
     elif path.suffix in (".yaml", ".yml"):
         if images is not None:
             raise ValueError(
-                f"{path} says itself where its images are, in `path` and its splits. Received: "
+                f"{path} defines where its images are, in `path` and its splits. Received: "
                 f"images={os.fspath(images)!r}. Omit `images` (`--images`), or correct the file."
             )
         data = read_yolo(path, split, **options)
@@ -92,9 +92,9 @@ def load_detection(
     else:
         problem = "it has another format" if path.exists() else "it does not exist"
         raise ValueError(
-            f"Cannot read detection data from {str(source)!r}: {problem}. Accepted are COCO's "
+            f"Cannot read detection data from {str(source)!r}: {problem}. It must be COCO's "
             "`.json`, YOLO's `data.yaml` or folder of images and `.txt` files, a folder of VOC's "
-            "`.xml` files, and with `name=` (`--dataset`) a split of a TFDS dataset."
+            "`.xml` files, or, with `name=` (`--dataset`), a split of a TFDS dataset."
         )
     return _with_classes(data, class_names)
 

@@ -119,9 +119,7 @@ def _checked_size(
         if said == known:
             return known
     height, width = said
-    problems.add(
-        file, f"says that {image} has height {height:g} and width {width:g}; it has {shown}"
-    )
+    problems.add(file, f"has height {height:g} and width {width:g}, but {image} has {shown}")
     return None
 
 

@@ -68,7 +68,7 @@ def read_yolo(
         files = files_of_split(content, split or "train", path, problems)
     if not files:
         problems.report()
-        advice = "Pass their folder: `--images ...`."
+        advice = "Pass their folder: `images=...` (`--images ...`)."
         if not path.is_dir():
             advice = f"Correct `path` and `{split or 'train'}` in it."
         raise ValueError(f"There are no images in {images or path}. {advice}")

@@ -70,7 +70,9 @@ def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box
     if not shaped or not math.isfinite(label) or label < 0 or label != int(label):
         raise ValueError(f"{shown} is not `class x y width height`, nor a polygon")
     if num_classes is not None and label >= num_classes:
-        raise ValueError(f"class {int(label)}, but there are {num_classes}")
+        raise ValueError(
+            f"class {int(label)} does not exist; the classes are 0 to {num_classes - 1}"
+        )
     if label >= _MOST_CLASSES:
         raise ValueError(
             f"class {label:.0f}; without names in a `data.yaml` the highest is {_MOST_CLASSES - 1}"

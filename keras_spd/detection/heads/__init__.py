@@ -16,11 +16,11 @@ HEADS: dict[str, type[Head]] = {
 }
 
 
-def find_head(head: Head | Mapping[str, Any] | None, levels: Sequence[str]) -> Head:
+def find_head(head: Head | Mapping[str, Any] | str | None, levels: Sequence[str]) -> Head:
     """Returns a `Head` from any description of it.
 
     Args:
-        head: `Head`; its config; or, for YOLOv5's head, only its anchors, or `None` for the
+        head: `Head`; its name or config; or, for YOLOv5's head, only its anchors, or `None` for the
             default anchors.
         levels: Names of the levels, finest first.
 
@@ -34,6 +34,8 @@ def find_head(head: Head | Mapping[str, Any] | None, levels: Sequence[str]) -> H
                 f"head with {', '.join(head.anchors)}."
             )
         return head
+    if isinstance(head, str):
+        head = {"name": head}
     if not isinstance(head, Mapping) or "name" not in head:
         return YOLOV5Head.build(levels, head)
     config = dict(head)

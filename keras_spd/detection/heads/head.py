@@ -125,7 +125,7 @@ class Head(abc.ABC):
         if loss.num_classes != num_classes:
             raise ValueError(
                 f"The model has {num_classes} classes, but the loss has num_classes="
-                f"{loss.num_classes}."
+                f"{loss.num_classes}. Pass the loss `num_classes={num_classes}`."
             )
         if self.build(tuple(self.anchors), loss.anchors).anchors != self.anchors:
             raise ValueError(

@@ -86,6 +86,8 @@ def test_nothing_to_do():
     assert Augmentation().build(8, 8) is None
     with pytest.raises(ValueError, match="images of one size"):
         Augmentation(crop_padding=2).build(None, 8)
+    with pytest.raises(ValueError, match="smaller than the images. Received: crop_padding=8 and"):
+        Augmentation(crop_padding=8).build(8, 12)
 
 
 @pytest.mark.parametrize(

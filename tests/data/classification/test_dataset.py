@@ -7,6 +7,7 @@ import pytest
 
 from keras_spd import data
 from keras_spd.applications import preprocess_input
+from keras_spd.data.classification.arrays import ArrayBatches
 
 AUGMENTATION = data.Augmentation(crop_padding=2, horizontal_flip=True)
 
@@ -255,3 +256,9 @@ def test_data_are_shown_in_one_line():
         "<ClassificationData: 3 images of 8x4x3, "
         "100 classes (class 0, class 1, class 2, class 3, class 4, ...)>"
     )
+
+
+def test_mixed_images_need_the_number_of_classes(rng):
+    images, labels = rng.uniform(0, 255, (4, 8, 8, 3)), np.arange(4)
+    with pytest.raises(ValueError, match="mix labels: pass `num_classes`"):
+        ArrayBatches(images, labels, 2, augmentation=data.Augmentation(mixup=0.2))

@@ -99,7 +99,7 @@ def test_formats_agree(write, tmp_path):
 
 def test_a_yaml_names_its_images(tmp_path):
     file = write_yolo(tmp_path)
-    with pytest.raises(ValueError, match="says itself where its images are.*Omit `images`"):
+    with pytest.raises(ValueError, match="defines where its images are.*Omit `images`"):
         load_detection(file, images=tmp_path / "images")
     (tmp_path / "empty").mkdir()
     pathlib.Path(file).write_text("names: [cat, dog]\ntrain: empty\nval: empty\n")
@@ -316,7 +316,7 @@ def test_image_of_another_size(tmp_path):
     [
         ("0 0.5 0.5 0.1", "is not `class x y width height`"),
         ("cat 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
-        ("2 0.5 0.5 0.1 0.1", "class 2, but there are 2"),
+        ("2 0.5 0.5 0.1 0.1", "class 2 does not exist; the classes are 0 to 1"),
         ("1_0 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
         ("0 0.5 0.5 0.1 0_0.1", "is not `class x y width height`"),
         ("\u0661 0.5 0.5 0.1 0.1", "is not `class x y width height`"),
@@ -433,6 +433,14 @@ def test_an_unused_category_of_the_same_name_is_dropped(tmp_path):
     assert found_classes(data) == found_classes(load_detection(write_coco(tmp_path)))
 
 
+def test_two_used_categories_of_the_same_name_are_refused(tmp_path):
+    content = coco_content()
+    for category in content["categories"]:
+        category["name"] = "cat"
+    with pytest.raises(ValueError, match="Class names must be unique.*Received: cat, cat"):
+        load_detection(write_coco(tmp_path, content))
+
+
 def test_an_image_id_that_comes_twice_drops_no_image_in_silence(tmp_path):
     content = coco_content()
     content["images"][1]["id"] = 7
@@ -515,7 +523,7 @@ BAD_ENTRIES = {
     "long file name": ("images", {"file_name": "a" * 5000}, "File name too long"),
     "half a character": ("images", {"file_name": "\ud800.png"}, "cannot be the name of a file"),
     "folder": ("images", {"file_name": "."}, "is a folder, a pipe or a device"),
-    "huge size": ("images", {"height": 10**400}, "its record says"),
+    "huge size": ("images", {"height": 10**400}, "its record has"),
     "list as category id": ("categories", {"id": [9]}, r"category number 1: has the id \[9\]"),
     "no category name": ("categories", {"name": None}, "category number 1: has the name None"),
     "list as image": ("annotations", {"image_id": [7]}, r"belongs to image \[7\]"),
