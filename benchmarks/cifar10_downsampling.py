@@ -17,8 +17,8 @@ import time
 
 import keras
 import numpy as np
-
 from keras_spd import applications
+from keras_spd.machine import computes_bfloat16
 from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe, train
 from keras_spd.training.optimizer import make_optimizer
@@ -60,7 +60,8 @@ def run_training(arguments):
 
 
 def run_timing(arguments):
-    recipe = load_recipe("short", dataset="cifar10")
+    precision = "mixed_bfloat16" if computes_bfloat16() else "float32"  # as "auto" is in a run
+    recipe = load_recipe("short", dataset="cifar10", overrides={"precision": precision})
     keras.config.set_dtype_policy(recipe.precision)
     rng = np.random.default_rng(0)
     images = rng.normal(size=(recipe.batch_size, 32, 32, 3)).astype("float32")

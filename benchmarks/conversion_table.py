@@ -14,9 +14,8 @@ import gc
 import sys
 
 import keras
-import numpy as np
-
 import keras_spd
+import numpy as np
 from keras_spd.layers import SPDConv
 from keras_spd.surgery import SPDDepthwiseConv, count_multiply_adds, plan
 
@@ -109,6 +108,8 @@ def build(name, sides):
 def main(names):
     dtype, rounding = ("float32", 1e-7) if "--float32" in names else ("float64", 1e-16)
     names = [name for name in names if name != "--float32"]
+    if unknown := [name for name in names if not hasattr(keras.applications, name)]:
+        raise SystemExit(f"keras.applications has no {', '.join(unknown)}. Choose from {NETWORKS}.")
     keras.config.set_dtype_policy(dtype)
     keras.config.set_floatx(dtype)
     print(

@@ -9,7 +9,6 @@ import time
 
 import keras
 import numpy as np
-
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.surgery import count_multiply_adds
 

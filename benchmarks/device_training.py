@@ -7,7 +7,9 @@
 
 A network is a constructor in `keras_spd.applications` in snake case, and the side of its images.
 Every step trains on the same batch in host memory, so reading and augmenting images is not
-included; `input_pipeline.py` measures that. `--beside` names a function to compare with. It is
+included; `input_pipeline.py` measures that. Peak memory is that of the process so far, including
+earlier rows and the other program: to compare memory, start the script once for each row.
+`--beside` names a function to compare with. It is
 called as `f(network, side, batch_size)` and returns a training step of another program, such as the
 authors' network with `torch.compile`: a function without arguments that waits for the device.
 """
@@ -19,9 +21,8 @@ import statistics
 import time
 
 import keras
-import numpy as np
-
 import keras_spd
+import numpy as np
 
 WARM_UP = 3  # steps, of which the first one compiles
 
@@ -96,6 +97,8 @@ def main(arguments=None):
     print("| network | batch | images/s | peak memory | beside, images/s |\n" + "| --- " * 5 + "|")
     for name in arguments.networks:
         network, _, side = name.partition(":")
+        if not side.isdecimal():
+            parser.error(f"--networks takes NAME:SIDE, such as resnet50_spd:32. Received: {name}")
         for batch_size in arguments.batch_sizes:
             steps = {"ours": make_step(network, int(side), batch_size, arguments.precision)}
             if arguments.beside:

@@ -7,7 +7,6 @@ them with SPD-Conv; the library has no options for them.
 import keras
 import numpy as np
 from keras import ops
-
 from keras_spd import to_spd
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.surgery.graph import rebuild, walk

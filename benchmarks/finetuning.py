@@ -23,9 +23,9 @@ import pathlib
 import statistics
 import time
 
-import numpy as np
-
+import keras
 import keras_spd
+import numpy as np
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.data import load_detection
 from keras_spd.training import load_recipe, train
@@ -62,6 +62,8 @@ def start_weights(start, folder, weights, class_names):
 
 def read_data(arguments):
     """Returns training, validation and test data."""
+    if not (arguments.val or arguments.hold_out):
+        raise SystemExit("There are no validation images: pass --val, or --hold-out NUMBER.")
     training = load_detection(arguments.train)
     order = np.random.default_rng(0).permutation(training.num_images)
 
@@ -84,6 +86,7 @@ def run(arguments, start, seed, data):
     name = f"{arguments.table}_{start}_{epochs}epochs_seed{seed}"
     result = arguments.results / f"{name}.json"
     if result.is_file():
+        print(f"{result} exists, so nothing is trained, whatever the options. Rename it to rerun.")
         return result
     folder = RunFolder(arguments.runs / f"{name}_{arguments.image_size}px")
     training, validation, test = data
@@ -98,6 +101,7 @@ def run(arguments, start, seed, data):
     if folder.state.is_file():
         recipe = None
     else:
+        keras.utils.set_random_seed(seed)  # for the tensors that are not copied
         weights = start_weights(start, folder.path, arguments.weights, training.class_names)
         if weights:
             overrides["model.weights"] = weights
@@ -166,6 +170,8 @@ def show(values):
 def run_table(arguments):
     for table in arguments.tables:
         results = read_results(arguments, table)
+        if not results or not all(one["test"] for runs in results.values() for one in runs):
+            raise SystemExit(f"{arguments.results} has no test scores of {table!r}.")
         sides = next(iter(results.values()))[0]["test"]["by_side"]
         sides = [side for side, row in sides.items() if row["boxes"]]
         columns = ["AP", "AP50", "AP_small"]
@@ -236,7 +242,9 @@ def main():
     training.add_argument("--evaluate-every", type=int, default=1, help="epochs")
     training.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS))
     training.add_argument("--seeds", type=int, nargs="+", default=[0])
-    training.add_argument("--set", type=field, nargs="*", default=[], metavar="FIELD=JSON")
+    training.add_argument(
+        "--set", type=field, nargs="*", action="extend", default=[], metavar="FIELD=JSON"
+    )
     training.add_argument("--no-test", action="store_true", help="leave the test images alone")
     training.add_argument("--runs", type=pathlib.Path, default="runs/finetuning")
     training.add_argument("--results", type=pathlib.Path, default=RESULTS)

@@ -8,8 +8,9 @@ python benchmarks/input_pipeline.py --generate 24 --generated-size 2000 3000 --t
 `--loader` names a function that is called as `f(data, image_size, batch_size, workers)` and returns
 an iterable of batches, tuples whose first entry has one row for each image.
 
-Images per CPU second are images divided by the CPU time of this process and its children, so other
-programs on the machine hardly affect them. The lower limit is libjpeg-turbo (in Pillow) decoding
+Images per CPU second are images divided by the CPU time of this process and of its children that
+have ended, so other programs on the machine hardly affect them. A loader must end its processes
+with its last batch. The lower limit is libjpeg-turbo (in Pillow) decoding
 each image once into its own buffer.
 """
 
@@ -23,10 +24,9 @@ import tempfile
 import time
 
 import numpy as np
-from PIL import Image
-
 from keras_spd.data import DetectionAugmentation, DetectionBatches, DetectionData, load_detection
 from keras_spd.data.detection.boxed_image import BoxedImage
+from PIL import Image
 
 AUGMENTATION = {
     "mosaic": 1.0,
@@ -82,15 +82,18 @@ def measure(name, run):
 
 def stages(data, size, batch_size):
     """Measures the parts of the work on one thread."""
+    wholes = list(dict.fromkeys(image.whole for image in data.images))[:256]
+    known = set(wholes)
+    count = sum(image.whole in known for image in data.images)  # tiles: several per file
     encoded = [
         pathlib.Path(image.source).read_bytes() if not callable(image.source) else image.encoded()
-        for image in data.images[:256]
+        for image in wholes
     ]
 
     def floor():
         for content in encoded:
             Image.open(io.BytesIO(content)).load()
-        return len(encoded)
+        return count
 
     def decode():
         for image in data.images[:256]:

@@ -8,7 +8,6 @@ import itertools
 import jax
 import keras
 import numpy as np
-
 from keras_spd.detection import YOLOV5Loss
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.losses import ASSIGNMENTS

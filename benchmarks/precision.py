@@ -8,7 +8,6 @@ import time
 
 import keras
 import numpy as np
-
 from keras_spd.applications import YOLOV5SPD, ResNet18SPD
 
 PRECISIONS = ("float32", "mixed_bfloat16")

@@ -14,9 +14,8 @@ import pathlib
 import tempfile
 
 import keras
-import numpy as np
-
 import keras_spd
+import numpy as np
 from keras_spd import data
 from keras_spd.applications import preprocess_input
 from keras_spd.export import export_tflite, run_tflite

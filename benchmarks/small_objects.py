@@ -26,13 +26,13 @@ import subprocess
 import sys
 import time
 
-import cv2
-import keras
-import numpy as np
 from finetuning import HERE, field, read_data, show
 from small_object_variants import VARIANTS, build, multiply_adds
 
+import cv2
+import keras
 import keras_spd
+import numpy as np
 from keras_spd.images.tiles import tile_corners
 from keras_spd.training import load_recipe, train
 from keras_spd.training.run_folder import RunFolder
@@ -46,6 +46,7 @@ def run(arguments, name, seed, data):
     run_name = f"{arguments.table}_{name}_{start}_{arguments.epochs}epochs_seed{seed}"
     result = arguments.results / f"{run_name}.json"
     if result.is_file():
+        print(f"{result} exists, so nothing is trained, whatever the options. Rename it to rerun.")
         return result
     folder = RunFolder(arguments.runs / f"{run_name}_{arguments.image_size}px")
     if VARIANTS[name].enlarged:
@@ -83,7 +84,7 @@ def run(arguments, name, seed, data):
     tile = side if "prediction" in tiles else None
     content = {
         "variant": name,
-        "start": "random" if VARIANTS[name].equal_cost and "wider" in name else start,
+        "start": "random" if (VARIANTS[name].equal_cost or ("",))[0] == "width" else start,
         "seed": seed,
         "epochs": arguments.epochs,
         "side": side,
@@ -136,13 +137,13 @@ def run_training(arguments):
 
 def run_time(arguments):
     """Times a training step and a prediction of each variant beside those of the first."""
-    first, *others = arguments.variants
+    first, *others = dict.fromkeys(["spd", *arguments.variants])  # time.json: ratios to spd
     if len(others) > 1:  # each pair in a process of its own, because graphs stay in memory
         for name in others:
             subprocess.run([sys.executable, *sys.argv, "--variants", first, name], check=True)
         return
     calls = {}
-    for name in arguments.variants:
+    for name in (first, *others):
         calls["step", name], calls["prediction", name] = timed_calls(name, arguments)
     seconds = collections.defaultdict(list)
     for turn in range(arguments.turns + 2):
@@ -153,7 +154,7 @@ def run_time(arguments):
                 seconds[key].append(time.perf_counter() - begun)
     path = arguments.results / "time.json"
     ratios = json.loads(path.read_text()) if path.is_file() else {}
-    for name in arguments.variants:
+    for name in (first, *others):
         ratios[name] = {
             what: statistics.median(
                 a / b for a, b in zip(seconds[what, name], seconds[what, first], strict=True)
@@ -250,15 +251,18 @@ def main():
     training.add_argument("--images", type=int, help="only as many of the other training images")
     training.add_argument("--epochs", type=int, default=8)
     training.add_argument("--seeds", type=int, nargs="+", default=[0])
-    training.add_argument("--set", type=field, nargs="*", default=[], metavar="FIELD=JSON")
+    training.add_argument(
+        "--set", type=field, nargs="*", action="extend", default=[], metavar="FIELD=JSON"
+    )
     training.add_argument("--runs", type=pathlib.Path, default="runs/small_objects")
     training.set_defaults(run=run_training)
     timing = commands.add_parser("time", parents=[shared])
     timing.add_argument("--batch-size", type=int, default=8)
     timing.add_argument("--turns", type=int, default=5)
     timing.set_defaults(run=run_time)
-    table = commands.add_parser("table", parents=[shared])
+    table = commands.add_parser("table")
     table.add_argument("table")
+    table.add_argument("--results", type=pathlib.Path, default=RESULTS)
     table.add_argument("--picture", default=HERE.parent / "docs/small_objects.png")
     table.set_defaults(run=run_table)
     arguments = parser.parse_args()

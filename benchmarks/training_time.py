@@ -8,16 +8,15 @@ import statistics
 import time
 
 import keras
-import numpy as np
-
 import keras_spd
+import numpy as np
 from keras_spd import fast_layers
 from keras_spd.applications import ResNet18SPD, blocks
 from keras_spd.training import load_recipe
 from keras_spd.training.optimizer import make_optimizer
 
 BATCH_SIZE = 128
-STEPS = 5  # of `fit` in one turn
+STEPS = 5  # training steps in one turn
 
 
 def build(precision, layers):

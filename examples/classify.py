@@ -21,9 +21,8 @@ import dataclasses
 import pathlib
 
 import keras
-import numpy as np
-
 import keras_spd
+import numpy as np
 from keras_spd.applications import ImageModel, ResNet18SPD, preprocess_input
 
 

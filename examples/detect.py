@@ -17,10 +17,9 @@ It printed:
 import argparse
 import pathlib
 
+import keras_spd
 import numpy as np
 from PIL import Image
-
-import keras_spd
 
 CELL = 96  # pixels
 

@@ -12,11 +12,10 @@ import argparse
 import io
 
 import keras
-import numpy as np
-from PIL import Image
-
 import keras_spd
+import numpy as np
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
+from PIL import Image
 
 SIDE = 160  # pixels of the made photos
 
@@ -99,10 +98,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", help="as `keras-spd train --train` takes it")
     parser.add_argument("--test")
-    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--image-size", type=int, default=320, help="with --train")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--smoke", action="store_true", help="a few steps, for tests")
     options = parser.parse_args()
+    if bool(options.train) != bool(options.test):
+        parser.error("pass --train and --test together")
     epochs = 1 if options.smoke else options.epochs
 
     if options.train:

@@ -5,10 +5,10 @@
     python examples/edge_device.py board.onnx photo.jpg     # with ONNX Runtime instead of LiteRT
     python examples/edge_device.py --compiled board.tflite photo.jpg   # with LiteRT's CompiledModel
 
-A device only needs `detect`, `letterbox` and `load_tflite`, or `load_compiled` for LiteRT's newer
-interface, CompiledModel. Class names, image size and thresholds are in the .tflite file, which is
-also a ZIP archive. Files that Ultralytics exported return raw predictions, which `decode` turns
-into boxes.
+A device only needs `detect`, `letterbox`, `read_record` and `load_tflite`; `load_compiled` is for
+LiteRT's newer interface, CompiledModel. Class names, image size and thresholds are in the .tflite
+file, which is also a ZIP archive. Files that Ultralytics exported return raw predictions, which
+`decode` turns into boxes.
 
 It printed:
 
@@ -142,6 +142,9 @@ def detect(model, image, load=load_tflite):
     if not record:
         labels, confidence, boxes = decode(list(found.values()), size)
         names = [f"class {label}" for label in labels]
+    elif record.get("bounding_box_format") != "xyxy":
+        kind = record.get("bounding_box_format", "none, as it is a classifier")
+        raise SystemExit(f"The file must be a detector with xyxy boxes. {model} has {kind}.")
     else:
         count = int(found["num_detections"][0])
         confidence, boxes = found["confidence"][0, :count], found["boxes"][0, :count]
@@ -207,6 +210,8 @@ def main():
     model, image = arguments.model, arguments.image
     if model is not None and image is None:
         parser.error("pass an image as well")
+    if arguments.compiled and model is not None and model.suffix != ".tflite":
+        parser.error(f"--compiled is for .tflite files of `keras-spd export`. Received: {model}")
     if model is None:
         model, image = prepare(pathlib.Path("edge_device"))
     for path in (model, image):

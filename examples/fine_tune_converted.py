@@ -11,7 +11,6 @@ converted. Prints the test accuracy of each before and after.
 import argparse
 
 import keras
-
 import keras_spd
 from keras_spd.applications import ResNet18SPD, preprocess_input
 from keras_spd.surgery import count_multiply_adds
@@ -35,14 +34,14 @@ def batches(data, epochs=None):
 
 def fit(model, train, epochs, rate):
     keras.utils.set_random_seed(0)
-    steps = epochs * (train.num_images // 128)
+    steps = epochs * train.steps_per_epoch(128)
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
     optimizer = keras.optimizers.SGD(schedule, momentum=0.9, nesterov=True, weight_decay=5e-4)
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.fit(
         batches(train, epochs),
         epochs=epochs,
-        steps_per_epoch=train.num_images // 128,
+        steps_per_epoch=train.steps_per_epoch(128),
         shuffle=False,
         verbose=0,
     )
@@ -63,6 +62,8 @@ def main():
     parser.add_argument("--tune", type=int, default=5, help="epochs of fine-tuning")
     parser.add_argument("--smoke", action="store_true", help="one epoch, for tests")
     options = parser.parse_args()
+    if options.images and options.dataset == "blood_cells":
+        parser.error("--images is for a dataset of TFDS: pass --dataset as well")
     epochs, tune = (1, 1) if options.smoke else (options.epochs, options.tune)
 
     train, test = load(options.dataset, options.images, options.data_dir)

@@ -19,7 +19,7 @@ class Docstrings(griffe.Extension):
 
     def on_object(self, *, obj, **kwargs):
         if obj.is_attribute and "property" not in obj.labels:
-            obj.docstring = None  # that of the value's class; pages leave out what has none
+            obj.docstring = None  # it is that of the value's class; without one, the page omits it
         elif obj.docstring is not None:
             obj.docstring.value = rewrite(obj.docstring.value)
 

@@ -19,6 +19,7 @@ import json
 import math
 import pathlib
 import shlex
+import tempfile
 
 import keras
 import tomli_w
@@ -43,8 +44,13 @@ def describe(model, recipe):
         options["size"] = applications.DETECTORS[recipe.model.name]
         return model.network, {"architecture": "YOLOV5SPD", "options": options}
     options.setdefault("shortcut", "strided")
+    # Trained weights bring their own statistics, whatever `data.statistics` is.
+    used = model.info.statistics or applications.get_statistics(recipe.data.statistics)
+    names = [name for name, known in applications.STATISTICS.items() if known == used]
+    if not names:
+        raise SystemExit(f"The statistics must be among `STATISTICS`. The model has {used}.")
     record = {"architecture": model.info.architecture, "options": options}
-    return model, record | {"statistics": recipe.data.statistics}
+    return model, record | {"statistics": names[0]}
 
 
 def describe_command(environment):
@@ -150,7 +156,8 @@ def main(words=None):
 
     build = getattr(applications, record["architecture"])
     packed = build(weights=arguments.name, **record["options"])
-    results = task.score(packed, folder)
+    with tempfile.TemporaryDirectory() as scratch:  # the run keeps the scores of its own model
+        results = task.score(packed, RunFolder(scratch))
     scores = {k: round(v, 4) for k, v in results.items() if isinstance(v, float) and v >= 0}
     trained = json.loads(folder.results.read_text())
     options = {"classes": len(model.info.class_names), "input_shape": (*shape[:2], 3)}

@@ -44,7 +44,7 @@ def _card(record, name):
         "Output": f"{'boxes, confidence and classes' if detects else 'probabilities of'}: "
         + ", ".join(record["class_names"]),
         "Training data": f"{record['dataset']}, {facts['training_images']}",
-        "Recipe": f"`{_option(record, '--recipe') or 'short'}`, {facts['epochs']}",
+        "Recipe": f"`{_recipe(record)}`, {facts['epochs']}",
         "Command": f"`{record['command']}`",
         "Hardware": facts["hardware"],
         "Training time": facts["training_time"],
@@ -131,9 +131,16 @@ def _scores(record):
     return ", ".join([f"**{parts[0]}**", *parts[1:]])
 
 
-def _option(record, name):
+def _recipe(record):
+    """Returns the recipe of a run; without `--recipe`, the one that `train` chooses."""
     words = shlex.split(record["command"])
-    return words[words.index(name) + 1] if name in words else None
+    options = [word.partition("=")[0] for word in words]
+    if "--recipe" in options:
+        place = options.index("--recipe")
+        return words[place].partition("=")[2] or words[place + 1]
+    if not {"--weights", "--model"} & set(options):
+        return "short"
+    return "finetune" if record["architecture"] == "YOLOV5SPD" else "few_images"
 
 
 def _number(value, unit, letter, digits=1):

@@ -30,8 +30,14 @@ export class Detector {
   /** Compiles the bytes of a TFLite file. */
   static async load(bytes) {
     const record = readRecord(bytes);
-    if (!record.bounding_box_format) throw new Error(`${record.name} is not a detector.`);
-    await (Detector.runtime ??= loadLiteRt(WASM));
+    const format = record.bounding_box_format;
+    if (!format) throw new Error(`${record.name} is not a detector.`);
+    if (format !== 'xyxy') throw new Error(`Boxes must be xyxy. ${record.name} has ${format}.`);
+    Detector.runtime ??= loadLiteRt(WASM).catch((error) => {
+      Detector.runtime = null; // the next call tries again
+      throw error;
+    });
+    await Detector.runtime;
     return new Detector(await loadAndCompile(bytes, {accelerator: 'wasm'}), record);
   }
 
@@ -67,7 +73,7 @@ export class Detector {
     }));
   }
 
-  /** Scales an image to the size of the network's input, on gray, without changing its shape. */
+  /** Scales an image to the size of the network's input, on grey, without changing its shape. */
   letterbox(image) {
     const [height, width] = this.record.image_size;
     const scale = Math.min(height / image.height, width / image.width);

@@ -15,11 +15,16 @@ async function run(what, action) {
 }
 
 async function show() {
-  if (!state.detector || !state.image) return;
+  const {detector, image} = state;
+  if (!detector || !image) {
+    find('status').textContent = `There is no ${detector ? 'image' : 'detector'} yet: choose one.`;
+    return;
+  }
   const start = performance.now();
-  const found = await state.detector.detect(state.image);
+  const found = await detector.detect(image);
   const time = Math.round(performance.now() - start);
-  draw(find('picture'), state.image, found);
+  if (image !== state.image) return; // another one was chosen meanwhile
+  draw(find('picture'), image, found);
   const counts = {};
   for (const {name} of found) counts[name] = (counts[name] ?? 0) + 1;
   const names = Object.entries(counts).map(([name, count]) => `${count} ${name}`).join(', ');
@@ -46,7 +51,7 @@ find('image').addEventListener('change', ({target}) =>
 
 run('Loading the example ...', async () => {
   const image = await fetch(find('page').dataset.image);
-  await useImage(await image.blob());
+  state.image = await createImageBitmap(await image.blob());
   const model = await fetch(find('page').dataset.model);
   await useModel(new Uint8Array(await model.arrayBuffer()));
 });

@@ -26,7 +26,7 @@ def format_measurements(rows: Sequence[Measurement]) -> str:
                 f"{1e3 * row.median:.1f} ms",
                 f"{1e3 * row.p95:.1f} ms",
                 f"{row.images_per_second:.1f}",
-                f"{row.median / rows[0].median:.2f}",
+                f"{rows[0].images_per_second / row.images_per_second:.2f}",  # time per image
                 f"{row.memory / 1e6:.0f} MB",
             )
         )
