@@ -164,7 +164,7 @@ def YOLOV5SPD(
         outputs,
         name=f"{name}_network",
         info=ModelInfo("YOLOV5SPD", preprocessing=preprocessing),
-        pyramid_level_inputs=_layer_names(features | combined),  # the inputs of the heads
+        pyramid_level_inputs=_layer_names(features | combined),  # heads' inputs, finer levels
     )
     info = ModelInfo(
         "YOLOV5SPD",

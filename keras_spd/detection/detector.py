@@ -30,8 +30,8 @@ class Detector(keras.Model):
 
     Args:
         network: Functional Keras model from images to raw predictions.
-        head: `keras_spd.detection.Head`, or its config. For YOLOv5's head, pass only its anchors,
-            `{level: ((width, height), ...)}` in pixels, or `None` for the default anchors.
+        head: `keras_spd.detection.Head`, or its name or config. For YOLOv5's head, pass only its
+            anchors, `{level: ((width, height), ...)}` in pixels, or `None` for the default anchors.
         bounding_box_format: Format of the ground truth and of the boxes that `predict` returns.
         info: `ModelInfo`, class names and preprocessing.
         decoder: `Decoder`, which turns predictions into boxes.

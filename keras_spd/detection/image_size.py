@@ -32,7 +32,8 @@ def standardize_image_size(
         ValueError: If the stride does not divide both sides, or the detector does not accept the
             size.
     """
-    if image_size is None and tile is not None and tile != model.info.tile:
+    from_tile = image_size is None and tile is not None and tile != model.info.tile
+    if from_tile and tile is not None:
         image_size = network_size(tile, model.stride)
     elif image_size is None:
         image_size = model.image_sizes[0] if model.image_sizes else model.info.image_size or 640
@@ -41,7 +42,7 @@ def standardize_image_size(
         raise ValueError(
             f"The detector takes images of {' or '.join(map(str, model.image_sizes))} only "
             f"(height, width). Received: image_size={image_size!r}."
-            + (" With `tile`, it defaults to a tile's size: pass it." if tile is not None else "")
+            + (" It was taken from `tile`: pass `image_size`." if from_tile else "")
         )
     return size
 

@@ -127,7 +127,7 @@ def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
     paths, layers = dict(walk(model.network)), {}
     for level in model.levels:
         names = (f"head_{level.lower()}_conv", f"tower_{level.lower()}_box1_conv")
-        # The last one: a backbone that was a detector has heads of its own.
+        # The last one: in files of earlier versions, a backbone may have heads of its own.
         head = [path for path in paths if path.endswith(names)][-1]
         layers[level] = connections.producer(paths[head])
     finer = (("P1", "stem"), ("P2", "stage2_c3"), ("P3", "stage3_c3"), ("P4", "stage4_c3"))

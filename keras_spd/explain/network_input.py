@@ -136,7 +136,8 @@ def is_classifier(model: keras.Model) -> bool:
         model: Any Keras model.
 
     Returns:
-        Boolean; `False` for a `Detector`, a backbone and a model with several outputs.
+        Boolean; `False` for a `Detector`, a backbone that returns feature maps and a model with
+        several outputs.
 
     Example:
 

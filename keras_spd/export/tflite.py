@@ -104,7 +104,7 @@ def export_tflite(
         images = check_calibration(representative_data, quantization)
         exported = with_integer_operators(exported, quantization)
     sizes: Any = image_size
-    several = isinstance(sizes, (list, tuple)) and not all(isinstance(s, int) for s in sizes)
+    several = isinstance(sizes, (list, tuple)) and any(isinstance(s, (list, tuple)) for s in sizes)
     sizes = sizes if several else [sizes]
     counts = batch_size if isinstance(batch_size, list) else [batch_size]
     serves = [serving.serving_model(exported, size, count) for size in sizes for count in counts]

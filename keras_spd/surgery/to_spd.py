@@ -41,9 +41,9 @@ def to_spd(
 
     Returns:
         An uncompiled model: a `Detector`, `ImageModel` or Sequential model if `model` is one,
-        otherwise a `keras.Model`. It has the same layer names, trainable flags, dtype
-        policies and regularisers, named `..._to_spd`. `keras_spd.surgery.plan` lists what is
-        converted, and what is kept and why.
+        otherwise a `keras.Model`. It is named `..._to_spd` and has the same layer names, trainable
+        flags, dtype policies and regularisers. `keras_spd.surgery.plan` lists what is converted,
+        and what is kept and why.
 
     Raises:
         ValueError: If the model is not as described, a name in `layers` is unknown or its layer

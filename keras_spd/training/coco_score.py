@@ -40,7 +40,8 @@ class COCOScore(keras.callbacks.Callback):
             every device would predict every image. `None` for the model itself.
 
     Raises:
-        ValueError: If the data has no boxes, `tile` is set for batches, or the model is not a
+        ValueError: If the data has no boxes, `tile` is set for batches, `every` is not a positive
+            integer, the image size does not fit the model, or the model is not a
             `Detector` or has other classes.
 
     Example:

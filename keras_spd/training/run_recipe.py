@@ -33,7 +33,7 @@ def _find(recipe: Recipe | None, folder: RunFolder, resume: bool, epochs: int | 
     if stored is None:
         if recipe is None:
             raise ValueError(
-                f"There is no run to resume in {folder.path}. Pass the run folder or a recipe."
+                f"There is no run to resume in {folder.path}. Correct the path, or start a new run."
             )
         return _with_precision(recipe)
     if recipe is not None and recipe.precision == "auto":

@@ -24,8 +24,8 @@ from keras_spd.weights.trained_detector import SPD_STEM, STRIDED_STEM, TrainedDe
 
 _log = logging.getLogger(__name__)
 # Prefixes of the layers of a head, and the layers among them whose outputs include classes.
-_HEAD_LAYERS = ("head_", "tower_")
-_CLASS_OUTPUTS = r"head_p\d_(class_)?conv/"
+_HEAD_LAYERS = re.compile(r"(?:detector\d*_)?(?:head|tower)_(p\d)")
+_CLASS_OUTPUTS = r"(?:detector\d*_)?head_p\d_(class_)?conv/"
 
 
 def transfer(
@@ -133,7 +133,7 @@ def _untrained_part(
     Those are heads of another kind, of new levels or with another number of anchors, decoupled
     heads with another finest level, and the parts of the neck that only other levels need.
     """
-    if path.startswith(_HEAD_LAYERS):
+    if _HEAD_LAYERS.match(path):
         level = _level(path)
         anchors = [len(each.anchors.get(level, ())) for each in (trained, model)]
         # The finest level has the fewest channels, which a decoupled head has on all levels.
@@ -164,7 +164,7 @@ def _with_classes(
 
 def _level(path: str) -> str:
     """Returns the level of a variable of a head, such as `"P3"` for `head_p3_conv/kernel`."""
-    return path.split("_")[1].upper()
+    return _HEAD_LAYERS.findall(path)[0].upper()
 
 
 def _unused(trained: TrainedDetector, model: Detector, variables: Mapping[str, Any]) -> list[str]:
@@ -173,7 +173,7 @@ def _unused(trained: TrainedDetector, model: Detector, variables: Mapping[str, A
     unused = {path for path in trained.arrays if path not in variables}
     unused = {path for path in unused if part_of(path) not in dropped_parts}
     if trained.head != model.head.name:
-        unused = {path for path in unused if not path.startswith(_HEAD_LAYERS)}
+        unused = {path for path in unused if not _HEAD_LAYERS.match(path)}
     unused -= {SPD_STEM, STRIDED_STEM} if "stem_bn/gamma" in variables else set()
     return sorted(unused)
 

@@ -88,7 +88,7 @@ def test_a_detectors_network_is_a_backbone_up_to_its_heads(pixels, thin_networks
         level: first.network.get_layer(f"head_{level.lower()}_conv").input for level in LEVELS
     }
     features = keras.Model(first.network.input, inputs)(pixels)
-    second = YOLOV5SPD("n", classes=3, backbone=first.network)
+    second = YOLOV5SPD("n", class_names=("a", "b", "c"), backbone=first.network)
     neck = second.network.get_layer("detector_lateral_p5_conv")
     received = keras.Model(second.network.input, neck.input)(pixels)
     np.testing.assert_array_equal(received, features["P5"])
@@ -97,9 +97,14 @@ def test_a_detectors_network_is_a_backbone_up_to_its_heads(pixels, thin_networks
     known = {level: second.network.get_layer(head).input.shape[-1] for level, head in heads.items()}
     assert {level: maps[level].shape[-1] for level in LEVELS} == known
     second.save(tmp_path / "model.keras")
-    third = YOLOV5SPD("n", classes=3, backbone=first.network, weights=tmp_path / "model.keras")
+    start = {"backbone": first.network, "weights": tmp_path / "model.keras"}
+    third = YOLOV5SPD("n", class_names=("c", "a", "b"), **start)
     for variable, wanted in zip(third.network.variables, second.network.variables, strict=True):
-        np.testing.assert_array_equal(variable, wanted, err_msg=variable.path)
+        if not variable.path.startswith("detector_head"):
+            np.testing.assert_array_equal(variable, wanted, err_msg=variable.path)
+    kernels = [model.network.get_layer(heads["P3"]).kernel for model in (second, third)]
+    wanted, received = (np.reshape(kernel, (*kernel.shape[:3], 3, 8)) for kernel in kernels)
+    np.testing.assert_array_equal(received, wanted[..., [0, 1, 2, 3, 4, 7, 5, 6]])
 
 
 @pytest.mark.slow

@@ -174,7 +174,7 @@ def test_wrong_arguments(tmp_path, thin_networks):
         export(quantization="int8")
     with pytest.raises(ValueError, match=r"images of shape \(64, 64, 3\).*Received: \(32, 64, 3\)"):
         export(quantization="int8", representative_data=images[:, ::2])
-    with pytest.raises(ValueError, match="pixels from 0 to 255. Received: values up to 0.78"):
+    with pytest.raises(ValueError, match="pixels from 0 to 255. Received: values from 0.78"):
         export(quantization="int8", representative_data=images / 255)
     with pytest.raises(ValueError, match="multiples of 32"):
         export(image_size=(60, 64))
