@@ -7,9 +7,10 @@ import typer
 
 
 def demo(
-    folder: Annotated[pathlib.Path, typer.Argument(help="Folder for the results.")] = pathlib.Path(
-        "demo"
-    ),
+    folder: Annotated[
+        pathlib.Path,
+        typer.Argument(help="Folder for the results. An earlier demo in it is replaced."),
+    ] = pathlib.Path("demo"),
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs; default: 24, or 6 with --classifier.")
     ] = None,

@@ -29,7 +29,7 @@ def explain(
         "explanations"
     ),
 ) -> None:
-    """Draw the feature maps of a network, Grad-CAM of a classifier, confidence of a detector.
+    """Draw a network's feature maps, with a classifier's Grad-CAM or a detector's confidence.
 
     Grad-CAM explains the class that each model predicts; red regions support it most. A detector's
     confidence is drawn for each level, before NMS. With `--tile`, it is computed in tiles and drawn

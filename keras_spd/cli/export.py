@@ -40,8 +40,8 @@ def export(
     """Write a TFLite or ONNX file or a SavedModel, and compare it with the Keras model.
 
     The file takes pixels from 0 to 255 and returns class probabilities, or a detector's boxes,
-    confidence, classes and num_detections. The exit code is 1 if its outputs differ from the
-    model's.
+    confidence, classes and num_detections. The exit code is 1 if its outputs differ too much
+    from the model's.
 
     Example: keras-spd export runs/boards/model.keras --quantize int8 --data boards/train.json
     """
