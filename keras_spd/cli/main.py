@@ -1,5 +1,6 @@
 """The `keras-spd` command and its subcommands; errors are shown as one line."""
 
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -71,6 +72,8 @@ def main() -> None:
     for Ctrl-C.
     """
     quiet.log_to_stderr()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of a file name that is not UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Modules whose progress messages are shown, not only their warnings.
     for module in ("weights.transfer", "training", "predict.score_files"):
         logging.getLogger(f"keras_spd.{module}").setLevel(logging.INFO)

@@ -36,7 +36,8 @@ def evaluate_batches(
             boxes = convert_boxes(part["boxes"], bounding_box_format, "xywh", size)
             boxes, classes = map(keras.ops.convert_to_numpy, (boxes, part["classes"]))
             for row in range(len(classes)):
-                for column in np.flatnonzero((classes[row] >= 0) & (boxes[row, :, 2] > 0)):
+                has_area = (boxes[row, :, 2:] > 0).all(axis=1)
+                for column in np.flatnonzero((classes[row] >= 0) & has_area):
                     entry = {
                         "image_id": len(images) + row,
                         "category_id": int(classes[row, column]),

@@ -113,7 +113,8 @@ class _SwapAverage(keras.callbacks.SwapEMAWeights):
     """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        super().on_epoch_end(epoch, logs)
+        # Never the last epoch: Keras would replace the trained weights, which are saved to resume.
+        super().on_epoch_end(-1, logs)
         if keras.backend.backend() == "jax":
             optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
             for variable in keras_internals.averaged_variables(optimizer):

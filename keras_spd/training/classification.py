@@ -77,6 +77,11 @@ class ClassificationTask:
         passed = Splits(train_data, validation_data, test_data)
         self.splits = load_splits(ClassificationData, recipe, passed, self._read)
         self.train_data, self.test_data = self.splits.train, self.splits.test
+        if len(self.train_data.class_names) < 2:
+            raise ValueError(
+                "A classifier needs at least two classes, each in a folder of its own. Received: "
+                f"only {', '.join(self.train_data.class_names)}."
+            )
         if recipe.model.weights is not None:
             shape, names = self.train_data.image_shape, self.train_data.class_names
             self._given = trained_classifier(recipe.model, shape, len(names))
@@ -193,6 +198,8 @@ class ClassificationTask:
             model = with_classes(self._given, names, self.recipe.model.class_map)
         facts = {**self._normalization, "max_value": self.train_data.max_value}
         facts["resize"] = self.train_data.resize or model.info.preprocessing.resize
+        if None in model.input_shape[1:3]:
+            facts["image_size"] = self.train_data.image_shape[:2]
         model.info = dataclasses.replace(model.info, class_names=names, **facts)
         return model
 

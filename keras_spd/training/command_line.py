@@ -111,7 +111,8 @@ def merge_fields(options: Mapping[str, Any], assignments: Sequence[str]) -> dict
     fields = {field: value for field, value in options.items() if value is not None}
     for field, value in map(_parse_assignment, assignments):
         for other, before in fields.items():
-            differs = field == other and value != before
+            plain = list(before) if isinstance(before, tuple) else before  # as in JSON
+            differs = field == other and value != plain
             if differs or field.startswith(f"{other}.") or other.startswith(f"{field}."):
                 raise ValueError(
                     f"The options contradict each other: `{other}` is {before!r}, but "

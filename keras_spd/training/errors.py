@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -33,6 +34,8 @@ def explained(folder: RunFolder, batch_size: int) -> Iterator[None]:
 def _reason(error: Exception, folder: RunFolder, batch_size: int) -> str | None:
     if "Too many open files" in str(error):  # TensorFlow also calls this RESOURCE_EXHAUSTED
         return None
+    if broken := re.search(r"\bImageError: (.+)", str(error)):  # wrapped by TensorFlow
+        return broken[1]
     # TensorFlow's errors are not OSErrors.
     no_space = any(words in str(error) for words in ("No space left", "Disk quota exceeded"))
     if no_space or isinstance(error, OSError) and error.errno in _NO_SPACE:

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_spd import registered  # noqa: F401 (registers classes of saved models)
+from keras_spd import keras_internals, registered  # noqa: F401 (registers saved classes)
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
@@ -297,6 +297,9 @@ def build(task: Task) -> keras.Model:
     """Builds the model of a task in float32."""
     with float32_policy():
         model = task.build()
+        for layer in keras_internals.nested_layers(model):
+            if layer.dtype_policy.name.startswith("mixed_"):  # of a given model
+                layer.dtype_policy = "float32"
         if task.recipe.quantize_aware and not is_quantize_aware(model):
             model = quantize_aware(model)
         return model

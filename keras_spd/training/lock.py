@@ -52,6 +52,7 @@ def locked(file: pathlib.Path) -> Iterator[None]:
             yield
         except Exception:
             if [*file.parent.iterdir()] == [file]:  # it failed before it wrote anything
-                file.unlink()
-                file.parent.rmdir()
+                with contextlib.suppress(OSError):  # the current folder, a mount point or a link
+                    file.unlink()
+                    file.parent.rmdir()
             raise

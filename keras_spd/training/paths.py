@@ -36,4 +36,5 @@ def _absolute(value: Any, exists: Any = os.path.exists) -> Any:
     path, colon, split = value, "", ""
     if not exists(path):
         path, colon, split = value.rpartition(":")
-    return f"{pathlib.Path(path).resolve()}{colon}{split}" if path and exists(path) else value
+    # Links stay: images and labels are searched beside them, and they have the suffix.
+    return f"{pathlib.Path(path).absolute()}{colon}{split}" if path and exists(path) else value

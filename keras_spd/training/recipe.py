@@ -3,6 +3,7 @@
 import difflib
 import os
 import pathlib
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -85,7 +86,8 @@ def load_recipe(
 
 def differences(stored: Recipe, given: Recipe) -> list[str]:
     """Returns the fields in which two recipes differ, as `field = stored (given: ...)`."""
-    ours, theirs = (_flat(recipe.model_dump()) for recipe in (stored, given))
+    # As in a file, where tuples are lists.
+    ours, theirs = (_flat(tomllib.loads(recipe.to_toml())) for recipe in (stored, given))
     # Data that is passed in Python may have been read from files before.
     fields = [f for f in ours | theirs if theirs.get(f) not in (ours.get(f), PASSED)]
     return [f"{field} = {ours.get(field)!r} (given: {theirs.get(field)!r})" for field in fields]

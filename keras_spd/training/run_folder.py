@@ -26,6 +26,7 @@ import os
 import pathlib
 import tempfile
 import time
+import warnings
 from typing import Any
 
 import h5py
@@ -342,7 +343,9 @@ def restore_state(model: keras.Model, path: Path) -> int:
     epochs = saved_epochs(path)
     model.optimizer.build(model.trainable_variables)
     try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():  # of an optimizer with other variables, which is skipped
+            warnings.filterwarnings("error", "Skipping variable loading for optimizer")
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         raise ValueError(f"Cannot resume from {path}: {shorten(error)}") from error
     return epochs

@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -325,3 +328,15 @@ def test_export_to_onnx(keras_spd, tmp_path, monkeypatch):
     assert written.startswith("camera.onnx: ") and written.endswith(", images of 64x96")
     assert re.search(r"on 2 noise images.*: 100\.0% of the boxes are found by both", compared)
     assert load_exported(tmp_path / "camera.onnx").decoder.confidence_threshold == 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode")
+def test_a_file_name_that_is_not_utf8_is_printed(tmp_path):
+    for name in (b"a.png", b"caf\xe9.png"):
+        Image.new("RGB", (64, 64)).save(tmp_path / os.fsdecode(name))
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    command = [sys.executable, "-m", "keras_spd", "check-data", tmp_path]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8:strict"}
+    result = subprocess.run(command, env=strict, capture_output=True)
+    assert result.returncode == 0 and rb"caf\udce9.png" in result.stdout

@@ -8,6 +8,7 @@ import pytest
 from conftest import find_shared
 
 from keras_spd.metrics import confusion_matrix, evaluate_coco
+from keras_spd.metrics.batch_evaluation import evaluate_batches
 from keras_spd.metrics.coco import run_cocoeval
 
 NAMES = {"APs": "AP_small", "APm": "AP_medium", "APl": "AP_large"}
@@ -214,3 +215,11 @@ def test_annotations_of_other_images_do_not_count():
     truth["categories"].append({"id": 2, "name": "a"})
     with pytest.raises(ValueError, match="different ids and names. Received: {1: 'a', 2: 'a'}"):
         evaluate_coco(truth, results)
+
+
+def test_a_box_of_a_batch_without_height_is_no_object():
+    truth = {"boxes": np.array([[[0, 0, 9, 9], [1, 5, 8, 5]]], "f4"), "classes": np.zeros((1, 2))}
+    found = {"boxes": truth["boxes"][:, :1], "classes": np.zeros((1, 1), int)}
+    found["confidence"] = np.ones((1, 1), "f4")
+    scores = evaluate_batches([(found, truth, (1, 32, 32, 3))], 1)
+    assert scores.metrics["AP"] == pytest.approx(1)

@@ -3,6 +3,7 @@
 import time
 import types
 
+import keras
 import numpy as np
 import pytest
 
@@ -59,3 +60,21 @@ def test_curves_are_drawn_during_a_run_but_not_often(tmp_path, monkeypatch):
     for now[0] in (20.0, 31.0, 40.0, 62.0):
         callback.on_epoch_end(0)
     assert drawn == [31.0, 62.0]
+
+
+def test_after_the_last_epoch_the_trained_weights_come_back():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1, use_ema=True), "mse")
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(np.array(model.layers[0].kernel))
+
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(np.array(model.layers[0].kernel))
+
+    swap = callbacks._SwapAverage(swap_on_epoch=True)
+    every = [swap, callbacks._SwapBack(swap), Watch()]
+    model.fit(np.ones((4, 2)), np.ones((4, 1)), batch_size=1, verbose=0, callbacks=every)
+    np.testing.assert_allclose(seen[-1], seen[-2], rtol=1e-5)

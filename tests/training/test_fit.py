@@ -304,3 +304,11 @@ def test_a_batch_too_large_for_the_memory(tmp_path, error):
     files = type("ResourceExhaustedError", (Exception,), {})("events.out: Too many open files")
     with pytest.raises(type(files)), explained(RunFolder(tmp_path), 64):
         raise files
+
+
+def test_a_broken_image_in_a_thread_of_tensorflow(tmp_path):
+    text = "{{function_node x}} ImageError: a.jpg: the image is broken.\nTraceback ..."
+    wrapped = type("InvalidArgumentError", (Exception,), {})(text)
+    message = r"^a\.jpg: the image is broken\. Nothing is saved yet"
+    with pytest.raises(ValueError, match=message), explained(RunFolder(tmp_path), 4):
+        raise wrapped

@@ -12,8 +12,9 @@ from tiny import tiny_classifier, tiny_detector
 from keras_spd import data, to_spd
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
 from keras_spd.surgery.quantize_aware import Range
-from keras_spd.training import load_recipe, train
+from keras_spd.training import fit, load_recipe, train
 from keras_spd.training.classes import with_classes
+from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model
 from keras_spd.training.run_folder import RunFolder
 
@@ -170,3 +171,27 @@ def test_outputs_that_cannot_be_changed():
     assert with_classes(model, ("a", "b")).info.class_names == ("a", "b")  # nothing to change
     with pytest.raises(ValueError, match="do not come from a dense layer.* 2, and the data 3"):
         with_classes(model, ("a", "b", "c"))
+
+
+def test_a_classifier_of_any_size_records_the_size_of_the_data(cells):
+    inputs = keras.Input((None, None, 3))
+    outputs = keras.layers.Dense(3, "softmax")(keras.layers.GlobalAveragePooling2D()(inputs))
+    given = ImageModel(inputs, outputs, info=ModelInfo(input_range=(0, 1), image_size=(224, 224)))
+    model = ClassificationTask(load_recipe("demo", overrides=FEW), *cells, given=given).build()
+    assert model.info.image_size == (16, 16)
+
+
+def test_a_given_model_of_mixed_precision_becomes_float32(cells):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        given = tiny_classifier(input_range=(0, 1))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    task = ClassificationTask(load_recipe("demo", overrides=FEW), *cells, given=given)
+    assert {layer.compute_dtype for layer in fit.build(task).layers} == {"float32"}
+
+
+def test_a_single_class_is_refused():
+    one = data.from_arrays(np.zeros((4, 16, 16, 3), "uint8"), np.zeros(4, int), ("cat",))
+    with pytest.raises(ValueError, match="at least two classes.*only cat"):
+        ClassificationTask(load_recipe("demo"), one, one)

@@ -37,3 +37,11 @@ def test_names_stay(folder):
     overrides = {"data.name": "cifar10", "data.train": "train", "model.weights": "cifar10"}
     recipe = load_recipe("short", overrides=overrides)
     assert with_absolute_paths(recipe) == recipe
+
+
+def test_links_are_not_followed(folder):
+    (folder / "1a2b").touch()
+    (folder / "cells" / "linked.json").symlink_to(folder / "1a2b")
+    overrides = {"data.train": "cells/linked.json", "data.test": "cells/linked.json"}
+    recipe = load_recipe("finetune", task="detection", overrides=overrides)
+    assert with_absolute_paths(recipe).data.train == str(folder / "cells" / "linked.json")

@@ -14,6 +14,7 @@ from keras_spd.training.fields import (
     ProgressiveResizing,
 )
 from keras_spd.training.optimizer import make_optimizer
+from keras_spd.training.recipe import differences
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -272,3 +273,15 @@ def test_missing_test_data_is_named(tmp_path):
 def test_of_similar_networks_the_smallest_is_suggested():
     with pytest.raises(ValueError, match="Did you mean yolov5_spd_n?"):
         choose_recipe({"model.name": "yolov5_spd"}, [], "short")
+
+
+def test_a_tuple_is_the_list_of_a_file(tmp_path):
+    options = {"model.options": {"levels": ("P3", "P4")}}
+    recipe = load_recipe("short", task="detection", overrides=options)
+    (tmp_path / "recipe.toml").write_text(recipe.to_toml())
+    assert differences(load_recipe(tmp_path / "recipe.toml"), recipe) == []
+
+
+def test_the_same_size_twice_is_no_contradiction():
+    fields = merge_fields({"data.image_size": (320, 320)}, ["data.image_size=[320, 320]"])
+    assert list(fields["data.image_size"]) == [320, 320]

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import time
+import warnings
 
 import h5py
 import keras
@@ -336,3 +337,20 @@ def test_what_a_stopped_run_has_saved(tmp_path, model, recipe):
     folder = stopped_run(tmp_path, model, recipe)
     resume = f"Saved so far: 2 epochs. Resume with: keras-spd train --resume --run {tmp_path}"
     assert describe_saved_state(folder) == resume
+
+
+def test_an_error_in_a_folder_that_cannot_be_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no such data"), locked(RunFolder(".").lock):
+        raise ValueError("no such data")
+
+
+def test_the_state_of_another_optimizer_is_refused(tmp_path, model):
+    save = SaveState(tmp_path / "state.weights.h5")
+    save.set_model(model)
+    save.on_epoch_end(0)
+    other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    other.compile(keras.optimizers.Adam(0.1), "mse")
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="Cannot resume from"):
+        warnings.simplefilter("ignore")  # as on the command line
+        restore_state(other, save.path)

@@ -1,6 +1,7 @@
 """Batches of images and padded boxes, on any backend."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import keras
@@ -54,7 +55,7 @@ class DetectionBatches(keras.utils.PyDataset):
         first_epoch: int = 0,
         workers: int | None = None,
     ) -> None:
-        super().__init__(workers=BATCHES_AHEAD, max_queue_size=BATCHES_AHEAD)
+        super().__init__()  # it reads ahead itself: Keras' queue mixes batches of two epochs
         check_batch_size(batch_size)
         check_augmentation(augmentation, DetectionAugmentation)
         if not data.images:
@@ -76,6 +77,9 @@ class DetectionBatches(keras.utils.PyDataset):
         self._pixels = ImageCache(_CACHE_BYTES)
         workers = check_workers(workers)
         self._map = map if workers == 1 else make_pool(workers).map
+        self._ahead = make_pool(1 if workers == 1 else BATCHES_AHEAD)
+        self._loading: dict[tuple[int, int], Future] = {}  # by epoch and index
+        self._former = -1  # index
         if self.transform is not None:
             pixels, boxes, classes = self._read(0)
             pixels, fit = letterbox(pixels, self.image_size)
@@ -88,7 +92,14 @@ class DetectionBatches(keras.utils.PyDataset):
         return -(-self.data.num_images // self.batch_size)
 
     def __getitem__(self, index: int) -> tuple[Array, dict[str, Array]]:
-        images, boxes, classes = self.load(self.epoch, index)
+        ahead = BATCHES_AHEAD if 0 < index == self._former + 1 else 0  # if they are read in order
+        known, end = self._loading, min(index + 1 + ahead, len(self))
+        self._former = index
+        self._loading = {
+            key: known.get(key) or self._ahead.submit(self.load, *key)
+            for key in [(self.epoch, batch) for batch in range(index, end)]
+        }
+        images, boxes, classes = self._loading.pop((self.epoch, index)).result()
         return images, {"boxes": boxes, "classes": classes}
 
     def on_epoch_end(self) -> None:

@@ -63,7 +63,7 @@ def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box
     except ValueError:
         label, values = math.nan, []
     count = len(values)
-    pose = keypoints and count == 4 + keypoints
+    pose = keypoints and count in (4 + keypoints, 5 + keypoints)  # perhaps with a confidence
     polygon = count >= 6 and count % 2 == 0 and not pose
     # A fifth number is a confidence.
     shaped = count in (4, 5) or pose or polygon

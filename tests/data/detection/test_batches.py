@@ -175,3 +175,16 @@ def test_bad_arguments(data):
         DetectionAugmentation(mosaic=2)
     with pytest.raises(ValueError, match="has no images"):
         DetectionData((), ("a",), (1,)).batches(1, SIZE)
+
+
+def test_keras_does_not_mix_batches_of_two_epochs(data):
+    from keras.src.trainers.epoch_iterator import EpochIterator
+
+    expected = DetectionBatches(data, 1, SIZE)
+    iterator = EpochIterator(DetectionBatches(data, 1, SIZE))
+    next(iter(iterator))  # as `fit` does on JAX and PyTorch, to build the model
+    iterator.reset()
+    found = [images for _, _, [(images, _)] in iterator]
+    assert len(found) == len(expected) > 4
+    for number, images in enumerate(found):
+        np.testing.assert_array_equal(images, expected.load(0, number)[0])

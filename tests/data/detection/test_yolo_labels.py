@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from keras_spd.data import load_detection
+from keras_spd.data.detection import yolo_lines
 
 
 def write(root, images=(), labels=()):
@@ -108,3 +109,8 @@ def test_a_folder_for_each_class_is_data_for_a_classifier(tmp_path):
         assert "(ash, oak) is data for a classifier" in message(tmp_path / source)
     write(tmp_path, ["splits/train/x.jpg", "splits/val/x.jpg"])
     assert "classifier" not in message(tmp_path / "splits")
+
+
+def test_keypoints_with_a_confidence():
+    line = "0 0.5 0.5 0.2 0.4 " + "0.9 0.9 1 " * 3 + "0.75"
+    assert yolo_lines._parse(line, 1, 9) == (0, pytest.approx((0.4, 0.3, 0.6, 0.7)))
