@@ -261,12 +261,15 @@ def find_pyramid(model: keras.Model) -> dict[str, str]:
     side = 256
     images = keras.Input((side, side, model.inputs[0].shape[-1]))
     probe = keras.models.clone_model(
-        keras.Model(model.inputs[0], model.outputs), input_tensors=images
+        keras.Model(model.inputs[0], model.outputs),
+        input_tensors=images,
+        clone_function=keras_internals.copy_layer,
     )
     levels = {(side >> level, side >> level): f"P{level}" for level in range(1, 8)}
     pyramid = {}
     for layer in probe.layers:
-        shape = tuple(layer.output.shape) if len(keras_internals.calls(layer)) == 1 else ()
+        outputs = [tensor for call in keras_internals.calls(layer) for tensor in call.outputs]
+        shape = tuple(outputs[0].shape) if len(outputs) == 1 else ()
         level = levels.get(shape[1:3])
         if level is not None and len(shape) == 4:
             pyramid[level] = layer.name

@@ -57,8 +57,9 @@ LINEAR_OPERATIONS = (
 
 
 def is_functional(layer: Any) -> bool:
-    """Returns whether a layer is a functional model, or a subclass of one."""
-    return isinstance(layer, keras.src.models.functional.Functional)
+    """Returns whether a layer is a functional model that computes its graph and nothing else."""
+    functional = keras.src.models.functional.Functional
+    return isinstance(layer, functional) and type(layer).call is functional.call
 
 
 def is_activation_layer(layer: Any) -> bool:
@@ -135,3 +136,21 @@ def variable_name(optimizer: keras.optimizers.Optimizer, variable: keras.Variabl
 def uses_weight_decay(optimizer: keras.optimizers.Optimizer, variable: keras.Variable) -> bool:
     """Returns whether weight decay applies: `exclude_from_weight_decay` did not name it."""
     return optimizer._use_weight_decay(variable)
+
+
+def finalize_state(model: Any) -> None:
+    """Lets preprocessing layers derive their constants from weights that were assigned."""
+    for layer in nested_layers(model):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+
+
+def copy_layer(layer: Any) -> Any:
+    """Returns a new layer or operation with the config of an old one, without its weights.
+
+    Keras builds no Python lambdas from configs, which could come from a file.
+    """
+    if type(layer) is keras.layers.Lambda:
+        functions = layer.function, layer._output_shape, layer.mask, layer.arguments
+        return keras.layers.Lambda(*functions, name=layer.name, dtype=layer.dtype_policy)
+    return type(layer).from_config(layer.get_config())

@@ -185,6 +185,7 @@ class SPDConv(keras.layers.Layer):
             bias_constraint=bias_constraint,
             dtype=self.dtype_policy,
             name="conv",
+            trainable=self.trainable,
             **lora,
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from keras_spd.applications import ImageModel, ModelInfo, ResNet18SPD, get_statistics
+from keras_spd.image_model import find_pyramid
 
 
 @pytest.fixture
@@ -53,3 +54,14 @@ def test_a_training_step_is_traced_once(graphs):
 def test_class_names_are_a_tuple():
     info = dataclasses.replace(ModelInfo(), class_names=["cat", "dog"])
     assert info.class_names == ("cat", "dog") and hash(info.class_names)
+
+
+def test_a_pyramid_with_a_layer_of_two_outputs():
+    class Halves(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.split(x, 2, axis=-1)
+
+    images = keras.Input((64, 64, 3))
+    x = keras.layers.Conv2D(8, 3, 2, "same", name="conv")(images)
+    left, right = Halves()(x)
+    assert find_pyramid(keras.Model(images, left + right))["P1"] == "conv"

@@ -6,6 +6,7 @@ import pytest
 import testing
 
 from keras_spd.layers import SpaceToDepth, SPDConv
+from keras_spd.surgery import SPDDepthwiseConv
 
 
 def space_to_depth(images, scale):
@@ -218,3 +219,13 @@ def test_a_layer_with_lora_is_saved_and_loaded(rng, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "lora.keras")
     expected, received = map(keras.ops.convert_to_numpy, (model(images), loaded(images)))
     np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_frozen_layers_stay_frozen(tmp_path):
+    layers = [SPDConv(4), SPDDepthwiseConv(1)]
+    model = keras.Sequential([keras.Input((16, 16, 3)), *layers])
+    for layer in layers:
+        layer.trainable = False
+    assert not model.trainable_variables
+    model.save(tmp_path / "model.keras")
+    assert not keras.saving.load_model(tmp_path / "model.keras").trainable_variables

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from keras_spd import keras_internals
 from keras_spd.applications.yolov5_network import Features
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.detector import Detector
@@ -80,9 +81,16 @@ def _with_normalization(
         return layer(*args, **kwargs)
 
     network = keras.Model(old, features)
-    copy = keras.models.clone_model(network, input_tensors=pixels, call_function=call)
+    copy = keras.models.clone_model(
+        network,
+        input_tensors=pixels,
+        clone_function=keras_internals.copy_layer,
+        call_function=call,
+    )
     for layer in (layer for layer in network.layers if layer.weights):
-        copy.get_layer(layer.name).set_weights(layer.get_weights())
+        copied = copy.get_layer(layer.name)
+        copied.set_weights(layer.get_weights())
+        keras_internals.finalize_state(copied)
     return copy.inputs[0], copy.outputs
 
 

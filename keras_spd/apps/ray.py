@@ -102,7 +102,8 @@ def predict_with_ray(
     except ImportError as error:
         raise ImportError('`--engine ray` needs `pip install "keras_spd[ray]"`.') from error
     options |= {"image_size": image_size, "batch_size": batch_size}
-    weights = str(pathlib.Path(weights).absolute()) if os.path.exists(weights) else str(weights)
+    is_path = os.path.exists(weights) and not find_named(weights)  # as in `load_model`
+    weights = str(pathlib.Path(weights).absolute()) if is_path else str(weights)
     digest = _digest(weights)
     predictor = load_predictor(weights, **options)  # raises here if the weights cannot be used
     folder = pathlib.Path(output).absolute() / _kind(predictor)

@@ -146,11 +146,13 @@ class Decoder:
                 raise ValueError(
                     f"`{name}` must be between 0 and 1. Received: {getattr(self, name)!r}."
                 )
+            object.__setattr__(self, name, float(value))  # JSON takes no NumPy numbers
         count = self.max_detections
         if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
             raise ValueError(
                 f"`max_detections` must be an integer >= 1. Received: {self.max_detections!r}."
             )
+        object.__setattr__(self, "max_detections", int(count))
 
     def __call__(
         self,

@@ -101,6 +101,7 @@ def upsample(heat: Array, given: NetworkInput) -> Array:
     box = None
     if given.fit is not None:
         [corners] = given.fit.to_network([[0, 0, width, height]])
+        corners = corners.clip(0, np.tile(given.pixels.shape[1::-1], 2))  # rounding: -1e-14
         scale = np.divide(heat.shape[::-1], given.pixels.shape[1::-1])
         box = tuple((corners * np.tile(scale, 2)).tolist())
     resized = Image.fromarray(heat).resize((width, height), Image.Resampling.BILINEAR, box)

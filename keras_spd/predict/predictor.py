@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 from PIL import Image
 
 from keras_spd.boxes import convert_boxes
@@ -247,7 +248,8 @@ def detect(
     outputs = dict(model.predict_on_batch(known_preprocessing(model).normalize(images)))
     if model.bounding_box_format != "xyxy":
         size = images.shape[1:3]
-        outputs["boxes"] = convert_boxes(outputs["boxes"], model.bounding_box_format, "xyxy", size)
+        boxes = convert_boxes(outputs["boxes"], model.bounding_box_format, "xyxy", size)
+        outputs["boxes"] = ops.convert_to_numpy(boxes)  # from a GPU, where NumPy cannot read it
     outputs = {key: np.asarray(value) for key, value in outputs.items()}
     found = []
     for index, fit in enumerate(letterboxes):

@@ -45,7 +45,7 @@ def count_multiply_adds(
         raise ValueError(
             f"`{model.name}` is not built. Add a `keras.Input`, or call `build(input_shape)`."
         )
-    if not keras_internals.is_functional(model) and not isinstance(model, keras.Sequential):
+    if not graph.is_graph(model):
         raise ValueError(
             f"`{model.name}` is a subclassed model, whose connections are unknown. Pass a "
             "functional or Sequential model."
@@ -59,6 +59,10 @@ def _multiply_adds_of(call: Any) -> int:
     """Returns the multiply-adds of one call of a layer or nested model."""
     layer = call.operation
     if isinstance(layer, keras.Model):
+        shapes = [tuple(tensor.shape[1:]) for tensor in call.input_tensors]
+        known = graph.is_graph(layer) and len(shapes) == 1 and None not in shapes[0]
+        if known and None in layer.input_shape[1:]:
+            layer = graph.resize(layer, shapes[0])
         return count_multiply_adds(layer)
     kernel = multiply_adds_at(layer)
     if not kernel:

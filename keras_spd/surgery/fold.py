@@ -21,6 +21,14 @@ from keras_spd.typing import Array, Shape, Tensor
 # Compared by `type`: a subclass may compute something else.
 _CONVOLUTIONS = (keras.layers.Conv2D, fast_layers.Conv2D)
 _BATCH_NORMS = (keras.layers.BatchNormalization, fast_layers.BatchNormalization)
+# Activations of each value by itself, so that convolutions with them can share a layer.
+_POINTWISE = tuple(
+    getattr(keras.activations, name)
+    for name in (
+        *("linear", "relu", "relu6", "silu", "sigmoid", "tanh", "gelu", "elu", "leaky_relu"),
+        *("hard_sigmoid", "hard_silu", "mish", "selu", "softplus", "softsign", "exponential"),
+    )
+)
 
 
 def fold(model: keras.Model) -> keras.Model:
@@ -233,10 +241,14 @@ class _Folding:
         """Merges several convolutions that follow the same space-to-depth."""
         convolutions = [self.convolutions[id(other)] for other in connections.consumers(layer)]
         alike = {
-            (c.kernel.shape[:3], c.padding, c.source.data_format, _activation(c.layer))
+            (
+                *(c.kernel.shape[:3], c.padding, c.source.data_format),
+                *(_activation(c.layer), c.layer.dtype_policy.name),
+            )
             for c in convolutions
         }
-        if len(convolutions) < 2 or len(alike) > 1:
+        pointwise = all(_activation(c.layer) in _POINTWISE for c in convolutions)
+        if len(convolutions) < 2 or len(alike) > 1 or not pointwise:
             return
         biases = [np.zeros(c.kernel.shape[3]) if c.bias is None else c.bias for c in convolutions]
         merged = dataclasses.replace(

@@ -28,7 +28,8 @@ def check_graph(model: Any, function: str) -> None:
 
 def is_graph(layer: Any) -> bool:
     """Returns whether a layer is a functional or Sequential model."""
-    return isinstance(layer, keras.Sequential) or keras_internals.is_functional(layer)
+    plain = isinstance(layer, keras.Sequential) and type(layer).call is keras.Sequential.call
+    return plain or keras_internals.is_functional(layer)
 
 
 def operations(model: keras.Model) -> list[Any]:
@@ -249,9 +250,7 @@ class _Rebuilding:
         """Returns the new layer, or sequence of layers, that replaces an old layer."""
         if id(layer) not in self.copies:
             self.copies[id(layer)] = (
-                self.model(layer)
-                if is_graph(layer)
-                else type(layer).from_config(layer.get_config())
+                self.model(layer) if is_graph(layer) else keras_internals.copy_layer(layer)
             )
         return self.copies[id(layer)]
 
@@ -267,7 +266,9 @@ class _Rebuilding:
                 for part in new.layers:
                     part.trainable = layer.trainable
             else:
-                new.trainable = layer.trainable
+                pairs = zip(*map(keras_internals.nested_layers, (layer, new)), strict=False)
+                for old_part, new_part in pairs:  # the layer first, then those inside it
+                    new_part.trainable = old_part.trainable
                 _copy_weights(layer, new)
 
 

@@ -248,6 +248,7 @@ class SPDDepthwiseConv(keras.layers.Layer):
             depthwise_constraint=depthwise_constraint,
             dtype=self.dtype_policy,
             name="conv",
+            trainable=self.trainable,
         )
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias

@@ -67,6 +67,8 @@ class Unconvertible(Exception):
 def is_strided(layer: Any) -> bool:
     """Returns whether a layer or operation has a stride above 1 that downsamples."""
     strides = getattr(layer, "strides", None) or 1
+    if strides == 1 and not isinstance(layer, keras.layers.Layer):
+        strides = getattr(layer, "pool_size", 1)  # the default of pooling in `keras.ops`
     return bool(np.max(strides) > 1) and "Transpose" not in type(layer).__name__
 
 

@@ -87,11 +87,8 @@ def to_spd(
 
 def with_network(detector: Detector, network: keras.Model, name: str | None = None) -> Detector:
     """Copies a detector with another network and, if given, another name."""
-    config = {**detector.get_config(), "network": keras.saving.serialize_keras_object(network)}
-    config["name"] = name or detector.name
-    copy = type(detector).from_config(config)
-    copy.network.set_weights(network.get_weights())
-    return copy
+    options = detector.head, detector.bounding_box_format, detector.info, detector.decoder
+    return type(detector)(graph.rebuild(network), *options, name or detector.name)
 
 
 def _converted_name(name: str) -> str:

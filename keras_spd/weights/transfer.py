@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd import keras_internals
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.heads import YOLOV5Head
@@ -59,6 +60,7 @@ def transfer(
         raise ValueError(_misfit(trained, model, differences))
     for path, array in values.items():
         variables[path].assign(array)
+    keras_internals.finalize_state(model.network)
     model.initialised_parts = tuple(sorted(fresh))
     if isinstance(model.head, YOLOV5Head):
         # A single class has a trained logit if it was one of several, or had one before.

@@ -185,3 +185,13 @@ def test_models_on_the_hub_are_told_apart():
     first, second = (app._digest(f"hf://someone/{name}") for name in "ab")
     assert first and first != second
     assert len(app._digest("bccd")) == 64 and app._digest("bccd") != app._digest("deeppcb")
+
+
+def test_a_folder_named_like_shipped_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bccd").mkdir()
+    seen = []
+    monkeypatch.setattr(app, "load_predictor", lambda name, **_: seen.append(name) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict_with_ray("bccd", [], tmp_path / "out")
+    assert seen == ["bccd"]

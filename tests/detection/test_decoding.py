@@ -1,6 +1,7 @@
 """Decoding and NMS against the authors'."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -112,3 +113,8 @@ def test_format_of_the_boxes():
 def test_bad_thresholds(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Decoder(**options)
+
+
+def test_thresholds_of_numpy():
+    decoder = Decoder(np.float32(0.5), np.float64(0.4), np.int64(9))
+    assert json.loads(json.dumps(dataclasses.asdict(decoder)))["max_detections"] == 9

@@ -13,7 +13,7 @@ from keras_spd.applications import STATISTICS, ImageModel, ModelInfo, ResNet18SP
 from keras_spd.explain import layout
 from keras_spd.explain.feature_maps import varied_channels
 from keras_spd.explain.grad_cam import upsample
-from keras_spd.explain.network_input import prepare
+from keras_spd.explain.network_input import NetworkInput, prepare
 from keras_spd.explain.tiles import TileInput, merged
 from keras_spd.images.geometry import Letterbox
 
@@ -315,3 +315,11 @@ def test_tiles_without_margins():
     assert (
         merged([(TileInput(np.zeros(0), (0, 0), fit), {"P3": margin})], (32, 64))["P3"].max() == 0
     )
+
+
+def test_a_letterbox_that_rounds_to_a_negative_margin():
+    fit = Letterbox.fit((600, 800), (224, 224))
+    assert fit.left < 0
+    arrays = [np.zeros((*size, 3), "uint8") for size in ((224, 224), (600, 800))]
+    given = NetworkInput(None, arrays[0][None], *arrays, fit)
+    assert upsample(np.ones((7, 7), "float32"), given).shape == (600, 800)

@@ -106,3 +106,9 @@ def test_channels_first():
     options = {"padding": "same", "use_bias": False, "data_format": "channels_first"}
     model = chain(L.Conv2D(6, 3, 2, **options), shape=(4, 8, 10))
     assert count_multiply_adds(model) == 4 * 5 * 9 * 4 * 6
+
+
+def test_a_nested_model_of_any_size():
+    inner = chain(L.Conv2D(6, 3, padding="same"), shape=(None, None, 4))
+    expected = count_multiply_adds(chain(L.Conv2D(6, 3, padding="same")))
+    assert count_multiply_adds(chain(inner)) == expected

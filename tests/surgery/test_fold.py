@@ -9,7 +9,7 @@ import pytest
 
 import keras_spd
 from keras_spd import fast_layers
-from keras_spd.applications import YOLOV5SPD, ResNet18SPD
+from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo, ResNet18SPD
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.surgery import SPDDepthwiseConv
 
@@ -261,3 +261,23 @@ def test_a_layer_of_two_nested_models_is_kept(first):
     for expected, received in zip(model(inputs), folded(inputs), strict=True):
         expected, received = map(keras.ops.convert_to_numpy, (expected, received))
         np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_statistics_of_a_backbone_survive_copies(rng):
+    images = keras.Input((64, 64, 3))
+    scale = keras.layers.Normalization(name="scale")
+    x = keras.layers.Conv2D(8, 3, 8, "same")(scale(images))
+    scale.adapt(rng.uniform(50, 90, (4, 64, 64, 3)).astype("float32"))
+    backbone = ImageModel(images, x, info=ModelInfo(input_range=(0, 255)))
+    model = YOLOV5SPD((0.33, 0.125), backbone=backbone, levels=("P3",), classes=2)
+    for network in (model.network, keras_spd.fold(model).network):
+        np.testing.assert_allclose(network.get_layer("scale").mean, scale.mean)
+
+
+def test_convolutions_with_a_softmax_are_not_merged():
+    inputs = keras.Input((8, 8, 4))
+    x = SpaceToDepth()(inputs)
+    parts = [_layers.Conv2D(3, 1, activation="softmax")(x) for _ in range(2)]
+    model = keras.Model(inputs, _layers.Concatenate()(parts))
+    _randomize(model)
+    _assert_same(model, keras_spd.fold(model), [(2, 8, 8, 4)])

@@ -92,3 +92,9 @@ def test_a_slice_that_skips_pixels_is_listed():
 def test_bad_choices(model, options, message):
     with pytest.raises(ValueError, match=message):
         plan(model, **options)
+
+
+def test_pooling_by_an_operation_is_listed():
+    inputs = keras.Input((8, 8, 3))
+    [kept] = plan(keras.Model(inputs, keras.ops.max_pool(inputs, 2))).kept
+    assert kept.note.startswith("an operation of `keras.ops`")

@@ -396,3 +396,30 @@ def test_the_plan_of_a_detector_is_that_of_its_network(thin_networks):
     detector = YOLOV5SPD("n", classes=2, downsampling="strided")
     assert surgery.plan(detector) == surgery.plan(detector.network)
     assert surgery.plan(detector).converted
+
+
+def test_layers_inside_other_layers_stay_frozen():
+    inside = keras.layers.Conv2D(4, 3)
+    around = keras.layers.TimeDistributed(inside)
+    model = keras.Sequential([keras.Input((5, 16, 16, 3)), around])
+    inside.trainable = False
+    assert not model.trainable_variables
+    assert not keras_spd.to_spd(model).trainable_variables
+
+
+def test_lambdas_are_copied():
+    layers = [keras.layers.Lambda(lambda x: 2 * x), keras.layers.Conv2D(4, 3, 2)]
+    model = keras.Sequential([keras.Input((9, 9, 3)), *layers])
+    images = np.ones((1, 9, 9, 3), "float32")
+    np.testing.assert_allclose(keras_spd.to_spd(model)(images), model(images), rtol=1e-5)
+
+
+def test_a_functional_subclass_with_its_own_call_is_refused():
+    class Doubled(keras.Model):
+        def call(self, inputs, training=None, mask=None):
+            return 2 * super().call(inputs, training=training)
+
+    images = keras.Input((8, 8, 3))
+    model = Doubled(images, keras.layers.Conv2D(4, 3, 2)(images))
+    with pytest.raises(ValueError, match="takes a functional or Sequential"):
+        keras_spd.to_spd(model)
