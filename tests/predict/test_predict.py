@@ -344,7 +344,7 @@ def test_trained_weights_by_their_name():
     assert keras_spd.Predictor("bccd").image_size == model.info.image_size
     with pytest.raises(ValueError, match=r"must be a .keras file.*\(cifar10, bccd, deeppcb\)"):
         keras_spd.predict.load_model("cifar")
-    with pytest.raises(ValueError, match="cifar10 is not a detector"):
+    with pytest.raises(ValueError, match="cifar10 holds no detector"):
         keras_spd.Predictor("cifar10")
 
 
