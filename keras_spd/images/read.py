@@ -5,7 +5,7 @@ import os
 import pathlib
 import stat
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from keras_spd.images import depth, jpeg
 from keras_spd.typing import Array, Path
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
-_BROKEN = (  # what Pillow raises on broken pixels and EXIF data
+BROKEN = (  # what Pillow raises on broken pixels and EXIF data
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error),
     Image.DecompressionBombError,
 )
@@ -77,7 +77,7 @@ def open_image(source: Path | bytes, name: str | None = None) -> Image.Image:
             f"{name}: {error} If you trust the file, set `PIL.Image.MAX_IMAGE_PIXELS = None`; "
             "`--tile` does."
         ) from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(f"{name}: cannot be read as an image ({error}).") from error
 
 
@@ -122,7 +122,7 @@ def _orientation(image: Image.Image) -> int:
         return 1  # `getexif` would decode a whole PNG to look for EXIF data after the pixels
     try:
         return image.getexif().get(0x0112, 1)
-    except _BROKEN:
+    except BROKEN:
         return 1
 
 
@@ -206,7 +206,7 @@ def _upright_rgb(
         if orientation != 1:
             image = ImageOps.exif_transpose(image)
         image.load()
-    except _BROKEN as error:
+    except BROKEN as error:
         raise ImageError(f"{name}: the image is broken ({error}).") from error
     try:
         picture = depth.to_8_bits(image, max_value, bits16)
@@ -240,58 +240,6 @@ def check_on_problem(on_problem: str) -> None:
         raise ValueError(
             f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
         )
-
-
-def find_max_value(
-    images: Iterable[str | os.PathLike | bytes], on_problem: str = "error"
-) -> float | None:
-    """Finds the `max_value` of a dataset whose images have more than 8 bits.
-
-    Args:
-        images: Paths, or the bytes of encoded images, of the training data. 8-bit images are not
-            decoded.
-        on_problem: `"error"` to raise on an unreadable image, or `"skip"` to skip it.
-
-    Returns:
-        The largest value in any image, rounded up to 255, 1023, 4095, 16383 or 65535 (8 to 16
-        bits), unchanged above 65535, or 1.0 if no value exceeds 1; `None` if no image has more
-        than 8 bits.
-
-    Raises:
-        ImageError: If an image cannot be read, or has values that are negative or NaN, and
-            `on_problem` is `"error"`.
-        ValueError: If `on_problem` is another value.
-
-    Example:
-
-    >>> max_value = find_max_value(pathlib.Path("thermal/train").glob("*.tif"))
-    >>> train = keras_spd.data.load_detection("thermal/train.json", max_value=max_value)
-    """
-    check_on_problem(on_problem)
-    highest = None
-    for source in images:
-        try:
-            value = _largest_value(source)
-        except ImageError:
-            if on_problem == "error":
-                raise
-            continue
-        if value is not None:
-            highest = max(value, highest or 0)
-    return None if highest is None else depth.round_up(highest)
-
-
-def _largest_value(source: Path | bytes) -> float | None:
-    """Returns the largest value in an image with more than 8 bits, otherwise `None`."""
-    name = "image" if isinstance(source, bytes) else str(source)
-    with open_image(source, name) as image:
-        if not image.mode.startswith(("I", "F")):
-            return None
-        try:
-            image.load()
-            return depth.largest_value(image)
-        except _BROKEN as error:
-            raise ImageError(f"{name}: {error}") from error
 
 
 def read_image(

@@ -281,5 +281,4 @@ def _copy_weights(layer: keras.layers.Layer, new: keras.layers.Layer) -> None:
             f"{new_shapes}. Cut the model before this layer, e.g. with `include_top=False`."
         )
     new.set_weights(layer.get_weights())
-    if hasattr(new, "finalize_state"):  # preprocessing layers derive constants from weights
-        new.finalize_state()
+    keras_internals.finalize_state(new)

@@ -15,7 +15,8 @@ from keras_spd.explain.network_input import classify
 from keras_spd.explain.network_input import prepare as explain_input
 from keras_spd.export import export_saved_model, export_tflite
 from keras_spd.export.exported_models import load_exported
-from keras_spd.images.read import find_max_value, read_image
+from keras_spd.images.max_value import find_max_value
+from keras_spd.images.read import read_image
 from keras_spd.predict import Classifier, Predictor, predict_coco
 from keras_spd.training import load_recipe
 from keras_spd.training.classification import ClassificationTask

@@ -11,10 +11,10 @@ from PIL import Image
 
 from keras_spd.data import from_folder
 from keras_spd.images import depth, jpeg
+from keras_spd.images.max_value import find_max_value
 from keras_spd.images.read import (
     ImageError,
     find_images,
-    find_max_value,
     image_size,
     read_image,
     to_array,

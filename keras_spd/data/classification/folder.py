@@ -11,13 +11,13 @@ import numpy as np
 from keras_spd.data.classification.dataset import ClassificationData, in_memory
 from keras_spd.images import read as images
 from keras_spd.images.depth import check_data_max_value
+from keras_spd.images.max_value import find_max_value
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import (
     ImageError,
     check_file,
     check_on_problem,
     find_images,
-    find_max_value,
     to_rgb,
 )
 from keras_spd.typing import Array, Path

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_spd.images.read import find_max_value, read_image
+from keras_spd.images.max_value import find_max_value
+from keras_spd.images.read import read_image
 from keras_spd.typing import Array
 
 

@@ -15,7 +15,7 @@ from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.problems import plural
 from keras_spd.detection import best_possible_recall, fit_anchors
 from keras_spd.detection.anchors import MIN_RECALL, RATIO_THRESHOLD, standardize_anchors
-from keras_spd.images.read import find_max_value
+from keras_spd.images.max_value import find_max_value
 from keras_spd.typing import Array
 
 _SIZES = (320, 416, 512, 640, 800, 960, LARGEST_INPUT)
