@@ -14,7 +14,8 @@ from keras_spd.predict import Classification
 from keras_spd.predict.result_files import ResultFiles
 from keras_spd.training import run_plots
 from keras_spd.training.recipe import load_recipe
-from keras_spd.training.run_folder import RunFolder, SaveBest, SaveState
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.saved_state import SaveBest, SaveState
 from keras_spd.weights.keras_file import save_weights_file
 
 FEW = 2000  # bytes

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 
 from keras_spd.training.recipe import load_recipe
-from keras_spd.training.run_folder import RunFolder, saved_epochs
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.saved_state import saved_epochs
 
 _log = logging.getLogger(__name__)
 

@@ -18,8 +18,10 @@ from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import Distribution
-from keras_spd.training.run_folder import LogEpochs, RunFolder, SaveBest, SaveState
+from keras_spd.training.epoch_log import LogEpochs
+from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.run_plots import draw_learning_curves
+from keras_spd.training.saved_state import SaveBest, SaveState
 from keras_spd.typing import Array
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Iterator
 
 from keras_spd.data.problems import plural
-from keras_spd.training.run_folder import RunFolder, saved_epochs
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.saved_state import saved_epochs
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

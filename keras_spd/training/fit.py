@@ -42,14 +42,10 @@ from keras_spd.training.given import (
 from keras_spd.training.lock import locked
 from keras_spd.training.optimizer import make_optimizer
 from keras_spd.training.paths import with_absolute_paths
-from keras_spd.training.run_folder import (
-    RunFolder,
-    restore_state,
-    saved_epochs,
-    saved_seconds,
-)
+from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.run_plots import draw_learning_curves, draw_training_images
 from keras_spd.training.run_recipe import find_recipe
+from keras_spd.training.saved_state import restore_state, saved_epochs, saved_seconds
 from keras_spd.typing import Path
 
 _log = logging.getLogger(__name__)

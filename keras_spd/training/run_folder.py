@@ -1,4 +1,4 @@
-"""The folder of a training run: its files, and the state that a stopped run resumes from.
+"""The folder of a training run, and its files.
 
 | file | content |
 | --- | --- |
@@ -18,32 +18,24 @@
 | `.lock` | held while a training writes to the folder |
 """
 
-import csv
 import json
 import logging
-import math
 import os
 import pathlib
 import tempfile
-import time
-import warnings
 from typing import Any
 
-import h5py
 import keras
 
 from keras_spd.files import check_h5, shorten, whole_file, write_json
 from keras_spd.training.environment import describe_environment
+from keras_spd.training.epoch_log import read_rows
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
-from keras_spd.weights.keras_file import save_weights_file
 
 _log = logging.getLogger(__name__)
 START_MODEL = "start.keras"
-_EPOCHS = "keras_spd_epochs"
-_SECONDS = "keras_spd_seconds"
-_SECONDS_BETWEEN_SAVES = 10.0  # seconds: a save takes one, as long as an epoch of few small images
 
 
 class RunFolder:
@@ -139,7 +131,7 @@ class RunFolder:
         if not self.log.is_file():
             return []
         try:
-            return _rows(self.log.read_text(encoding="utf-8"))
+            return read_rows(self.log.read_text(encoding="utf-8"))
         except ValueError as error:
             raise self._damaged_log(error) from error
 
@@ -156,7 +148,7 @@ class RunFolder:
                 head, *lines = file.read().splitlines(keepends=True) or [""]
             start = int(lines[0].split(",")[0]) if lines else 0  # above 0 if a log was deleted
             kept = head + "".join(lines[: max(first_epoch - start, 0)])
-            if [row.get("epoch") for row in _rows(kept)] != list(range(start, first_epoch)):
+            if [row.get("epoch") for row in read_rows(kept)] != list(range(start, first_epoch)):
                 raise ValueError(f"it must hold the epochs from {start} to {first_epoch - 1}")
         except ValueError as error:
             raise self._damaged_log(error) from error
@@ -195,157 +187,3 @@ class RunFolder:
                 f"({shorten(error.__cause__ or error)}). Raise `epochs` in {self.recipe} and "
                 "resume: it will be replaced by the best of the further epochs."
             ) from error
-
-
-def _rows(text: str) -> list[dict[str, float]]:
-    try:
-        rows = csv.DictReader(text.splitlines())
-        return [{key: math.nan if x == "" else float(x) for key, x in row.items()} for row in rows]
-    except (TypeError, AttributeError, csv.Error) as error:  # a line with fewer or more values
-        raise ValueError(f"a line does not fit the first one ({error})") from error
-
-
-class LogEpochs(keras.callbacks.Callback):
-    """Writes the logs of each epoch as a line of a CSV file.
-
-    Unlike `keras.callbacks.CSVLogger`, it leaves missing values blank and accepts columns that the
-    first epoch lacked, such as scores that are computed every few epochs.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = pathlib.Path(path)
-        self._skipped: set[str] = set()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        rows = []
-        if self.path.is_file():
-            rows = list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines()))
-        rows.append({"epoch": epoch, **self._numbers(logs or {})})
-        columns = sorted({name for row in rows for name in row} - {"epoch"})
-        with (
-            whole_file(self.path) as unfinished,
-            unfinished.open("w", newline="", encoding="utf-8") as file,
-        ):
-            writer = csv.DictWriter(file, ["epoch", *columns], restval="")
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def _numbers(self, logs: dict[str, Any]) -> dict[str, float]:
-        numbers = {}
-        for name, value in logs.items():
-            try:
-                numbers[name] = float(keras.ops.convert_to_numpy(value))
-            except (TypeError, ValueError):
-                if name not in self._skipped:
-                    _log.warning(
-                        "%s only takes numbers: %r, which a callback added, is skipped. "
-                        "Received: %r.",
-                        self.path,
-                        name,
-                        value,
-                    )
-                self._skipped.add(name)
-        return numbers
-
-
-class SaveState(keras.callbacks.Callback):
-    """Saves weights and optimizer atomically after an epoch, so that a stopped run can resume.
-
-    The first and the last epoch are saved, and between them each that ends at least 10 seconds
-    after the last save.
-
-    `keras.callbacks.BackupAndRestore` writes epoch and weights to two files in place: a run killed
-    during or between the two resumes from the wrong state. This callback writes a single file that
-    includes the number of completed epochs, and moves it into place when it is complete. It also
-    includes the time that they took, with their evaluations, in all parts of a resumed run. The
-    optimizer's step counter is no substitute for that number: under float16, steps whose gradients
-    overflow are skipped.
-
-    Args:
-        path: Path of the file.
-        last_epoch: The number of epochs after which training ends.
-    """
-
-    def __init__(self, path: Path, last_epoch: int | None = None) -> None:
-        super().__init__()
-        self.path = pathlib.Path(path)
-        self._last_epoch = last_epoch
-        self._saved = -math.inf
-        self._seconds = saved_seconds(self.path) if h5py.is_hdf5(self.path) else 0.0
-        self._since = time.perf_counter()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
-            return  # keeps the state before the loss diverged
-        now = time.perf_counter()
-        self._seconds += now - self._since
-        self._since = now
-        ends = epoch + 1 == self._last_epoch or self.model.stop_training
-        if ends or now - self._saved >= _SECONDS_BETWEEN_SAVES:
-            attributes = {_EPOCHS: epoch + 1, _SECONDS: self._seconds}
-            save_weights_file(self.model, self.path, **attributes)
-            self._saved = time.perf_counter()
-
-
-class SaveBest(keras.callbacks.Callback):
-    """Saves the weights of the best epoch atomically; on a tie, those of the later epoch.
-
-    `keras.callbacks.ModelCheckpoint` writes in place, and keeps NaN as the best score if the first
-    score is NaN.
-
-    Args:
-        path: Path of the file.
-        score: Name of a metric for which higher is better. Epochs in which it is missing or NaN are
-            ignored.
-        best: Best score so far.
-    """
-
-    def __init__(self, path: Path, score: str, best: float = float("-inf")) -> None:
-        super().__init__()
-        self.path, self.score, self.best = pathlib.Path(path), score, best
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
-        score = logs.get(self.score, math.nan)
-        if score >= self.best and math.isfinite(logs.get("loss", 0.0)):
-            save_weights_file(self.model, self.path, **{_EPOCHS: epoch + 1})
-            self.best = score
-
-
-def saved_epochs(path: Path, otherwise: int | None = None) -> int:
-    """Returns the number of completed epochs in a file of `SaveState` or `SaveBest`.
-
-    If the file does not record it, returns `otherwise`, or raises a `ValueError` if that is `None`.
-    """
-    try:
-        check_h5(path)
-        with h5py.File(path) as file:
-            return int(
-                file.attrs[_EPOCHS] if otherwise is None else file.attrs.get(_EPOCHS, otherwise)
-            )
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"Cannot resume from {path}: it is damaged, or not written by this version "
-            f"({error.__cause__ or error}). Restore a copy of it, or start "
-            "a new run in another folder."
-        ) from error
-
-
-def saved_seconds(path: Path) -> float:
-    """Returns the training time in a file of `SaveState`; NaN if it does not record it."""
-    with h5py.File(path) as file:
-        return float(file.attrs.get(_SECONDS, math.nan))
-
-
-def restore_state(model: keras.Model, path: Path) -> int:
-    """Loads a file of `SaveState` into a compiled model; returns the number of completed epochs."""
-    epochs = saved_epochs(path)
-    model.optimizer.build(model.trainable_variables)
-    try:
-        with warnings.catch_warnings():  # of an optimizer with other variables, which is skipped
-            warnings.filterwarnings("error", "Skipping variable loading for optimizer")
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        raise ValueError(f"Cannot resume from {path}: {shorten(error)}") from error
-    return epochs

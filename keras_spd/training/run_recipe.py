@@ -4,7 +4,8 @@ from keras_spd.machine import computes_bfloat16
 from keras_spd.training.fields import Recipe
 from keras_spd.training.paths import with_absolute_paths
 from keras_spd.training.recipe import differences
-from keras_spd.training.run_folder import RunFolder, saved_epochs
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.saved_state import saved_epochs
 
 
 def find_recipe(

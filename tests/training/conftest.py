@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from keras_spd.training import callbacks, fit
-from keras_spd.training.run_folder import SaveState
+from keras_spd.training.saved_state import SaveState
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +33,7 @@ def interrupt_after(monkeypatch):
 
     The state of the epoch is already saved, as if Ctrl-C came between two epochs.
     """
-    monkeypatch.setattr("keras_spd.training.run_folder._SECONDS_BETWEEN_SAVES", 0)
+    monkeypatch.setattr("keras_spd.training.saved_state._SECONDS_BETWEEN_SAVES", 0)
     save = SaveState.on_epoch_end
 
     def interrupt_after(*epochs):

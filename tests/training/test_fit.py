@@ -21,7 +21,7 @@ from tiny import tiny_classifier
 
 from keras_spd import data
 from keras_spd.training import fit as fit_module
-from keras_spd.training import load_recipe, run_folder, train
+from keras_spd.training import load_recipe, saved_state, train
 from keras_spd.training.errors import explained
 from keras_spd.training.given import name_data
 from keras_spd.training.run_folder import RunFolder
@@ -184,7 +184,7 @@ def test_of_equally_good_epochs_the_last_is_the_best(tmp_path, cells, recipe):
     del cells["verbose"]
     task, folder = fit_module.ClassificationTask(recipe, **cells), RunFolder(tmp_path)
     callbacks = fit_module.make_callbacks(task, None, folder, fit_module.distribute(), 1)
-    [checkpoint] = [c for c in callbacks if isinstance(c, run_folder.SaveBest)]
+    [checkpoint] = [c for c in callbacks if isinstance(c, saved_state.SaveBest)]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="dense")])
     checkpoint.set_model(model)
     for epoch, accuracy in enumerate((0.5, 0.5, 0.4, None)):  # the last without an evaluation
@@ -264,14 +264,14 @@ def test_no_trace_of_the_precision_is_left(tmp_path, cells, recipe):
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_last_epoch_to_resume_from(tmp_path, cells, recipe, monkeypatch):
     recipe = recipe.model_copy(update={"batch_size": 80, "epochs": 2})
-    save = run_folder.save_weights_file
+    save = saved_state.save_weights_file
 
     def save_state(model, path, **attributes):
         full = path.name == "state.weights.h5" and path.is_file()
         with full_disk(10_000) if full else contextlib.nullcontext():
             save(model, path, **attributes)
 
-    monkeypatch.setattr(run_folder, "save_weights_file", save_state)
+    monkeypatch.setattr(saved_state, "save_weights_file", save_state)
     message = r"is full.*Free some space.*Saved so far: . epochs?\. Resume with: keras-spd train -"
     with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path, **cells)

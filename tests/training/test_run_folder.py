@@ -15,20 +15,20 @@ import pytest
 from keras_spd import data
 from keras_spd.training import load_recipe, train
 from keras_spd.training.best_epoch import describe_best, read_threshold
+from keras_spd.training.epoch_log import LogEpochs
 from keras_spd.training.errors import describe_saved_state
 from keras_spd.training.fields import PASSED
 from keras_spd.training.given import name_data
 from keras_spd.training.lock import locked
-from keras_spd.training.run_folder import (
-    LogEpochs,
-    RunFolder,
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.run_recipe import find_recipe
+from keras_spd.training.saved_state import (
     SaveBest,
     SaveState,
     restore_state,
     saved_epochs,
     saved_seconds,
 )
-from keras_spd.training.run_recipe import find_recipe
 from keras_spd.training.splits import Splits, load_splits
 from keras_spd.weights.keras_file import save_weights_file
 
@@ -82,7 +82,7 @@ def test_the_epoch_survives_steps_that_overflow(tmp_path, model, recipe):
 @pytest.mark.slow
 def test_training_time_adds_up_over_resumes(tmp_path, model, monkeypatch):
     now = 100.0
-    monkeypatch.setattr("keras_spd.training.run_folder.time.perf_counter", lambda: now)
+    monkeypatch.setattr("keras_spd.training.saved_state.time.perf_counter", lambda: now)
     state = tmp_path / "state.weights.h5"
     for start in (100.0, 5000.0):  # a run of two epochs, and two more after a break
         now = start
@@ -98,7 +98,7 @@ def test_training_time_adds_up_over_resumes(tmp_path, model, monkeypatch):
 
 def test_short_epochs_are_not_all_saved(tmp_path, model, monkeypatch):
     now = 100.0
-    monkeypatch.setattr("keras_spd.training.run_folder.time.perf_counter", lambda: now)
+    monkeypatch.setattr("keras_spd.training.saved_state.time.perf_counter", lambda: now)
     state = tmp_path / "state.weights.h5"
     save = SaveState(state, last_epoch=6)
     save.set_model(model)
