@@ -4,8 +4,9 @@
     python benchmarks/cifar10_downsampling.py time
 
 `train` trains ResNet18-SPD, the strided network at the same resolutions and the authors' twin (full
-resolution in its first stage), each in its own run folder, and writes a table of test accuracies.
-Finished runs are skipped. `time` measures a training step and a prediction of the three,
+resolution in its first stage), each in its own run folder, and writes a table of test accuracies,
+all after the last epoch. Finished runs are skipped, and stopped ones are resumed. `--recipe` names
+another recipe than `short`. `time` measures a training step and a prediction of the three,
 interleaved, as ratios to SPD. Run nothing else at the same time.
 """
 
@@ -42,7 +43,8 @@ def run_training(arguments):
             if arguments.images:
                 overrides["data.train"] = f"train[:{arguments.images}]"
             if not (folder / "results.json").is_file():
-                recipe = load_recipe("short", dataset="cifar10", overrides=overrides)
+                recipe = load_recipe(arguments.recipe, dataset="cifar10", overrides=overrides)
+                recipe = recipe.model_copy(update={"evaluate_every": recipe.epochs})
                 train(recipe, folder, resume=(folder / "state.weights.h5").is_file(), verbose=2)
             accuracy = json.loads((folder / "results.json").read_text())["test_accuracy"]
             results.setdefault(name, []).append(accuracy)
@@ -102,6 +104,7 @@ def main():
     training.add_argument("--runs", type=pathlib.Path, default="runs/cifar10_downsampling")
     training.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     training.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    training.add_argument("--recipe", default="short")
     training.add_argument("--epochs", type=int)
     training.add_argument("--images", type=int, help="only the first of the training images")
     training.set_defaults(run=run_training)
