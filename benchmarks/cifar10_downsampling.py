@@ -1,13 +1,13 @@
-"""SPD-Conv and strides on CIFAR-10, with the same recipe and epochs, and several seeds.
+"""SPD-Conv and strides in a ResNet on CIFAR-10: the same recipe and epochs, and several seeds.
 
     python benchmarks/cifar10_downsampling.py train --data-dir DIR --images 8000 --epochs 3
     python benchmarks/cifar10_downsampling.py time
 
-`train` trains ResNet18-SPD, the strided network at the same resolutions and the authors' twin (full
-resolution in its first stage), each in its own run folder, and writes a table of test accuracies,
-all after the last epoch. Finished runs are skipped, and stopped ones are resumed. `--recipe` names
-another recipe than `short`. `time` measures a training step and a prediction of the three,
-interleaved, as ratios to SPD. Run nothing else at the same time.
+`train` trains ResNet18-SPD (or another `--network`), the strided network at the same resolutions
+and the authors' twin (full resolution in its first stage), each in its own run folder, and writes a
+table of test accuracies, all after the last epoch. Finished runs are skipped, and stopped ones are
+resumed. `--recipe` names another recipe than `short`. `time` measures a training step and a
+prediction of the three, interleaved, as ratios to SPD. Run nothing else at the same time.
 """
 
 import argparse
@@ -36,7 +36,8 @@ def run_training(arguments):
     for seed in arguments.seeds:
         for name in arguments.networks:
             folder = arguments.runs / f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"
-            overrides = {"seed": seed, "model.options": NETWORKS[name]}
+            options = {"model.name": arguments.network, "model.options": NETWORKS[name]}
+            overrides = {"seed": seed, **options}
             overrides["data.data_dir"] = str(arguments.data_dir)
             if arguments.epochs:
                 overrides["epochs"] = arguments.epochs
@@ -52,7 +53,7 @@ def run_training(arguments):
     print("\n| network | parameters | multiply-adds | seeds | test accuracy | spread |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, accuracies in results.items():
-        model = build(name)
+        model = build(arguments.network, name)
         spread = f"{statistics.stdev(accuracies):.2%}" if len(accuracies) > 1 else "-"
         print(
             f"| {name} | {model.count_params() / 1e6:.1f} M | "
@@ -68,7 +69,7 @@ def run_timing(arguments):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(recipe.batch_size, 32, 32, 3)).astype("float32")
     labels = rng.integers(0, 10, recipe.batch_size)
-    models = {name: build(name) for name in NETWORKS}
+    models = {name: build(arguments.network, name) for name in NETWORKS}
     calls = {}
     for name, model in models.items():
         model.compile(make_optimizer(recipe, 390), "sparse_categorical_crossentropy")
@@ -90,8 +91,9 @@ def run_timing(arguments):
         )
 
 
-def build(name):
-    return applications.ResNet18SPD(classes=10, input_shape=(32, 32, 3), **NETWORKS[name])
+def build(network, name):
+    constructor = applications.CLASSIFIERS[network]
+    return constructor(classes=10, input_shape=(32, 32, 3), **NETWORKS[name])
 
 
 def main():
@@ -111,6 +113,8 @@ def main():
     timing = commands.add_parser("time")
     timing.add_argument("--turns", type=int, default=9)
     timing.set_defaults(run=run_timing)
+    for command in (training, timing):
+        command.add_argument("--network", choices=applications.CLASSIFIERS, default="resnet18_spd")
     arguments = parser.parse_args()
     arguments.run(arguments)
 

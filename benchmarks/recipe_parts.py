@@ -3,10 +3,11 @@
     python benchmarks/recipe_parts.py --data-dir DIR
 
 Trains ResNet18-SPD with the whole recipe, and with each part replaced by its plain alternative,
-from the same seeds. Each run has its own folder. When started again, the script skips finished runs
-and resumes a stopped one. It prints a table of test accuracies, and writes `recipe_parts.json` to
-the folder that holds the run folders. Differences are means over runs with the same seed, with
-their standard deviation. Progressive resizing, which only saves time, is off.
+from the same seeds, and scores them on other training images. Each run has its own folder. When
+started again, the script skips finished runs and resumes a stopped one. It prints a table of
+accuracies, and writes `recipe_parts.json` to the folder that holds the run folders. Differences are
+means over runs with the same seed, with their standard deviation. Progressive resizing, which only
+saves time, is off.
 """
 
 import argparse
@@ -35,7 +36,7 @@ PARTS = {
 
 
 def accuracy(arguments, part, seed):
-    """Returns the test accuracy of a run, which is trained unless it is finished."""
+    """Returns the accuracy of a run, which is trained unless it is finished."""
     folder = arguments.runs / f"{part.replace(' ', '_')}_{seed}"
     if not (folder / "results.json").is_file():
         settings = {
@@ -54,7 +55,7 @@ def accuracy(arguments, part, seed):
 
 
 def print_table(results):
-    print("\n| recipe | test accuracy, by seed | mean | difference |\n| --- | --- | --- | --- |")
+    print("\n| recipe | accuracy, by seed | mean | difference |\n| --- | --- | --- | --- |")
     whole = results["whole recipe"]
     for part, accuracies in results.items():
         each, mean = ", ".join(f"{100 * a:.1f}" for a in accuracies), statistics.mean(accuracies)
@@ -75,7 +76,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--test", default="test", help="split, such as test[:1000]")
+    parser.add_argument("--test", default="train[-5000:]", help="split that recipes are scored on")
     arguments = parser.parse_args()
 
     results: dict[str, list[float]] = {}

@@ -247,6 +247,8 @@ def test_cards_are_current():
     assert len(cards) == len(keras_spd.list_models())
     for path, text in cards.items():
         assert path.read_text() == text, "run `python tools/write_cards.py`"
+        assert f"zoo/{path.name}" in (ROOT / "mkdocs.yml").read_text()
+        assert f"]({path.name})" in (ROOT / "docs/zoo/index.md").read_text()
 
 
 @pytest.mark.slow

@@ -4,13 +4,13 @@
         --dataset "CIFAR-10 (Krizhevsky, 2009)" --limit "Images of other classes." \\
         --card latency='161 ms for a batch of 128 on two CPU cores: `command`'
 
-Writes `MODEL_NAME.toml` and `.safetensors.gz` to `keras_spd/weights/presets`, and all cards. The
-scores are those of the model that the constructor builds with `weights=NAME`, on the test data of
-the run's recipe. Costs, epochs, command, hardware and training time are those of the run. A run
-does not record the licence of the data (`--dataset`), what the weights are not suited for
-(`--limit`, once for each sentence), latency, and spread over seeds (`--card spread=...`); `--card`
-also replaces any other fact. All weights together must be smaller than 40 MB. With `--bits 8`, a
-weight takes about 7 bits, with `--bits 7` about 6, and so on.
+Writes `MODEL_NAME.toml` and `.safetensors.gz` to `keras_spd/weights/presets`, in place of those of
+the same name, and all cards. The scores are those of the model that the constructor builds with
+`weights=NAME`, on the test data of the run's recipe. Costs, epochs, command, hardware and training
+time are those of the run. A run does not record the licence of the data (`--dataset`), what the
+weights are not suited for (`--limit`, once for each sentence), latency, and spread over seeds
+(`--card spread=...`); `--card` also replaces any other fact. All weights together must be smaller
+than 40 MB. Compressed, a weight takes about 7 bits with `--bits 8`, and 5.4 with `--bits 6`.
 """
 
 import argparse
@@ -31,7 +31,9 @@ from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.detection import DetectionTask
+from keras_spd.training.given import without_start
 from keras_spd.training.run_folder import RunFolder
+from keras_spd.weights import presets
 from keras_spd.weights.packing import pack
 from keras_spd.weights.presets import FOLDER
 
@@ -44,6 +46,8 @@ def describe(model, recipe):
         options["size"] = applications.DETECTORS[recipe.model.name]
         return model.network, {"architecture": "YOLOV5SPD", "options": options}
     options.setdefault("shortcut", "strided")
+    if options["downsampling"] == "strided":
+        options.setdefault("stem_stride", 1)
     # Trained weights bring their own statistics, whatever `data.statistics` is.
     used = model.info.statistics or applications.get_statistics(recipe.data.statistics)
     names = [name for name, known in applications.STATISTICS.items() if known == used]
@@ -54,15 +58,23 @@ def describe(model, recipe):
 
 
 def describe_command(environment):
-    """Returns the command of a run without its paths on this machine."""
-    words = iter(environment["command"])
-    kept = [pathlib.Path(next(words)).name]
+    """Returns the commands of a run without their paths on the machine.
+
+    These are the first one, and those that resumed the run for more epochs.
+    """
+    longer = [part["command"] for part in environment.get("resumed", ())]
+    longer = [words for words in longer if any(word.startswith("--epochs") for word in words)]
+    commands = [environment["command"], *longer]
+    return " && ".join(shlex.join(["keras-spd", *_portable(words[1:])]) for words in commands)
+
+
+def _portable(words):
+    words = iter(words)
     for word in words:
         if word in ("--run", "--data-dir"):
             next(words)
         elif not word.startswith(("--run=", "--data-dir=")):
-            kept.append(word)
-    return shlex.join(kept)
+            yield word
 
 
 def describe_machines(environment):
@@ -82,31 +94,32 @@ def describe_time(seconds):
     return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} minutes"
 
 
-def describe_run(task, trained, environment, sized, bits):
+def describe_run(task, recipe, trained, environment, sized, bits):
     """Returns the facts about a run that the card lists.
 
     Args:
-        task: The run's task.
+        task: The run's data.
+        recipe: The run's recipe.
         trained: Content of the run's `results.json`.
         environment: Content of its `environment.json`.
         sized: The network with the image size that it was trained at.
         bits: Bits of each weight.
     """
-    recipe, network = task.recipe, getattr(sized, "network", sized)
+    network = getattr(sized, "network", sized)
     parameters = sum(math.prod(variable.shape) for variable in network.trainable_variables)
-    best = trained["best_epoch"]["epoch"] + 1
+    best, last = (trained[name]["epoch"] + 1 for name in ("best_epoch", "last_epoch"))
     return {
         "parameters": parameters,
         "multiply_adds": count_multiply_adds(network),
         "precision": ("float16" if bits == 16 else f"{bits} bits per weight") + ", compressed",
         "training_images": f"{task.train_data.num_images:,} training images",
-        "epochs": f"{recipe.epochs} epochs, from {recipe.model.weights or 'random'} weights",
+        "epochs": f"{last} epochs, from {recipe.model.weights or 'random'} weights",
         "hardware": f"{describe_machines(environment)}, {recipe.precision}",
         "training_time": describe_time(trained["training_seconds"]),
         "test_data": f"{task.test_data.num_images:,} test images, with the shipped file",
         "spread": "not known: one seed",
         "chosen": (
-            f"{best:.0f}, the best of {trained['evaluations']} evaluations on "
+            f"{best}, the best of {trained['evaluations']} evaluations on "
             f"{task.splits.evaluated.num_images:,} {trained['chosen_on']} images"
         ),
     }
@@ -125,7 +138,7 @@ def main(words=None):
     )
     parser.add_argument("run", type=pathlib.Path)
     parser.add_argument("--name", required=True)
-    parser.add_argument("--bits", type=int, choices=(6, 7, 8, 16), required=True)
+    parser.add_argument("--bits", type=int, choices=(4, 5, 6, 7, 8, 16), required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--limit", action="append", required=True, metavar="SENTENCE")
     parser.add_argument("--license", help="needed if the run started from trained weights")
@@ -135,8 +148,10 @@ def main(words=None):
     folder = RunFolder(arguments.run)
     recipe = load_recipe(folder.recipe)
     environment = json.loads(folder.environment.read_text())
-    task = {"classification": ClassificationTask, "detection": DetectionTask}[recipe.task](recipe)
     model = keras.saving.load_model(folder.model)
+    tasks = {"classification": ClassificationTask, "detection": DetectionTask}
+    # The weights that the run started from need not exist any more.
+    task = tasks[recipe.task](without_start(recipe), given=model)
     network, record = describe(model, recipe)
     content = pack({v.path: v.numpy() for v in network.variables}, arguments.bits)
     shape = model.info.image_size or task.train_data.image_shape
@@ -150,19 +165,22 @@ def main(words=None):
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    stem = FOLDER / f"{recipe.model.name}_{arguments.name}"
+    build = getattr(applications, record["architecture"])
+    options = {"classes": len(model.info.class_names), "input_shape": (*shape[:2], 3)}
+    sized = build(**record["options"], **options)
+    if getattr(sized, "anchors", None) != getattr(model, "anchors", None):
+        raise SystemExit("Presets have the authors' anchors. The run has others (`fit_anchors`).")
+    stem = FOLDER / f"{sized.name}_{arguments.name}"
     stem.with_suffix(".safetensors.gz").write_bytes(content)
     stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": {}}))
+    presets._records.cache_clear()
 
-    build = getattr(applications, record["architecture"])
     packed = build(weights=arguments.name, **record["options"])
     with tempfile.TemporaryDirectory() as scratch:  # the run keeps the scores of its own model
         results = task.score(packed, RunFolder(scratch))
     scores = {k: round(v, 4) for k, v in results.items() if isinstance(v, float) and v >= 0}
     trained = json.loads(folder.results.read_text())
-    options = {"classes": len(model.info.class_names), "input_shape": (*shape[:2], 3)}
-    sized = build(**record["options"], **options)
-    card = describe_run(task, trained, environment, sized, arguments.bits)
+    card = describe_run(task, recipe, trained, environment, sized, arguments.bits)
     card |= {"limits": arguments.limit}
     card |= dict(fact.split("=", 1) for fact in arguments.card)
     stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": scores, "card": card}))

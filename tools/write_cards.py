@@ -41,10 +41,11 @@ def _card(record, name):
         "Latency": facts["latency"],
         "File": f"{record['size'] / 1e6:.1f} MB, {facts['precision']}; SHA-256 checked on loading",
         "Input": _detector_input(record) if detects else _classifier_input(record),
+        "On the command line": f"`--weights {name}`",
         "Output": f"{'boxes, confidence and classes' if detects else 'probabilities of'}: "
         + ", ".join(record["class_names"]),
         "Training data": f"{record['dataset']}, {facts['training_images']}",
-        "Recipe": f"`{_recipe(record)}`, {facts['epochs']}",
+        "Recipe": f"{_recipe(record)}, {facts['epochs']}",
         "Command": f"`{record['command']}`",
         "Hardware": facts["hardware"],
         "Training time": facts["training_time"],
@@ -137,10 +138,12 @@ def _recipe(record):
     options = [word.partition("=")[0] for word in words]
     if "--recipe" in options:
         place = options.index("--recipe")
-        return words[place].partition("=")[2] or words[place + 1]
-    if not {"--weights", "--model"} & set(options):
-        return "short"
-    return "finetune" if record["architecture"] == "YOLOV5SPD" else "few_images"
+        name = words[place].partition("=")[2] or words[place + 1]
+    elif not {"--weights", "--model"} & set(options):
+        name = "short"
+    else:
+        name = "finetune" if record["architecture"] == "YOLOV5SPD" else "few_images"
+    return f"`{name}`{' with the changes in the command' if '--set' in options else ''}"
 
 
 def _number(value, unit, letter, digits=1):

@@ -74,11 +74,15 @@ def require_files(paths: list[pathlib.Path]) -> None:
 
 
 def require_weights(weights: pathlib.Path) -> None:
-    """Raises a `ValueError` unless `weights` is a file, a listed name or an `hf://` address."""
-    names = completion.weights("")
+    """Raises a `ValueError` unless `weights` is a file, a shipped name or an `hf://` address."""
+    from keras_spd.weights.presets import NO_IMAGENET, find_named
+
     on_hub = str(weights).startswith("hf:/")
-    if not (on_hub or weights.exists() or str(weights) in names):
-        raise ValueError(
-            f"There is no file {weights}, and there are no weights of that name. "
-            f"`keras-spd list` has: {', '.join(names)}."
-        )
+    if on_hub or weights.exists() or find_named(weights):
+        return
+    if str(weights) == "imagenet":
+        raise ValueError(NO_IMAGENET)
+    raise ValueError(
+        f"There is no file {weights}, and there are no weights of that name. "
+        f"`keras-spd list` has: {', '.join(completion.weights(''))}."
+    )

@@ -13,6 +13,7 @@ from keras_spd.export.exported_models import RUNTIMES, load_exported
 from keras_spd.typing import Path
 from keras_spd.weights import find_named, list_models
 from keras_spd.weights.keras_file import load_from_hub, load_keras_file
+from keras_spd.weights.presets import NO_IMAGENET
 
 
 def load_model(path: Path) -> keras.Model:
@@ -46,6 +47,8 @@ def load_model(path: Path) -> keras.Model:
         )
     if path.suffix in (".pt", ".pth", ".safetensors"):
         return applications.load_torch_model(path)
+    if str(path) == "imagenet":
+        raise ValueError(NO_IMAGENET)
     if path.suffix != ".keras":
         names = ", ".join(preset.short_name for preset in list_models())
         raise ValueError(

@@ -14,6 +14,7 @@ from keras_spd.training.copies import float32_policy
 from keras_spd.training.fields import Model
 from keras_spd.typing import Shape
 from keras_spd.weights import find_named
+from keras_spd.weights.loading import refuse_hub_address
 
 
 def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> ImageModel:
@@ -32,6 +33,7 @@ def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> I
         ValueError: If the weights do not belong to this classifier.
     """
     weights, constructor = str(recipe.weights), applications.CLASSIFIERS[recipe.name]
+    refuse_hub_address(weights)
     options = {"input_shape": input_shape, **recipe.options}
     classes: int | None = num_classes
     info = ModelInfo()

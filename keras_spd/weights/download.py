@@ -19,7 +19,8 @@ def find_weights(name: str, sha256: str) -> pathlib.Path:
             downloaded again.
 
     Raises:
-        ValueError: If the variable is not set, or the download fails or has a different hash.
+        ValueError: If the variable is not set, the folder lacks the file, or the download fails or
+            has a different hash.
     """
     base = os.environ.get(VARIABLE)
     if not base:
@@ -28,17 +29,20 @@ def find_weights(name: str, sha256: str) -> pathlib.Path:
             "URL that holds them."
         )
     if "://" not in base:
-        return pathlib.Path(base).expanduser() / name
+        file = pathlib.Path(base).expanduser() / name
+        if not file.is_file():
+            raise ValueError(f"There is no file {file}. {VARIABLE} must be the folder that has it.")
+        return file
     import keras  # not at the top: `keras-spd list` reads the records without it
 
     address = f"{base.rstrip('/')}/{name}"
     try:
-        file = keras.utils.get_file(
+        downloaded = keras.utils.get_file(
             name, address, cache_subdir="keras_spd", file_hash=sha256, hash_algorithm="sha256"
         )
     except Exception as error:  # `get_file` raises bare exceptions
         raise ValueError(
-            f"The weights {name} cannot be downloaded from {address}: {error}. Offline, download "
-            f"the file elsewhere and set {VARIABLE} to its folder."
+            f"The weights {name} cannot be downloaded from {address}: {str(error).rstrip('.')}. If "
+            f"this machine is offline, copy the file to it and set {VARIABLE} to its folder."
         ) from error
-    return pathlib.Path(file)
+    return pathlib.Path(downloaded)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -59,12 +60,8 @@ def _load_keras_weights(model: keras.Model, path: pathlib.Path) -> None:
 
 def check_weights_file(weights: Path) -> pathlib.Path:
     """Returns `weights` as a path, or raises a `ValueError` if there is no such file."""
+    refuse_hub_address(weights)
     path = pathlib.Path(weights)
-    if str(weights).startswith("hf://"):
-        raise ValueError(
-            f"`weights` must be a local file. Received: {weights}. Load the whole model with "
-            f'`keras.saving.load_model("{weights}")`, after `import keras_spd`.'
-        )
     if not path.is_file():
         raise ValueError(
             f"There is no file {path}, and there are no weights of that name. `weights` is `None`, "
@@ -72,6 +69,16 @@ def check_weights_file(weights: Path) -> pathlib.Path:
             "`.safetensors`, `.pt` or `.pth` file."
         )
     return path
+
+
+def refuse_hub_address(weights: Path) -> None:
+    """Raises a `ValueError` for an address on the Hugging Face Hub, which holds a whole model."""
+    if match := re.match("hf:/+(.+)", str(weights)):  # a `pathlib.Path` has one slash
+        raise ValueError(
+            f"`weights` must be a local file. Received: hf://{match[1]}. Load the whole model with "
+            f'`keras.saving.load_model("hf://{match[1]}")`, after `import keras_spd`, or train it '
+            f"with `keras-spd train --model hf://{match[1]}`."
+        )
 
 
 def load_torch_weights(

@@ -19,6 +19,10 @@ from keras_spd.weights.download import find_weights
 from keras_spd.weights.packing import unpack
 
 FOLDER = pathlib.Path(__file__).parent / "presets"
+NO_IMAGENET = (
+    "keras_spd has no ImageNet weights. Convert a network of Keras Applications, whose weights it "
+    "keeps: `keras_spd.to_spd(keras.applications.ResNet50())`."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,10 +155,7 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
     of_architecture = [p for p in list_models() if p.architecture == architecture]
     named = [preset for preset in of_architecture if weights in (preset.name, preset.full_name)]
     if weights == "imagenet":
-        raise ValueError(
-            "keras_spd has no ImageNet weights. Convert a network of Keras Applications, whose "
-            "weights it keeps: `keras_spd.to_spd(keras.applications.ResNet50())`."
-        )
+        raise ValueError(NO_IMAGENET)
     if not named:
         raise ValueError(
             f"There are no weights {weights!r} for {architecture}, nor a file of that name. "

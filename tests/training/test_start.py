@@ -1,6 +1,7 @@
 """Starting from a trained classifier: other classes, and detectors."""
 
 import dataclasses
+import pathlib
 
 import keras
 import numpy as np
@@ -78,6 +79,8 @@ def test_other_weights_are_refused(tmp_path, cells, thin_networks):
     with pytest.raises(ValueError, match="starts from the weights of a classifier.*yolov5"):
         keras.saving.save_model(fit.build(DetectionTask(detector(tmp_path))), tmp_path / "d.keras")
         classifier(cells, tmp_path / "d.keras")
+    with pytest.raises(ValueError, match="train --model hf://someone/letters"):
+        classifier(cells, pathlib.Path("hf://someone/letters"))
     save(ResNet18SPD(classes=3, downsampling="strided"), tmp_path / "strided.keras")
     with pytest.raises(ValueError, match="strided.keras does not fit `resnet18_spd`"):
         classifier(cells, tmp_path / "strided.keras")

@@ -1,5 +1,7 @@
 """Files and state dicts: what loads, what is refused and with which message."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -118,6 +120,8 @@ def test_bad_sources(tmp_path):
         load_torch_weights(model, 3)
     with pytest.raises(ValueError, match=r'`keras.saving.load_model\("hf://user/name"\)`'):
         ResNet18SPD(weights="hf://user/name")
+    with pytest.raises(ValueError, match="keras-spd train --model hf://user/name"):
+        ResNet18SPD(weights=pathlib.Path("hf://user/name"))
     with pytest.raises(ValueError, match=r"There is no file .*none.safetensors"):
         load_torch_weights(model, tmp_path / "none.safetensors")
     for content in (b"", b"not a file of tensors", b"\xff" * 64):

@@ -37,18 +37,19 @@ def run(tmp_path, thin_networks):
     """The folder of a finished run that was resumed once."""
     folder = RunFolder(tmp_path / "run")
     options = {"downsampling": "strided", "stem_stride": 2}
-    settings = {"model.options": options}
+    settings = {"model.options": options, "model.weights": "gone.keras"}
     folder.start(load_recipe("demo", overrides=settings))
     model = ResNet18SPD(classes=6, input_shape=(32, 32, 3), **options)
     names = tuple(f"cell {index}" for index in range(6))
     model.info = dataclasses.replace(model.info, class_names=names)
     model.save(folder.model)
     results = {"test_accuracy": 0.5, "test_loss": 1.5, "training_seconds": 36000.0}
-    choice = {"best_epoch": {"epoch": 2}, "evaluations": 3, "chosen_on": "validation"}
-    write_json(folder.results, results | choice)
+    choice = {"best_epoch": {"epoch": 2}, "last_epoch": {"epoch": 7}, "chosen_on": "validation"}
+    write_json(folder.results, results | choice | {"evaluations": 3})
     environment = json.loads(folder.environment.read_text())
     environment["command"] = ["/bin/keras-spd", "train", "--data-dir", "/x", "--run=y", "--seed=1"]
     gpu = environment | {"accelerators": ["NVIDIA H100"]}
+    gpu["command"] = ["/bin/keras-spd", "train", "--resume", "--run", "y", "--epochs", "8"]
     cpu = environment | {"accelerators": [], "processor": "Xeon", "cpus": 2}
     write_json(folder.environment, cpu | {"resumed": [gpu]})
     return folder
@@ -57,11 +58,16 @@ def run(tmp_path, thin_networks):
 @pytest.mark.slow
 def test_the_run_says_what_the_card_says(tmp_path, make_preset, run):
     words = [str(run.path), "--name", "cells", "--bits", "7", "--dataset", "BCCD (MIT)"]
-    make_preset.main([*words, "--limit", "Other cells.", "--card", "latency=1 ms"])
-    record = tomllib.loads((tmp_path / "presets/resnet18_spd_cells.toml").read_text())
-    assert record["command"] == "keras-spd train --seed=1"
+    words += ["--limit", "Other cells.", "--card", "latency=1 ms"]
+    with pytest.raises(SystemExit, match="started from gone.keras: pass --license"):
+        make_preset.main(words)
+    for _ in range(2):  # the second time it replaces the first preset
+        make_preset.main([*words, "--license", "Apache-2.0"])
+    record = tomllib.loads((tmp_path / "presets/resnet18_strided_cells.toml").read_text())
+    assert record["command"] == ("keras-spd train --seed=1 && keras-spd train --resume --epochs 8")
     assert record["options"]["stem_stride"] == 2
     facts = record["card"]
+    assert facts["epochs"] == "8 epochs, from gone.keras weights"
     assert facts["hardware"] == "2 CPU cores (Xeon), then NVIDIA H100, float32"
     assert facts["training_time"] == "10.0 hours"
     assert facts["precision"] == "7 bits per weight, compressed"

@@ -20,8 +20,11 @@ from conftest import find_shared
 import keras_spd
 from keras_spd import predict
 from keras_spd.applications import YOLOV5SPD, ResNet18SPD, ResNet50SPD, ResNet101SPD
+from keras_spd.cli import parsing
 from keras_spd.weights import presets
 from keras_spd.weights.packing import pack, unpack
+
+CIFAR10 = [preset for preset in keras_spd.list_models() if preset.name == "cifar10"]
 
 
 def build(preset, **options):
@@ -53,10 +56,10 @@ def test_the_detectors_score_is_that_of_the_shipped_file():
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TFDS needs TensorFlow")
-def test_the_classifiers_accuracy_is_that_of_the_shipped_file():
+@pytest.mark.parametrize("preset", CIFAR10, ids=str)
+def test_the_classifiers_accuracy_is_that_of_the_shipped_file(preset):
     """On the first 2,000 test images: two standard deviations are 1.4 points."""
     folder = find_shared("data/tfds")
-    [preset] = [preset for preset in keras_spd.list_models() if preset.name == "cifar10"]
     model = build(preset)
     images = keras_spd.data.from_tfds("cifar10", "test[:2000]", data_dir=folder)
     preprocess = keras_spd.applications.preprocess_input
@@ -88,6 +91,9 @@ def test_wrong_names_and_options():
         ResNet101SPD(weights="cifar10")
     with pytest.raises(ValueError, match=r"to_spd\(keras.applications.ResNet50\(\)\)"):
         ResNet50SPD(weights="imagenet")
+    for load in (predict.load_model, parsing.require_weights):
+        with pytest.raises(ValueError, match="keras_spd has no ImageNet weights"):
+            load(pathlib.Path("imagenet"))
     with pytest.raises(ValueError, match="There is no file runs/none.keras"):
         YOLOV5SPD("n", weights="runs/none.keras")
 
@@ -127,6 +133,10 @@ def test_two_networks_can_share_a_name(classifier):
         file.with_name(f"resnet{number}_spd_a.toml").write_text(other)
     presets._records.cache_clear()
     assert presets.find_named("a").architecture == "ResNet18SPD"
+    for name in ("a", "resnet18_spd_a", "resnet34_spd_a"):
+        parsing.require_weights(pathlib.Path(name))
+    with pytest.raises(ValueError, match="no weights of that name"):
+        parsing.require_weights(pathlib.Path("b"))
     assert presets.find_named("resnet34_spd_a").architecture == "ResNet34SPD"
     assert presets.find_named("b") is None
     assert [preset.short_name for preset in presets.list_models()] == [
@@ -191,7 +201,7 @@ def test_weights_outside_the_package(elsewhere, monkeypatch):
     with pytest.raises(ValueError, match="letters.safetensors.gz are damaged.*Copy the file again"):
         ResNet18SPD(weights="letters")
     file.unlink()
-    with pytest.raises(ValueError, match="letters.safetensors.gz cannot be read"):
+    with pytest.raises(ValueError, match="no file .*letters.*KERAS_SPD_WEIGHTS must be the folder"):
         ResNet18SPD(weights="letters")
 
 
@@ -226,7 +236,7 @@ def test_downloaded_weights(elsewhere, monkeypatch):
         with pytest.raises(ValueError, match="cannot be downloaded from http://127.0.0.1"):
             ResNet18SPD(weights="letters")
         server.shutdown()
-    with pytest.raises(ValueError, match="cannot be downloaded.*Offline, download"):
+    with pytest.raises(ValueError, match=r"cannot be downloaded.*[^.]\. If this machine is"):
         ResNet18SPD(weights="letters")
 
 
