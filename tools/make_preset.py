@@ -94,6 +94,16 @@ def describe_time(seconds):
     return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.0f} minutes"
 
 
+def describe_choice(trained, images):
+    """Returns how the epoch was chosen, from `results.json` and the number of images."""
+    best, evaluations = trained["best_epoch"]["epoch"] + 1, trained["evaluations"]
+    if evaluations == 1:
+        return f"{best}; no other was evaluated, so none was chosen"
+    return (
+        f"{best}, the best of {evaluations} evaluations on {images:,} {trained['chosen_on']} images"
+    )
+
+
 def describe_run(task, recipe, trained, environment, sized, bits):
     """Returns the facts about a run that the card lists.
 
@@ -107,7 +117,7 @@ def describe_run(task, recipe, trained, environment, sized, bits):
     """
     network = getattr(sized, "network", sized)
     parameters = sum(math.prod(variable.shape) for variable in network.trainable_variables)
-    best, last = (trained[name]["epoch"] + 1 for name in ("best_epoch", "last_epoch"))
+    last = trained["last_epoch"]["epoch"] + 1
     return {
         "parameters": parameters,
         "multiply_adds": count_multiply_adds(network),
@@ -118,10 +128,7 @@ def describe_run(task, recipe, trained, environment, sized, bits):
         "training_time": describe_time(trained["training_seconds"]),
         "test_data": f"{task.test_data.num_images:,} test images, with the shipped file",
         "spread": "not known: one seed",
-        "chosen": (
-            f"{best}, the best of {trained['evaluations']} evaluations on "
-            f"{task.splits.evaluated.num_images:,} {trained['chosen_on']} images"
-        ),
+        "chosen": describe_choice(trained, task.splits.evaluated.num_images),
     }
 
 

@@ -71,6 +71,7 @@ def test_the_run_says_what_the_card_says(tmp_path, make_preset, run):
     assert facts["hardware"] == "2 CPU cores (Xeon), then NVIDIA H100, float32"
     assert facts["training_time"] == "10.0 hours"
     assert facts["precision"] == "7 bits per weight, compressed"
+    assert facts["chosen"] == "3, the best of 3 evaluations on 614 validation images"
     card = (tmp_path / "cells.md").read_text()
     assert "- Other cells." in card and "not recorded" not in card
     [preset] = presets.list_models()
