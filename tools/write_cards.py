@@ -41,7 +41,7 @@ def _card(record, name):
         "Latency": facts["latency"],
         "File": f"{record['size'] / 1e6:.1f} MB, {facts['precision']}; SHA-256 checked on loading",
         "Input": _detector_input(record) if detects else _classifier_input(record),
-        "On the command line": f"`--weights {name}`",
+        "On the command line": f"`--weights {name}`" + _namesake(record["name"], name),
         "Output": f"{'boxes, confidence and classes' if detects else 'probabilities of'}: "
         + ", ".join(record["class_names"]),
         "Training data": f"{record['dataset']}, {facts['training_images']}",
@@ -79,6 +79,11 @@ _FACTS = (
     "chosen",
     "limits",
 )
+
+
+def _namesake(shared, name):
+    """Returns what the name that several networks share means, on a card with a unique name."""
+    return "" if name == shared else f"; `{shared}` is [another network's]({shared}.md)"
 
 
 def _call(record):
