@@ -16,13 +16,14 @@ import pathlib
 import statistics
 import time
 
-import keras
-import numpy as np
 from keras_spd import applications
 from keras_spd.machine import computes_bfloat16
 from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe, train
 from keras_spd.training.optimizer import make_optimizer
+
+import keras
+import numpy as np
 
 NETWORKS = {
     "spd": {},

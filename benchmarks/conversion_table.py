@@ -13,11 +13,12 @@ after swapping two phases of the first converted kernel: what an error in their 
 import gc
 import sys
 
-import keras
 import keras_spd
-import numpy as np
 from keras_spd.layers import SPDConv
 from keras_spd.surgery import SPDDepthwiseConv, count_multiply_adds, plan
+
+import keras
+import numpy as np
 
 NETWORKS = [
     "VGG16",

@@ -7,10 +7,11 @@ import argparse
 import statistics
 import time
 
-import keras
-import numpy as np
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.surgery import count_multiply_adds
+
+import keras
+import numpy as np
 
 KINDS = ("spd", "strided")
 

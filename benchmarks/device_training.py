@@ -20,8 +20,9 @@ import resource
 import statistics
 import time
 
-import keras
 import keras_spd
+
+import keras
 import numpy as np
 
 WARM_UP = 3  # steps, of which the first one compiles

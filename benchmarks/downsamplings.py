@@ -4,13 +4,14 @@ Each function returns a copy of a detector that starts from its weights. `small_
 them with SPD-Conv; the library has no options for them.
 """
 
-import keras
-import numpy as np
-from keras import ops
 from keras_spd import to_spd
 from keras_spd.layers import SpaceToDepth, SPDConv
 from keras_spd.surgery.graph import rebuild, walk
 from keras_spd.surgery.to_spd import with_network
+
+import keras
+import numpy as np
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_spd_benchmarks")

@@ -23,13 +23,14 @@ import pathlib
 import statistics
 import time
 
-import keras
 import keras_spd
-import numpy as np
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.data import load_detection
 from keras_spd.training import load_recipe, train
 from keras_spd.training.run_folder import RunFolder
+
+import keras
+import numpy as np
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results/finetuning"

@@ -23,9 +23,10 @@ import resource
 import tempfile
 import time
 
-import numpy as np
 from keras_spd.data import DetectionAugmentation, DetectionBatches, DetectionData, load_detection
 from keras_spd.data.detection.boxed_image import BoxedImage
+
+import numpy as np
 from PIL import Image
 
 AUGMENTATION = {

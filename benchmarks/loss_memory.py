@@ -5,12 +5,13 @@ KERAS_BACKEND=jax python benchmarks/loss_memory.py
 
 import itertools
 
-import jax
-import keras
-import numpy as np
 from keras_spd.detection import YOLOV5Loss
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.losses import ASSIGNMENTS
+
+import jax
+import keras
+import numpy as np
 
 IMAGES, CLASSES = 16, 80
 

@@ -6,9 +6,10 @@ python benchmarks/precision.py
 import statistics
 import time
 
+from keras_spd.applications import YOLOV5SPD, ResNet18SPD
+
 import keras
 import numpy as np
-from keras_spd.applications import YOLOV5SPD, ResNet18SPD
 
 PRECISIONS = ("float32", "mixed_bfloat16")
 

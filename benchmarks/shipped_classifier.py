@@ -13,13 +13,14 @@ import json
 import pathlib
 import tempfile
 
-import keras
 import keras_spd
-import numpy as np
 from keras_spd import data
 from keras_spd.applications import preprocess_input
 from keras_spd.export import export_tflite, run_tflite
 from keras_spd.weights.packing import pack, unpack
+
+import keras
+import numpy as np
 
 BATCH = 100
 FORMATS = {"float32": None, "float16": "float16", "dynamic range": "dynamic"}

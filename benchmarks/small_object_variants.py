@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable
 
 from downsamplings import blur_pool, haar, max_pool
-
 from keras_spd.applications import YOLOV5SPD
 from keras_spd.surgery import count_multiply_adds, to_spd
 

@@ -26,16 +26,16 @@ import subprocess
 import sys
 import time
 
+import keras_spd
 from finetuning import HERE, field, read_data, show
+from keras_spd.images.tiles import tile_corners
+from keras_spd.training import load_recipe, train
+from keras_spd.training.run_folder import RunFolder
 from small_object_variants import VARIANTS, build, multiply_adds
 
 import cv2
 import keras
-import keras_spd
 import numpy as np
-from keras_spd.images.tiles import tile_corners
-from keras_spd.training import load_recipe, train
-from keras_spd.training.run_folder import RunFolder
 
 RESULTS = HERE / "results/small_objects"
 

@@ -7,13 +7,14 @@ import argparse
 import statistics
 import time
 
-import keras
 import keras_spd
-import numpy as np
 from keras_spd import fast_layers
 from keras_spd.applications import ResNet18SPD, blocks
 from keras_spd.training import load_recipe
 from keras_spd.training.optimizer import make_optimizer
+
+import keras
+import numpy as np
 
 BATCH_SIZE = 128
 STEPS = 5  # training steps in one turn

@@ -20,10 +20,11 @@ import argparse
 import dataclasses
 import pathlib
 
-import keras
 import keras_spd
-import numpy as np
 from keras_spd.applications import ImageModel, ResNet18SPD, preprocess_input
+
+import keras
+import numpy as np
 
 
 def read(split, count):

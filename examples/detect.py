@@ -18,6 +18,7 @@ import argparse
 import pathlib
 
 import keras_spd
+
 import numpy as np
 from PIL import Image
 

@@ -11,10 +11,11 @@ photos are composed of shipped cells.
 import argparse
 import io
 
-import keras
 import keras_spd
-import numpy as np
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
+
+import keras
+import numpy as np
 from PIL import Image
 
 SIDE = 160  # pixels of the made photos

@@ -10,10 +10,11 @@ converted. Prints the test accuracy of each before and after.
 
 import argparse
 
-import keras
 import keras_spd
 from keras_spd.applications import ResNet18SPD, preprocess_input
 from keras_spd.surgery import count_multiply_adds
+
+import keras
 
 
 def load(name, images, data_dir):

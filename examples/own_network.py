@@ -9,11 +9,12 @@ to tell apart, so expect both to do well; `benchmarks/cifar10_downsampling.py` i
 
 import argparse
 
-import keras
 import keras_spd
 from keras_spd.applications import preprocess_input
 from keras_spd.layers import SPDConv
 from keras_spd.surgery import count_multiply_adds
+
+import keras
 
 
 def strided(x, filters):

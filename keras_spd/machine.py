@@ -4,7 +4,10 @@ import os
 import pathlib
 import platform
 import re
+import sys
 
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_too_late = False  # for `use_onednn`
 _AMPERE = (8, 0)  # the first compute capability of NVIDIA's GPUs with bfloat16
 
 
@@ -20,10 +23,21 @@ def use_onednn() -> None:
     By itself, TensorFlow only does so on x86 processors with instructions for neural networks
     (AVX512-VNNI and later). On others, such as AMD's up to Zen 3, a training step takes 1.5
     (YOLOv5-SPD-n) to 3.5 times (ResNet18-SPD) as long without it (benchmarks/training.md). This has
-    no effect once TensorFlow is imported.
+    no effect once TensorFlow is imported, see `lacks_onednn`.
     """
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    global _too_late
+    if platform.machine().lower() in ("x86_64", "amd64") and _ONEDNN not in os.environ:
+        os.environ[_ONEDNN] = "1"
+        _too_late = "tensorflow" in sys.modules
+
+
+def lacks_onednn() -> bool:
+    """Returns whether TensorFlow trains on this CPU without oneDNN as it was imported too early."""
+    import keras
+
+    if not _too_late or keras.backend.backend() != "tensorflow" or accelerators():
+        return False
+    return not re.search(r"\b(avx512_vnni|avx_vnni|amx_int8)\b", _cpuinfo())
 
 
 def computes_bfloat16() -> bool:

@@ -2,11 +2,14 @@
 
 import os
 import platform
+import sys
 
+import keras
 import pytest
 
 from keras_spd import machine
 from keras_spd.training import load_recipe
+from keras_spd.training.announce import warn_of_missing_onednn
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.run_recipe import find_recipe
 
@@ -66,3 +69,23 @@ def test_users_can_turn_onednn_off(monkeypatch, processor, given, expected):
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
     machine.use_onednn()
     assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="oneDNN is TensorFlow's")
+@pytest.mark.parametrize(
+    ("given", "flags", "warnings"), [(None, "avx2", 1), (None, "avx512_vnni", 0), ("1", "avx2", 0)]
+)
+def test_training_warns_if_tensorflow_was_imported_first(
+    monkeypatch, caplog, given, flags, warnings
+):
+    assert "tensorflow" in sys.modules
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(machine, "_too_late", False)
+    monkeypatch.setattr(machine, "_cpuinfo", lambda: f"flags : sse2 {flags} fma")
+    monkeypatch.setattr(machine, "accelerators", list)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    machine.use_onednn()
+    warn_of_missing_onednn()
+    assert caplog.text.count("Import keras_spd before Keras") == warnings

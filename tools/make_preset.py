@@ -96,7 +96,7 @@ def describe_time(seconds):
 
 def describe_choice(trained, images):
     """Returns how the epoch was chosen, from `results.json` and the number of images."""
-    best, evaluations = trained["best_epoch"]["epoch"] + 1, trained["evaluations"]
+    best, evaluations = int(trained["best_epoch"]["epoch"]) + 1, trained["evaluations"]
     if evaluations == 1:
         return f"{best}; no other was evaluated, so none was chosen"
     return (
@@ -117,7 +117,7 @@ def describe_run(task, recipe, trained, environment, sized, bits):
     """
     network = getattr(sized, "network", sized)
     parameters = sum(math.prod(variable.shape) for variable in network.trainable_variables)
-    last = trained["last_epoch"]["epoch"] + 1
+    last = int(trained["last_epoch"]["epoch"]) + 1
     return {
         "parameters": parameters,
         "multiply_adds": count_multiply_adds(network),

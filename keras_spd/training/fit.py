@@ -14,7 +14,7 @@ from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import shorten, whole_file, write_json
 from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
-from keras_spd.training.announce import log_cost, log_splits
+from keras_spd.training.announce import log_cost, log_splits, warn_of_missing_onednn
 from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
 from keras_spd.training.callbacks import (
     PrintProgress,
@@ -188,6 +188,7 @@ def _train(
             log_cost(start, recipe)
             warn_of_initial_weights(start, frozen, folder.start_model.is_file())
         log_splits(task)
+        warn_of_missing_onednn()
         folder.forget_epochs(first_epoch)
         _draw_preview(task, folder, first_epoch)
     # `fit` ends where the trained layers or the size of the images change.

@@ -178,7 +178,7 @@ def test_no_image_and_no_objects():
 
 
 def test_default_models(tmp_path):
-    shipped = ["cifar10", "bccd", "deeppcb"]
+    shipped = ["cifar10", "resnet50_spd_cifar10", "bccd", "deeppcb"]
     assert web.default_models(tmp_path) == shipped
     (tmp_path / "model.keras").touch()
     assert web.default_models(tmp_path) == [*shipped, tmp_path / "model.keras"]

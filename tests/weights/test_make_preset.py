@@ -44,7 +44,7 @@ def run(tmp_path, thin_networks):
     model.info = dataclasses.replace(model.info, class_names=names)
     model.save(folder.model)
     results = {"test_accuracy": 0.5, "test_loss": 1.5, "training_seconds": 36000.0}
-    choice = {"best_epoch": {"epoch": 2}, "last_epoch": {"epoch": 7}, "chosen_on": "validation"}
+    choice = {"best_epoch": {"epoch": 2.0}, "last_epoch": {"epoch": 7.0}, "chosen_on": "validation"}
     write_json(folder.results, results | choice | {"evaluations": 3})
     environment = json.loads(folder.environment.read_text())
     environment["command"] = ["/bin/keras-spd", "train", "--data-dir", "/x", "--run=y", "--seed=1"]
