@@ -2,10 +2,8 @@
 
 import contextlib
 import dataclasses
-import io
 import logging
 import re
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 
 from keras_spd.export.detections import LAYER
 from keras_spd.export.metadata import read_flatbuffer
+from keras_spd.export.ranges import measure_ranges, silent
 from keras_spd.typing import Array
 
 _log = logging.getLogger(__name__)
@@ -59,10 +58,11 @@ def quantize(
         raise ImportError("Quantised TFLite files need `pip install litert-quantizer`.") from error
     recipe = _recipe(content, quantization)
     work = quantizer.Quantizer(content, recipe.get_quantization_recipe())
-    with _silent(), _large_kernels():
-        ranges = None if samples is None else _calibrate(content, recipe, samples)
-        if ranges is not None and learned:
-            _use_learned_ranges(ranges, learned, content)
+    ranges = None
+    if samples is not None:
+        ranges = measure_ranges(content, recipe, samples, quantization == "int8")
+        _use_learned_ranges(ranges, learned or {}, content)
+    with silent(), _large_kernels():
         found = work.quantize(ranges, enable_progress_report=False)
     return bytes(found.quantized_model)
 
@@ -103,24 +103,6 @@ def _recipe(content: bytes, quantization: str) -> Any:
     return recipe
 
 
-def _calibrate(content: bytes, recipe: Any, samples: list[Array]) -> dict[str, Any]:
-    """Returns the smallest and largest value of each tensor over all samples."""
-    from litert_quantizer import calibrator
-    from litert_quantizer.utils import qsv_utils
-
-    # By default, ranges are moving averages, which cut off what few images have.
-    work = calibrator.Calibrator(
-        content,
-        num_threads=2,
-        mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,
-        qsv_update_func=qsv_utils.min_max_update,
-    )
-    ((name, signature),) = work.get_signature_list().items()
-    [argument] = signature["inputs"]
-    work.calibrate({name: [{argument: batch} for batch in samples]}, recipe)
-    return work.get_model_qsvs()
-
-
 def _use_learned_ranges(
     ranges: dict[str, Any], learned: dict[str, tuple[float, float]], content: bytes
 ) -> None:
@@ -135,14 +117,6 @@ def _use_learned_ranges(
             shape = np.shape(ranges[found[-1]]["min"])
             limits = {"min": np.full(shape, low), "max": np.full(shape, high)}
             ranges[found[-1]] = {**ranges[found[-1]], **limits}
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Drops what is written to stderr, such as progress bars, and a warning for developers."""
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
-        yield
 
 
 @contextlib.contextmanager

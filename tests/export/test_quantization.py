@@ -135,3 +135,34 @@ def test_the_outputs_of_every_head_stay_in_float(head, thin_networks, rng, tmp_p
     in_float = [types for types in convolutions if types[-1] == "FLOAT32"]
     assert in_float == 2 * [["FLOAT32", "INT8", "FLOAT32", "FLOAT32"]]  # boxes and classes
     assert all(types[1] == "INT8" for types in convolutions)
+
+
+def test_an_outlier_does_not_set_the_ranges(tmp_path, rng, caplog):
+    """A network of colour differences, which are small in all images but one."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((16, 16, 3))
+    difference = layers.Conv2D(4, 1, name="difference")
+    x = layers.Activation("relu")(difference(layers.Rescaling(1 / 255)(inputs)))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    outputs = layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    model = ImageModel(inputs, outputs, info=ModelInfo(input_range=(0, 255)))
+    difference.kernel.assign(
+        np.reshape([[1, -1, 1, -1], [-1, 1, 0, 0], [0, 0, -1, 1]], (1, 1, 3, 4))
+    )
+    grey = np.repeat(rng.integers(4, 250, (30, 16, 16, 1)), 3, axis=-1)
+    grey = (grey + rng.integers(-3, 4, grey.shape)).astype("uint8")
+    red = np.zeros((1, 16, 16, 3), "uint8") + np.uint8([255, 0, 0])
+
+    def export(name, images):
+        path = export_tflite(
+            model, tmp_path / name, quantization="int8", representative_data=images
+        )
+        return path.read_bytes()
+
+    expected = export("grey.tflite", grey)
+    assert not caplog.records
+    assert export("both.tflite", [*grey, *red]) == expected
+    assert "1 of 31 calibration samples (the first is number 30, from 0)" in caplog.text
+    caplog.clear()
+    assert export("few.tflite", [*grey[:18], *red]) != export("few.tflite", grey[:18])
+    assert not caplog.records
