@@ -61,7 +61,8 @@ def quantize(
     ranges = None
     if samples is not None:
         ranges = measure_ranges(content, recipe, samples, quantization == "int8")
-        _use_learned_ranges(ranges, learned or {}, content)
+        if learned:
+            _use_learned_ranges(ranges, learned, content)
     with silent(), _large_kernels():
         found = work.quantize(ranges, enable_progress_report=False)
     return bytes(found.quantized_model)
