@@ -21,6 +21,8 @@ from keras_spd.machine import computes_bfloat16
 from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe, train
 from keras_spd.training.optimizer import make_optimizer
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.run_recipe import find_recipe
 
 import keras
 import numpy as np
@@ -36,7 +38,8 @@ def run_training(arguments):
     results: dict[str, list[float]] = {}
     for seed in arguments.seeds:
         for name in arguments.networks:
-            folder = arguments.runs / f"{name.replace(', ', '_').replace(' ', '_')}_{seed}"
+            words = [arguments.network, pathlib.Path(arguments.recipe).stem, name, str(seed)]
+            folder = arguments.runs / "_".join(words).replace(", ", "_").replace(" ", "_")
             options = {"model.name": arguments.network, "model.options": NETWORKS[name]}
             overrides = {"seed": seed, **options}
             overrides["data.data_dir"] = str(arguments.data_dir)
@@ -44,9 +47,10 @@ def run_training(arguments):
                 overrides["epochs"] = arguments.epochs
             if arguments.images:
                 overrides["data.train"] = f"train[:{arguments.images}]"
+            recipe = load_recipe(arguments.recipe, dataset="cifar10", overrides=overrides)
+            recipe = recipe.model_copy(update={"evaluate_every": recipe.epochs})
+            find_recipe(recipe, RunFolder(folder), resume=True)  # an error if the folder's differs
             if not (folder / "results.json").is_file():
-                recipe = load_recipe(arguments.recipe, dataset="cifar10", overrides=overrides)
-                recipe = recipe.model_copy(update={"evaluate_every": recipe.epochs})
                 train(recipe, folder, resume=(folder / "state.weights.h5").is_file(), verbose=2)
             accuracy = json.loads((folder / "results.json").read_text())["test_accuracy"]
             results.setdefault(name, []).append(accuracy)

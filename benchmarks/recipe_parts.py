@@ -16,6 +16,8 @@ import pathlib
 import statistics
 
 from keras_spd.training import load_recipe, train
+from keras_spd.training.run_folder import RunFolder
+from keras_spd.training.run_recipe import find_recipe
 
 SIZE = 16
 BASE = {
@@ -38,16 +40,17 @@ PARTS = {
 def accuracy(arguments, part, seed):
     """Returns the accuracy of a run, which is trained unless it is finished."""
     folder = arguments.runs / f"{part.replace(' ', '_')}_{seed}"
+    settings = {
+        "seed": seed,
+        "epochs": arguments.epochs,
+        "evaluate_every": arguments.epochs,  # the last epoch counts, not the best
+        "data.train": f"train[:{arguments.images}]",
+        "data.test": arguments.test,
+        "data.data_dir": str(arguments.data_dir),
+    }
+    recipe = load_recipe("fast", overrides={**BASE, **settings, **PARTS[part]})
+    find_recipe(recipe, RunFolder(folder), resume=True)  # an error if the folder's differs
     if not (folder / "results.json").is_file():
-        settings = {
-            "seed": seed,
-            "epochs": arguments.epochs,
-            "evaluate_every": arguments.epochs,  # the last epoch counts, not the best
-            "data.train": f"train[:{arguments.images}]",
-            "data.test": arguments.test,
-            "data.data_dir": str(arguments.data_dir),
-        }
-        recipe = load_recipe("fast", overrides={**BASE, **settings, **PARTS[part]})
         train(recipe, folder, resume=(folder / "state.weights.h5").is_file(), verbose=2)
         for file in ("state.weights.h5", "best.weights.h5", "model.keras"):
             folder.joinpath(file).unlink()  # half a gigabyte a run
@@ -78,6 +81,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--test", default="train[-5000:]", help="split that recipes are scored on")
     arguments = parser.parse_args()
+    if arguments.images > 45_000 and arguments.test == parser.get_default("test"):
+        parser.error("--images above 45,000 overlap --test train[-5000:]. Pass --test test.")
 
     results: dict[str, list[float]] = {}
     for seed in arguments.seeds:  # all parts of a seed first: a stopped script has whole seeds

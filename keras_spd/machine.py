@@ -32,7 +32,7 @@ def use_onednn() -> None:
 
 
 def lacks_onednn() -> bool:
-    """Returns whether TensorFlow trains on this CPU without oneDNN as it was imported too early."""
+    """Returns whether TensorFlow trains on this CPU without oneDNN: it was imported too early."""
     import keras
 
     if not _too_late or keras.backend.backend() != "tensorflow" or accelerators():

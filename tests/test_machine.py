@@ -88,4 +88,4 @@ def test_training_warns_if_tensorflow_was_imported_first(
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
     machine.use_onednn()
     warn_of_missing_onednn()
-    assert caplog.text.count("Import keras_spd before Keras") == warnings
+    assert caplog.text.count("Import keras_spd first") == warnings

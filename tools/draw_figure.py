@@ -5,11 +5,11 @@ python tools/draw_figure.py docs/spd.png
 
 import sys
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-
 from keras_spd import data
 from keras_spd.layers import SpaceToDepth
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 INK, MUTED = (30, 30, 40), (110, 110, 120)
 COLOURS = [(214, 69, 65), (38, 120, 178), (44, 140, 76), (150, 90, 170)]

@@ -9,8 +9,9 @@ the same name, and all cards. The scores are those of the model that the constru
 `weights=NAME`, on the test data of the run's recipe. Costs, epochs, command, hardware and training
 time are those of the run. A run does not record the licence of the data (`--dataset`), what the
 weights are not suited for (`--limit`, once for each sentence), latency, and spread over seeds
-(`--card spread=...`); `--card` also replaces any other fact. All weights together must be smaller
-than 40 MB. Compressed, a weight takes about 7 bits with `--bits 8`, and 5.4 with `--bits 6`.
+(`--card spread=...`); `--card` also replaces any other fact. The package must be installed with
+`pip install -e .`. All weights together must be smaller than 40 MB. Compressed, a weight takes
+about 7 bits with `--bits 8`, and 5.4 with `--bits 6`.
 """
 
 import argparse
@@ -20,12 +21,10 @@ import math
 import pathlib
 import shlex
 import tempfile
-
-import keras
-import tomli_w
-import write_cards
+import tomllib
 
 import keras_spd
+import write_cards
 from keras_spd import applications
 from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe
@@ -36,6 +35,25 @@ from keras_spd.training.run_folder import RunFolder
 from keras_spd.weights import presets
 from keras_spd.weights.packing import pack
 from keras_spd.weights.presets import FOLDER
+
+import keras
+import tomli_w
+
+_OPTIONS = ("downsampling", "shortcut", "stem_stride")
+
+
+def check_run(recipe, trained):
+    """Ends the script if a preset cannot describe the network of a run, or its best epoch."""
+    model = recipe.model
+    named = model.name in {**applications.CLASSIFIERS, **applications.DETECTORS}
+    if not named or model.backbone or set(model.options) - set(_OPTIONS):
+        raise SystemExit(
+            f"Presets are of networks built by name, with the options {', '.join(_OPTIONS)} at "
+            f"most. The run trained name={model.name!r}, backbone={model.backbone!r}, "
+            f"options={model.options}."
+        )
+    if trained["best_epoch"] is None:
+        raise SystemExit("The run's log.csv lacks the best epoch, so its card cannot be written.")
 
 
 def describe(model, recipe):
@@ -64,17 +82,23 @@ def describe_command(environment):
     """
     longer = [part["command"] for part in environment.get("resumed", ())]
     longer = [words for words in longer if any(word.startswith("--epochs") for word in words)]
-    commands = [environment["command"], *longer]
-    return " && ".join(shlex.join(["keras-spd", *_portable(words[1:])]) for words in commands)
+    commands = [shlex.join(_portable(words)) for words in (environment["command"], *longer)]
+    return " && ".join(dict.fromkeys(commands))  # an interrupted one was repeated
 
 
 def _portable(words):
-    words = iter(words)
+    program = pathlib.Path(words[0])
+    own = program.stem == "keras-spd" or program.parts[-2:] == ("keras_spd", "__main__.py")
+    yield from ["keras-spd"] if own else ["python", program.name]
+    words = iter(words[1:])
     for word in words:
-        if word in ("--run", "--data-dir"):
-            next(words)
-        elif not word.startswith(("--run=", "--data-dir=")):
+        option, _, value = word.partition("=")
+        if option not in ("--run", "--data-dir"):
             yield word
+            continue
+        value = value or next(words)
+        if option == "--run":
+            yield "--run=RUN"
 
 
 def describe_machines(environment):
@@ -98,7 +122,7 @@ def describe_choice(trained, images):
     """Returns how the epoch was chosen, from `results.json` and the number of images."""
     best, evaluations = int(trained["best_epoch"]["epoch"]) + 1, trained["evaluations"]
     if evaluations == 1:
-        return f"{best}; no other was evaluated, so none was chosen"
+        return f"{best}, the only one that was evaluated"
     return (
         f"{best}, the best of {evaluations} evaluations on {images:,} {trained['chosen_on']} images"
     )
@@ -123,13 +147,18 @@ def describe_run(task, recipe, trained, environment, sized, bits):
         "multiply_adds": count_multiply_adds(network),
         "precision": ("float16" if bits == 16 else f"{bits} bits per weight") + ", compressed",
         "training_images": f"{task.train_data.num_images:,} training images",
-        "epochs": f"{last} epochs, from {recipe.model.weights or 'random'} weights",
+        "epochs": f"{last} epochs, from {_describe_start(recipe)}",
         "hardware": f"{describe_machines(environment)}, {recipe.precision}",
         "training_time": describe_time(trained["training_seconds"]),
         "test_data": f"{task.test_data.num_images:,} test images, with the shipped file",
         "spread": "not known: one seed",
         "chosen": describe_choice(trained, task.splits.evaluated.num_images),
     }
+
+
+def _describe_start(recipe):
+    weights = recipe.model.weights
+    return f"the weights `{weights}`" if weights else "random weights"
 
 
 def _license(given, recipe):
@@ -154,6 +183,8 @@ def main(words=None):
 
     folder = RunFolder(arguments.run)
     recipe = load_recipe(folder.recipe)
+    trained = json.loads(folder.results.read_text())
+    check_run(recipe, trained)
     environment = json.loads(folder.environment.read_text())
     model = keras.saving.load_model(folder.model)
     tasks = {"classification": ClassificationTask, "detection": DetectionTask}
@@ -178,19 +209,21 @@ def main(words=None):
     if getattr(sized, "anchors", None) != getattr(model, "anchors", None):
         raise SystemExit("Presets have the authors' anchors. The run has others (`fit_anchors`).")
     stem = FOLDER / f"{sized.name}_{arguments.name}"
+    file = stem.with_suffix(".toml")
+    if file.is_file() and tomllib.loads(file.read_text())["options"] != record["options"]:
+        raise SystemExit(f"{file.name} is of a network with other options. Choose another --name.")
     stem.with_suffix(".safetensors.gz").write_bytes(content)
-    stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": {}}))
+    file.write_text(tomli_w.dumps({**record, "scores": {}}))
     presets._records.cache_clear()
 
     packed = build(weights=arguments.name, **record["options"])
     with tempfile.TemporaryDirectory() as scratch:  # the run keeps the scores of its own model
         results = task.score(packed, RunFolder(scratch))
     scores = {k: round(v, 4) for k, v in results.items() if isinstance(v, float) and v >= 0}
-    trained = json.loads(folder.results.read_text())
     card = describe_run(task, recipe, trained, environment, sized, arguments.bits)
     card |= {"limits": arguments.limit}
     card |= dict(fact.split("=", 1) for fact in arguments.card)
-    stem.with_suffix(".toml").write_text(tomli_w.dumps({**record, "scores": scores, "card": card}))
+    file.write_text(tomli_w.dumps({**record, "scores": scores, "card": card}))
     write_cards.main()
     for name, score in scores.items():
         print(f"{name}: {score:.4f}, before packing {trained[name]:.4f}")

@@ -32,7 +32,9 @@ def evaluate(
     ] = None,
     mirror: Annotated[
         bool,
-        typer.Option("--mirror", help="Classifiers: average over each image and its mirror image."),
+        typer.Option(
+            "--mirror", help="Classifiers: also score the mean of each image and its mirror image."
+        ),
     ] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 16,
     output: Annotated[

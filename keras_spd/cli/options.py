@@ -22,7 +22,8 @@ def fraction(text: str) -> Any:
 
 
 Dataset = Annotated[
-    str | None, typer.Option(help="TFDS dataset, such as voc/2012; DATA is then a split of it.")
+    str | None,
+    typer.Option(help="TFDS dataset, such as voc/2012 or cifar10; DATA is then a split of it."),
 ]
 Images = Annotated[
     pathlib.Path | None,
@@ -53,7 +54,8 @@ Overlap = Annotated[
 Weights = Annotated[
     pathlib.Path,
     typer.Option(
-        help="Trained model: .keras, .pt, .tflite or .onnx, or a name from `keras-spd list`.",
+        help="Trained model: .keras, .pt, .tflite, .onnx, a name from `keras-spd list`, or "
+        "hf://USER/NAME.",
         autocompletion=completion.weights,
     ),
 ]

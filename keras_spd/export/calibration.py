@@ -75,8 +75,9 @@ def calibration_batches(images: list[Array], shape: Shape) -> list[Array]:
             f"`representative_data` must hold images of shape {shape[1:]}, the network's input. "
             f"Received: {wrong}. Resize them with `model.info.preprocessing.resize_image`."
         )
-    count, first = shape[0], images[0].copy()
-    first[0, 0], first[-1, -1] = 0, 255  # so the input is quantised in steps of one
-    images = [first, *images[1:]]
-    images += [images[-1]] * (-len(images) % count)
-    return [np.stack(images[start : start + count]) for start in range(0, len(images), count)]
+    count = shape[0]
+    images = images + [images[-1]] * (-len(images) % count)
+    batches = [np.stack(images[start : start + count]) for start in range(0, len(images), count)]
+    for batch in batches:  # so the input is quantised in steps of one
+        batch[:, 0, 0], batch[:, -1, -1] = 0, 255
+    return batches

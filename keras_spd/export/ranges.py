@@ -13,16 +13,16 @@ from keras_spd.typing import Array
 
 _log = logging.getLogger(__name__)
 # A sample is an outlier if in 5 % of the tensors its largest value is more than 10 times that of
-# 95 % of the samples. In the shipped ResNet50-SPD, one of 300 training images reaches 20 times, and
-# the 8-bit file that counted it lost 0.67 points of accuracy instead of 0.25.
+# 95 % of the samples. With the shipped ResNet50-SPD, one of 300 training images reaches 20 times.
+# When its values counted, the 8-bit file lost 0.67 points of accuracy instead of 0.25.
 _TIMES = 10
-_SHARE_OF_SAMPLES = 95  # percent
-_SHARE_OF_TENSORS = 5  # percent
+_PERCENT_OF_SAMPLES = 95
+_PERCENT_OF_TENSORS = 5
 _ENOUGH_SAMPLES = 20
 
 
 def measure_ranges(
-    content: bytes, recipe: Any, samples: list[Array], without_outliers: bool
+    content: bytes, recipe: Any, samples: list[Array], ignore_outliers: bool
 ) -> dict[str, Any]:
     """Returns the smallest and largest value of each tensor over all samples.
 
@@ -30,44 +30,56 @@ def measure_ranges(
         content: Bytes of a float32 TFLite file with one signature and one input.
         recipe: `litert_quantizer.recipe_manager.RecipeManager`.
         samples: List of arrays, the input of the file in each step.
-        without_outliers: Whether to leave out samples with far larger activations than others.
+        ignore_outliers: Whether to ignore samples with far larger activations than the others.
 
     Returns:
         `{tensor: {"min": array, "max": array}}`, arrays of one element.
     """
+    measured = _measure(content, recipe, samples)
+    if ignore_outliers:
+        # A tensor that is empty in some samples has fewer values.
+        whole = [tensor for tensor in measured.values() if len(tensor["min"]) == len(samples)]
+        largest = [np.maximum(-tensor["min"], tensor["max"]) for tensor in whole]
+        outliers = find_outliers(np.stack(largest, axis=1))
+        if outliers.any():
+            _warn(outliers, samples)
+        for tensor in whole:
+            tensor.update({bound: values[~outliers] for bound, values in tensor.items()})
+    return {
+        name: {"min": tensor["min"].min(keepdims=True), "max": tensor["max"].max(keepdims=True)}
+        for name, tensor in measured.items()
+    }
+
+
+def _measure(content: bytes, recipe: Any, samples: list[Array]) -> dict[str, dict[str, Array]]:
+    """Returns the smallest and largest value of each tensor in each sample."""
     from litert_quantizer import calibrator
 
-    # By default, ranges are moving averages, which cut off what few images have.
     with silent():
+        # By default, ranges are moving averages, which cut off what few images have.
         work = calibrator.Calibrator(
             content,
             num_threads=2,
             mode=calibrator.CalibrationMode.CALIBRATION_PROFILER_BASED,
             qsv_update_func=_append,
         )
-    ((name, signature),) = work.get_signature_list().items()
-    [argument] = signature["inputs"]
-    with silent():
+        ((name, signature),) = work.get_signature_list().items()
+        [argument] = signature["inputs"]
         work.calibrate({name: [{argument: batch} for batch in samples]}, recipe)
-    measured = work.get_model_qsvs()
-    largest = [np.maximum(-found["min"], found["max"]) for found in measured.values()]
-    outliers = find_outliers(np.stack(largest, axis=1)) & without_outliers
-    if outliers.any():
-        _log.warning(
-            "%d of %d calibration samples (the first is number %d, from 0) have activations %d "
-            "times as large as the others. They do not count for the ranges of 8 bits.",
-            outliers.sum(),
-            len(samples),
-            outliers.argmax(),
-            _TIMES,
-        )
-    return {
-        tensor: {
-            "min": found["min"][~outliers].min(keepdims=True),
-            "max": found["max"][~outliers].max(keepdims=True),
-        }
-        for tensor, found in measured.items()
-    }
+    return work.get_model_qsvs()
+
+
+def _warn(outliers: Array, samples: list[Array]) -> None:
+    _log.warning(
+        "%d of %d calibration %s are ignored for the int8 ranges, because their activations are "
+        "more than %d times as large as the others' (the first one is number %d, from 0). If they "
+        "are typical, calibrate with more of them.",
+        outliers.sum(),
+        len(samples),
+        "images" if len(samples[0]) == 1 else "batches",
+        _TIMES,
+        outliers.argmax(),
+    )
 
 
 def find_outliers(largest: Array) -> Array:
@@ -81,9 +93,9 @@ def find_outliers(largest: Array) -> Array:
     """
     if len(largest) < _ENOUGH_SAMPLES:
         return np.zeros(len(largest), bool)
-    usual = np.percentile(largest, _SHARE_OF_SAMPLES, axis=0)
+    usual = np.percentile(largest, _PERCENT_OF_SAMPLES, axis=0, method="lower")
     beyond = (largest > _TIMES * usual) & (usual > 0)
-    return 100 * beyond.mean(axis=1) >= _SHARE_OF_TENSORS
+    return 100 * beyond.mean(axis=1) >= _PERCENT_OF_TENSORS
 
 
 @contextlib.contextmanager

@@ -40,7 +40,8 @@ class Model(_Section):
     class_map: dict[str, str] = {}
     """Maps classes of the data to classes of `weights` if the names differ."""
     options: dict[str, Any] = {}
-    """Further arguments of the constructor, such as `downsampling = "strided"`."""
+    """Further arguments of the constructor: `{downsampling = "strided", stem_stride = 2}` is the
+    strided twin of a ResNet; detectors have no `stem_stride`."""
 
 
 class Optimizer(_Section):

@@ -34,7 +34,7 @@ def make_preset(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(tmp_path, thin_networks):
-    """The folder of a finished run that was resumed once."""
+    """The folder of a finished run that was resumed for more epochs."""
     folder = RunFolder(tmp_path / "run")
     options = {"downsampling": "strided", "stem_stride": 2}
     settings = {"model.options": options, "model.weights": "gone.keras"}
@@ -51,7 +51,7 @@ def run(tmp_path, thin_networks):
     gpu = environment | {"accelerators": ["NVIDIA H100"]}
     gpu["command"] = ["/bin/keras-spd", "train", "--resume", "--run", "y", "--epochs", "8"]
     cpu = environment | {"accelerators": [], "processor": "Xeon", "cpus": 2}
-    write_json(folder.environment, cpu | {"resumed": [gpu]})
+    write_json(folder.environment, cpu | {"resumed": [gpu, gpu]})  # interrupted once
     return folder
 
 
@@ -64,10 +64,12 @@ def test_the_run_says_what_the_card_says(tmp_path, make_preset, run):
     for _ in range(2):  # the second time it replaces the first preset
         make_preset.main([*words, "--license", "Apache-2.0"])
     record = tomllib.loads((tmp_path / "presets/resnet18_strided_cells.toml").read_text())
-    assert record["command"] == ("keras-spd train --seed=1 && keras-spd train --resume --epochs 8")
+    assert record["command"] == (
+        "keras-spd train --run=RUN --seed=1 && keras-spd train --resume --run=RUN --epochs 8"
+    )
     assert record["options"]["stem_stride"] == 2
     facts = record["card"]
-    assert facts["epochs"] == "8 epochs, from gone.keras weights"
+    assert facts["epochs"] == "8 epochs, from the weights `gone.keras`"
     assert facts["hardware"] == "2 CPU cores (Xeon), then NVIDIA H100, float32"
     assert facts["training_time"] == "10.0 hours"
     assert facts["precision"] == "7 bits per weight, compressed"
@@ -76,3 +78,33 @@ def test_the_run_says_what_the_card_says(tmp_path, make_preset, run):
     assert "- Other cells." in card and "not recorded" not in card
     [preset] = presets.list_models()
     assert preset.file.stat().st_size == preset.size
+
+
+def test_the_command_of_a_script_is_that_of_the_script(make_preset):
+    environment = {"command": ["/home/me/train_cells.py", "--rate", "0.1", "--data-dir=/x"]}
+    assert make_preset.describe_command(environment) == "python train_cells.py --rate 0.1"
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"model.name": "start.keras"}, "name='start.keras'"),
+        ({"model.backbone": "backbone.keras"}, "backbone='backbone.keras'"),
+        ({"model.options": {"head": "yolov8"}}, "options={'head': 'yolov8'}"),
+    ],
+)
+def test_networks_that_no_preset_describes_are_refused(make_preset, settings, named):
+    recipe = load_recipe("short_detection", overrides={"model.name": "yolov5_spd_n", **settings})
+    with pytest.raises(SystemExit) as stop:
+        make_preset.check_run(recipe, {"best_epoch": {"epoch": 0.0}})
+    assert named in str(stop.value)
+
+
+def test_networks_with_other_options_do_not_replace_a_preset(tmp_path, make_preset, run):
+    (tmp_path / "presets/resnet18_strided_cells.toml").write_text(
+        'options = {downsampling = "strided", stem_stride = 1}'
+    )
+    words = [str(run.path), "--name", "cells", "--bits", "7", "--dataset", "BCCD (MIT)"]
+    with pytest.raises(SystemExit, match="other options. Choose another --name"):
+        make_preset.main([*words, "--limit", "Other cells.", "--license", "Apache-2.0"])
+    assert not list(tmp_path.glob("presets/*.gz"))
