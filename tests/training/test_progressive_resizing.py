@@ -23,8 +23,10 @@ def cells():
 @pytest.fixture
 def recipe():
     few = {"epochs": 4, "batch_size": 16, "precise_batch_norm": 32, "optimizer.average": 0.5}
-    few |= {"optimizer.learning_rate": 0.005, "progressive_resizing.finetune_fraction": 0.5}
-    return load_recipe("fast", overrides=few | {"precision": "float32"})
+    few |= {"optimizer.learning_rate": 0.005, "precision": "float32"}
+    sizes = {"initial_scale": 0.5, "finetune_fraction": 0.5}
+    few |= {f"progressive_resizing.{name}": value for name, value in sizes.items()}
+    return load_recipe("fast", overrides=few)
 
 
 def test_batches_and_evaluations(cells, recipe):

@@ -76,6 +76,9 @@ def test_the_fast_schedule_is_a_triangle():
 def test_images_grow_with_the_epochs():
     resizing = load_recipe("fast").progressive_resizing
     sides = [resizing.image_size((32, 32), epoch, 16)[0] for epoch in range(16)]
+    assert sides == [24] * 8 + [32] * 8
+    resizing = resizing.model_copy(update={"initial_scale": 0.5})
+    sides = [resizing.image_size((32, 32), epoch, 16)[0] for epoch in range(16)]
     assert sides == [16] * 6 + [24] * 4 + [32] * 6
     assert resizing.image_size((48, 32), 0, 16) == (24, 16)
     assert resizing.image_size((32, 32), 0, 1) == (32, 32)
