@@ -11,7 +11,6 @@ prediction of the three, interleaved, as ratios to SPD. Run nothing else at the 
 """
 
 import argparse
-import json
 import pathlib
 import statistics
 import time
@@ -19,10 +18,9 @@ import time
 from keras_spd import applications
 from keras_spd.machine import computes_bfloat16
 from keras_spd.surgery import count_multiply_adds
-from keras_spd.training import load_recipe, train
+from keras_spd.training import load_recipe
 from keras_spd.training.optimizer import make_optimizer
-from keras_spd.training.run_folder import RunFolder
-from keras_spd.training.run_recipe import find_recipe
+from train_once import train_once
 
 import keras
 import numpy as np
@@ -49,10 +47,7 @@ def run_training(arguments):
                 overrides["data.train"] = f"train[:{arguments.images}]"
             recipe = load_recipe(arguments.recipe, dataset="cifar10", overrides=overrides)
             recipe = recipe.model_copy(update={"evaluate_every": recipe.epochs})
-            find_recipe(recipe, RunFolder(folder), resume=True)  # an error if the folder's differs
-            if not (folder / "results.json").is_file():
-                train(recipe, folder, resume=(folder / "state.weights.h5").is_file(), verbose=2)
-            accuracy = json.loads((folder / "results.json").read_text())["test_accuracy"]
+            accuracy = train_once(recipe, folder)["test_accuracy"]
             results.setdefault(name, []).append(accuracy)
             print(f"{name}, seed {seed}: {accuracy:.4f}", flush=True)
     print("\n| network | parameters | multiply-adds | seeds | test accuracy | spread |")

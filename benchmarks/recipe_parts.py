@@ -15,9 +15,8 @@ import json
 import pathlib
 import statistics
 
-from keras_spd.training import load_recipe, train
-from keras_spd.training.run_folder import RunFolder
-from keras_spd.training.run_recipe import find_recipe
+from keras_spd.training import load_recipe
+from train_once import train_once
 
 SIZE = 16
 BASE = {
@@ -49,12 +48,10 @@ def accuracy(arguments, part, seed):
         "data.data_dir": str(arguments.data_dir),
     }
     recipe = load_recipe("fast", overrides={**BASE, **settings, **PARTS[part]})
-    find_recipe(recipe, RunFolder(folder), resume=True)  # an error if the folder's differs
-    if not (folder / "results.json").is_file():
-        train(recipe, folder, resume=(folder / "state.weights.h5").is_file(), verbose=2)
-        for file in ("state.weights.h5", "best.weights.h5", "model.keras"):
-            folder.joinpath(file).unlink()  # half a gigabyte a run
-    return json.loads((folder / "results.json").read_text())["test_accuracy"]
+    results = train_once(recipe, folder)
+    for file in ("state.weights.h5", "best.weights.h5", "model.keras"):
+        folder.joinpath(file).unlink(missing_ok=True)  # half a gigabyte a run
+    return results["test_accuracy"]
 
 
 def print_table(results):
