@@ -43,8 +43,9 @@ def demo(
 
     Example: keras-spd demo
 
-    Shows its average precision before and after, exports it to TFLite, compares and times both, and
-    writes a picture to look at. Needs no download; takes about two minutes on two CPU cores.
+    Shows its average precision before and after, exports it to TFLite, compares the
+    file with the Keras model, times both, and writes a picture to look at. Needs no download;
+    takes about two minutes on two CPU cores.
 
     `--web` serves a page for your own images at 127.0.0.1, with the boxes or classes of several
     models side by side.

@@ -51,7 +51,9 @@ Devices = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Detectors: threads that read images; default: one per core."),
+    typer.Option(
+        min=1, help="Detectors: threads that read images; default: one per core, at most 16."
+    ),
 ]
 OnProblem = Annotated[
     options.Reaction | None, typer.Option(help="What to do about broken images and annotations.")

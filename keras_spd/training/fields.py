@@ -36,7 +36,8 @@ class Model(_Section):
     normalises images as in the training of its weights."""
     backbone: str | None = None
     """Detectors: a trained classifier as backbone, instead of YOLOv5's: `model.keras` in the run
-    folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head are initialised."""
+    folder of `train resnet18_spd`, or a name such as `cifar10`. Neck and head start
+    from random weights."""
     class_map: dict[str, str] = {}
     """Maps classes of the data to classes of `weights` if the names differ."""
     options: dict[str, Any] = {}
@@ -121,7 +122,7 @@ class Recipe(_Section):
     """Images per step, over all devices."""
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Keras dtype policy; weights and loss stay float32. `"auto"` is `"mixed_bfloat16"` on GPUs and
-    CPUs that compute with bfloat16, and `"float32"` on others; a run keeps what it started with."""
+    CPUs with bfloat16 instructions, and `"float32"` on others; a run keeps what it started with."""
     seed: int = pydantic.Field(default=0, ge=0, lt=2**31)
     """Determines initial weights, order of the images, augmentation, and held-out images."""
     patience: int | None = pydantic.Field(default=None, ge=1)
