@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_spd.typing import Path
+
+_numbers = itertools.count()
 
 
 def describe_damage(path: Path) -> str:
@@ -44,8 +47,9 @@ def check_folder_of(path: Path | None) -> None:
 def whole_file(path: Path) -> Iterator[pathlib.Path]:
     """Yields a temporary path to write to, and renames it to `path` when the block ends.
 
-    If the block raises, an existing file at `path` is kept and the temporary one is removed. The
-    temporary path has the same suffixes, because writers choose the format by suffix.
+    If the block raises, an existing file at `path` is kept and the temporary one is removed. If
+    `path` is a link, its target is written. The temporary path has the same suffixes, because
+    writers choose the format by suffix.
 
     Args:
         path: Path of the file to write. Its folder must exist.
@@ -58,9 +62,9 @@ def whole_file(path: Path) -> Iterator[pathlib.Path]:
     >>> with whole_file("model.keras") as unfinished:
     ...     model.save(unfinished)
     """
-    path = pathlib.Path(path)
     check_folder_of(path)
-    unfinished = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    path = pathlib.Path(path).resolve()
+    unfinished = _beside(path, "unfinished")
     try:
         yield unfinished
         with open(unfinished, "rb+") as file:
@@ -80,27 +84,30 @@ def whole_folder(path: Path) -> Iterator[pathlib.Path]:
     Yields:
         `pathlib.Path` of the temporary folder.
     """
-    path = pathlib.Path(path)
     check_folder_of(path)
-    unfinished, old = (
-        path.with_name(f".{state}-{os.getpid()}-{path.name}") for state in ("unfinished", "old")
-    )
+    path = pathlib.Path(path).resolve()
+    unfinished, old = _beside(path, "unfinished"), _beside(path, "old")
     for rest in (unfinished, old):  # of a killed process that had the same id
         shutil.rmtree(rest, ignore_errors=True)
     unfinished.mkdir()
     try:
         yield unfinished
-        if path.exists():
-            os.replace(path, old)
         try:
+            if path.exists():
+                os.replace(path, old)
             os.replace(unfinished, path)
-        except OSError:
-            if old.exists():
+        except BaseException:  # also Ctrl-C
+            if old.exists() and not path.exists():
                 os.replace(old, path)
             raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: pathlib.Path, state: str) -> pathlib.Path:
+    """Returns a hidden path in the same folder, for this process; long names are shortened."""
+    return path.with_name(f".{state}-{os.getpid()}-{next(_numbers)}-{path.name[-40:]}")
 
 
 def write_json(path: Path, content: Any, indent: int | None = 2) -> None:

@@ -9,6 +9,7 @@ import sys
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _too_late = False  # for `use_onednn`
 _AMPERE = (8, 0)  # the first compute capability of NVIDIA's GPUs with bfloat16
+_NUMBERED = re.compile(r"(\d+)\.(\d+)")  # NVIDIA's; AMD's is a name, such as "gfx942"
 
 
 def processor() -> str:
@@ -59,8 +60,9 @@ def computes_bfloat16() -> bool:
     if backend == "jax":
         import jax
 
-        capabilities = [getattr(device, "compute_capability", "8.0") for device in jax.devices()]
-        return all(float(capability) >= _AMPERE[0] for capability in capabilities)
+        capabilities = [str(getattr(gpu, "compute_capability", "")) for gpu in jax.devices()]
+        numbered = filter(None, map(_NUMBERED.fullmatch, capabilities))  # others have bfloat16
+        return all(tuple(map(int, found.groups())) >= _AMPERE for found in numbered)
     import tensorflow as tf
 
     details = map(tf.config.experimental.get_device_details, tf.config.list_physical_devices("GPU"))

@@ -1,5 +1,6 @@
 """Files are written atomically: on a full disk, the earlier file is kept."""
 
+import itertools
 import os
 import zipfile
 
@@ -114,9 +115,10 @@ def test_what_was_flushed_survives_a_full_disk(tmp_path):
     assert (tmp_path / "classes.csv").read_bytes().endswith(b"\n")
 
 
-def test_a_folder_of_a_killed_process_is_no_obstacle(tmp_path):
+def test_a_folder_of_a_killed_process_is_no_obstacle(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_numbers", itertools.repeat(0))
     for state in ("unfinished", "old"):
-        rest = tmp_path / f".{state}-{os.getpid()}-served"
+        rest = tmp_path / f".{state}-{os.getpid()}-0-served"
         rest.mkdir()
         (rest / "half").touch()
     (tmp_path / "served").mkdir()
@@ -135,6 +137,46 @@ def test_whole_folder(tmp_path):
         raise OSError
     assert [path.name for path in folder.iterdir()] == ["b"]
     assert [path.name for path in tmp_path.iterdir()] == ["served"]
+
+
+def test_ctrl_c_between_two_renames_keeps_a_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "a").touch()
+    replace, calls = os.replace, []
+
+    def interrupt(*paths):
+        calls.append(paths)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt), files.whole_folder(folder):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["served", "a"]
+
+
+def test_a_link_is_written_through(tmp_path):
+    (tmp_path / "large").mkdir()
+    for name in ("file", "folder"):
+        (tmp_path / name).symlink_to(tmp_path / "large" / name)
+    for _ in range(2):
+        with files.whole_file(tmp_path / "file") as unfinished:
+            unfinished.touch()
+        with files.whole_folder(tmp_path / "folder") as unfinished:
+            (unfinished / "a").touch()
+    assert (tmp_path / "file").is_symlink() and (tmp_path / "folder").is_symlink()
+    found = {path.name for path in (tmp_path / "large").rglob("*")}
+    assert found == {"file", "folder", "a"} and len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_name_as_long_as_a_file_system_allows(tmp_path):
+    path = tmp_path / ("\u77ed" * 83 + ".png")  # 253 bytes
+    with files.whole_file(path) as unfinished:
+        unfinished.write_text("a")
+        assert unfinished.suffix == ".png"
+    assert path.read_text() == "a"
 
 
 @pytest.mark.parametrize("check", [files.check_zip, files.check_h5])

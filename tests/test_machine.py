@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+import types
 
 import keras
 import pytest
@@ -34,6 +35,20 @@ def test_cpus_with_bfloat16(monkeypatch, cpuinfo, computes):
     assert machine.computes_bfloat16() == computes
     assert "model name" not in machine.processor()
     assert ("Xeon" in machine.processor()) == ("Xeon" in cpuinfo)
+
+
+@pytest.mark.parametrize(
+    ("capability", "computes"),
+    [("9.0", True), ("8.0", True), ("7.5", False), ("10.0", True), ("gfx942", True), (None, True)],
+)
+def test_gpus_with_bfloat16_on_jax(monkeypatch, capability, computes):
+    """AMD's GPUs have a name instead of a number, and TPUs have neither."""
+    jax = pytest.importorskip("jax")
+    facts = {} if capability is None else {"compute_capability": capability}
+    monkeypatch.setattr(machine, "accelerators", lambda: ["GPU"])
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(**facts)])
+    assert machine.computes_bfloat16() == computes
 
 
 @pytest.mark.parametrize("computes", [True, False])

@@ -175,6 +175,8 @@ class _Run:
     def end(self) -> None:
         if self._process is not None:
             self._process.terminate()
+            self._process.join()
+            self._pipe.close()
 
     def _ask(self, request: str) -> Any:
         with contextlib.suppress(OSError):  # it died; `_receive` reports this

@@ -71,6 +71,7 @@ class Detector(keras.Model):
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.info = info or ModelInfo()
         self._decoder = decoder or Decoder()
+        self._former_decoder, self._former_predict_function = self._decoder, None
         self.initialised_parts: tuple[str, ...] = ()  # on transfer: parts that got no weights
         self._trackers = [keras.metrics.Mean(name=part) for part in self._head.loss_type.parts]
         self.build(network.input_shape)
@@ -131,8 +132,17 @@ class Detector(keras.Model):
 
     @decoder.setter
     def decoder(self, decoder: Decoder) -> None:
-        self._decoder = decoder
-        self.predict_function = None  # traced with the old thresholds
+        if decoder == self._decoder:
+            return
+        # A predict function is traced with its thresholds. The former one is kept, because an
+        # evaluation during training sets its own thresholds and then these again.
+        former = self._decoder, self.predict_function
+        known, function = self._former_decoder, self._former_predict_function
+        self._decoder, self.predict_function = decoder, function if known == decoder else None
+        self._former_decoder, self._former_predict_function = former
+
+    def _forget_predict_functions(self) -> None:
+        self.predict_function = self._former_predict_function = None
 
     def with_decoder(self, decoder: Decoder) -> Self:
         """Returns a detector with another `Decoder` and the same network, whose weights it shares.
@@ -152,7 +162,7 @@ class Detector(keras.Model):
     def head(self, head: Head) -> None:
         if head != self._head:
             self._head = head
-            self.predict_function = None  # traced with the old head
+            self._forget_predict_functions()  # traced with the old head
 
     @property
     def anchors(self) -> Anchors:
@@ -206,6 +216,7 @@ class Detector(keras.Model):
             loss = self.head.loss(self.num_classes, self.bounding_box_format)
         self.head.check_loss(loss, self.num_classes)
         optimizer = optimizer or paper_optimizer(global_clipnorm=self.head.clip_norm)
+        self._forget_predict_functions()
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:

@@ -55,7 +55,7 @@ class Comparison:
         agreement: Classifiers: fraction of images, 0..1, with the same top class. Detectors:
             fraction of boxes of confidence 0.1 or more that both found, i.e. of the same class
             and with an IoU of 0.5 or more.
-        compared: Number of images, or of boxes. 0 boxes prove nothing.
+        compared: Number of images, or of boxes in both outputs. 0 boxes prove nothing.
     """
 
     images: int
@@ -198,7 +198,7 @@ def verify_classifier(
 ) -> Comparison:
     """Compares a classifier with `received`, the scores of its exported file."""
     outputs = model.predict(to_network(model, images), verbose=0)
-    expected = np.asarray(from_network(model, outputs))
+    expected = keras.ops.convert_to_numpy(from_network(model, outputs))
     tolerance = 1e-4 if tolerance is None else tolerance
     comparison = Comparison.of_classes(expected, received)
     return comparison.check(path, model, tolerance, agreement or 0.0)
@@ -223,7 +223,8 @@ def _compare_detections(
         found += int(ours[2].sum() + theirs[2].sum())
         if not len(ours[0]) or not len(theirs[0]):
             continue
-        overlaps = np.array(intersection_over_union(ours[0][:, None], theirs[0][None]))
+        overlaps = intersection_over_union(ours[0][:, None], theirs[0][None])
+        overlaps = np.array(keras.ops.convert_to_numpy(overlaps))  # writable
         overlaps *= ours[1][:, None] == theirs[1][None]
         while overlaps.max() >= 0.5:
             row, column = np.unravel_index(overlaps.argmax(), overlaps.shape)
@@ -245,7 +246,7 @@ def _rows(
         np.array(outputs[name][row][:count]) for name in ("boxes", "confidence", "classes")
     )
     boxes = convert_boxes(boxes, bounding_box_format, "xyxy", image_size)
-    return np.array(boxes), classes, confidence >= _DOUBTFUL
+    return keras.ops.convert_to_numpy(boxes), classes, confidence >= _DOUBTFUL
 
 
 def run_tflite(path: str | os.PathLike, images: np.ndarray) -> np.ndarray:

@@ -7,9 +7,8 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 
-@functools.lru_cache(1024)  # bounded: users of the web page can send any text
 def find_font(text: str) -> str | None:
-    """Finds a font that has all characters of a string.
+    """Finds a font that has all characters of a string, and digits for a confidence after it.
 
     DejaVu Sans, shipped with matplotlib, covers Latin, Greek and Cyrillic. For other scripts the
     system fonts are searched.
@@ -23,17 +22,20 @@ def find_font(text: str) -> str | None:
     Raises:
         ImportError: If matplotlib is not installed.
     """
+    characters = {character for character in text if not character.isspace()}
+    return _find("".join(sorted(characters | set("0123456789."))))
+
+
+@functools.lru_cache(1024)  # bounded: users of the web page can send any text
+def _find(characters: str) -> str | None:
     try:
         import matplotlib
-        from matplotlib import font_manager
         from matplotlib.ft2font import FT2Font
     except ImportError as error:
         raise ImportError(f"Names in pictures need `pip install matplotlib` ({error}).") from error
-    needed = {ord(character) for character in text if not character.isspace()}
+    needed = set(map(ord, characters))
     default = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
-    # Nothing says which system font suits a script; try sans-serif fonts first.
-    system = sorted(font_manager.findSystemFonts(), key=lambda path: ("Sans" not in path, path))
-    for path in [default] if text.isascii() else [default, *system]:
+    for path in [default] if characters.isascii() else [default, *_system_fonts()]:
         try:
             font = FT2Font(path)
         except (OSError, RuntimeError):
@@ -41,6 +43,15 @@ def find_font(text: str) -> str | None:
         if font.scalable and needed <= set(font.get_charmap()):
             return path
     return None
+
+
+@functools.cache
+def _system_fonts() -> list[str]:
+    """Returns the paths of the system's fonts, sans-serif ones first."""
+    from matplotlib import font_manager
+
+    # Nothing says which font suits a script.
+    return sorted(font_manager.findSystemFonts(), key=lambda path: ("Sans" not in path, path))
 
 
 def load_font(text: str, size: int) -> Any:
@@ -70,7 +81,7 @@ def drawable(name: str, label: int | None = None) -> str:
     Returns:
         String that can be drawn.
     """
-    if find_font(f"{name} 0.9") is not None:  # the confidence follows the name
+    if find_font(name) is not None:
         return name
     shown = name.encode("ascii", "backslashreplace").decode() if label is None else f"class {label}"
     _log.warning(

@@ -295,8 +295,16 @@ def find_images(folder: Path) -> list[pathlib.Path]:
 def find_visible(folder: Path) -> Iterator[pathlib.Path]:
     """Yields everything in a folder and its subfolders whose names do not start with a dot.
 
-    Jupyter keeps copies of images in `.ipynb_checkpoints`, and macOS a `._a.png` for `a.png`.
+    Jupyter keeps copies of images in `.ipynb_checkpoints`, and macOS a `._a.png` for `a.png`. Links
+    to folders are followed; each folder is read once.
     """
-    for path in pathlib.Path(folder).rglob("*"):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+    known = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in known:  # two links, or a link to a folder above
+            folders.clear()
+            continue
+        known.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = [*folders, *(name for name in files if not name.startswith("."))]
+        yield from (pathlib.Path(root, name) for name in visible)

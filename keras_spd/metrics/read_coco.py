@@ -1,8 +1,12 @@
 """Reads and checks COCO's annotations and results for scores."""
 
 import json
+import math
+import numbers
 import pathlib
 from typing import Any
+
+import numpy as np
 
 from keras_spd.typing import Path
 
@@ -33,6 +37,8 @@ def read_coco_pair(
                     f"Entry {number} of `{key}` in `ground_truth` must have "
                     f"{', '.join(fields)}. Received: {entry!r}."
                 )
+    for number, annotation in enumerate(truth["annotations"]):
+        _check_box(annotation, f"Entry {number} of `annotations` in `ground_truth`")
     truth = {key: [dict(entry) for entry in truth[key]] for key in keys}
     images = {image["id"] for image in truth["images"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}
@@ -57,6 +63,11 @@ def read_coco_pair(
         missing = {"image_id", "category_id", "bbox", "score"} - set(result)
         if missing:
             raise ValueError(f"Detection {number} has no {sorted(missing)}: {result!r}.")
+        _check_box(result, f"Detection {number}")
+        if not _is_number(result["score"]):
+            raise ValueError(
+                f"Detection {number} must have a finite number as `score`. Received: {result!r}."
+            )
         for key, known in (("image_id", images), ("category_id", names)):
             if result[key] not in known:
                 raise ValueError(
@@ -64,6 +75,20 @@ def read_coco_pair(
                     "truth. Were the detections made on another dataset?"
                 )
     return truth, [dict(result) for result in results]
+
+
+def _check_box(entry: dict[str, Any], name: str) -> None:
+    box = entry["bbox"]
+    whole = isinstance(box, (list, tuple, np.ndarray)) and len(box) == 4
+    if not whole or not all(map(_is_number, box)):
+        raise ValueError(
+            f"{name} must have a `bbox` of four finite numbers: x, y, width, height. "
+            f"Received: {entry!r}."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def _read_json(content: Any, argument: str) -> Any:

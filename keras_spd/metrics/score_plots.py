@@ -31,7 +31,7 @@ def draw_precision_recall(
     axes = figure.add_subplot()
     named = len(curves) <= 12
     for name, (recall, precision, _) in curves.items():
-        label = f"{drawable(name)}  {precision.mean():.3f}" if named else None
+        label = f"{_plain(drawable(name))}  {precision.mean():.3f}" if named else None
         axes.plot(recall, precision, linewidth=1, alpha=0.8 if named else 0.3, label=label)
     if curves:
         recall = next(iter(curves.values()))[0]
@@ -74,7 +74,7 @@ def draw_confusion_matrix(
 
     >>> draw_confusion_matrix(matrix, names, "confusion_matrix.png")
     """
-    names = [drawable(name, index) for index, name in enumerate(names)]
+    names = [_plain(drawable(name, index)) for index, name in enumerate(names)]
     names = [*names, "background"][: len(matrix)]
     fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = np.clip(1.5 + 0.55 * len(names), 4.5, 16)
@@ -100,6 +100,12 @@ def draw_confusion_matrix(
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, dpi=120, bbox_inches="tight")
+
+
+def _plain(name: str) -> str:
+    """Returns a name that matplotlib shows as it is: `$` is no formula, and `_` hides no label."""
+    shown = name.replace("$", r"\$")
+    return f" {shown}" if shown.startswith("_") else shown
 
 
 def _font(text: str, size: float) -> Any:

@@ -45,7 +45,7 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
     >>> predictor = keras_spd.Predictor("runs/boards/model.keras")
     >>> keras_spd.predict.write_annotations(predictor.stream("new/"), "annotations", "coco")
     """
-    check_format(format)
+    name_images([], format)
     # Without images, which would stay in memory.
     found = [(one.path, one.with_image(None, None)) for one in detections]
     paths = [path for path, _ in found if path is not None]
@@ -56,30 +56,59 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
             "Annotations are written for image files, not for images in memory. Received: "
             f"{len(found) - len(paths)} of {len(found)} results without a path. Predict files."
         )
+    names = name_images(paths, format)
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write = {"coco": _write_coco, "yolo": _write_yolo, "label-studio": _write_label_studio}[format]
+    write(folder, names, [one for _, one in found])
+
+
+def name_images(paths: Sequence[str], format: str) -> list[str]:
+    """Returns the names of images in annotations: paths relative to a folder that holds them all.
+
+    Args:
+        paths: Paths of image files.
+        format: As in `write_annotations`.
+
+    Raises:
+        ValueError: If the format is unknown, a path occurs twice, the images are on several drives,
+            or two images would have the same label file.
+    """
+    if format not in FORMATS:
+        accepted = ", ".join(map(repr, FORMATS))
+        raise ValueError(
+            f"The format of annotations must be one of {accepted}. Received: {format!r}."
+        )
     if len(set(paths)) < len(paths):
         raise ValueError(
             "Annotations are written for image files, each once, and not for videos. "
             f"Received several times: {max(paths, key=paths.count)}."
         )
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write = {"coco": _write_coco, "yolo": _write_yolo, "label-studio": _write_label_studio}[format]
-    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
+    if not paths:
+        return []
+    absolute = [os.path.abspath(path) for path in paths]
+    try:
+        common = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    except ValueError as error:
+        raise ValueError(
+            "Annotations are written for images on one drive, as they name them relative to a "
+            f"folder. Received: {paths[0]} and images on other drives."
+        ) from error
     if format == "label-studio":  # serves folders below a root, but not the root itself
         common = os.path.dirname(common)
-    write(folder, _relative(paths, common), [one for _, one in found])
+    names = [pathlib.Path(os.path.relpath(path, common)).as_posix() for path in absolute]
+    if format == "yolo":
+        files = [_label_file(name) for name in names]
+        if len(set(files)) < len(files):
+            twice = max(files, key=files.count).with_suffix("")
+            raise ValueError(
+                f"Several images are called {twice}: their label files would be the same."
+            )
+    return names
 
 
-def check_format(format: str) -> None:
-    """Raises a `ValueError` unless `write_annotations` has the format."""
-    if format not in FORMATS:
-        names = ", ".join(map(repr, FORMATS))
-        raise ValueError(f"The format of annotations must be one of {names}. Received: {format!r}.")
-
-
-def _relative(paths: Sequence[str], folder: str) -> list[str]:
-    relative = (os.path.relpath(os.path.abspath(path), folder) for path in paths)
-    return [pathlib.Path(path).as_posix() for path in relative]
+def _label_file(name: str) -> pathlib.PurePosixPath:
+    return pathlib.PurePosixPath(name).with_suffix(".txt")
 
 
 def _write_coco(folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]) -> None:
@@ -98,12 +127,8 @@ def _write_coco(folder: pathlib.Path, names: Sequence[str], found: Sequence[Dete
 
 
 def _write_yolo(folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]) -> None:
-    files = [pathlib.PurePosixPath(name).with_suffix(".txt") for name in names]
-    if len(set(files)) < len(files):
-        twice = max(files, key=files.count).with_suffix("")
-        raise ValueError(f"Several images are called {twice}: their label files would be the same.")
-    for file, one in zip(files, found, strict=True):
-        path = folder / "labels" / file
+    for name, one in zip(names, found, strict=True):
+        path = folder / "labels" / _label_file(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, one.to_yolo())
     classes = dict(enumerate(_class_names(found)))

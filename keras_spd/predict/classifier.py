@@ -146,8 +146,8 @@ class Classifier:
             Array of shape `(images, classes)`.
         """
         prepared = map_ahead(self.prepare, standardize_images(images), self.images_ahead)
-        batches = in_batches(prepared, self.batch_size)
-        return np.concatenate([self._rows(batch) for batch in batches])
+        rows = [self._rows(batch) for batch in in_batches(prepared, self.batch_size)]
+        return np.concatenate(rows) if rows else np.zeros((0, self.model.output_shape[-1]))
 
     @property
     def images_at_once(self) -> int:

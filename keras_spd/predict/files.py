@@ -21,7 +21,7 @@ from keras_spd.images.batching import in_batches
 from keras_spd.images.draw import JPEG, draw_classes, draw_detections, save_picture
 from keras_spd.images.read import ImageError, memory_to_read, to_rgb
 from keras_spd.images.workers import decoding, map_ahead
-from keras_spd.predict.annotation_files import check_format, write_annotations
+from keras_spd.predict.annotation_files import name_images, write_annotations
 from keras_spd.predict.classifier import Classifier
 from keras_spd.predict.loading import load_any
 from keras_spd.predict.predictor import Predictor
@@ -176,13 +176,13 @@ def predict_files(
     numbered = list(zip(name_pictures(sources), sources, strict=True))
     _warn_of_others(output, {_picture_of(name, source) for name, source in numbered})
     if annotations is not None:
-        check_format(annotations)
         if not is_detector or webcam is not None or any(map(video.is_video, sources)):
             received = "a video or a webcam" if is_detector else "a classifier"
             raise ValueError(
                 "`annotations` needs a detector, and images as the only sources. "
                 f"Received: {received}."
             )
+        name_images([str(source) for source in sources], annotations)  # its errors come first
     with ResultFiles(output, "detections" if is_detector else "classes") as results:
         keep = annotations is not None
         run = _Run(predictor, output if pictures else None, labels, results, say, keep)

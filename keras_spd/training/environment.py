@@ -14,6 +14,8 @@ import keras
 
 from keras_spd.machine import accelerators, processor
 
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+
 
 def describe_environment() -> dict[str, Any]:
     """Returns versions, machine, command line and git state."""
@@ -31,7 +33,7 @@ def describe_environment() -> dict[str, Any]:
         "accelerators": accelerators(),
         "backend": keras.backend.backend(),
         "versions": versions,
-        "git": _git("describe", "--always", "--dirty"),
+        "git": _describe_git(),
     }
 
 
@@ -46,13 +48,20 @@ def name_code(transform: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def _describe_git() -> str | None:
+    """Returns the commit of this package, `None` if it does not lie in its own repository."""
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or pathlib.Path(top).resolve() != _ROOT:  # e.g. installed in a user's project
+        return None
+    return _git("describe", "--always", "--dirty")
+
+
 def _git(*arguments: str) -> str | None:
     try:
-        folder = pathlib.Path(__file__).parent
         result = subprocess.run(
             # A killed run must not leave a lock on the index.
             ["git", "--no-optional-locks", *arguments],
-            cwd=folder,
+            cwd=_ROOT,
             capture_output=True,
             text=True,
             check=True,

@@ -45,6 +45,24 @@ def test_the_optimizer_is_built_before_a_step_is_traced():
     assert model.optimizer.built
 
 
+def test_an_evaluation_does_not_trace_predictions_again():
+    """Scores have their own thresholds, and the detector then has its former ones again."""
+    model, (images, truth) = tiny_detector(), _batch()
+    model.compile()
+    functions = []
+    for _ in range(2):
+        before = model.predict_on_batch(images)
+        functions.append(model.predict_function)
+        model.evaluate(images, truth, verbose=0)
+    after = model.predict_on_batch(images)
+    assert functions[0] is functions[1] is model.predict_function is not None
+    assert before["confidence"].shape == after["confidence"].shape
+    model.decoder = dataclasses.replace(model.decoder, max_detections=3)
+    assert model.predict_on_batch(images)["confidence"].shape == (2, 3)
+    model.compile()
+    assert model.predict_function is None
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

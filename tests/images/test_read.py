@@ -309,3 +309,14 @@ def test_hidden_files_are_no_data(tmp_path):
     visible = [tmp_path / name for name in names[:2]]
     assert find_images(tmp_path) == find_sources([tmp_path]) == visible
     assert find_images((tmp_path / names[2]).parent) == [tmp_path / names[2]]  # asked for by name
+
+
+def test_links_to_folders_are_followed(tmp_path):
+    (tmp_path / "large").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "large" / "0.png")
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train").symlink_to(tmp_path / "large")
+    (data / "valid").symlink_to(tmp_path / "large")  # each image once
+    (tmp_path / "large" / "back").symlink_to(data)  # no endless loop
+    assert find_images(data) == find_sources([data]) == [data / "train" / "0.png"]

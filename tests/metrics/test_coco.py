@@ -1,6 +1,7 @@
 """COCO's scores against published ones, and against small cases with known answers."""
 
 import json
+import math
 import re
 
 import numpy as np
@@ -180,6 +181,10 @@ def test_summary_and_json(capsys):
         ([{"image_id": 0}], r"has no \['bbox'"),
         ([1], "Detection 0 must be a dictionary. Received: 1"),
         ({}, "must be a list"),
+        ([found(BOX)[0] | {"bbox": None}], "Detection 0 must have a `bbox` of four finite numbers"),
+        ([found(BOX)[0] | {"bbox": [1, 2, 3]}], "Detection 0 must have a `bbox` of four"),
+        ([found(BOX)[0] | {"bbox": [1, 2, 3, math.nan]}], "Detection 0 must have a `bbox` of four"),
+        ([found(BOX)[0] | {"score": "0.5"}], "Detection 0 must have a finite number as `score`"),
     ],
 )
 def test_bad_detections(results, message):
@@ -196,6 +201,10 @@ def test_bad_ground_truth(tmp_path):
     incomplete["categories"] = [{"id": 1, "name": "a"}]
     with pytest.raises(ValueError, match="Entry 0 of `annotations`.* must have image_id, categ"):
         evaluate_coco(incomplete, [])
+    truth = make([BOX])
+    truth["annotations"][0]["bbox"] = [1, 2, "3", 4]
+    with pytest.raises(ValueError, match="Entry 0 of `annotations`.* `bbox` of four finite"):
+        evaluate_coco(truth, [])
 
 
 def test_annotations_of_other_images_do_not_count():

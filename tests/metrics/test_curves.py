@@ -1,5 +1,6 @@
 """Curves and the confusion matrix."""
 
+import matplotlib.axes
 import numpy as np
 import pytest
 from metrics.test_coco import BOX, found, make
@@ -51,7 +52,7 @@ def test_pictures(classes, tmp_path, rng):
 @pytest.mark.slow
 def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
     """Matplotlib warns about letters that a font lacks."""
-    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [])
+    monkeypatch.setattr("keras_spd.images.fonts._system_fonts", lambda: [])
     titles = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda _, text, **__: titles.append(text))
     names = ["\u00d6ffnung", "\u77ed\u8def"]
@@ -67,3 +68,19 @@ def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
     assert "confidence" not in titles[-1]
     metrics.draw_confusion_matrix(matrix, names, tmp_path / "c.png", confidence=0.25)
     assert titles[-1].endswith("\nconfidence >= 0.25")
+
+
+def test_names_with_signs_that_matplotlib_interprets(tmp_path, monkeypatch):
+    """`$` starts a formula, and a label with `_` at its start is left out of the legend."""
+    labels = []
+    legend = "matplotlib.axes.Axes.legend"
+    draw = matplotlib.axes.Axes.legend
+    monkeypatch.setattr(
+        legend, lambda *args, **options: labels.append(draw(*args, **options)) or labels[-1]
+    )
+    curve = np.linspace(0, 1, 101)
+    names = ["_dent", "$5 and $x_{"]
+    curves = {name: (curve, 1 - curve, curve) for name in names}
+    metrics.draw_precision_recall(curves, tmp_path / "curves.png")
+    metrics.draw_confusion_matrix(np.ones((3, 3), int), names, tmp_path / "matrix.png")
+    assert len(labels[0].get_texts()) == 3

@@ -128,6 +128,7 @@ def test_classes_of_images(tmp_path):
 
 def test_a_classifier_with_other_classes_is_not_scored(tmp_path):
     classifier = Classifier(tiny_classifier(input_range=(0, 255)))  # three classes without names
+    assert classifier.probabilities([]).shape == (0, 3)
     images = data.from_arrays(np.zeros((2, 16, 16, 3), "uint8"), [0, 1], ("a", "b"))
     with pytest.raises(ValueError, match="The model has 3 classes, the data 2: a, b"):
         score_classifier(classifier, images, tmp_path)

@@ -296,7 +296,7 @@ def test_names_in_any_script(caplog, monkeypatch):
         # Letters that a font lacks look all the same.
         assert bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
     # Without a font of its script, a name becomes the number of its class, and is named once.
-    monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: ["/no/font.ttf"])
+    monkeypatch.setattr("keras_spd.images.fonts._system_fonts", lambda: ["/no/font.ttf"])
     unknown = "\u77ed\u8def\U000e0f00"  # which no font of any machine has
     assert (draw(unknown) == draw("class 0")).all() and (draw(unknown) == draw("class 0")).all()
     assert caplog.text.count("No font") == 1 and "'class 0'" in caplog.text

@@ -201,6 +201,19 @@ def test_annotations_that_cannot_be_written(photos, tmp_path):
         write_annotations(predictor([photos / "a.png", photos / "a.jpg"]), tmp_path, "yolo")
 
 
+def test_annotations_that_cannot_be_written_are_refused_before_prediction(
+    photos, tmp_path, monkeypatch
+):
+    predictor, out = keras_spd.Predictor(BrightBox(), 64), tmp_path / "out"
+    monkeypatch.setattr(predictor, "predict_prepared", lambda _: pytest.fail("predicted"))
+    for sources, words in (
+        ([photos / "a.png", photos / "a.png"], "Received several times: .*a.png"),
+        ([photos / "a.png", photos / "a.jpg"], "Several images are called a"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            keras_spd.predict.predict_files(predictor, sources, out, annotations="yolo")
+
+
 def test_sahi(photos):
     """SAHI slices a large image, and finds each object once at its place."""
     pytest.importorskip("sahi", reason="needs `pip install --no-deps sahi`")

@@ -98,10 +98,11 @@ class ArrayBatches(keras.utils.PyDataset):
     def _indices(self, epoch: int) -> Array:
         if not self.shuffle:
             return np.arange(len(self.images))
-        if self._order[0] != epoch:
+        known, order = self._order  # another thread may replace it
+        if known != epoch:
             order = np.random.default_rng([self.seed, epoch]).permutation(len(self.images))
             self._order = (epoch, order)
-        return self._order[1]
+        return order
 
     def on_epoch_end(self) -> None:
         # Keras also calls this before the first epoch of each `fit`, which is therefore epoch 1.

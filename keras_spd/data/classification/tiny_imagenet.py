@@ -67,7 +67,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         self, folder: pathlib.Path, ids: list[str]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for label in ids:
-            files = sorted((folder / label / "images").glob("*.JPEG"))
+            files = sorted((folder / label / "images").glob("[!.]*.JPEG"))
             if not files:
                 raise ValueError(f"There are no images in {folder / label / 'images'}.")
             for file in files:

@@ -162,11 +162,12 @@ class DetectionBatches(keras.utils.PyDataset):
     def _indices(self, epoch: int) -> Array:
         if not self.shuffle:
             return np.arange(self.data.num_images)
-        if self._order[0] != epoch:
+        known, order = self._order  # another thread may replace it
+        if known != epoch:
             rng = np.random.default_rng([self.seed, epoch])
             order = random_order(self.data.images, rng, _CACHE_BYTES // 2)
             self._order = (epoch, order)
-        return self._order[1]
+        return order
 
 
 def pad_boxes(boxes: Sequence[Array], classes: Sequence[Array]) -> tuple[Array, Array]:

@@ -5,6 +5,8 @@ import threading
 from concurrent.futures import Future
 from typing import Protocol
 
+import numpy as np
+
 from keras_spd.images.read import bytes_to_read
 from keras_spd.images.workers import decoding
 from keras_spd.typing import Array
@@ -23,6 +25,8 @@ class Readable(Protocol):
 
 class ImageCache:
     """The images that were used last. Each is read once, even if several threads want it.
+
+    Images that are mapped from a file are not kept.
 
     Args:
         most_bytes: Integer. The images that were not used for the longest time are dropped first.
@@ -62,8 +66,11 @@ class ImageCache:
             raise
         with self._lock:
             reading.set_result(pixels)
-            self.bytes += pixels.nbytes
-            self._drop()
+            if isinstance(pixels, np.memmap):  # the system caches it; it holds a file open
+                del self._images[image]
+            else:
+                self.bytes += pixels.nbytes
+                self._drop()
         return pixels
 
     def _drop(self) -> None:

@@ -84,7 +84,7 @@ def load_detection(
                 f"images={os.fspath(images)!r}. Omit `images` (`--images`), or correct the file."
             )
         data = read_yolo(path, split, **options)
-    elif path.is_dir() and ((path / "Annotations").is_dir() or any(path.glob("*.xml"))):
+    elif path.is_dir() and ((path / "Annotations").is_dir() or any(path.glob("[!.]*.xml"))):
         data = read_voc(path, split, images, class_names=class_names, **options)
     elif path.is_dir() and is_yolo_folder(path):
         _refuse_split(path, split)

@@ -136,10 +136,10 @@ def _files(
     root: pathlib.Path, annotations: pathlib.Path, split: str | None, problems: Problems
 ) -> list[pathlib.Path]:
     if split is None:
-        return sorted(annotations.glob("*.xml"))
+        return sorted(annotations.glob("[!.]*.xml"))
     listing = root / "ImageSets" / "Main" / f"{split}.txt"
     if not listing.is_file():
-        lists = sorted(file.stem for file in listing.parent.glob("*.txt"))
+        lists = sorted(file.stem for file in listing.parent.glob("[!.]*.txt"))
         raise ValueError(f"{root} has no split {split!r}. It has: {', '.join(lists) or 'none'}.")
     files = []
     try:

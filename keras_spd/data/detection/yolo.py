@@ -16,7 +16,7 @@ from keras_spd.data.detection.yolo_yaml import (
 )
 from keras_spd.data.files import read_text
 from keras_spd.data.problems import Problems
-from keras_spd.images.read import SUFFIXES, ImageError, find_images, image_sizes
+from keras_spd.images.read import SUFFIXES, ImageError, find_images, find_visible, image_sizes
 from keras_spd.typing import Path
 
 
@@ -126,5 +126,4 @@ def _describe_folder(folder: pathlib.Path) -> tuple[tuple[str, ...] | None, int]
 
 def is_yolo_folder(folder: pathlib.Path) -> bool:
     """Returns whether a folder holds images or YOLO's label files."""
-    files = pathlib.Path(folder).rglob("*")
-    return any(file.suffix.lower() in (".txt", *SUFFIXES) for file in files)
+    return any(file.suffix.lower() in (".txt", *SUFFIXES) for file in find_visible(folder))

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from keras_spd.data.problems import plural
+from keras_spd.images.read import find_visible
 from keras_spd.typing import Path
 
 _SPLITS = ("images", "train", "val", "valid", "validation", "test")
@@ -130,7 +131,8 @@ def _by_name(
 ) -> dict[pathlib.Path, pathlib.Path]:
     """Matches images and label files by name; nothing, if a name occurs twice among either."""
     image_names = collections.Counter(image.stem for image in images)
-    files = [file for file in sorted(folder.rglob("*.txt")) if file.stem in image_names]
+    files = sorted(file for file in find_visible(folder) if file.suffix == ".txt")
+    files = [file for file in files if file.stem in image_names]
     file_names = collections.Counter(file.stem for file in files)
     if max([*image_names.values(), *file_names.values()], default=0) > 1:
         return {}

@@ -136,6 +136,15 @@ def test_cache_drops_the_image_that_was_not_used_for_the_longest_time():
     assert [first.reads, second.reads, third.reads] == [1, 2, 1] and cache.bytes == 20
 
 
+def test_cache_does_not_keep_files_open(tmp_path):
+    """A mapped image holds an open file, of which a process may only have about a thousand."""
+    (tmp_path / "pixels").write_bytes(bytes(4))
+    picture = Picture(lambda: np.memmap(tmp_path / "pixels", "uint8", "r"))
+    cache = ImageCache(100)
+    assert cache(picture).tolist() == cache(picture).tolist() == [0] * 4
+    assert picture.reads == 2 and cache.bytes == 0 and not cache._images
+
+
 def test_large_images_are_read_one_by_one():
     at_once, most, lock = [], [], threading.Lock()
 

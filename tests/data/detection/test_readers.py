@@ -97,6 +97,12 @@ def test_formats_agree(write, tmp_path):
     check(load_detection(write(tmp_path)))
 
 
+def test_files_that_macos_adds_to_voc(tmp_path):
+    write_voc(tmp_path)
+    (tmp_path / "Annotations" / "._a.xml").write_bytes(b"macOS")
+    check(load_detection(tmp_path))
+
+
 def test_a_yaml_names_its_images(tmp_path):
     file = write_yolo(tmp_path)
     with pytest.raises(ValueError, match="defines where its images are.*Omit `images`"):
