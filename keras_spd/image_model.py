@@ -82,7 +82,7 @@ class ModelInfo:
         if config.get("class_names") is not None:
             config["class_names"] = tuple(config["class_names"])
         if "preprocessing" in config:
-            config["preprocessing"] = Preprocessing.from_config(config["preprocessing"])
+            config["preprocessing"] = Preprocessing(**config["preprocessing"])
         return cls(**config)
 
 

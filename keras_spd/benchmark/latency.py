@@ -235,6 +235,8 @@ def _work(
                 **facts,
             }
         )
+    except KeyboardInterrupt:  # Ctrl-C reaches all processes; the parent reports it
+        pass
     except Exception as error:  # handed to the parent, which names the file
         kind = "" if isinstance(error, (ValueError, ImportError)) else f"{type(error).__name__}: "
         pipe.send(ValueError(f"{kind}{shorten(error)}"))

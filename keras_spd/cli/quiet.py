@@ -41,7 +41,10 @@ def quietly(command: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def without_native_logs() -> Iterator[None]:
-    """Filters the standard error stream of this process and its children."""
+    """Filters the standard error stream of this process and its children, except on Windows."""
+    if sys.platform == "win32":  # Python writes to a console there without the descriptor
+        yield
+        return
     with contextlib.ExitStack() as stack:
         try:
             stderr = os.dup(2)

@@ -56,6 +56,8 @@ class Detector(keras.Model):
     (1, 300, 4)
     """
 
+    predict_function: Any  # Keras'
+
     def __init__(
         self,
         network: keras.Model,

@@ -9,11 +9,10 @@ from typing import Literal
 import keras
 import numpy as np
 
-from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
 from keras_spd.export.folding import folded
 from keras_spd.export.onnx_runtime import RECORD, ONNXFile
-from keras_spd.export.verify import Comparison, verify_classifier, verify_detector
+from keras_spd.export.verify import Comparison, verify
 from keras_spd.files import check_folder_of, whole_file
 from keras_spd.image_model import known_preprocessing
 
@@ -101,8 +100,4 @@ def verify_onnx(
 
     >>> keras_spd.export.verify_onnx("model.onnx", model, images).max_difference
     """
-    file = ONNXFile(path)
-    if isinstance(model, Detector):
-        return verify_detector(path, model, images, file, tolerance, agreement)
-    [received] = file(images).values()
-    return verify_classifier(path, model, images, received, tolerance, agreement)
+    return verify(path, model, images, ONNXFile(path), tolerance, agreement)

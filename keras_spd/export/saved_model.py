@@ -12,7 +12,7 @@ from keras_spd.detection.detector import Detector
 from keras_spd.export import serving
 from keras_spd.export.detections import BuiltinDetections
 from keras_spd.export.folding import folded
-from keras_spd.export.verify import Comparison, verify_classifier, verify_detector
+from keras_spd.export.verify import Comparison, verify
 from keras_spd.files import check_folder_of, whole_folder, write_json
 from keras_spd.image_model import known_preprocessing
 from keras_spd.images.batching import run_in_batches
@@ -127,10 +127,7 @@ def verify_saved_model(
     def run(images: np.ndarray) -> dict[str, Any]:
         return run_in_batches(run_batch, np.asarray(images), [_VERIFIED_AT_ONCE])
 
-    if isinstance(model, Detector):
-        return verify_detector(path, model, images, run, tolerance, agreement)
-    received = run(images)["predictions"]
-    return verify_classifier(path, model, images, received, tolerance, agreement)
+    return verify(path, model, images, run, tolerance, agreement)
 
 
 def _sides(model: keras.Model) -> tuple[int | None, int | None]:

@@ -159,11 +159,7 @@ def verify_tflite(
     for count in file.batch_sizes(np.shape(images)[1:3]):
         run = functools.partial(file, batch_sizes=[count])
         try:
-            if isinstance(model, Detector):
-                found.append(verify_detector(path, model, images, run, tolerance, agreement))
-            else:
-                [received] = run(images).values()
-                found.append(verify_classifier(path, model, images, received, tolerance, agreement))
+            found.append(verify(path, model, images, run, tolerance, agreement))
         except DifferenceError as error:
             raise DifferenceError(f"{error}{_advice(file, np.asarray(images)[0])}") from None
     return Comparison(
@@ -174,29 +170,20 @@ def verify_tflite(
     )
 
 
-def verify_detector(
+def verify(
     path: str | os.PathLike,
-    model: Detector,
+    model: keras.Model,
     images: np.ndarray,
     run: Callable[[np.ndarray], Mapping[str, Any]],
     tolerance: float | None,
     agreement: float | None,
 ) -> Comparison:
-    """Compares a `Detector` with `run`, a function from a batch of pixels to detections."""
-    tolerance = 0.5 if tolerance is None else tolerance
-    agreement = 0.99 if agreement is None else agreement
-    return _compare_detections(run, model, images).check(path, model, tolerance, agreement)
-
-
-def verify_classifier(
-    path: str | os.PathLike,
-    model: keras.Model,
-    images: np.ndarray,
-    received: np.ndarray,
-    tolerance: float | None,
-    agreement: float | None,
-) -> Comparison:
-    """Compares a classifier with `received`, the scores of its exported file."""
+    """Compares a model with `run`, a function from a batch of pixels to the outputs of its file."""
+    if isinstance(model, Detector):
+        tolerance = 0.5 if tolerance is None else tolerance
+        agreement = 0.99 if agreement is None else agreement
+        return _compare_detections(run, model, images).check(path, model, tolerance, agreement)
+    [received] = run(images).values()
     outputs = model.predict(to_network(model, images), verbose=0)
     expected = keras.ops.convert_to_numpy(from_network(model, outputs))
     tolerance = 1e-4 if tolerance is None else tolerance

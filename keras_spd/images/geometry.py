@@ -106,7 +106,15 @@ def letterbox(pixels: Array | Image.Image, image_size: Sequence[int]) -> tuple[A
     canvas = np.full((*image_size, 3), GRAY, "uint8")
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     fit = Letterbox.fit((picture.height, picture.width), image_size)
-    place(canvas, picture, np.zeros((0, 4)), fit.scale, (fit.left, fit.top))
+    corner, size = np.array([fit.left, fit.top]), np.array(picture.size)
+    # Canvas pixels fully covered by the image, with a tolerance of 1e-6 pixels.
+    start = np.maximum(np.ceil(corner - 1e-6), 0).astype(int)
+    end = np.minimum(np.floor(corner + size * fit.scale + 1e-6), canvas.shape[1::-1]).astype(int)
+    if (end > start).all():
+        source = np.concatenate([(start - corner) / fit.scale, (end - corner) / fit.scale])
+        source = source.clip(0, [*size, *size])
+        resized = picture.resize(tuple(end - start), Image.Resampling.BILINEAR, box=tuple(source))
+        canvas[start[1] : end[1], start[0] : end[0]] = np.asarray(resized)
     return canvas, fit
 
 
@@ -176,33 +184,3 @@ def stretch_in_graph(pixels: Tensor, image_size: Sequence[int]) -> Tensor:
     import tensorflow as tf
 
     return tf.round(tf.image.resize(pixels, image_size, antialias=True))
-
-
-def place(
-    canvas: Array, pixels: Array | Image.Image, boxes: Any, scale: float, corner: Any
-) -> Array:
-    """Draws a scaled image at a position on a canvas, and maps its boxes.
-
-    Args:
-        canvas: uint8 array of shape `(height, width, 3)`, modified in place. Parts of the image
-            outside the canvas are cut off.
-        pixels: The image: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
-        boxes: Array of shape `(boxes, 4)`, xyxy in image pixels.
-        scale: Number, canvas pixels per image pixel.
-        corner: x and y of the image's top left corner, in canvas pixels.
-
-    Returns:
-        float64 array of shape `(boxes, 4)`, xyxy in canvas pixels, not clipped.
-    """
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    corner = np.asarray(corner, "float64")
-    size = np.array(picture.size)
-    # Canvas pixels fully covered by the image, with a tolerance of 1e-6 pixels.
-    start = np.maximum(np.ceil(corner - 1e-6), 0).astype(int)
-    end = np.minimum(np.floor(corner + size * scale + 1e-6), canvas.shape[1::-1]).astype(int)
-    if (end > start).all():
-        source = np.concatenate([(start - corner) / scale, (end - corner) / scale])
-        source = source.clip(0, [*size, *size])
-        resized = picture.resize(tuple(end - start), Image.Resampling.BILINEAR, box=tuple(source))
-        canvas[start[1] : end[1], start[0] : end[0]] = np.asarray(resized)
-    return np.asarray(boxes, "float64").reshape(-1, 4) * scale + np.tile(corner, 2)

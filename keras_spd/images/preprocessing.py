@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import keras
 import numpy as np
@@ -281,15 +281,6 @@ class Preprocessing:
             raise ValueError("`Preprocessing` needs `statistics` or `input_range` to normalise.")
         low, high = self.input_range
         return (high - low) / 255, low
-
-    def to_config(self) -> dict:
-        """Returns a dictionary that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Rebuilds the record from `to_config`, also after a round trip through JSON."""
-        return cls(**config)
 
 
 def _pair(name: str, values: Any, kind: type) -> tuple[Any, Any]:

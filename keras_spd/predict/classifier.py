@@ -147,7 +147,9 @@ class Classifier:
         """
         prepared = map_ahead(self.prepare, standardize_images(images), self.images_ahead)
         rows = [self._rows(batch) for batch in in_batches(prepared, self.batch_size)]
-        return np.concatenate(rows) if rows else np.zeros((0, self.model.output_shape[-1]))
+        if rows:
+            return np.concatenate(rows)
+        return np.zeros((0, int(self.model.output_shape[-1] or 0)), "float32")
 
     @property
     def images_at_once(self) -> int:

@@ -17,7 +17,6 @@ from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.surgery import graph
 from keras_spd.surgery.to_spd import with_network
 from keras_spd.weights.class_outputs import describe_new, keep_outputs, match_classes
-from keras_spd.weights.trained_detector import TrainedDetector
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +52,9 @@ def with_classes(
         graph.check_graph(model, "training.train")
     info = getattr(model, "info", None) or ModelInfo()
     former = model.num_classes if detects else model.output_shape[-1]
-    trained = TrainedDetector(model.name, {}, former, {}, info.class_names)
-    kept = match_classes(trained, len(class_names), class_names, class_map)
+    kept = match_classes(
+        len(class_names), class_names, model.name, former, info.class_names, class_map
+    )
     if len(kept) < len(class_names):
         _log.warning(
             "%s: all weights except %s, which are initialised.",

@@ -12,7 +12,7 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
     Names, such as those of shipped weights and of the splits of a TFDS dataset, are kept.
     """
-    model, data = recipe.model, _data(recipe)
+    model, data = recipe.model, recipe.data
     splits = () if data.name else ("train", "validation", "test")
     in_model = {key: _absolute(getattr(model, key), os.path.isfile) for key in _MODEL}
     in_data = {key: _absolute(getattr(data, key, None)) for key in (*splits, *_FOLDERS)}
@@ -23,10 +23,6 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
 
 _MODEL = ("name", "weights", "backbone")
 _FOLDERS = ("images", "data_dir", "cache")
-
-
-def _data(recipe: Recipe) -> Any:
-    return recipe.data
 
 
 def _absolute(value: Any, exists: Any = os.path.exists) -> Any:

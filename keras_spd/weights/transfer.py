@@ -52,7 +52,14 @@ def transfer(
             network reads pixels that a stride skips; or if `class_map` names unknown classes. The
             model is unchanged.
     """
-    classes = match_classes(trained, model.num_classes, model.info.class_names, class_map)
+    classes = match_classes(
+        model.num_classes,
+        model.info.class_names,
+        trained.source,
+        trained.num_classes,
+        trained.class_names,
+        class_map,
+    )
     variables = {variable.path: variable for variable in model.network.variables}
     values, fresh, differences = _match_variables(trained, model, variables, classes)
     differences += [f"  + {path}: not in the model" for path in _unused(trained, model, variables)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_spd.data.classification.dataset import ClassificationData
+from keras_spd.data.open_tfds import open_builder, open_split
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.workers import default_workers
 from keras_spd.typing import Array, Path
@@ -53,7 +54,10 @@ def from_tfds(
     from keras_spd.data.classification import tf_pipeline
 
     image, label = _check_features(name, builder.info, tfds)
-    encoded, num_images = _open_split(name, split, builder, tfds, image)
+    encoded, info = open_split(name, split, builder, tfds, image, as_supervised=True)
+    num_images = info.num_examples
+    if not num_images:
+        raise ValueError(f"Split {split!r} of the TFDS dataset {name!r} is empty.")
     features = builder.info.features
     image_shape = tuple(features[image].shape)
     if image_size is None and None in image_shape[:2]:
@@ -112,59 +116,3 @@ def _check_features(name: str, info: Any, tfds: Any) -> tuple[str, str]:
             "`keras_spd.data.from_folder`, which scales them by `max_value`."
         )
     return supervised
-
-
-def _open_split(name: str, split: str, builder: Any, tfds: Any, image: str) -> tuple[Any, int]:
-    """Returns a split as a `tf.data.Dataset` of encoded images, and its number of images."""
-    try:
-        dataset = builder.as_dataset(
-            split=split,
-            as_supervised=True,
-            read_config=_in_order(tfds),
-            decoders={image: tfds.decode.SkipDecoding()},
-        )
-        num_images = builder.info.splits[split].num_examples
-    except (KeyError, ValueError, AssertionError) as error:
-        raise ValueError(
-            f"The TFDS dataset {name!r} has no split {split!r} "
-            f"in {builder.data_dir}. It has: {sorted(builder.info.splits)}."
-        ) from error
-    if not num_images:
-        raise ValueError(f"Split {split!r} of the TFDS dataset {name!r} is empty.")
-    return dataset, num_images
-
-
-def _in_order(tfds: Any) -> Any:
-    """Returns a configuration to read in file order: shuffles and indices start from it."""
-    return tfds.ReadConfig(interleave_cycle_length=1)
-
-
-def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any]:
-    """Returns the builder of a prepared TFDS dataset, and the module `tensorflow_datasets`."""
-    try:
-        import tensorflow  # noqa: F401
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError(
-            "Reading TFDS data needs `pip install tensorflow tensorflow-datasets "
-            f"importlib_resources` ({error}). Without TensorFlow, read files or arrays: "
-            "`keras_spd.data.load_detection`, `keras_spd.data.from_arrays`."
-        ) from error
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f"TFDS has no dataset {name!r} (data_dir={data_dir!r}). `tfds.list_builders()` lists "
-            "all datasets."
-        ) from error
-    except AssertionError as error:  # a version that does not exist
-        raise ValueError(f"TFDS cannot open {name!r}: {error}") from error
-    if download:
-        try:
-            builder.download_and_prepare()
-        except (OSError, tfds.download.DownloadError) as error:
-            raise ValueError(
-                f"The TFDS dataset {name!r} is not prepared in {builder.data_dir} and cannot be "
-                f"downloaded: {error}"
-            ) from error
-    return builder, tfds

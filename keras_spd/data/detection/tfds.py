@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_spd.data.classification.tfds import open_builder
 from keras_spd.data.detection.boxed_image import with_max_value
 from keras_spd.data.detection.clean import boxed_image
 from keras_spd.data.detection.dataset import DetectionData
+from keras_spd.data.open_tfds import open_builder, open_split
 from keras_spd.data.problems import Problems
 from keras_spd.images.read import ImageError, image_size
 from keras_spd.typing import Path
@@ -47,23 +47,12 @@ def read_tfds_detection(
     objects, box_key, label_key = _object_feature(features, name, tfds)
     names = tuple(features[objects].feature[label_key].names)
     crowd_key = "is_crowd" if "is_crowd" in features[objects].feature else None
-    try:
-        dataset = builder.as_dataset(
-            split=split,
-            decoders={"image": tfds.decode.SkipDecoding()},
-            # In file order, because records are looked up by their number.
-            read_config=tfds.ReadConfig(interleave_cycle_length=1),
-        )
-        instructions = builder.info.splits[split].file_instructions
-    except (KeyError, ValueError, AssertionError) as error:
-        raise ValueError(
-            f"The TFDS dataset {name!r} has no split {split!r} "
-            f"in {builder.data_dir}. It has: {sorted(builder.info.splits)}."
-        ) from error
+    # In file order, because records are looked up by their number.
+    dataset, info = open_split(name, split, builder, tfds, "image")
     problems = Problems(f"{name}, {split}", on_problem)
     records = None
     if str(builder.info.file_format.value) == "tfrecord":
-        records = [record for part in instructions for record in _records(part)]
+        records = [record for part in info.file_instructions for record in _records(part)]
 
     found = []
     for number, example in enumerate(dataset.as_numpy_iterator()):
