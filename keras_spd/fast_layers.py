@@ -3,6 +3,7 @@
 `benchmarks/training_time.py` measures the gain.
 """
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -47,7 +48,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        pixels = ops.cast(ops.size(inputs) // channels, unbiased.dtype)
+        # Not `size // channels`: the size may be more than an int32 holds.
+        pixels = math.prod(ops.cast(side, unbiased.dtype) for side in ops.shape(inputs)[:3])
         variance = unbiased * (ops.maximum(pixels - 1, 1) / pixels)
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1 - self.momentum))

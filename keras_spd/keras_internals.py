@@ -115,6 +115,24 @@ def sum_gradients_before_clipping(optimizer: keras.optimizers.Optimizer) -> None
     optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
 
 
+def check_gradients_of_all_replicas(optimizer: keras.optimizers.Optimizer) -> None:
+    """Makes a `LossScaleOptimizer` skip a step if gradients of any TensorFlow replica overflow.
+
+    Keras looks at those of the first replica, as if they were the sum.
+    """
+    if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return
+    check = type(optimizer).check_finite
+
+    def check_all(grads: list[Tensor]) -> Tensor:
+        import tensorflow as tf
+
+        overflows = 1.0 - tf.cast(check(optimizer, grads), tf.float32)
+        return tf.distribute.get_replica_context().all_reduce("SUM", overflows) < 0.5
+
+    optimizer.check_finite = check_all
+
+
 def averaged_variables(optimizer: keras.optimizers.Optimizer) -> list[keras.Variable]:
     """Returns the moving averages of an optimizer with `use_ema`, one for each variable."""
     return optimizer._model_variables_moving_average

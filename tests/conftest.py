@@ -11,9 +11,12 @@ import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
 # As `import keras_spd` sets it, which comes too late in tests that import Keras first.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+# Tests serve files and pages on this machine, which no proxy reaches.
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 FIXTURES = pathlib.Path(__file__).parent / "fixtures"
 
@@ -73,6 +76,7 @@ def pytest_collection_finish():
 
 _COLLECT_AT = 300 * 2**20  # bytes by which the process may grow between two collections
 _tests, _size = itertools.count(1), 0
+_MOST_PIXELS = Image.MAX_IMAGE_PIXELS
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +88,13 @@ def _same_start():
     keras.utils.set_random_seed(0)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
+    levels = _levels()
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
+    for name, level in (_levels() | levels).items():  # commands show what others only log
+        logging.getLogger(name).setLevel(level if name in levels else logging.NOTSET)
+    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS  # commands with tiles read larger images
     if keras.backend.backend() == "tensorflow":
         _forget_gradients()
     # A collection takes 0.3 s, most tests less. Some leave large models.
@@ -94,6 +102,16 @@ def _same_start():
     keras.utils.clear_session(free_memory=collect)
     if collect:
         _size = _resident_bytes()
+
+
+def _levels():
+    """Returns the levels of this library's loggers."""
+    known = logging.root.manager.loggerDict.items()
+    return {
+        name: logger.level
+        for name, logger in known
+        if name.startswith("keras_spd") and isinstance(logger, logging.Logger)
+    }
 
 
 def _resident_bytes():

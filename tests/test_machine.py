@@ -79,6 +79,7 @@ def test_training_for_8_bits_is_in_float32(monkeypatch, tmp_path):
 def test_users_can_turn_onednn_off(monkeypatch, processor, given, expected):
     """That it is on otherwise is tested by the log lines of a command (tests/cli/test_quiet.py)."""
     monkeypatch.setattr(platform, "machine", lambda: processor)
+    monkeypatch.setattr(machine, "_too_late", False)  # which it may set
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
     if given is not None:
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)

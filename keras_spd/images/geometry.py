@@ -163,8 +163,9 @@ def letterbox_in_graph(
     )[0]
     # Only whole pixels that the image covers; the canvas is grey.
     rows, columns = np.arange(height, dtype="float32"), np.arange(width, dtype="float32")
-    inside_rows = (rows >= top - 1e-4) & (rows + 1 <= top + sides[0] * scale + 1e-4)
-    inside_columns = (columns >= left - 1e-4) & (columns + 1 <= left + sides[1] * scale + 1e-4)
+    near = 1e-4 + 2e-7 * max(height, width)  # products are rounded to float32
+    inside_rows = (rows >= top - near) & (rows + 1 <= top + sides[0] * scale + near)
+    inside_columns = (columns >= left - near) & (columns + 1 <= left + sides[1] * scale + near)
     inside = inside_rows[:, None, None] & inside_columns[None, :, None]
     canvas = tf.where(inside, tf.round(tf.clip_by_value(placed, 0.0, 255.0)), float(GRAY))
     limits = tf.stack([sides[1], sides[0], sides[1], sides[0]])

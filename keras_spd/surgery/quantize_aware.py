@@ -111,8 +111,9 @@ _PLAIN: dict[Any, Any] = {
     QuantizedDepthwiseConv2D: keras.layers.DepthwiseConv2D,
     QuantizedDense: keras.layers.Dense,
 }
-# Layers whose outputs get a range. Space-to-depth and max pooling only move values; the outputs of
-# other layers that compute, such as `LeakyReLU`, are only rounded in the file.
+# Layers whose outputs get a range. Space-to-depth and max pooling only move values, LiteRT gives
+# average pooling the range of its input, and the outputs of other layers that compute, such as
+# `LeakyReLU`, are only rounded in the file.
 _COMPUTING = (
     *_QUANTIZED,
     keras.layers.Activation,
@@ -120,7 +121,6 @@ _COMPUTING = (
     keras.layers.Add,
     keras.layers.Multiply,
     keras.layers.Concatenate,
-    keras.layers.AveragePooling2D,
     keras.layers.GlobalAveragePooling2D,
 )
 _FUSED = (keras.activations.relu, keras.activations.relu6)

@@ -5,15 +5,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_spd import keras_internals
+from keras_spd.typing import Array
 
 
 def estimate_batch_norms(model: keras.Model, batches: Iterable[Any], steps: int) -> None:
-    """Sets the moving statistics of batch norms to the mean over batches.
+    """Sets the moving statistics of batch norms to those of several batches together.
 
-    In training they are moving averages, which belong to earlier weights and to the image size of
-    training. Averaged weights and other image sizes need new ones. Frozen batch norms keep theirs.
+    The variance includes that of the means of batches. In training, the statistics are moving
+    averages, which belong to earlier weights and to the image size of training. Averaged weights
+    and other image sizes need new ones. Frozen batch norms keep theirs.
 
     Args:
         model: Keras model.
@@ -29,14 +32,31 @@ def estimate_batch_norms(model: keras.Model, batches: Iterable[Any], steps: int)
     """
     norms = [norm for norm in _batch_norms(model) if norm.trainable]
     momenta = [norm.momentum for norm in norms]
+    means, squares = ([0.0] * len(norms) for _ in range(2))
+    count = 0
     try:
-        for step, (images, *_) in enumerate(itertools.islice(batches, steps)):
-            for norm in norms:
-                norm.momentum = step / (step + 1)  # the mean of all batches so far
+        for norm in norms:
+            norm.momentum = 0.0  # the statistics become those of the batch
+        for images, *_ in itertools.islice(batches, steps):
             model(images, training=True)
+            count += 1
+            for index, norm in enumerate(norms):
+                mean, variance = _statistics(norm)
+                means[index] += mean
+                squares[index] += variance + mean**2
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, momentum, mean, square in zip(norms, momenta, means, squares, strict=True):
             norm.momentum = momentum
+            if count:
+                norm.moving_mean.assign(mean / count)
+                norm.moving_variance.assign(np.maximum(square / count - (mean / count) ** 2, 0))
+
+
+def _statistics(norm: keras.layers.BatchNormalization) -> tuple[Array, Array]:
+    """Returns the moving mean and variance as float64 arrays."""
+    values = (norm.moving_mean, norm.moving_variance)
+    mean, variance = (keras.ops.convert_to_numpy(value).astype("float64") for value in values)
+    return mean, variance
 
 
 def copy_batch_norms(source: keras.Model, target: keras.Model) -> None:

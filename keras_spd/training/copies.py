@@ -25,7 +25,8 @@ def float32_policy() -> Iterator[None]:
 def copy_model(model: keras.Model, precision: str, *, any_size: bool = False) -> keras.Model:
     """Copies a float32 model, with its weights, to compute in another precision.
 
-    The weights and the output layers stay float32, as Keras' guide to mixed precision advises.
+    The weights and the last layers stay float32, as Keras' guide to mixed precision advises: the
+    softmax of a classifier. A detector's outputs are cast to float32; its loss computes in it.
 
     Args:
         model: `Detector`, functional or Sequential model.

@@ -94,6 +94,7 @@ class Distribution:
         for layer in keras_internals.nested_layers(model):
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
+        keras_internals.check_gradients_of_all_replicas(model.optimizer)
         keras_internals.sum_gradients_before_clipping(model.optimizer)
         if self.workers > 1:
             _prepare_for_workers(model, next(iter(batches)))

@@ -1,6 +1,7 @@
 """Commands only print their own lines and real errors, not log lines of TensorFlow."""
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -129,6 +130,9 @@ def model(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="oneDNN is only on by default on x86"
+)
 def test_verbose_shows_the_lines_of_others(model, tmp_path):
     """`tests/first_hour` compares what commands print without it, line by line."""
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")

@@ -63,6 +63,9 @@ def test_names_in_other_scripts_and_thresholds(tmp_path, recwarn, monkeypatch):
     metrics.draw_confusion_matrix(matrix, names, tmp_path / "a.png", confidence=0.25, iou=0.45)
     assert not [warning for warning in recwarn if "missing" in str(warning.message)]
     assert "confidence >= 0.25" in titles[-1] and "IoU >= 0.45" in titles[-1]
+    same = [names[0], "class 1"]  # no font has the second name
+    metrics.draw_confusion_matrix(matrix, same, tmp_path / "b.png", confidence=0.25, iou=0.45)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     metrics.draw_confusion_matrix(matrix, ["first", "class 1"], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
     assert "confidence" not in titles[-1]

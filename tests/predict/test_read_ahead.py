@@ -51,6 +51,7 @@ def test_at_most_two_batches_are_read_ahead(folder, monkeypatch):
     monkeypatch.setattr(predictor, "prepare", lambda image: read.append(image) or prepare(image))
     for count, _ in enumerate(predictor.stream(folder), 1):
         assert len(read) <= count + 1 + 2 * 2 + 1  # one more was broken
+    assert count == 10 and len(read) == 11
 
 
 def test_a_live_source_is_not_read_ahead():
@@ -64,6 +65,7 @@ def test_a_live_source_is_not_read_ahead():
     predictor = predict.Predictor(BrightBox(), 64, batch_size=1)
     for count, _ in enumerate(predictor.stream(camera()), 1):
         assert len(taken) == count
+    assert count == 6
 
 
 def test_a_broken_image_passed_to_the_predictor_is_an_error(folder):

@@ -74,7 +74,18 @@ def test_after_the_last_epoch_the_trained_weights_come_back():
         def on_epoch_end(self, epoch, logs=None):
             seen.append(np.array(model.layers[0].kernel))
 
+    averages = []
+
+    class Between(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            averages.append(np.array(model.layers[0].kernel))
+
     swap = callbacks._SwapAverage(swap_on_epoch=True)
-    every = [swap, callbacks._SwapBack(swap), Watch()]
+    every = [swap, Between(), callbacks._SwapBack(swap), Watch()]
     model.fit(np.ones((4, 2)), np.ones((4, 1)), batch_size=1, verbose=0, callbacks=every)
+    average = seen[0]
+    for kernel in seen[1:4]:
+        average = 0.99 * average + 0.01 * kernel
+    np.testing.assert_allclose(averages[-1], average, rtol=1e-4)
+    assert np.abs(averages[-1] - seen[-2]).max() > 1e-3
     np.testing.assert_allclose(seen[-1], seen[-2], rtol=1e-5)

@@ -62,17 +62,17 @@ def options(task, drawings, *more, epochs=2):
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory, drawings):
-    """The log of a detector trained on one device."""
+    """The run folder of a detector trained on one device."""
     folder = tmp_path_factory.mktemp("detector")
     with pytest.MonkeyPatch.context() as patch:
         make_thin(patch)
         run_training.run("detector", folder, data=drawings, settings=[*STILL, "epochs=2"])
-    return RunFolder(folder).read_log()
+    return folder
 
 
-def assert_same_curve(folder, expected):
+def assert_same_curve(folder, other):
+    rows, expected = (RunFolder(one).read_log() for one in (folder, other))
     assert expected
-    rows = RunFolder(folder).read_log()
     assert len(rows) == len(expected)
     for row, other in zip(rows, expected, strict=True):
         assert row == pytest.approx(other, rel=2e-3, abs=1e-5)
@@ -95,6 +95,7 @@ def test_two_devices(tmp_path, drawings, one_device):
     more = ("--devices", "all", "--cpus", "2")
     finish(start("detector", tmp_path, *options("detector", drawings, *more)))
     assert_same_curve(tmp_path, one_device)
+    assert_same_gradients(tmp_path, one_device)
 
 
 @pytest.mark.slow
@@ -120,6 +121,40 @@ def test_gradients_of_all_devices_are_clipped_together():
     command = [sys.executable, "-c", textwrap.dedent(code)]
     printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert printed.split() == ["2", "0.5", "2", "0.0"]
+
+
+@pytest.mark.slow
+def test_a_step_is_skipped_if_a_gradient_of_any_device_overflows():
+    """In float16. The second device gets the largest number."""
+    code = """
+        import keras, numpy as np, tensorflow as tf
+        from keras_spd.training.distribution import distribute
+        [cpu] = tf.config.list_physical_devices("CPU")
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(cpu, two)
+        distribution = distribute("all")
+        keras.config.set_dtype_policy("mixed_float16")
+        with distribution.scope():
+            dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
+            model = keras.Sequential([keras.Input((1,)), dense])
+            sgd = keras.optimizers.SGD(0.5)
+            optimizer = keras.optimizers.LossScaleOptimizer(sgd, initial_scale=64)
+            model.compile(optimizer, "mse")
+        for second in (60_000.0, 0.5, 60_000.0, 0.5):
+            batch = np.array([[1.0], [second]]), np.zeros((2, 1))
+            distribution.prepare(model, [batch])  # as each `fit` of a run
+            model.fit(*batch, batch_size=2, shuffle=False, verbose=0)
+            scales = [float(each) for each in optimizer.dynamic_scale.value.values]
+            print(float(dense.kernel[0, 0]), *scales)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines() == [
+        "1.0 32.0 32.0",
+        "0.375 32.0 32.0",
+        "0.375 16.0 16.0",
+        "0.140625 16.0 16.0",
+    ]
 
 
 @pytest.mark.slow

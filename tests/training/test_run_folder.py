@@ -1,10 +1,8 @@
 """A run folder: damaged files are named, saved state is found, and only one training writes."""
 
 import json
-import multiprocessing
-import os
-import signal
-import time
+import subprocess
+import sys
 import warnings
 
 import h5py
@@ -230,26 +228,28 @@ def test_an_address_is_no_folder(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def hold(file, held):
-    with locked(file):
-        held.set()
-        time.sleep(600)
+HOLD = """
+import pathlib, sys, time
+from keras_spd.training.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(600)
+"""
 
 
 def test_two_trainings_in_one_folder(tmp_path, cells, recipe):
-    context = multiprocessing.get_context("fork")
-    folder, held = RunFolder(tmp_path), context.Event()
-    process = context.Process(target=hold, args=(folder.lock, held))
-    process.start()
+    folder = RunFolder(tmp_path)
+    command = [sys.executable, "-c", HOLD, folder.lock]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        assert held.wait(30)
+        assert process.stdout.readline() == "held\n"
         message = f"Another training is writing to .*process {process.pid} on"
         with pytest.raises(ValueError, match=message):
             train(recipe, tmp_path, **cells)
         assert {path.name for path in tmp_path.iterdir()} == {".lock"}
     finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
+        process.kill()
+        process.communicate()
     with locked(folder.lock):  # freed by the system
         pass
 

@@ -197,7 +197,7 @@ def test_broken_files(tmp_path):
     flipped = bytearray(good)
     flipped[good.index(FOUR)] ^= 1
     html = b"<html>404: Not Found</html>"
-    for content in (b"", html, good[: len(good) // 2], bytes(flipped), os.urandom(1000)):
+    for content in (b"", html, good[: len(good) // 2], bytes(flipped), bytes(range(1, 256)) * 4):
         broken.write_bytes(content)
         with pytest.raises(ValueError, match="broken.pt is not a readable PyTorch file"):
             read_torch(broken)

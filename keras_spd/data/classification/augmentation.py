@@ -64,7 +64,8 @@ class Augmentation:
         rotation_degrees: Number, the largest rotation in either direction. Corners become black
             and pixels are not interpolated (torchvision's default).
         rand_augment: Number, strength of `keras.layers.RandAugment`, 0..1: two operations per
-            batch, such as colour, contrast, sharpness, shear or rotation.
+            batch, such as colour, contrast, sharpness, shear or rotation. Keras' rotations and
+            shifts go in one direction, by up to this fraction of a circle or a side.
         mixup: Number, alpha of `keras.layers.MixUp`: images and labels are mixed with weights from
             a beta distribution.
         cutmix: Number, alpha of `keras.layers.CutMix`, 0..1: a part of another image is pasted.
@@ -147,7 +148,8 @@ class Augmentation:
         if self.mixup:
             layers.append(keras.layers.MixUp(self.mixup, dtype="float32"))
         if self.cutmix:
-            layers.append(keras.layers.CutMix(self.cutmix, dtype="float32"))
+            # A single number would be the largest alpha of a random one.
+            layers.append(keras.layers.CutMix((self.cutmix, self.cutmix), dtype="float32"))
         if not layers:
             return None
 

@@ -90,7 +90,12 @@ class YOLOV8Loss(DetectionLoss):
             self.num_classes, max_anchor_matches=min(10, cells.shape[0]), dtype="float32"
         )
         targets, scores, _ = encoder(
-            decoded[..., 5:], predicted, cells[:, :2], classes, boxes, mask[..., None]
+            decoded[..., 5:],
+            predicted,
+            cells[:, :2],
+            ops.where(mask, classes, 0),  # the encoder looks up the class of ignored boxes too
+            boxes,
+            mask[..., None],
         )
         weight = ops.sum(scores, axis=-1)
         total = per_replica(ops.sum(weight))

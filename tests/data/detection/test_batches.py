@@ -1,5 +1,7 @@
 """Boxes follow the pixels, and batches are pure functions of seed, epoch and index."""
 
+import colorsys
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from keras_spd.data import (
     letterbox,
     to_dense,
 )
+from keras_spd.data.detection.augmentation import jitter_hsv
 
 SIZE = (96, 128)
 AUGMENTATIONS = {
@@ -81,6 +84,79 @@ def test_boxes_follow_the_pixels(name, data):
         )
         checked += check_boxes_cover_the_white(*batches.load(0, 0))
     assert checked > 30
+
+
+@pytest.fixture
+def coloured(tmp_path):
+    """Images of one colour each, with a box in the middle."""
+    images = []
+    for number in range(8):
+        file = tmp_path / f"{number}.png"
+        Image.new("RGB", (128, 96), (30 * number, 255 - 30 * number, 200)).save(file)
+        boxes, one = np.array([[54, 38, 74, 58]], "float32"), np.zeros(1)
+        images.append(
+            BoxedImage(number, str(file), file, SIZE, boxes, one.astype(int), one.astype(bool))
+        )
+    return DetectionData(tuple(images), ("thing",), (1,))
+
+
+def load(data, augmentation, epochs=8):
+    """Returns images and first boxes of several epochs, which are all there."""
+    made = DetectionBatches(data, 8, SIZE, augmentation=augmentation)
+    loaded = [made.load(epoch, 0) for epoch in range(epochs)]
+    return np.concatenate([one[0] for one in loaded]), np.concatenate([o[1][:, 0] for o in loaded])
+
+
+def test_flips_mirror_about_half_of_the_images(data):
+    plain, _, _ = DetectionBatches(data, 6, SIZE, augmentation=DetectionAugmentation()).load(0, 0)
+    both, _, _ = DetectionBatches(data, 6, SIZE, augmentation=AUGMENTATIONS["flips"]).load(0, 0)
+    np.testing.assert_array_equal(both, plain[:, ::-1, ::-1])
+    half = DetectionAugmentation(horizontal_flip=0.5)
+    made = DetectionBatches(data, 6, SIZE, augmentation=half)
+    mirrored = [
+        (image == known[:, ::-1]).all()
+        for epoch in range(10)
+        for image, known in zip(made.load(epoch, 0)[0], plain, strict=True)
+    ]
+    assert 20 <= sum(mirrored) <= 40
+
+
+def test_a_mosaic_shows_four_images(coloured):
+    images, _ = load(coloured, DetectionAugmentation(mosaic=1.0))
+    colours = [len(Image.fromarray(image).getcolors()) for image in images]
+    assert max(colours) == 4 and np.mean(colours) > 3  # two of the four may be the same image
+    own = [
+        (image.reshape(-1, 3) == (30 * (number % 8), 255 - 30 * (number % 8), 200)).all(1).any()
+        for number, image in enumerate(images)
+    ]
+    assert np.mean(own) > 0.9  # the image itself is among them, unless it is out of view
+
+
+def test_zooms_and_shifts_have_their_range(coloured):
+    _, boxes = load(coloured, DetectionAugmentation(scale=0.5))
+    for side in (boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]):
+        zooms = side / 20
+        assert 0.45 < zooms.min() < 0.65 and 1.35 < zooms.max() < 1.55
+    _, boxes = load(coloured, DetectionAugmentation(translate=0.2))
+    shifts = (boxes[:, :2] + boxes[:, 2:]) / 2 - [64, 48]
+    most = np.array([0.2 * 128, 0.2 * 96])
+    assert (np.abs(shifts) < most + 1).all()
+    assert (shifts.min(axis=0) < -0.7 * most).all() and (shifts.max(axis=0) > 0.7 * most).all()
+
+
+@pytest.mark.parametrize(
+    "gains", [(1.08, 1, 1), (0.9, 1, 1), (1, 1.6, 1), (1, 0.4, 1), (1, 1, 1.3)]
+)
+def test_colour_gains(gains):
+    """Compared with Python's own conversion; the wrap of the hue and saturated values included."""
+    colours = np.array(
+        [(200, 30, 60), (40, 180, 90), (20, 60, 220), (250, 10, 40), (90, 80, 70)], "uint8"
+    )
+    [found] = jitter_hsv(colours[None], *gains)
+    for colour, received in zip(colours, found, strict=True):
+        hue, saturation, value = colorsys.rgb_to_hsv(*(colour / 255))
+        changed = hue * gains[0] % 1, min(saturation * gains[1], 1), min(value * gains[2], 1)
+        np.testing.assert_allclose(received, 255 * np.array(colorsys.hsv_to_rgb(*changed)), atol=8)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.data needs TensorFlow")

@@ -157,13 +157,13 @@ def damage_image(folder, rng):
 
 def read(source, on_problem):
     """Returns the dataset, or `None` if it is refused as it should be."""
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         data = load_detection(source, on_problem=on_problem)
     except ValueError as error:
         assert str(error)
         data = None
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
     return data
 
 

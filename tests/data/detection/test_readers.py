@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_spd.data import load_detection
 from keras_spd.metrics import evaluate_coco
+from keras_spd.predict import Detections
 
 # Two images, height and width differ; xyxy boxes in pixels.
 SIZES = {"a.png": (40, 60), "b ü.png": (30, 20)}
@@ -213,6 +214,66 @@ def test_classes_are_matched_by_name(tmp_path):
     voc.mkdir()
     with pytest.raises(ValueError, match="the unknown class 'dog'"):
         load_detection(write_voc(voc), class_names=("cat",))
+
+
+@pytest.mark.parametrize("class_names", [("dog", "cat"), ("dog", "bird", "cat")])
+def test_scores_of_classes_in_another_order(class_names, tmp_path):
+    """Perfect detections, numbered as the model's classes, have perfect scores."""
+    data = load_detection(write_coco(tmp_path), class_names=class_names)
+    results = []
+    for image in data.images:
+        found = Detections(
+            image.boxes, np.ones(len(image.boxes), "float32"), image.classes, class_names, None
+        )
+        results += found.to_coco(image.image_id, data.category_ids)
+    scores = evaluate_coco(data.to_coco(), results)
+    assert scores.metrics["AP"] == pytest.approx(1)
+    names = {category["id"]: category["name"] for category in data.to_coco()["categories"]}
+    assert [names[number] for number in data.category_ids] == list(class_names)
+
+
+def test_tfds_in_several_files(tmp_path):
+    """Images and boxes are read separately; each image's colour is the right side of its box."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class Colours(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            objects = {
+                "bbox": tfds.features.BBoxFeature(),
+                "label": tfds.features.ClassLabel(names=NAMES),
+                "is_crowd": np.bool_,
+            }
+            image = tfds.features.Image(encoding_format="png")
+            features = {"image": image, "objects": tfds.features.Sequence(objects)}
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number in range(1, 13):
+                box = tfds.features.BBox(0.0, 0.0, 1.0, number / 16)
+                one = {"bbox": box, "label": number % 2, "is_crowd": number == 5}
+                image = np.full((16, 16, 3), number, "uint8")
+                yield number, {"image": image, "objects": [one]}
+
+    builder = Colours(data_dir=tmp_path)
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
+    assert builder.info.splits["train"].num_shards == 3
+    found = {}
+    for split, count in (("train", 12), ("train[20%:70%]", 6), ("train[9:]+train[:2]", 5)):
+        data = load_detection(split, name="colours", data_dir=str(tmp_path))
+        assert data.num_images == count
+        for image in data.images:
+            number = int(image.read()[0, 0, 0])
+            np.testing.assert_allclose(image.boxes, [[0, 0, number, 16]], atol=1e-4)
+            assert image.classes.tolist() == [number % 2] and image.crowd.tolist() == [number == 5]
+            found[number] = split
+    assert len(found) == 12
 
 
 def change(**changes):
