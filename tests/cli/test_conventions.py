@@ -331,6 +331,22 @@ def test_interruption(monkeypatch, capsys, where, name):
     assert capsys.readouterr().err == ""
 
 
+def test_ctrl_c_in_training_says_how_to_resume(monkeypatch, capsys, tmp_path):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", interrupt)
+    assert run(monkeypatch, "train", "--recipe", "demo", "--run", "new") == 130
+    expected = "\nStopped. Nothing is saved yet: no epoch was completed.\n"
+    assert capsys.readouterr().err == expected
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "state.weights.h5").touch()
+    monkeypatch.setattr("keras_spd.training.errors.saved_epochs", lambda _: 3)
+    assert run(monkeypatch, "train", "--recipe", "demo", "--run", tmp_path / "old") == 130
+    resume = f"keras-spd train --resume --run {tmp_path / 'old'}\n"
+    assert capsys.readouterr().err.endswith(f"Saved so far: 3 epochs. Resume with: {resume}")
+
+
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_was_found(monkeypatch, tmp_path):
     for index in range(5):

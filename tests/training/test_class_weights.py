@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from drawings import write_drawings
+from tiny import tiny_classifier
 
 from keras_spd import data
 from keras_spd.detection.heads import HEADS
@@ -49,6 +50,21 @@ def test_the_loss_is_that_of_weighted_images(rng):
     mixed = np.array([[0.75, 0.25, 0]])
     expected = 1.25 * float(soft(mixed, logits[:1])[0])
     assert float(loss(mixed, logits[:1])) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_labels_are_smoothed(rng, smoothing):
+    images = rng.integers(0, 256, (6, 16, 16, 3)).astype("uint8")
+    cells = data.from_arrays(images, [0, 1, 2] * 2, ("a", "b", "c"))
+    recipe = load_recipe("demo", overrides={"loss.label_smoothing": smoothing})
+    task, model = ClassificationTask(recipe, cells, cells), tiny_classifier(names=("a", "b", "c"))
+    task.compile(model, None)
+    probabilities = rng.dirichlet((1, 1, 1), 6).astype("float32")
+    hot = np.eye(3)[[0, 1, 2] * 2]
+    expected = -((1 - smoothing) * hot + smoothing / 3) * np.log(probabilities)
+    labels = hot if smoothing else np.array([0, 1, 2] * 2)
+    loss = model.compute_loss(y=labels, y_pred=probabilities)
+    assert float(loss) == pytest.approx(expected.sum(axis=1).mean(), rel=1e-4)
 
 
 @pytest.mark.slow
