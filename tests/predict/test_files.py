@@ -20,6 +20,7 @@ from tiny import tiny_classifier
 import keras_spd
 from keras_spd import data
 from keras_spd.applications import ImageModel, ModelInfo
+from keras_spd.images.video import VideoWriter, read_video
 from keras_spd.predict import Classifier, find_sources, load_predictor, name_pictures, predict_files
 from keras_spd.predict.files import trust_image_sizes
 from keras_spd.predict.score_files import score_classifier
@@ -124,6 +125,29 @@ def test_classes_of_images(tmp_path):
             assert picture.height > 6 * 32  # enlarged, with a caption below
     lines = (tmp_path / "out" / "classes.csv").read_text().splitlines()
     assert lines[0] == "file,frame,time,confidence,class,name" and len(lines) == 1 + 3 * 5
+
+
+def test_classes_of_a_video(tmp_path):
+    """A network that tells dark from bright frames; a video of three of each."""
+    pytest.importorskip("av")
+    inputs = keras.Input((16, 16, 3))
+    layer = keras.layers.Dense(2, activation="softmax")
+    outputs = layer(keras.layers.GlobalAveragePooling2D()(inputs))
+    layer.set_weights([np.full((3, 2), [-9.0, 9.0]), np.array([13.0, -13.0])])
+    info = ModelInfo(input_range=(0, 1), class_names=("dark", "bright"))
+    classifier = Classifier(ImageModel(inputs, outputs, info=info), batch_size=4)
+    with VideoWriter(tmp_path / "street.mp4") as writer:
+        for index in range(6):
+            writer.write(np.full((64, 64, 3), 255 * (index >= 3), "uint8"), index / 10)
+    assert predict_files(classifier, [tmp_path / "street.mp4"], tmp_path / "out") == 0
+    entries = json.loads((tmp_path / "out" / "classes.json").read_text())
+    assert [entry["frame"] for entry in entries] == list(range(6))
+    times = [entry["time"] for entry in entries]
+    assert times == pytest.approx([index / 10 for index in range(6)], abs=0.01)
+    found = [entry["classes"][0]["name"] for entry in entries]
+    assert found == ["dark"] * 3 + ["bright"] * 3
+    pictures = [frame.pixels for frame in read_video(tmp_path / "out" / "00000_street.mp4")]
+    assert len(pictures) == 6 and pictures[0].shape[0] > 64  # with a caption
 
 
 def test_a_classifier_with_other_classes_is_not_scored(tmp_path):
