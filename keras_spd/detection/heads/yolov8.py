@@ -30,7 +30,9 @@ class YOLOV8Loss(DetectionLoss):
     `keras_cv.models.yolov8.LabelEncoder` assigns each box to at most 10 cells with their centre in
     it, those whose predictions fit best. Boxes that contain no cell's centre are not learned. A
     cell's class target is how well its prediction fits, and both losses are divided by the sum of
-    these targets. As in keras-cv, there is no distribution focal loss.
+    these targets. As in keras-cv, there is no distribution focal loss, CIoU weighs different aspect
+    ratios by (4 / pi**2)**2 instead of 4 / pi**2, and a prediction whose CIoU is negative competes
+    for a cell as if it were positive.
 
     Args:
         num_classes: Integer.
