@@ -103,7 +103,7 @@ def classify(
     Example:
 
     >>> classify(model, "frog.png", top=1)
-    [(6, 'frog', 0.93...)]
+    [(6, 'frog', 0.82...)]
     """
     check_classifier(model, "classify")
     given = prepare(model, image)
