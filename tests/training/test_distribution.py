@@ -163,7 +163,7 @@ def test_two_jax_devices(tmp_path):
     jax = {"KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     more = ("--devices", "all", "--cpus", "2", "--one-device", tmp_path / "one")
     finish(start("classifier", tmp_path / "two", *options("classifier", None, *more), **jax))
-    assert_same_curve(tmp_path / "two", RunFolder(tmp_path / "one").read_log())
+    assert_same_curve(tmp_path / "two", tmp_path / "one")
     assert_same_gradients(tmp_path / "two", tmp_path / "one")
 
 
@@ -210,7 +210,7 @@ def test_two_workers_one_is_killed_and_the_job_resumes(task, tmp_path, drawings)
     assert "Resume with: keras-spd train --resume" in output, output[-3000:]
     arguments.insert(arguments.index("--set"), "--resume")
     finish(*workers(task, folder, *arguments))
-    assert_same_curve(folder, RunFolder(expected).read_log())
+    assert_same_curve(folder, expected)
     assert_same_gradients(folder, expected)
     results = json.loads((folder / "results.json").read_text())
     assert results["test_images"] == (16 if task == "detector" else 9)
