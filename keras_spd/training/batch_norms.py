@@ -32,7 +32,8 @@ def estimate_batch_norms(model: keras.Model, batches: Iterable[Any], steps: int)
     """
     norms = [norm for norm in _batch_norms(model) if norm.trainable]
     momenta = [norm.momentum for norm in norms]
-    means, squares = ([0.0] * len(norms) for _ in range(2))
+    means: list[Any] = [0.0] * len(norms)
+    squares: list[Any] = [0.0] * len(norms)
     count = 0
     try:
         for norm in norms:
@@ -45,11 +46,12 @@ def estimate_batch_norms(model: keras.Model, batches: Iterable[Any], steps: int)
                 means[index] += mean
                 squares[index] += variance + mean**2
     finally:
-        for norm, momentum, mean, square in zip(norms, momenta, means, squares, strict=True):
+        for norm, momentum, total, square in zip(norms, momenta, means, squares, strict=True):
             norm.momentum = momentum
             if count:
-                norm.moving_mean.assign(mean / count)
-                norm.moving_variance.assign(np.maximum(square / count - (mean / count) ** 2, 0))
+                average = total / count
+                norm.moving_mean.assign(average)
+                norm.moving_variance.assign(np.maximum(square / count - average**2, 0))
 
 
 def _statistics(norm: keras.layers.BatchNormalization) -> tuple[Array, Array]:
