@@ -98,16 +98,26 @@ def test_two_devices(tmp_path, drawings, one_device):
     assert_same_gradients(tmp_path, one_device)
 
 
+TWO_DEVICES = """
+import keras, numpy as np, tensorflow as tf
+from keras_spd.training.distribution import distribute
+[cpu] = tf.config.list_physical_devices("CPU")
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+distribution = distribute("all")
+"""
+
+
+def run_on_two_devices(code):
+    """Returns what a program prints that has a `distribution` over two devices."""
+    command = [sys.executable, "-c", TWO_DEVICES + textwrap.dedent(code)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.slow
 def test_gradients_of_all_devices_are_clipped_together():
     """The shares of two devices are 9 and 1. Clipped to 1 each, they would move a weight by 2."""
     code = """
-        import keras, numpy as np, tensorflow as tf
-        from keras_spd.training.distribution import distribute
-        [cpu] = tf.config.list_physical_devices("CPU")
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, two)
-        distribution = distribute("all")
         with distribution.scope():
             dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
             model = keras.Sequential([keras.Input((1,)), dense])
@@ -118,8 +128,7 @@ def test_gradients_of_all_devices_are_clipped_together():
             model.fit(*batch, batch_size=2, verbose=0)
             print(distribution.replicas, float(dense.kernel[0, 0]))
     """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = run_on_two_devices(code)
     assert printed.split() == ["2", "0.5", "2", "0.0"]
 
 
@@ -127,12 +136,6 @@ def test_gradients_of_all_devices_are_clipped_together():
 def test_a_step_is_skipped_if_a_gradient_of_any_device_overflows():
     """In float16. The second device gets the largest number."""
     code = """
-        import keras, numpy as np, tensorflow as tf
-        from keras_spd.training.distribution import distribute
-        [cpu] = tf.config.list_physical_devices("CPU")
-        two = [tf.config.LogicalDeviceConfiguration()] * 2
-        tf.config.set_logical_device_configuration(cpu, two)
-        distribution = distribute("all")
         keras.config.set_dtype_policy("mixed_float16")
         with distribution.scope():
             dense = keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")
@@ -147,8 +150,7 @@ def test_a_step_is_skipped_if_a_gradient_of_any_device_overflows():
             scales = [float(each) for each in optimizer.dynamic_scale.value.values]
             print(float(dense.kernel[0, 0]), *scales)
     """
-    command = [sys.executable, "-c", textwrap.dedent(code)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    printed = run_on_two_devices(code)
     assert printed.splitlines() == [
         "1.0 32.0 32.0",
         "0.375 32.0 32.0",
