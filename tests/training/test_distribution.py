@@ -190,7 +190,7 @@ def workers(task, folder, *arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["classifier", pytest.param("detector", marks=pytest.mark.full)])
-def test_two_workers_one_is_killed_and_the_job_resumes(task, tmp_path, drawings):
+def test_two_workers_one_is_killed_and_the_job_resumes(task, tmp_path, drawings, thin_networks):
     epochs, model = 8, None
     expected, folder = tmp_path / "one", tmp_path / "two"
     if task == "classifier":
