@@ -3,7 +3,7 @@
 import collections.abc
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import keras
@@ -12,6 +12,7 @@ from keras_spd.boxes import check_box_format
 from keras_spd.detection.anchors import Anchors, level_stride
 from keras_spd.detection.base_loss import DetectionLoss, count_images, num_replicas
 from keras_spd.detection.decoding import Decoder, image_size
+from keras_spd.detection.evaluation import average_precision, split_into_batches
 from keras_spd.detection.heads import Head, find_head
 from keras_spd.detection.image_size import check_image_sides
 from keras_spd.image_model import ModelInfo, build_optimizer, list_names
@@ -310,23 +311,9 @@ class Detector(keras.Model):
         )
         if not kwargs:  # `fit` passes one, and its validation must be quick
             if batches is None:
-                batches = _batches(x, y, batch_size or 32, steps)
-            results |= self._average_precision(batches)
+                batches = split_into_batches(x, y, batch_size or 32, steps)
+            results |= average_precision(self, batches)
         return results if return_dict else list(results.values())
-
-    def _average_precision(self, batches: Iterable[tuple[Any, Any]]) -> dict[str, float]:
-        from keras_spd.metrics.batch_evaluation import evaluate_batches
-
-        former, self.decoder = self.decoder, Decoder(0.001, 0.65)
-        try:
-            scores = evaluate_batches(
-                ((self.predict_on_batch(images), truth, images.shape) for images, truth in batches),
-                self.num_classes,
-                self.bounding_box_format,
-            )
-        finally:
-            self.decoder = former
-        return {name: scores.metrics[name] for name in ("AP", "AP50", "AP_small")}
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -348,15 +335,3 @@ class Detector(keras.Model):
             former = {key: config.pop(key) for key in ("anchors", "single_class_logit")}
             config["head"] = {"name": "yolov5", **former}
         return cls(**config)
-
-
-def _batches(x: Any, y: Any, batch_size: int, steps: int | None) -> Iterator[tuple[Any, Any]]:
-    """Yields `(images, ground truth)` batches from the data of `evaluate`: arrays or iterables."""
-    if y is not None:
-        for start in range(0, len(x), batch_size)[:steps]:
-            rows = slice(start, start + batch_size)
-            yield x[rows], {key: value[rows] for key, value in y.items()}
-        return
-    count = len(x) if isinstance(x, keras.utils.PyDataset) else None
-    batches = (x[index] for index in range(count)) if count is not None else x
-    yield from itertools.islice(batches, steps)

@@ -10,7 +10,7 @@ from tiny import tiny_detector
 
 import keras_spd
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
-from keras_spd.detection.detector import _batches
+from keras_spd.detection.evaluation import split_into_batches
 
 
 def _batch():
@@ -106,7 +106,7 @@ def test_fit_records_class_names_and_image_size(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("steps", "count"), [(None, 4), (3, 3), (9, 4)])
 def test_scores_are_those_of_the_first_steps(steps, count):
     arrays, boxes = np.arange(7), {"boxes": np.arange(7)}
-    taken = list(_batches(arrays, boxes, 2, steps))
+    taken = list(split_into_batches(arrays, boxes, 2, steps))
     assert [images.tolist() for images, _ in taken] == [[0, 1], [2, 3], [4, 5], [6]][:count]
 
 
