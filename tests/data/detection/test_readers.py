@@ -123,6 +123,16 @@ def test_yolo_without_yaml(tmp_path):
     check(load_detection(tmp_path / "images", images=None))
 
 
+def object_features(tfds):
+    return tfds.features.Sequence(
+        {
+            "bbox": tfds.features.BBoxFeature(),
+            "label": tfds.features.ClassLabel(names=NAMES),
+            "is_crowd": np.bool_,
+        }
+    )
+
+
 def test_tfds(tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -130,16 +140,11 @@ def test_tfds(tmp_path):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            objects = {
-                "bbox": tfds.features.BBoxFeature(),
-                "label": tfds.features.ClassLabel(names=NAMES),
-                "is_crowd": np.bool_,
-            }
             features = tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(encoding_format="png"),
                     "image/filename": tfds.features.Text(),
-                    "objects": tfds.features.Sequence(objects),
+                    "objects": object_features(tfds),
                 }
             )
             return tfds.core.DatasetInfo(builder=self, features=features)
@@ -240,13 +245,8 @@ def test_tfds_in_several_files(tmp_path):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            objects = {
-                "bbox": tfds.features.BBoxFeature(),
-                "label": tfds.features.ClassLabel(names=NAMES),
-                "is_crowd": np.bool_,
-            }
             image = tfds.features.Image(encoding_format="png")
-            features = {"image": image, "objects": tfds.features.Sequence(objects)}
+            features = {"image": image, "objects": object_features(tfds)}
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features)
             )
