@@ -1,4 +1,4 @@
-"""Measures what each part of the recipe `fast` adds, on 10,000 CIFAR-10 images at 16 px.
+"""Measures what each part of the recipe `fast` adds, in 5 epochs on 10,000 CIFAR-10 images.
 
     python benchmarks/recipe_parts.py --data-dir DIR
 
@@ -6,8 +6,8 @@ Trains ResNet18-SPD with the whole recipe, and with each part replaced by its pl
 from the same seeds, and scores them on other training images. Each run has its own folder. When
 started again, the script skips finished runs and resumes a stopped one. It prints a table of
 accuracies, and writes `recipe_parts.json` to the folder that holds the run folders. Differences are
-means over runs with the same seed, with their standard deviation. Progressive resizing, which only
-saves time, is off.
+means over runs with the same seed, with their standard deviation. A run takes about five minutes on
+two CPU cores with bfloat16.
 """
 
 import argparse
@@ -18,21 +18,24 @@ import statistics
 from keras_spd.training import load_recipe
 from train_once import train_once
 
-SIZE = 16
-BASE = {
-    "data.image_size": [SIZE, SIZE],
-    "augmentation.crop_padding": 2,  # 4 at 32 px
-    "progressive_resizing.initial_scale": 1.0,
-}
 PARTS = {
     "whole recipe": {},
+    "batches of 128": {"batch_size": 128},
+    "rate of 0.05": {"optimizer.learning_rate": 0.05},
     "no label smoothing": {"loss.label_smoothing": 0.0},
     "random flip": {"augmentation.horizontal_flip": True},
     "no translation": {"augmentation.crop_padding": 0},
+    "translation of 4 pixels": {"augmentation.crop_padding": 4},
     "no average": {"optimizer.average": None},
     "decay of all weights": {"optimizer.decay_kernels_only": False},
     "cosine": {"schedule.name": "cosine"},
     "moving batch norms": {"precise_batch_norm": 0},
+    "24 px first": {
+        "progressive_resizing.initial_scale": 0.75,
+        "progressive_resizing.delay_fraction": 0.4,
+        "progressive_resizing.finetune_fraction": 0.6,
+        "progressive_resizing.size_increment": 8,
+    },
 }
 
 
@@ -47,7 +50,7 @@ def accuracy(arguments, part, seed):
         "data.test": arguments.test,
         "data.data_dir": str(arguments.data_dir),
     }
-    recipe = load_recipe("fast", overrides={**BASE, **settings, **PARTS[part]})
+    recipe = load_recipe("fast", overrides=settings | PARTS[part])
     results = train_once(recipe, folder)
     for file in ("state.weights.h5", "best.weights.h5", "model.keras"):
         folder.joinpath(file).unlink(missing_ok=True)  # half a gigabyte a run
@@ -75,7 +78,7 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=10_000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--test", default="train[-5000:]", help="split that recipes are scored on")
     arguments = parser.parse_args()
     if arguments.images > 45_000 and arguments.test == parser.get_default("test"):

@@ -24,7 +24,8 @@ def cells():
 def recipe():
     few = {"epochs": 4, "batch_size": 16, "precise_batch_norm": 32, "optimizer.average": 0.5}
     few |= {"optimizer.learning_rate": 0.005, "precision": "float32"}
-    sizes = {"initial_scale": 0.5, "finetune_fraction": 0.5}
+    sizes = {"initial_scale": 0.5, "delay_fraction": 0.3, "finetune_fraction": 0.5}
+    sizes["size_increment"] = 8
     few |= {f"progressive_resizing.{name}": value for name, value in sizes.items()}
     return load_recipe("fast", overrides=few)
 
@@ -41,7 +42,11 @@ def test_batches_and_evaluations(cells, recipe):
 
 
 @pytest.mark.slow
-def test_a_run_resumes_across_sizes_as_if_unbroken(tmp_path, cells, recipe, interrupt_after):
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_a_run_resumes_across_sizes_as_if_unbroken(
+    tmp_path, cells, recipe, interrupt_after, precision
+):
+    recipe = recipe.model_copy(update={"precision": precision})
     options = {"model": tiny_classifier(), "verbose": 0, **cells}
     unbroken = train(recipe, tmp_path / "unbroken", **options)
     assert unbroken.input_shape == (None, 16, 16, 3)

@@ -74,7 +74,9 @@ def test_the_fast_schedule_is_a_triangle():
 
 
 def test_images_grow_with_the_epochs():
-    resizing = load_recipe("fast").progressive_resizing
+    resizing = ProgressiveResizing(
+        initial_scale=0.75, delay_fraction=0.3, finetune_fraction=0.3, size_increment=8
+    )
     sides = [resizing.image_size((32, 32), epoch, 16)[0] for epoch in range(16)]
     assert sides == [24] * 8 + [32] * 8
     resizing = resizing.model_copy(update={"initial_scale": 0.5})
