@@ -10,6 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spd.choices import check_choice
 from keras_spd.typing import Tensor
 
 BOX_FORMATS = (
@@ -29,11 +30,7 @@ _WISE_ALPHA, _WISE_DELTA = 1.9, 3.0
 
 def check_box_format(bounding_box_format: str) -> str:
     """Returns the name of a box format if it is valid; otherwise raises a `ValueError`."""
-    if bounding_box_format not in BOX_FORMATS:
-        raise ValueError(
-            f"`bounding_box_format` must be one of {', '.join(BOX_FORMATS)}. "
-            f"Received: bounding_box_format={bounding_box_format!r}."
-        )
+    check_choice("bounding_box_format", bounding_box_format, BOX_FORMATS)
     return bounding_box_format
 
 

@@ -9,14 +9,6 @@ import keras
 from keras_spd.typing import Shape, Tensor
 
 
-def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raises a `ValueError` unless `value` is one of `choices`."""
-    if not any(value is choice or value == choice for choice in choices):
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}."
-        )
-
-
 def check_positive_integer(name: str, value: Any) -> int:
     """Returns an integer (also a NumPy integer) as an `int`, or raises a `ValueError`."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:

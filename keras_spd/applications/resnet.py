@@ -17,13 +17,13 @@ from keras import layers
 
 from keras_spd.applications import blocks
 from keras_spd.applications.arguments import (
-    check_choice,
     check_image_data_format,
     check_input_shape,
     check_positive_integer,
     image_input,
 )
 from keras_spd.applications.trained_backbone import start_from_classifier
+from keras_spd.choices import check_choice
 from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.typing import Path, Shape, Tensor
 from keras_spd.variants import RESNETS

@@ -8,13 +8,13 @@ import keras
 from keras_spd import keras_internals
 from keras_spd.applications import given_backbone, yolov5_network
 from keras_spd.applications.arguments import (
-    check_choice,
     check_class_names,
     check_positive_integer,
 )
 from keras_spd.applications.decoupled_head import decoupled_head
 from keras_spd.applications.trained import find_trained
 from keras_spd.boxes import check_box_format
+from keras_spd.choices import check_choice
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.heads import HEADS
 from keras_spd.detection.heads.decoupled import DecoupledHead

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_spd.boxes import convert_boxes
+from keras_spd.choices import check_choice
 from keras_spd.detection.anchors import RATIO_THRESHOLD, Anchors, level_stride, standardize_anchors
 from keras_spd.detection.base_loss import DetectionLoss, cross_entropy, pad_box, per_replica
 from keras_spd.detection.box_loss import check_iou, compare_boxes, mean_iou_loss
@@ -130,11 +131,7 @@ class YOLOV5Loss(DetectionLoss):
             )
         if not nwd_constant > 0:
             raise ValueError(f"`nwd_constant` must be above 0. Received: {nwd_constant}.")
-        if assignment not in ASSIGNMENTS:
-            raise ValueError(
-                f"`assignment` must be one of {', '.join(map(repr, ASSIGNMENTS))}. "
-                f"Received: assignment={assignment!r}."
-            )
+        check_choice("assignment", assignment, ASSIGNMENTS)
         self.iou, self._iou_weights = iou, check_iou(iou)
         self.nwd_constant = nwd_constant
         self.assignment = assignment

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import keras
 
+from keras_spd.choices import check_choice
 from keras_spd.export import serving
 from keras_spd.export.calibration import (
     calibration_batches,
@@ -84,11 +85,7 @@ def export_tflite(
             f"The name of a TFLite file ends in `.tflite`. Received: {path}. On the command line, "
             "other formats are `--format onnx` and `--format saved_model`."
         )
-    if quantization not in QUANTIZATIONS:
-        raise ValueError(
-            f"`quantization` must be one of {', '.join(map(repr, QUANTIZATIONS))}. "
-            f"Received: quantization={quantization!r}."
-        )
+    check_choice("quantization", quantization, QUANTIZATIONS)
     preprocessing = known_preprocessing(model)
     images = None
     exported = folded(model, fold, "int16x8" if quantization == "int16x8" else "TFLite")

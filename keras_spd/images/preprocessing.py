@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
+from keras_spd.choices import check_choice
 from keras_spd.images.depth import check_max_value
 from keras_spd.images.geometry import (
     letterbox,
@@ -191,11 +192,7 @@ class Preprocessing:
             ("resize", ("stretch", "letterbox")),
             ("outputs", (None, "probabilities", "logits")),
         ):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(map(repr, choices))}. "
-                    f"Received: {name}={getattr(self, name)!r}."
-                )
+            check_choice(name, getattr(self, name), choices)
 
     @property
     def is_known(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from keras_spd.choices import check_choice
 from keras_spd.images import depth, jpeg
 from keras_spd.typing import Array, Path
 
@@ -236,10 +237,7 @@ def _check_size(size: tuple[int, int], name: str, size_hw: tuple[int, int] | Non
 
 def check_on_problem(on_problem: str) -> None:
     """Raises a `ValueError` unless `on_problem` is `"error"` or `"skip"`."""
-    if on_problem not in ("error", "skip"):
-        raise ValueError(
-            f'`on_problem` must be "error" or "skip". Received: on_problem={on_problem!r}.'
-        )
+    check_choice("on_problem", on_problem, ("error", "skip"))
 
 
 def read_image(

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_spd.algebra import same_padding
+from keras_spd.choices import check_choice
 from keras_spd.layers import SpaceToDepth
 from keras_spd.typing import Shape, Tensor
 
@@ -138,8 +139,7 @@ class PhasePooling(_Spatial):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
-        if mode not in ("max", "average"):
-            raise ValueError(f'`mode` must be "max" or "average". Received: mode={mode!r}.')
+        check_choice("mode", mode, ("max", "average"))
         self.mode = mode
         self.pool_size = tuple(pool_size)
         self.scale = scale

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_spd import fast_layers
 from keras_spd.algebra import same_padding, strided_to_spd
+from keras_spd.choices import check_choice
 from keras_spd.layers import SPDConv
 from keras_spd.surgery.layers import PhaseAlignment, PhasePooling, SPDDepthwiseConv, alignment
 from keras_spd.typing import Shape
@@ -27,11 +28,7 @@ class Options:
             ("pooling", ("exact", "learned", "keep")),
             ("depthwise", ("spd", "keep")),
         ):
-            if getattr(self, name) not in accepted:
-                raise ValueError(
-                    f"`{name}` must be one of {', '.join(map(repr, accepted))}. "
-                    f"Received: {name}={getattr(self, name)!r}."
-                )
+            check_choice(name, getattr(self, name), accepted)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -163,5 +163,5 @@ def test_a_model_keeps_it(tmp_path):
 
 
 def test_a_misspelt_reaction_skips_no_image():
-    with pytest.raises(ValueError, match='must be "error" or "skip".*on_problem=\'raise\''):
+    with pytest.raises(ValueError, match="must be one of 'error', 'skip'.*on_problem='raise'"):
         find_max_value([b"no image"], on_problem="raise")

@@ -297,7 +297,7 @@ def test_yolov8_says_that_it_needs_known_sizes(rng):
 
 
 def test_other_heads_are_refused():
-    with pytest.raises(ValueError, match="must be one of yolov5, yolov8, retinanet.*'ssd'"):
+    with pytest.raises(ValueError, match="must be one of 'yolov5', 'yolov8', 'retinanet'.*'ssd'"):
         find_head({"name": "ssd"}, ("P3",))
     assert find_head("yolov8", ("P3", "P4")) == find_head({"name": "yolov8"}, ("P3", "P4"))
     head = find_head(None, ("P3", "P4"))

@@ -25,7 +25,7 @@ def test_phase_pooling(tmp_path):
     assert layer.compute_output_shape((2, 3, 7, 9)) == (2, 3, 4, 5)
     layer = PhasePooling.from_config(layer.get_config())
     assert layer.data_format == "channels_first"
-    with pytest.raises(ValueError, match='`mode` must be "max" or "average"'):
+    with pytest.raises(ValueError, match="`mode` must be one of 'max', 'average'"):
         PhasePooling(**arguments | {"mode": "Max"})
 
 

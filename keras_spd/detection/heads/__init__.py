@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_spd.choices import check_choice
 from keras_spd.detection.heads.head import Head
 from keras_spd.detection.heads.retinanet import RetinaNetHead
 from keras_spd.detection.heads.yolov5 import YOLOV5Head
@@ -40,7 +41,6 @@ def find_head(head: Head | Mapping[str, Any] | str | None, levels: Sequence[str]
         return YOLOV5Head.build(levels, head)
     config = dict(head)
     name = config.pop("name")
-    if name not in HEADS:
-        raise ValueError(f"`head` must be one of {', '.join(HEADS)}. Received: {name!r}.")
+    check_choice("head", name, HEADS)
     kind = HEADS[name]
     return dataclasses.replace(kind.build(levels, config.pop("anchors", None) or None), **config)
