@@ -1,10 +1,11 @@
 """Measures the accuracy of a shipped CIFAR-10 classifier as exported files and with fewer bits.
 
     python benchmarks/shipped_classifier.py files --data-dir DIR
-    python benchmarks/shipped_classifier.py bits --data-dir DIR
+    python benchmarks/shipped_classifier.py bits --preset RUN/model.keras --data-dir DIR
 
 `files` exports it to TFLite in all formats, calibrated on 300 training images, and scores each file
-on the test images. `bits` packs its weights with 8 to 5 bits, and scores the unpacked ones.
+on the test images. `bits` packs the weights of a run with 8 to 5 bits, and scores the unpacked
+ones; shipped weights are packed already.
 Both print the rows of a table.
 """
 

@@ -57,7 +57,31 @@ def open_split(
         )
         return dataset, builder.info.splits[split]
     except (KeyError, ValueError, AssertionError) as error:
-        raise ValueError(
-            f"The TFDS dataset {name!r} has no split {split!r} "
-            f"in {builder.data_dir}. It has: {sorted(builder.info.splits)}."
-        ) from error
+        raise _no_split(name, split, builder) from error
+
+
+def share_images(name: str, data_dir: Path | None, first: str, second: str) -> bool:
+    """Returns whether two splits of a TFDS dataset, such as `"train[:10%]"`, have common images."""
+    builder, _ = open_builder(name, data_dir, download=True)
+    ranges = [_file_ranges(name, split, builder) for split in (first, second)]
+    return any(
+        file == other and start < other_end and other_start < end
+        for file, start, end in ranges[0]
+        for other, other_start, other_end in ranges[1]
+    )
+
+
+def _file_ranges(name: str, split: str, builder: Any) -> list[tuple[str, int, int]]:
+    """Returns `(file, first record, last record + 1)` for each file of a split."""
+    try:
+        parts = builder.info.splits[split].file_instructions
+    except (KeyError, ValueError, AssertionError) as error:
+        raise _no_split(name, split, builder) from error
+    return [(part.filename, part.skip, part.skip + part.take) for part in parts]
+
+
+def _no_split(name: str, split: str, builder: Any) -> ValueError:
+    return ValueError(
+        f"The TFDS dataset {name!r} has no split {split!r} "
+        f"in {builder.data_dir}. It has: {sorted(builder.info.splits)}."
+    )

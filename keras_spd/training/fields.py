@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pydantic
 import tomli_w
@@ -191,6 +191,15 @@ class ProgressiveResizing(_Section):
     """Fraction of the epochs, at the end, with the full size. The last epoch always has it."""
     size_increment: int = pydantic.Field(default=4, ge=1)
     """Sizes are multiples of this number of pixels."""
+
+    @pydantic.model_validator(mode="after")
+    def _check_fractions(self) -> Self:
+        if self.initial_scale < 1 and self.delay_fraction + self.finetune_fraction > 1 + 1e-6:
+            raise ValueError(
+                "`delay_fraction` and `finetune_fraction` must sum to 1 at most. Received: "
+                f"{self.delay_fraction} and {self.finetune_fraction}."
+            )
+        return self
 
     def image_size(self, full_size: tuple[int, int], epoch: int, epochs: int) -> tuple[int, int]:
         """Returns height and width of the images in an epoch.

@@ -1,10 +1,12 @@
 """The training, validation and test data of a run."""
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from keras_spd.data.open_tfds import share_images
 from keras_spd.data.problems import check_data, check_same_preprocessing
 from keras_spd.training.fields import PASSED, ClassificationRecipe, DetectionRecipe
 
@@ -71,7 +73,7 @@ def load_splits(
     if validation is None and isinstance(source.validation, float):
         train, validation = train.hold_out(source.validation, recipe.seed)
     elif validation is None and source.validation is not None:
-        _refuse_same(paths, given)
+        _refuse_same(source, paths, given)
         validation = read(paths["validation"], train)
     test = given.test or read(paths["test"], train)
     if source.fraction is not None:
@@ -108,11 +110,18 @@ def _split_of(recipe: ClassificationRecipe | DetectionRecipe, name: str) -> Any:
     return source
 
 
-def _refuse_same(paths: dict[str, Any], given: Splits) -> None:
+def _refuse_same(source: Any, paths: dict[str, Any], given: Splits) -> None:
+    chosen = paths["validation"]
     for name in ("train", "test"):
-        if getattr(given, name) is None and paths[name] == paths["validation"]:
+        if getattr(given, name) is None and _is_same(source, paths[name], chosen):
             raise ValueError(
-                f"`data.validation` and `data.{name}` (`--validation` and `--{name}`) must differ. "
-                f"Received: {paths[name]!r} for both. To hold out a part of the training data, "
-                "set `data.validation` to a fraction such as 0.1."
+                f"`data.validation` and `data.{name}` (`--validation` and `--{name}`) must not "
+                f"have images in common. Received: {chosen!r} and {paths[name]!r}. To hold out a "
+                "part of the training data, set `data.validation` to a fraction such as 0.1."
             )
+
+
+def _is_same(source: Any, first: str, second: str) -> bool:
+    if source.name is not None:
+        return share_images(source.name, source.data_dir, first, second)
+    return os.path.realpath(first) == os.path.realpath(second)

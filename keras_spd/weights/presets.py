@@ -36,7 +36,7 @@ class Preset:
         class_names: One name for each class.
         image_size: `(height, width)` the network was trained at.
         statistics: Name of the statistics that normalise the input, or `None`.
-        dataset: Training dataset and its licence.
+        dataset: Training dataset and, if it has one, its licence.
         command: Training command.
         scores: `{metric: value}`, measured with exactly this file.
         license: Licence of the weights.

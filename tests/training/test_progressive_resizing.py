@@ -71,3 +71,11 @@ def test_a_network_of_one_size_is_refused(tmp_path, cells, recipe):
     model = keras.Model(inputs, outputs, name="flat")
     with pytest.raises(ValueError, match="`progressive_resizing` needs a network that takes"):
         train(recipe, tmp_path, model=model, verbose=0, **cells)
+
+
+def test_fractions_that_sum_to_more_than_one_are_refused():
+    fractions = {"initial_scale": 0.5, "delay_fraction": 0.8, "finetune_fraction": 0.5}
+    overrides = {f"progressive_resizing.{name}": value for name, value in fractions.items()}
+    with pytest.raises(ValueError, match="must sum to 1 at most. Received: 0.8 and 0.5"):
+        load_recipe("fast", overrides=overrides)
+    load_recipe("fast", overrides=overrides | {"progressive_resizing.delay_fraction": 0.5})

@@ -89,7 +89,8 @@ def test_images_grow_with_the_epochs():
 
 @pytest.mark.parametrize("delay", [0.0, 0.5, 1.0])
 def test_the_last_epoch_has_the_full_size(delay):
-    resizing = ProgressiveResizing(initial_scale=0.5, delay_fraction=delay, finetune_fraction=0.5)
+    fractions = {"delay_fraction": delay, "finetune_fraction": min(0.5, 1 - delay)}
+    resizing = ProgressiveResizing(initial_scale=0.5, **fractions)
     sides = [resizing.image_size((30, 30), epoch, 8)[0] for epoch in range(8)]
     assert sides == sorted(sides)
     assert sides[-1] == 30  # not a multiple of the increment

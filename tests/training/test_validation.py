@@ -241,11 +241,31 @@ def test_detectors_take_coco_files(tmp_path):
 @pytest.mark.parametrize("other", ["train", "test"])
 def test_validation_data_is_not_that_of_another_split(boards, other):
     sources = {name: f"{boards}:{name}" for name in ("train", "test")}
-    message = (
-        rf"`data.validation` and `data.{other}` \(`--validation` and `--{other}`\) must differ"
-    )
-    with pytest.raises(ValueError, match=message):
-        detection_splits(**sources, validation=sources[other])
+    message = rf"`data.validation` and `data.{other}` \(`--validation` and `--{other}`\) must not"
+    for same in (sources[other], f"{boards.parent / 'no' / '..' / boards.name}:{other}"):
+        with pytest.raises(ValueError, match=message):
+            detection_splits(**sources, validation=same)
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "wrong"),
+    [
+        ("train", "train[:10%]", "train"),
+        ("train[10%:]", "train[:10%]", None),
+        ("train[:40000]+train[45000:]", "train[39999:45000]", "train"),
+        ("train[:40000]+train[45000:]", "train[40000:45000]", None),
+        ("train", "test[:1000]", "test"),
+    ],
+)
+def test_validation_splits_of_tfds_share_no_image(cifar10_dir, train, validation, wrong):
+    overrides = {"data.name": "cifar10", "data.data_dir": str(cifar10_dir), "data.train": train}
+    recipe = load_recipe("short", overrides={**overrides, "data.validation": validation})
+    if wrong is None:
+        splits = ClassificationTask(recipe).splits
+        assert splits.train.num_images + splits.validation.num_images == 50_000
+    else:
+        with pytest.raises(ValueError, match=f"`data.{wrong}` .*must not have images in common"):
+            ClassificationTask(recipe)
 
 
 def test_the_same_data_twice(tmp_path, cells):
