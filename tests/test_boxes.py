@@ -19,7 +19,7 @@ def test_every_format_returns(name, rng):
 
 
 def test_unknown_format():
-    with pytest.raises(ValueError, match="xyxy, yxyx.*'coco'"):
+    with pytest.raises(ValueError, match="'xyxy', 'yxyx'.*'coco'"):
         boxes.check_box_format("coco")
 
 

@@ -16,6 +16,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "keras_spd"
 # The order of the table in ARCHITECTURE.md.
 ROOMS = [
     "typing",
+    "choices",
     "lazy",
     "version",
     "files",
