@@ -113,7 +113,7 @@ def _split_of(recipe: ClassificationRecipe | DetectionRecipe, name: str) -> Any:
 def _refuse_same(source: Any, paths: dict[str, Any], given: Splits) -> None:
     chosen = paths["validation"]
     for name in ("train", "test"):
-        if getattr(given, name) is None and _is_same(source, paths[name], chosen):
+        if getattr(given, name) is None and _overlap(source, paths[name], chosen):
             raise ValueError(
                 f"`data.validation` and `data.{name}` (`--validation` and `--{name}`) must not "
                 f"have images in common. Received: {chosen!r} and {paths[name]!r}. To hold out a "
@@ -121,7 +121,7 @@ def _refuse_same(source: Any, paths: dict[str, Any], given: Splits) -> None:
             )
 
 
-def _is_same(source: Any, first: str, second: str) -> bool:
+def _overlap(source: Any, first: str, second: str) -> bool:
     if source.name is not None:
         return share_images(source.name, source.data_dir, first, second)
     return os.path.realpath(first) == os.path.realpath(second)
