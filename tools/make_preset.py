@@ -7,7 +7,8 @@
 Writes `MODEL_NAME.toml` and `.safetensors.gz` to `keras_spd/weights/presets`, in place of those of
 the same name, and all cards. The scores are those of the model that the constructor builds with
 `weights=NAME`, on the test data of the run's recipe. Costs, epochs, command, hardware and training
-time are those of the run. A run does not record the licence of the data (`--dataset`), what the
+time are those of the run; if it started from the shipped weights of the same name, their commands
+come first. A run does not record the licence of the data (`--dataset`), what the
 weights are not suited for (`--limit`, once for each sentence), latency, and spread over seeds
 (`--card spread=...`); `--card` also replaces any other fact. The package must be installed with
 `pip install -e .`. All weights together must be smaller than 40 MB. Compressed, a weight takes
@@ -19,6 +20,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 import shlex
 import tempfile
 import tomllib
@@ -84,6 +86,18 @@ def describe_command(environment):
     longer = [words for words in longer if any(word.startswith("--epochs") for word in words)]
     commands = [shlex.join(_portable(words)) for words in (environment["command"], *longer)]
     return " && ".join(dict.fromkeys(commands))  # an interrupted one was repeated
+
+
+def follow(former, command, name):
+    """Returns the commands of a run that started from the weights `name`, after `former`.
+
+    Those of earlier runs write to `RUN1`, `RUN2`, and so on.
+    """
+    runs = set(re.findall(r"--run=(\S+)", former))
+    former = re.sub(r"--run=RUN(?!\S)", f"--run=RUN{len(runs)}", former)
+    start = rf"(--weights[ =]){re.escape(name)}(?!\S)"
+    command = re.sub(start, rf"\g<1>RUN{len(runs)}/model.keras", command)
+    return f"{former} && {command}"
 
 
 def _portable(words):
@@ -210,8 +224,11 @@ def main(words=None):
         raise SystemExit("Presets have the authors' anchors. The run has others (`fit_anchors`).")
     stem = FOLDER / f"{sized.name}_{arguments.name}"
     file = stem.with_suffix(".toml")
-    if file.is_file() and tomllib.loads(file.read_text())["options"] != record["options"]:
+    former = tomllib.loads(file.read_text()) if file.is_file() else None
+    if former and former["options"] != record["options"]:
         raise SystemExit(f"{file.name} is of a network with other options. Choose another --name.")
+    if former and recipe.model.weights == arguments.name:
+        record["command"] = follow(former["command"], record["command"], arguments.name)
     stem.with_suffix(".safetensors.gz").write_bytes(content)
     file.write_text(tomli_w.dumps({**record, "scores": {}}))
     presets._records.cache_clear()

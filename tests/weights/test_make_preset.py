@@ -85,6 +85,22 @@ def test_the_command_of_a_script_is_that_of_the_script(make_preset):
     assert make_preset.describe_command(environment) == "python train_cells.py --rate 0.1"
 
 
+def test_the_commands_of_earlier_runs_come_first(make_preset):
+    first = "keras-spd train --epochs 9 --run=RUN && keras-spd train --resume --run=RUN"
+    again = "keras-spd train --weights cells --run=RUN"
+    second = make_preset.follow(first, again, "cells")
+    assert second == (
+        "keras-spd train --epochs 9 --run=RUN1 && keras-spd train --resume --run=RUN1 && "
+        "keras-spd train --weights RUN1/model.keras --run=RUN"
+    )
+    third = make_preset.follow(second, "keras-spd train --weights=cells --run=RUN", "cells")
+    assert third == (
+        "keras-spd train --epochs 9 --run=RUN1 && keras-spd train --resume --run=RUN1 && "
+        "keras-spd train --weights RUN1/model.keras --run=RUN2 && "
+        "keras-spd train --weights=RUN2/model.keras --run=RUN"
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
