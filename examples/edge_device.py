@@ -71,7 +71,9 @@ def load_tflite(model):
             )
             ((argument, details),) = signature.get_input_details().items()
             return signature(**{argument: pixels[None].astype(details["dtype"])})
-        values, (scale, zero) = pixels[None] / 255, taken["quantization"]
+        values, (scale, zero) = pixels[None], taken["quantization"]
+        if scale or taken["dtype"] != np.uint8:  # else it takes the pixels as they are
+            values = values / 255
         if scale:
             values = np.round(values / scale + zero)
         interpreter.set_tensor(taken["index"], values.astype(taken["dtype"]))
@@ -125,8 +127,11 @@ def load_onnx(model):
         size = json.loads(metadata.get("imgsz", "[640, 640]"))
 
     def run(pixels):
-        values = pixels[None] if record else pixels[None].transpose(0, 3, 1, 2) / 255
-        dtype = "float16" if taken.type == "tensor(float16)" else "float32"
+        values = pixels[None] if record else pixels[None].transpose(0, 3, 1, 2)
+        dtypes = {"tensor(uint8)": "uint8", "tensor(float16)": "float16"}
+        dtype = dtypes.get(taken.type, "float32")
+        if not record and dtype != "uint8":
+            values = values / 255
         names = [output.name for output in session.get_outputs()]
         found = session.run(None, {taken.name: values.astype(dtype)})
         return dict(zip(names, found, strict=True))

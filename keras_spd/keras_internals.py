@@ -53,6 +53,13 @@ LINEAR_OPERATIONS = (
     keras.src.ops.numpy.Matmul,
     keras.src.ops.numpy.Mean,
     keras.src.ops.numpy.Multiply,
+    keras.src.ops.numpy.Subtract,
+    keras.src.ops.numpy.TrueDivide,
+)
+# These put tensors together.
+JOINING_OPERATIONS = (
+    keras.src.ops.numpy.Concatenate,
+    keras.src.ops.numpy.Stack,
 )
 
 

@@ -158,8 +158,8 @@ class SPDConv(keras.layers.Layer):
         if "strides" in kwargs:
             raise ValueError(
                 "`SPDConv` takes no `strides`: it downsamples by `scale` without skipping "
-                f"pixels. Received: strides={kwargs['strides']}. Pass `scale={kwargs['strides']}` "
-                "instead."
+                f"pixels. Received: strides={kwargs['strides']}. Pass `scale` instead, an integer "
+                "for both sides. With a stride of 1, use `keras.layers.Conv2D`."
             )
         # `get_config` has these after `conv.enable_lora`.
         lora = {key: kwargs.pop(key) for key in ("lora_rank", "lora_alpha") if key in kwargs}

@@ -177,7 +177,7 @@ def test_bad_rank(layer):
 
 
 def test_other_bad_arguments():
-    with pytest.raises(ValueError, match="takes no `strides`.*Received: strides=2.*scale=2"):
+    with pytest.raises(ValueError, match="takes no `strides`.*Received: strides=2. Pass `scale`"):
         SPDConv(4, 3, strides=2)
     with pytest.raises(ValueError, match="data_format='NHWC'"):
         SpaceToDepth(2, data_format="NHWC")

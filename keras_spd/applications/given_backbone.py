@@ -10,6 +10,7 @@ from keras_spd import keras_internals
 from keras_spd.applications.yolov5_network import Features
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.detector import Detector
+from keras_spd.detection.image_size import check_image_sides
 from keras_spd.image_model import find_pyramid, known_preprocessing
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.typing import Tensor
@@ -31,8 +32,8 @@ def attach(
         that takes pixels is used directly; any other is copied with its weights.
 
     Raises:
-        ValueError: If the backbone has no features for a level, or does not define how its images
-            are normalised.
+        ValueError: If the backbone has no features for a level, takes images whose sides are not
+            multiples of the largest stride, or does not define how its images are normalised.
     """
     if not isinstance(backbone, keras.Model):
         raise ValueError(
@@ -54,6 +55,7 @@ def attach(
             "backbone with these levels: for ResNet-SPD, `keras_spd.applications."
             "ResNetSPDBackbone(18, weights=...)`, which takes the weights of a classifier."
         )
+    check_image_sides(backbone.input_shape, level_stride(levels[-1]))
     known = known_preprocessing(backbone)
     # Image size and `max_value` come from the detector's data, not from the backbone's.
     preprocessing = Preprocessing(input_range=known.input_range, statistics=known.statistics)

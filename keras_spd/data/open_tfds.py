@@ -1,8 +1,23 @@
 """Opens datasets of TensorFlow Datasets; errors say what exists."""
 
+import os
 from typing import Any
 
 from keras_spd.typing import Path
+
+
+def check_source(name: str | None, data_dir: Path | None, images: Path | None = None) -> None:
+    """Raises a `ValueError` if an option does not apply to the source of the data."""
+    if name is None and data_dir is not None:
+        raise ValueError(
+            "`data_dir` (`--data-dir`) is the folder of TFDS datasets. Pass the name of one, "
+            f"`name` (`--dataset`), or omit it. Received: data_dir={os.fspath(data_dir)!r}."
+        )
+    if name is not None and images is not None:
+        raise ValueError(
+            f"TFDS datasets have their own images. Received: name={name!r} (`--dataset`), "
+            f"images={os.fspath(images)!r} (`--images`). Omit one."
+        )
 
 
 def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any]:

@@ -33,6 +33,7 @@ class Problems:
         self.source, self.on_problem = source, on_problem
         self.lines: list[str] = []
         self.clipped: list[tuple[str, float]] = []
+        self.remarks: list[str] = []
 
     def add(self, name: object, what: str) -> None:
         """Adds a problem with the file `name`."""
@@ -58,12 +59,13 @@ class Problems:
     def notes(self) -> tuple[str, ...]:
         """Returns remarks that are not problems, one line each."""
         if not self.clipped:
-            return ()
+            return tuple(self.remarks)
         first = sorted(self.clipped, key=lambda box: -box[1])[:_NAMED]
         names = ", ".join(name for name, _ in first)
         more = ", ..." if len(self.clipped) > _NAMED else ""
         reach = "box reaches" if len(self.clipped) == 1 else "boxes reach"
         return (
+            *self.remarks,
             f"{len(self.clipped)} {reach} beyond the edge of the image, by up to "
             f"{first[0][1]:.1%} of its side; clipped: {names}{more}",
         )

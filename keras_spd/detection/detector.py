@@ -212,12 +212,12 @@ class Detector(keras.Model):
             **kwargs: Further arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: If the loss belongs to another head, or its number of classes or its
-                anchors differ from the model's.
+            ValueError: If the loss belongs to another head, or its number of classes, its
+                box format or its anchors differ from the model's.
         """
         if loss is None:
             loss = self.head.loss(self.num_classes, self.bounding_box_format)
-        self.head.check_loss(loss, self.num_classes)
+        self.head.check_loss(loss, self.num_classes, self.bounding_box_format)
         optimizer = optimizer or paper_optimizer(global_clipnorm=self.head.clip_norm)
         self._forget_predict_functions()
         super().compile(optimizer=optimizer, loss=loss, **kwargs)
@@ -225,13 +225,14 @@ class Detector(keras.Model):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains as `keras.Model.fit` does, and records class names and image size.
 
-        Batches of `DetectionData.batches` define both: a model without class names takes theirs,
+        Batches of `DetectionData.batches` have both: a model without class names takes theirs,
         and `info.image_size` becomes the size of their images, which prediction and exports use by
         default. Such batches are not shuffled again, unless `shuffle=True` is passed.
 
         Raises:
-            ValueError: If the class names of the batches differ from the model's: class 0 of the
-                data would be trained as class 0 of the model.
+            ValueError: If class names or box format of the batches differ from the model's: class
+                0 of the data would be trained as class 0 of the model. If the model's anchors were
+                changed after `compile`.
         """
         names, known = getattr(x, "class_names", None), self.info.class_names
         if names is not None and (
@@ -243,6 +244,13 @@ class Detector(keras.Model):
                 "the classes of the data: `YOLOV5SPD(size, weights=FILE, class_names=...)` keeps "
                 "the outputs of classes with the same name."
             )
+        box_format = getattr(x, "bounding_box_format", self.bounding_box_format)
+        if box_format != self.bounding_box_format:
+            raise ValueError(
+                f"The boxes of the data are in {box_format!r}, those of the model in "
+                f"{self.bounding_box_format!r}. Make the batches with "
+                f'`bounding_box_format="{self.bounding_box_format}"`.'
+            )
         if names is not None:
             facts: dict[str, Any] = {"image_size": getattr(x, "image_size", self.info.image_size)}
             self.info = dataclasses.replace(self.info, class_names=tuple(names), **facts)
@@ -251,6 +259,7 @@ class Detector(keras.Model):
         return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
+        self.head.check_loss(self.loss, self.num_classes, self.bounding_box_format)
         self.head = self.head.trained()
         build_optimizer(self)
         return super().make_train_function(force)

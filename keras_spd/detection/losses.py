@@ -83,7 +83,7 @@ class YOLOV5Loss(DetectionLoss):
     Example:
 
     >>> model = keras_spd.applications.YOLOV5SPD("n", classes=3)
-    >>> loss = keras_spd.detection.YOLOV5Loss(num_classes=3, bounding_box_format="xywh")
+    >>> loss = keras_spd.detection.YOLOV5Loss(num_classes=3, label_smoothing=0.1)
     >>> model.compile(optimizer="adam", loss=loss)
 
     A mix with equal weights for CIoU and distance, for objects of a few pixels:

@@ -19,7 +19,7 @@ _MERGES = (keras.layers.Add, keras.layers.Concatenate)
 
 
 def feature_maps(
-    model: keras.Model, image: Path | Array, layer_names: Sequence[str] | None = None
+    model: keras.Model, image: Path | Array, layer_names: str | Sequence[str] | None = None
 ) -> dict[str, Array]:
     """Computes the feature maps of layers of a network for one image.
 
@@ -28,10 +28,10 @@ def feature_maps(
         image: Any image that `keras_spd.images.to_rgb` accepts, which is resized (letterboxed for
             a detector) and normalised as defined by the model's `info`; or a float array of shape
             `(height, width, 3)`, which is passed to the network unchanged.
-        layer_names: Names of layers; in nested models `"model/layer"`. Defaults to one layer for
-            each resolution: the pyramid levels of an `ImageModel`; for a detector, the inputs of
-            its heads and the finer levels of the backbone; for other models, the last activation,
-            addition or concatenation.
+        layer_names: Name of a layer, or several; in nested models `"model/layer"`. Defaults to one
+            layer for each resolution: the pyramid levels of an `ImageModel`; for a detector, the
+            inputs of its heads and the finer levels of the backbone; for other models, the last
+            activation, addition or concatenation.
 
     Returns:
         Dictionary of arrays of shape `(height, width, channels)`, by layer name, or by default by
@@ -51,13 +51,14 @@ def feature_maps(
 
 
 def compute_maps(
-    model: keras.Model, given: NetworkInput, layer_names: Sequence[str] | None = None
+    model: keras.Model, given: NetworkInput, layer_names: str | Sequence[str] | None = None
 ) -> dict[str, Array]:
     """`feature_maps` for a `NetworkInput`."""
     if layer_names is None:
         layers = level_layers(model, given)
     else:
-        layers = {name: find_layer(given.network, name) for name in layer_names}
+        names = [layer_names] if isinstance(layer_names, str) else layer_names
+        layers = {name: find_layer(given.network, name) for name in names}
     _, found = record(given.network, given.batch, layers)
     for name in layers:
         if len(getattr(found[name], "shape", ())) != 4:
@@ -142,7 +143,7 @@ def _detector_layers(model: Detector) -> dict[str, keras.layers.Layer]:
 def draw_feature_maps(
     models: keras.Model | Mapping[str, keras.Model],
     image: Path | Array,
-    layer_names: Sequence[str] | None = None,
+    layer_names: str | Sequence[str] | None = None,
     *,
     channels: int = 8,
 ) -> Image.Image:

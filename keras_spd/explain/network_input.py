@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_spd.applications import Detector
-from keras_spd.detection.image_size import standardize_image_size
+from keras_spd.detection.image_size import check_image_sides, standardize_image_size
 from keras_spd.explain.activations import to_numpy
 from keras_spd.image_model import find_info, known_preprocessing
 from keras_spd.images.geometry import Letterbox
@@ -62,6 +62,8 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
                 "A float array, which is passed to the network unchanged, must have the shape "
                 f"(height, width, 3). Received: {image.shape}."
             )
+        if isinstance(model, Detector):
+            check_image_sides(image[None].shape, model.stride)
         low, high = float(image.min()), float(image.max())
         pixels = (255 * (image - low) / ((high - low) or 1)).round().astype("uint8")
         return NetworkInput(network, image[None].astype("float32"), pixels, pixels)

@@ -16,7 +16,6 @@ DTYPES = {  # of inputs
     "tensor(float16)": "float16",
     "tensor(double)": "float64",
     "tensor(uint8)": "uint8",
-    "tensor(int8)": "int8",
 }
 _UNKNOWN = 640  # pixels, for files that take any size and do not record one
 
@@ -80,6 +79,11 @@ class ONNXFile:
             for side, other in zip(sides, recorded, strict=True)
         )
         self.image_sizes = ((height, width),)
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the input is integers 0..255 instead of floats."""
+        return self._dtype == "uint8"
 
     @property
     def output_shapes(self) -> list[tuple[int, ...]]:

@@ -40,6 +40,12 @@ def image_sides(model: keras.Model, image_size: int | tuple[int, int] | None) ->
     """Returns the `(height, width)` in pixels that a model is exported for."""
     if isinstance(model, Detector):
         return standardize_image_size(image_size, model)
+    if (outputs := len(getattr(model, "outputs", None) or [None])) != 1:
+        raise ValueError(
+            f"Only classifiers with one output and detectors are exported. `{model.name}` has "
+            f"{outputs} outputs. Export a model of one of them: `keras.Model(model.input, "
+            "model.outputs[-1])`."
+        )
     shape = tuple(model.input_shape)
     if len(shape) != 4:
         raise ValueError(f"The model must take images. Received: a model of input shape {shape}.")

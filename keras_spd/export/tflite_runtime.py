@@ -67,6 +67,12 @@ class TFLiteFile:
         return [tuple(map(int, entry["shape"])) for entry in details.values()]
 
     @property
+    def takes_bytes(self) -> bool:
+        """Whether the input is integers 0..255 without a scale, instead of floats."""
+        _, _, details = _input(next(iter(self.runners.values())))
+        return np.dtype(details["dtype"]) == "uint8" and not details["quantization"][0]
+
+    @property
     def image_sizes(self) -> tuple[tuple[int, int], ...]:
         """The image sizes that the file takes, each `(height, width)` in pixels."""
         return tuple(dict.fromkeys((shape[1], shape[2]) for shape in self.runners))

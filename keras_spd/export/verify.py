@@ -65,11 +65,15 @@ class Comparison:
 
     @classmethod
     def of_classes(cls, expected: np.ndarray, received: np.ndarray) -> Self:
-        """Compares the class scores of two classifiers, arrays of shape `(images, classes)`."""
+        """Compares the probabilities of two classifiers, arrays of shape `(images, classes)`.
+
+        A single one is that of the second of two classes.
+        """
+        top = [p.argmax(-1) if p.shape[-1] > 1 else p[..., 0] > 0.5 for p in (received, expected)]
         return cls(
             images=len(expected),
             max_difference=float(np.abs(received - expected).max()),
-            agreement=float((received.argmax(-1) == expected.argmax(-1)).mean()),
+            agreement=float((top[0] == top[1]).mean()),
             compared=len(expected),
         )
 

@@ -73,9 +73,10 @@ class YOLOFile:
                     f"{file.path} returns boxes with class numbers, but has no metadata with class "
                     "names. Export it again with Ultralytics, which writes them."
                 )
+        input_range = (0, 255) if file.takes_bytes else (0, 1)
         self.info = ModelInfo(
             class_names=_class_names(file, self.num_classes),
-            preprocessing=Preprocessing("letterbox", self.image_sizes[0], (0, 1)),
+            preprocessing=Preprocessing("letterbox", self.image_sizes[0], input_range),
         )
         self.decoder = Decoder()
 
@@ -83,7 +84,8 @@ class YOLOFile:
         """Returns the detection dictionary of `Detector.predict`, as arrays.
 
         Args:
-            images: Array of shape `(images, height, width, 3)`, pixels scaled to 0..1.
+            images: Array of shape `(images, height, width, 3)`, pixels scaled to 0..1, or 0..255
+                if the file takes bytes.
 
         Returns:
             Dictionary of arrays, as in `DetectorProtocol`.

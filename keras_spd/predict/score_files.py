@@ -72,6 +72,10 @@ def score_model(
     predictor = load_predictor(weights, image_size, batch_size=batch_size, **given)
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     if isinstance(predictor, Classifier):
+        if images is not None:
+            raise ValueError(
+                f"`images` (`--images`) is for detectors. Received: {weights}, a classifier."
+            )
         try:
             labelled = load_classification(
                 source,

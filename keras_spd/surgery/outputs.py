@@ -49,12 +49,10 @@ def output_kind(model: keras.Model) -> str:
     if info is not None and info.preprocessing.outputs is not None:
         return info.preprocessing.outputs
     operation = final_operation(model) if is_graph(model) else None
-    if isinstance(operation, PROBABILITIES):
+    if _gives_probabilities(operation):
         return "probabilities"
-    activation = getattr(operation, "activation", None)
-    if activation in _ACTIVATIONS:
-        return "probabilities"
-    if activation is keras.activations.linear or isinstance(operation, _LOGITS):
+    linear = getattr(operation, "activation", None) is keras.activations.linear
+    if linear or isinstance(operation, _LOGITS) and not _combines_probabilities(model.outputs[0]):
         return "logits"
     last = "unknown" if operation is None else f"`{operation.name}` ({type(operation).__name__})"
     raise ValueError(
@@ -62,6 +60,22 @@ def output_kind(model: keras.Model) -> str:
         f"is {last}. Set it with `model.info = dataclasses.replace(model.info, "
         'outputs="probabilities")`, or `"logits"`.'
     )
+
+
+def _gives_probabilities(operation: Any) -> bool:
+    activation = getattr(operation, "activation", None)
+    return isinstance(operation, PROBABILITIES) or activation in _ACTIVATIONS
+
+
+def _combines_probabilities(tensor: Tensor) -> bool:
+    """Returns whether a tensor is made of probabilities alone, as the mean of an ensemble is."""
+    operation, index = keras_internals.origin(tensor)
+    if is_graph(operation):
+        return _combines_probabilities(operation.outputs[0])
+    if isinstance(operation, (*_PASS, *_LOGITS, *keras_internals.JOINING_OPERATIONS)):
+        inputs = keras_internals.calls(operation)[index].input_tensors
+        return all(map(_combines_probabilities, inputs))
+    return _gives_probabilities(operation)
 
 
 def final_operation(network: keras.Model) -> Any:

@@ -228,7 +228,12 @@ def _pooling(layer: Any, input_shapes: list[Shape], options: Options) -> Replace
         )
         return Replacement((pooling,), note=f"{scale**2}x as many windows, 1 in {scale**2} is used")
     blocks, offset = _blocks(layer.pool_size, scale, layer.padding)
-    channels = input_shapes[0][1 if layer.data_format == "channels_first" else 3]
+    axis = 1 if layer.data_format == "channels_first" else 3
+    channels = input_shapes[0][axis]
+    if any(shape[axis] != channels for shape in input_shapes):
+        raise Unconvertible(
+            "it is called on different numbers of channels; an SPDConv needs a layer for each"
+        )
     spd = SPDConv(
         channels,
         blocks,

@@ -70,6 +70,12 @@ def copy_batch_norms(source: keras.Model, target: keras.Model) -> None:
         theirs.moving_variance.assign(keras.ops.convert_to_numpy(ours.moving_variance))
 
 
+def freeze_alike(source: keras.Model, target: keras.Model) -> None:
+    """Freezes the same batch norms in a copy of the same network."""
+    for ours, theirs in zip(_batch_norms(source), _batch_norms(target), strict=True):
+        theirs.trainable = ours.trainable
+
+
 def _batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     layers = keras_internals.nested_layers(model)
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]

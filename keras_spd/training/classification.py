@@ -15,7 +15,7 @@ from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.surgery.graph import check_graph
 from keras_spd.surgery.outputs import output_kind
-from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms
+from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms, freeze_alike
 from keras_spd.training.class_weights import WeightedCrossEntropy, find_class_weights
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
@@ -328,6 +328,7 @@ class Validate(keras.callbacks.Callback):
             if recipe.precise_batch_norm:
                 steps = -(-recipe.precise_batch_norm // recipe.batch_size)
                 steps = min(steps, self.task.train_data.steps_per_epoch(recipe.batch_size))
+                freeze_alike(self.model, model)
                 estimate_batch_norms(model, self.task.precise_batches(epoch), steps)
                 copy_batch_norms(model, self.model)
             metrics = model.evaluate(self.batches, return_dict=True, verbose=0)

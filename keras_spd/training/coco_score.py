@@ -128,4 +128,7 @@ class COCOScore(keras.callbacks.Callback):
             preprocess=model.info.preprocessing.normalize,
         )
         losses = keras.Model.evaluate(model, batches, return_dict=True, verbose=0)
+        # The loss counts the images of a batch. Full batches make it independent of the last one.
+        penalties = sum(float(keras.ops.convert_to_numpy(loss)) for loss in model.losses)
+        losses["loss"] = model.loss.total(losses, self.batch_size) + penalties
         return {name: scores[name] for name in _LOGGED} | losses

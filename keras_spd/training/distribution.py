@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -71,12 +71,30 @@ class Distribution:
                 "on one device."
             )
 
-    def check_patience(self, patience: int | None) -> None:
+    def check_images(self, images: int, batch_size: int) -> None:
+        """Raises a `ValueError` unless the only batch of a small dataset can be split evenly."""
+        if images < batch_size and images % self.replicas:
+            raise ValueError(
+                f"The only batch has all {images} images, which {self.replicas} devices cannot "
+                f"share evenly. Received: batch_size={batch_size}. Pass a `batch_size` of at most "
+                f"{images - images % self.replicas}, or train on one device."
+            )
+
+    def check_stopping(
+        self, patience: int | None, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> None:
         """Raises a `ValueError` if several workers would have to stop early: only one evaluates."""
-        if patience is not None and self.workers > 1:
+        if self.workers == 1:
+            return
+        if patience is not None:
             raise ValueError(
                 "`patience` is for training on one machine. Received: "
                 f"patience={patience} and {self.workers} workers. Remove it from the recipe."
+            )
+        if any(isinstance(each, keras.callbacks.EarlyStopping) for each in callbacks):
+            raise ValueError(
+                "`EarlyStopping` is for training on one machine: only the first of the "
+                f"{self.workers} workers evaluates, and the others would wait for it. Remove it."
             )
 
     def prepare(self, model: keras.Model, batches: Iterable[Any]) -> None:

@@ -98,8 +98,9 @@ def train(
             training on each. TensorFlow's environment variable `TF_CONFIG` must name them all, and
             all need access to the same run folder; the first one writes to it.
         callbacks: Your own `keras.callbacks.Callback`s. They are called after each evaluation, on
-            the first worker. Metrics that they add to `logs` are written to `log.csv`, and
-            `model.stop_training = True` ends the run. `resume` does not restore their state.
+            the first worker. Metrics that they add to `logs` are written to `log.csv`, and, on one
+            machine, `model.stop_training = True` ends the run. `resume` does not restore their
+            state.
         transform: Detectors: your own augmentation, as in `DetectionData.batches`, after the
             recipe's. To resume exactly, pass the same function.
         verbose: As in `keras.Model.fit`; 2 also prints a line every half minute of an epoch.
@@ -138,12 +139,13 @@ def train(
         task_recipe = without_start(recipe) if kept else recipe
         check_quantize_aware(recipe)
         distribution.check_batch_size(recipe.batch_size)
-        distribution.check_patience(recipe.patience)
+        distribution.check_stopping(recipe.patience, callbacks)
         distribution.check_accumulation(recipe.optimizer.accumulate_batches)
         stack.enter_context(explained(folder, recipe.batch_size))
         task = _TASKS[recipe.task](
             task_recipe, train_data, test_data, validation_data, given, transform
         )
+        distribution.check_images(task.train_data.num_images, recipe.batch_size)
         keras.utils.set_random_seed(recipe.seed)
         start = build(task)
         resumes = resume and folder.state.is_file()

@@ -114,6 +114,9 @@ def test_refusals(tiny, thin_networks):
         YOLOV5SPD("n", classes=2, backbone=plain)
     with pytest.raises(ValueError, match=r"no layer at 1/32.*ResNetSPDBackbone\(18, weights="):
         YOLOV5SPD("n", classes=2, backbone=ResNet18SPD(include_top=False, weights=None))
+    fixed = ResNetSPDBackbone(18, input_shape=(100, 96, 3))
+    with pytest.raises(ValueError, match=r"must be multiples of 32.*\(None, 100, 96, 3\)"):
+        YOLOV5SPD("n", classes=2, backbone=fixed)
     with pytest.raises(ValueError, match="`backbone=detector.network`"):
         YOLOV5SPD("n", classes=2, backbone=YOLOV5SPD((0.33, 0.125), classes=2))
 

@@ -10,6 +10,7 @@ from tiny import tiny_detector
 
 import keras_spd
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo
+from keras_spd.detection import YOLOV5Loss
 from keras_spd.detection.evaluation import split_into_batches
 
 
@@ -78,6 +79,28 @@ def test_data_of_other_classes_is_refused(names, words, tmp_path):
     model.compile()
     with pytest.raises(ValueError, match=words):
         model.fit(data.batches(2, (64, 64)))
+
+
+def test_boxes_of_another_format_are_refused(tmp_path):
+    data = keras_spd.data.load_detection(write_drawings(tmp_path, 2))
+    model = tiny_detector()
+    with pytest.raises(ValueError, match="in 'xyxy', but the loss has bounding_box_format='xywh'"):
+        model.compile(loss=YOLOV5Loss(2, "xywh"))
+    model.compile()
+    batches = data.batches(2, (64, 64), bounding_box_format="rel_xywh")
+    model.info = dataclasses.replace(model.info, class_names=data.class_names)
+    with pytest.raises(ValueError, match="in 'rel_xywh', those of the model in 'xyxy'. Make"):
+        model.fit(batches)
+
+
+def test_anchors_that_changed_after_compile_are_not_ignored():
+    model = tiny_detector()
+    model.compile()
+    model.anchors = {"P3": ((3, 3), (5, 5), (7, 7))}
+    with pytest.raises(ValueError, match="call `compile` again"):
+        model.fit(*_batch())
+    model.compile()
+    assert model.loss.anchors == model.anchors
 
 
 def test_batches_are_not_shuffled_again(tmp_path, monkeypatch):

@@ -218,6 +218,10 @@ def test_errors(pixels, thin_networks):
         explain.grad_cam(model, pixels, layer_name="avg_pool")
     with pytest.raises(ValueError, match="output of the layer 'avg_pool' is not a feature map"):
         explain.feature_maps(model, pixels, ["avg_pool"])
+    with pytest.raises(ValueError, match=r"must be multiples of 32.*\(1, 100, 96, 3\)"):
+        explain.feature_maps(detector, np.zeros((100, 96, 3), "float32"))
+    with pytest.raises(ValueError, match="no layer 'conv'"):
+        explain.feature_maps(model, pixels, "conv")
     with pytest.raises(ValueError, match="int64 array of shape"):
         explain.feature_maps(model, pixels.astype("int64"))
     with pytest.raises(ValueError, match="`channels` must be a positive integer"):

@@ -150,6 +150,20 @@ def test_other_backends_export_in_another_process(backend, what, missing, monkey
     assert "the same file in a process started with KERAS_BACKEND=tensorflow" in str(error.value)
 
 
+def test_the_class_of_a_single_output_is_that_of_its_half():
+    expected, received = np.array([[[0.9], [0.1], [0.6], [0.45]], [[0.8], [0.55], [0.7], [0.4]]])
+    assert Comparison.of_classes(expected, received).agreement == 0.75
+
+
+def test_networks_with_several_outputs_are_refused(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    finer = keras.layers.Conv2D(2, 3, 2)(inputs)
+    outputs = [finer, keras.layers.Conv2D(2, 3, 2)(finer)]
+    model = ImageModel(inputs, outputs, name="pyramid", info=ModelInfo(input_range=(0, 1)))
+    with pytest.raises(ValueError, match="`pyramid` has 2 outputs. Export a model of one of them"):
+        export_tflite(model, tmp_path / "model.tflite")
+
+
 def test_nan_is_a_difference():
     comparison = Comparison.of_classes(np.array([[0.9, 0.1]]), np.full((1, 2), np.nan))
     with pytest.raises(ValueError, match="a.tflite differs from `odd`.* differ by up to nan"):

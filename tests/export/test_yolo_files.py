@@ -87,8 +87,8 @@ def foreign(layout, *, in_pixels=False, signature=False, quantize=False):
 BOXES = [[16, 22, 32, 42, 0.9, 0], [55, 15, 85, 25, 0.8, 1]]
 
 
-def write_onnx(path, layout, metadata=(), dynamic=False, boxes=BOXES):
-    """Writes a file as Ultralytics does: channels first, pixels from 0 to 1."""
+def write_onnx(path, layout, metadata=(), dynamic=False, boxes=BOXES, in_bytes=False):
+    """Writes a file as Ultralytics does: channels first, pixels from 0 to 1, or bytes."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from onnx import TensorProto, helper, numpy_helper
@@ -107,17 +107,21 @@ def write_onnx(path, layout, metadata=(), dynamic=False, boxes=BOXES):
     rows, weight = (values[None].astype("float32") for values in (rows, weight))
     # With a bright image the scores are as they are, with a black one 0.
     constants = {"kept": rows * (1 - weight), "scores": rows * weight}
+    constants["white"] = np.float32(255 if in_bytes else 1)
     nodes = [
-        helper.make_node("ReduceMax", ["images"], ["bright"], keepdims=0),
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["floats", "white"], ["pixels"]),
+        helper.make_node("ReduceMax", ["pixels"], ["bright"], keepdims=0),
         helper.make_node("Mul", ["scores", "bright"], ["scaled"]),
         helper.make_node("Add", ["kept", "scaled"], ["output0"]),
     ]
     sides = ["batch", 3, "height", "width"] if dynamic else [1, 3, HEIGHT, WIDTH]
     shape = None if dynamic else rows.shape
+    dtype = TensorProto.UINT8 if in_bytes else TensorProto.FLOAT
     graph = helper.make_graph(
         nodes,
         "yolo",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, sides)],
+        [helper.make_tensor_value_info("images", dtype, sides)],
         [helper.make_tensor_value_info("output0", TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -166,6 +170,15 @@ def test_onnx_files(tmp_path, white, layout, dynamic, device):
     assert names == ["class 0", "class 1"]
     np.testing.assert_allclose(confidence, [0.9, 0.8], atol=0.01)
     np.testing.assert_allclose(boxes, 2 * expected, atol=0.5)
+
+
+@pytest.mark.parametrize("bright", [0, 40, 255])
+def test_files_that_take_bytes_get_pixels(tmp_path, bright):
+    file = write_onnx(tmp_path / "yolo.onnx", "v8", in_bytes=True)
+    image = np.full((HEIGHT, WIDTH, 3), bright, "uint8")
+    [found] = load_predictor(file, confidence_threshold=0.1)([image])
+    expected = [score * bright / 255 for score in (0.9, 0.8, 0.2)]
+    assert found.confidence.tolist() == pytest.approx([s for s in expected if s >= 0.1], abs=0.01)
 
 
 def test_onnx_files_that_are_not_detectors(tmp_path):

@@ -79,6 +79,16 @@ def test_learned_pooling_starts_at_the_average(size):
     assert not layer.exact and "outputs change" in layer.note
 
 
+def test_a_learned_pooling_of_several_widths_is_refused():
+    pool, inputs = _layers.MaxPooling2D(name="pool"), keras.Input((8, 8, 4))
+    model = keras.Model(inputs, pool(_layers.Conv2D(8, 3, padding="same")(pool(inputs))))
+    [layer] = surgery.plan(model, pooling="learned").layers
+    assert "called on different numbers of channels" in layer.note
+    images = np.ones((1, 8, 8, 4), "float32")
+    converted = keras_spd.to_spd(model, pooling="exact")
+    np.testing.assert_allclose(converted(images), model(images), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("side", range(7, 12))
 def test_known_sizes_need_alignment_only_where_they_do_not_fit(side):
     model = _model(_layers.Conv2D(3, 3, 2, padding="same"), sides=(side, 10))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_spd.fast_layers import BatchNormalization
-from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms
+from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms, freeze_alike
 
 
 def network():
@@ -24,6 +24,9 @@ def test_statistics_of_several_batches(rng):
     np.testing.assert_allclose(norm.moving_variance, images.var(axis=(0, 1, 2, 3)), rtol=1e-4)
     assert norm.momentum == 0.99
     np.testing.assert_array_equal(frozen.moving_mean, 0)
+    other.get_layer("frozen").trainable = True
+    freeze_alike(model, other)
+    assert [other.get_layer(name).trainable for name in ("trained", "frozen")] == [True, False]
     copy_batch_norms(model, other)
     for ours, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -236,6 +236,9 @@ def test_a_step_is_traced_once(devices, graphs):
 def test_a_batch_must_be_a_multiple_of_the_devices():
     with pytest.raises(ValueError, match=r"multiple of their number, 3.*batch_size=8"):
         Distribution(replicas=3).check_batch_size(8)
+    Distribution(replicas=3).check_images(8, 6)
+    with pytest.raises(ValueError, match=r"all 8 images, which 3 devices.*at most 6"):
+        Distribution(replicas=3).check_images(8, 9)
 
 
 @pytest.mark.parametrize("config", ["{", "{}", '{"cluster": {"worker": ["a", "b"]}, "task": {}}'])

@@ -281,6 +281,12 @@ def test_the_same_data_twice(tmp_path, cells):
         ClassificationTask(recipe, cells[0], cells[1], validation_data=np.zeros(3))
 
 
+def test_packaged_data_is_not_looked_up_in_tfds():
+    recipe = load_recipe("demo", overrides={"data.validation": "test"})
+    with pytest.raises(ValueError, match="must not have images in common. Received: 'test'"):
+        ClassificationTask(recipe)
+
+
 @pytest.mark.parametrize("value", [0, 1, 1.0, -0.1, float("nan"), True])
 def test_fractions_out_of_range(value):
     with pytest.raises(
@@ -290,9 +296,13 @@ def test_fractions_out_of_range(value):
 
 
 def test_several_workers_do_not_stop_early():
-    Distribution(workers=2).check_patience(None)
+    early, workers = keras.callbacks.EarlyStopping(), Distribution(workers=2)
+    Distribution().check_stopping(3, [early])
+    workers.check_stopping(None, [keras.callbacks.Callback()])
     with pytest.raises(ValueError, match=r"`patience` is for training on one machine"):
-        Distribution(workers=2).check_patience(3)
+        workers.check_stopping(3, [])
+    with pytest.raises(ValueError, match=r"`EarlyStopping` is for training on one machine"):
+        workers.check_stopping(None, [early])
 
 
 @pytest.mark.parametrize("name", ["test", "validation"])

@@ -8,6 +8,7 @@ from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.classification.folder import from_folder
 from keras_spd.data.classification.packaged import load_blood_cells
 from keras_spd.data.classification.tfds import from_tfds
+from keras_spd.data.open_tfds import check_source
 
 
 def load_classification(
@@ -51,6 +52,7 @@ def load_classification(
     >>> train = keras_spd.data.load_classification("train", name="blood_cells")
     >>> train = keras_spd.data.load_classification("leaves/train", image_size=(64, 64))
     """
+    check_source(name, data_dir)
     if name is None:
         return from_folder(
             source,
@@ -64,7 +66,8 @@ def load_classification(
         if image_size not in (None, (32, 32)):
             raise ValueError(
                 "The packaged blood cells are images of 32x32 pixels. Received: "
-                f"image_size={image_size!r}. Omit it (`--image-size`)."
+                f"image_size={image_size!r}. Omit it (`--image-size`), or use a model that takes "
+                "this size."
             )
         return load_blood_cells(str(source))
     data_dir = None if data_dir is None else os.fspath(data_dir)

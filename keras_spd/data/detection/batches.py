@@ -124,7 +124,7 @@ class DetectionBatches(keras.utils.PyDataset):
 
         truth = list(self._map(make, range(count)))
         if self.preprocess is not None:
-            images = self.preprocess(images.astype("float32"))
+            images = np.asarray(self.preprocess(images.astype("float32")), "float32")
         boxes, classes = pad_boxes([one[0] for one in truth], [one[1] for one in truth])
         if self.bounding_box_format != "xyxy":
             converted = convert_boxes(boxes, "xyxy", self.bounding_box_format, size)

@@ -211,7 +211,8 @@ class DetectionData:
             `tf.data.Dataset` if Keras runs on TensorFlow, otherwise `keras.utils.PyDataset`, of
             `(images, {"boxes": ..., "classes": ...})` with the shapes `(batch, height, width, 3)`,
             uint8 0..255 or what `preprocess` returns, `(batch, boxes, 4)` and `(batch, boxes)`,
-            padded with -1. `Detector.fit` reads its attributes `class_names` and `image_size`.
+            padded with -1. `Detector.fit` reads its attributes `class_names`, `image_size` and
+            `bounding_box_format`.
 
         Raises:
             ValueError: If an argument is not as described, or there are no images.
@@ -248,6 +249,7 @@ class DetectionData:
             result = to_tf_data(batches, epochs)
         result.class_names = self.class_names  # as `image_dataset_from_directory` of Keras does
         result.image_size = batches.image_size
+        result.bounding_box_format = bounding_box_format
         return result
 
     def steps_per_epoch(self, batch_size: int) -> int:

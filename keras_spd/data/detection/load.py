@@ -13,6 +13,7 @@ from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.data.detection.tfds import read_tfds_detection
 from keras_spd.data.detection.voc import read_voc
 from keras_spd.data.detection.yolo import is_yolo_folder, read_yolo
+from keras_spd.data.open_tfds import check_source
 from keras_spd.images.depth import check_data_max_value
 from keras_spd.typing import Path
 
@@ -65,6 +66,7 @@ def load_detection(
     >>> train = keras_spd.data.load_detection("boards/train.json", images="boards/images")
     >>> model.fit(train.batches(16, (320, 320), shuffle=True), epochs=40)
     """
+    check_source(name, data_dir, images)
     options: dict[str, Any] = {
         "on_problem": on_problem,
         "max_value": check_data_max_value(max_value),

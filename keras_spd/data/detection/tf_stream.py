@@ -4,6 +4,7 @@ import atexit
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -58,8 +59,14 @@ def to_tf_data(batches: DetectionBatches, epochs: int | None = None) -> Any:
     height, width = batches.image_size if len(batches.image_sizes) == 1 else (None, None)
     pixels = tf.uint8 if batches.preprocess is None else tf.float32
 
+    # TensorFlow never frees the function, which must not keep decoded images and threads.
+    kept = weakref.ref(batches)
+
     def make(epoch: Any, batch: Any) -> Any:
-        return _calls(batches.load, epoch, batch)
+        found = kept()
+        if found is None:
+            raise RuntimeError("The stream of these batches has been deleted.")
+        return _calls(found.load, epoch, batch)
 
     def load(epoch: Any, batch: Any) -> Any:
         types = (pixels, tf.float32, tf.int32)
@@ -83,4 +90,6 @@ def to_tf_data(batches: DetectionBatches, epochs: int | None = None) -> Any:
     stream = numbers.flat_map(one_epoch)
     if epochs is None:
         stream = stream.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return stream.prefetch(BATCHES_AHEAD)
+    stream = stream.prefetch(BATCHES_AHEAD)
+    stream.batches = batches  # what is derived from the stream also keeps them
+    return stream

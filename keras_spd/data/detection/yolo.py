@@ -6,7 +6,12 @@ from typing import Literal
 from keras_spd.data.detection.boxed_image import with_max_value
 from keras_spd.data.detection.clean import boxed_image
 from keras_spd.data.detection.dataset import DetectionData
-from keras_spd.data.detection.yolo_labels import NoLabelsError, explain_missing, find_labels
+from keras_spd.data.detection.yolo_labels import (
+    NoLabelsError,
+    explain_missing,
+    find_labels,
+    is_background,
+)
 from keras_spd.data.detection.yolo_lines import read_labels
 from keras_spd.data.detection.yolo_yaml import (
     class_names,
@@ -15,7 +20,7 @@ from keras_spd.data.detection.yolo_yaml import (
     read_yaml,
 )
 from keras_spd.data.files import read_text
-from keras_spd.data.problems import Problems
+from keras_spd.data.problems import Problems, plural
 from keras_spd.images.read import SUFFIXES, ImageError, find_images, find_visible, image_sizes
 from keras_spd.typing import Path
 
@@ -42,7 +47,9 @@ def read_yolo(
             `classes.txt` in it or above it; without one, classes are named by their index.
         split: Which split of a `data.yaml`: `"train"`, `"val"`, `"test"`. Defaults to `"train"`.
         images: Folder of the images, if `source` is a folder of labels only: the label file of
-            `images/train/a.jpg` is then `source/train/a.txt`.
+            `images/train/a.jpg` is then `source/train/a.txt`, or `labels/train/a.txt` if that is in
+            `source`. Images whose label file would be in a folder that does not exist, such as
+            those of another split, are left out.
         on_problem: `"error"`, or `"skip"` to skip what cannot be used.
         max_value: As in `load_detection`.
 
@@ -77,6 +84,8 @@ def read_yolo(
     label_files = find_labels(files, *folders)
     if not label_files:
         raise NoLabelsError(explain_missing(files, path, *folders))
+    if images is not None:
+        files = _drop_unlabelled(files, label_files, path, pathlib.Path(images), problems)
     labelled = []
     for number, file in enumerate(files, start=1):
         try:
@@ -106,6 +115,29 @@ def read_yolo(
     found = problems.drop_broken(with_max_value(found, max_value))
     ids = tuple(range(len(names)))
     return DetectionData(tuple(found), names, ids, **problems.report())
+
+
+def _drop_unlabelled(
+    files: list[pathlib.Path],
+    label_files: dict[pathlib.Path, pathlib.Path],
+    folder: pathlib.Path,
+    images_folder: pathlib.Path,
+    problems: Problems,
+) -> list[pathlib.Path]:
+    """Returns the images that a folder of labels is about, with a remark on the others."""
+    unlabelled = [file for file in files if file not in label_files]
+    background = [file for file in unlabelled if is_background(file, folder, images_folder)]
+    others = [file for file in unlabelled if file not in background]
+    for found, what in (
+        (background, "without a label file count as images without objects"),
+        (others, "are left out, because there are no labels for their subfolder"),
+    ):
+        if found:
+            problems.remarks.append(
+                f"{len(found)} of {plural(len(files), 'image')} in {images_folder} {what}, such as "
+                f"{found[0].name}"
+            )
+    return [file for file in files if file not in others]
 
 
 def _describe_folder(folder: pathlib.Path) -> tuple[tuple[str, ...] | None, int]:

@@ -40,17 +40,34 @@ def find_labels(
     """
     found = {}
     for image in images:
-        candidates = [expected_label(image), image.with_suffix(".txt")]
-        if folder is not None and images_folder is not None:
-            candidates.insert(0, folder / image.relative_to(images_folder).with_suffix(".txt"))
-            inside = folder.absolute()
-            candidates = [file for file in candidates if file.absolute().is_relative_to(inside)]
+        candidates = _candidates(image, folder, images_folder)
         file = next((file for file in candidates if os.path.isfile(file)), None)
         if file is not None:
             found[image] = file
     if not found and folder is not None and not any(_is_under_images(i, folder) for i in images):
         return _by_name(images, folder)
     return found
+
+
+def is_background(image: pathlib.Path, folder: pathlib.Path, images_folder: pathlib.Path) -> bool:
+    """Returns whether an image without a label file has no objects, as opposed to no labels.
+
+    It has none if its label file would be in a folder that does not exist: with the labels of
+    `labels/train`, and all of `images/`, those of `images/val/` are not images without objects.
+    """
+    return any(file.parent.is_dir() for file in _candidates(image, folder, images_folder))
+
+
+def _candidates(
+    image: pathlib.Path, folder: pathlib.Path | None, images_folder: pathlib.Path | None
+) -> list[pathlib.Path]:
+    """Returns where the label file of an image may be, as `find_labels` describes."""
+    candidates = [expected_label(image), image.with_suffix(".txt")]
+    if folder is None or images_folder is None:
+        return candidates
+    candidates.insert(0, folder / image.relative_to(images_folder).with_suffix(".txt"))
+    inside = folder.absolute()
+    return [file for file in candidates if file.absolute().is_relative_to(inside)]
 
 
 def expected_label(image: pathlib.Path) -> pathlib.Path:

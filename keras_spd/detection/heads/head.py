@@ -115,8 +115,8 @@ class Head(abc.ABC):
         anchors = self.anchors or None
         return self.loss_type(num_classes, bounding_box_format, anchors=anchors, **options)
 
-    def check_loss(self, loss: Any, num_classes: int) -> None:
-        """Raises a `ValueError` unless a loss fits the head and the number of classes."""
+    def check_loss(self, loss: Any, num_classes: int, bounding_box_format: str) -> None:
+        """Raises a `ValueError` unless a loss fits the head, the classes and the box format."""
         if not isinstance(loss, self.loss_type):
             raise ValueError(
                 f"`loss` must be a `keras_spd.detection.{self.loss_type.__name__}`, or `None` for "
@@ -127,9 +127,16 @@ class Head(abc.ABC):
                 f"The model has {num_classes} classes, but the loss has num_classes="
                 f"{loss.num_classes}. Pass the loss `num_classes={num_classes}`."
             )
+        if loss.bounding_box_format != bounding_box_format:
+            raise ValueError(
+                f"The model's boxes are in {bounding_box_format!r}, but the loss has "
+                f"bounding_box_format={loss.bounding_box_format!r}. Pass both the format of the "
+                "ground truth."
+            )
         if self.build(tuple(self.anchors), loss.anchors).anchors != self.anchors:
             raise ValueError(
-                "The anchors of the loss differ from the model's. Pass it `anchors=model.anchors`."
+                "The anchors of the loss differ from the model's. Pass it `anchors=model.anchors`, "
+                "or call `compile` again if the model's were changed."
             )
 
     def recall(self, sides: Array) -> float:

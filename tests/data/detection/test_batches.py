@@ -1,6 +1,8 @@
 """Boxes follow the pixels, and batches are pure functions of seed, epoch and index."""
 
 import colorsys
+import gc
+import weakref
 
 import keras
 import numpy as np
@@ -174,6 +176,25 @@ def test_tf_data_gives_the_same_epoch_by_epoch(data):
         np.testing.assert_array_equal(truth["boxes"], boxes)
         np.testing.assert_array_equal(truth["classes"], classes)
     assert np.abs(expected[0][0] - expected[3][0]).max() > 1, "epochs differ"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow has streams")
+def test_a_stream_frees_its_images(data):
+    stream = data.batches(2, SIZE)
+    batches, derived = weakref.ref(stream.batches), stream.take(1)
+    del stream
+    gc.collect()
+    next(iter(derived))  # it keeps the batches
+    del derived
+    gc.collect()
+    assert batches() is None
+
+
+def test_preprocessed_images_are_float32(data):
+    half = data.batches(2, SIZE, preprocess=lambda images: images / np.float64(2))
+    whole = data.batches(2, SIZE)
+    (halves, _), (images, _) = next(iter(half)), next(iter(whole))
+    np.testing.assert_array_equal(np.asarray(halves), np.asarray(images) / np.float32(2))
 
 
 def test_seed_changes_the_images(data):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_spd.data import load_detection
+from keras_spd.data import load_classification, load_detection
 from keras_spd.metrics import evaluate_coco
 from keras_spd.predict import Detections
 
@@ -455,6 +455,14 @@ def test_nothing_to_read(tmp_path):
         load_detection(tmp_path / "a.csv")
     with pytest.raises(ValueError, match="on_problem"):
         load_detection(write_coco(tmp_path), on_problem="ignore")
+
+
+def test_options_of_other_sources(tmp_path):
+    with pytest.raises(ValueError, match="TFDS datasets have their own images.*'boards'"):
+        load_detection("train", name="voc/2012", images="boards")
+    for load in (load_detection, load_classification):
+        with pytest.raises(ValueError, match="is the folder of TFDS datasets.*data_dir='tfds'"):
+            load(tmp_path, data_dir="tfds")
 
 
 def read_with_problem(source, message):

@@ -51,6 +51,21 @@ def test_labels_of_another_split_are_not_taken(tmp_path):
     assert classes(tmp_path / "data.yaml") == train
 
 
+def test_images_of_another_split_are_no_background(tmp_path, caplog):
+    write_splits(tmp_path)
+    images = tmp_path / "images"
+    found = classes(tmp_path / "labels" / "train", images=images)
+    assert found == {"train/x.jpg": [], "train/y.jpg": [1]}
+    assert "1 of 4 images in" in caplog.text and "count as images without objects" in caplog.text
+    assert "2 of 4 images in" in caplog.text and "are left out" in caplog.text
+    caplog.clear()
+    assert classes(tmp_path / "labels" / "val", images=images / "val") == {
+        "val/x.jpg": [2],
+        "val/y.jpg": [3],
+    }
+    assert not caplog.text
+
+
 def test_labels_beside_relative_and_with_dots(tmp_path, monkeypatch):
     write(
         tmp_path, ["images/a.b.jpg", "images/a.jpg"], [("labels/a.b.txt", 1), ("images/a.txt", 2)]
