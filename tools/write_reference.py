@@ -19,9 +19,9 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 _CLI = """# Command line
 
 Every command has a `--help`. An error prints one line, and the exit code is 1; it is 2 for unknown
-options and values out of range, and 130 after Ctrl-C. `--verbose`, anywhere on the line, shows the traceback and the log
-lines of TensorFlow and other libraries, which are hidden by default. `keras-spd
---install-completion` installs completion for your shell.
+options and values out of range, and 130 after Ctrl-C. `--verbose`, anywhere on the line, shows the
+traceback and the log lines of TensorFlow and other libraries, which are hidden by default.
+`keras-spd --install-completion` installs completion for your shell.
 """
 _RECIPES = """# Fields of a recipe
 

@@ -49,9 +49,21 @@ find('model').addEventListener('change', ({target}) =>
 find('image').addEventListener('change', ({target}) =>
   run('Running ...', async () => useImage(target.files[0])));
 
+async function download(address) {
+  const response = await fetch(address);
+  if (!response.ok) {
+    throw new Error(`${address} cannot be loaded (${response.status}).`);
+  }
+  return response;
+}
+
+// What was chosen meanwhile is kept.
 run('Loading the example ...', async () => {
-  const image = await fetch(find('page').dataset.image);
-  state.image = await createImageBitmap(await image.blob());
-  const model = await fetch(find('page').dataset.model);
-  await useModel(new Uint8Array(await model.arrayBuffer()));
+  const image = await download(find('page').dataset.image);
+  const bitmap = await createImageBitmap(await image.blob());
+  state.image ??= bitmap;
+  const model = await download(find('page').dataset.model);
+  const detector = await Detector.load(new Uint8Array(await model.arrayBuffer()));
+  state.detector ??= detector;
+  await show();
 });

@@ -14,12 +14,13 @@ def is_address(path: Any) -> bool:
     return "://" in str(path)
 
 
-def find_images(sources: Iterable[Path]) -> list[str]:
+def find_images(sources: Iterable[Path], exclude: Path | None = None) -> list[str]:
     """Finds images on this machine and on object stores.
 
     Args:
         sources: As in `keras_spd.predict.find_sources`; also addresses of files, folders and glob
             patterns, such as `s3://bucket/photos/**/*.jpg`.
+        exclude: As in `keras_spd.predict.find_sources`.
 
     Returns:
         List of paths and addresses, in the order of the arguments.
@@ -33,7 +34,7 @@ def find_images(sources: Iterable[Path]) -> list[str]:
         if is_address(source):
             found += _find(source)
         else:
-            found += map(str, find_sources([source]))
+            found += map(str, find_sources([source], exclude))
     return found
 
 

@@ -73,8 +73,13 @@ def _load_keras(
         "multiply_adds": _count_multiply_adds(network, size),
     }
 
+    normalize = None  # as exported files do inside
+    if info and info.preprocessing.is_known and not info.preprocessing.takes_pixels:
+        normalize = info.preprocessing.normalize
+
     def run(images: np.ndarray) -> Any:
-        return model.predict_on_batch(images.astype("float32", copy=False))
+        images = images.astype("float32", copy=False)
+        return model.predict_on_batch(normalize(images) if normalize else images)
 
     return run, (batch_size, *size, channels), facts
 
@@ -151,6 +156,7 @@ def _load_onnx(
 ) -> _Loaded:
     import onnxruntime
 
+    from keras_spd.export.metadata import parse
     from keras_spd.export.onnx_runtime import DTYPES
 
     options = onnxruntime.SessionOptions()
@@ -158,7 +164,9 @@ def _load_onnx(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     taken = _only(session.get_inputs())
-    shape = _input_shape(taken.shape, image_size, batch_size)
+    recorded = parse(session.get_modelmeta().custom_metadata_map.get("imgsz", ""))
+    own = tuple(recorded) if isinstance(recorded, (list, tuple)) and len(recorded) == 2 else None
+    shape = _input_shape(taken.shape, image_size or own, batch_size)
     dtype = DTYPES.get(taken.type)
     if dtype is None:
         raise ValueError(f"its input must be of numbers. It is of {taken.type}.")

@@ -63,7 +63,7 @@ def predict(
         from keras_spd.apps import object_stores
 
         find = object_stores.find_images
-    files = find(sources or [])
+    files = find(sources or [], output)
     has_video = webcam is not None or any(map(is_video, files))
     if tile is None and not has_video:
         batch_size = min(batch_size, len(files))

@@ -26,6 +26,8 @@ def check_calibration(data: Iterable[Any] | None, quantization: str | None) -> l
         )
     images = []
     for array in data:
+        if isinstance(array, tuple):  # batches of our data also have labels
+            array = array[0]
         array = np.asarray(array, "float32")
         images += list(array) if array.ndim == 4 else [array]
     if not images or any(image.ndim != 3 for image in images):

@@ -105,7 +105,8 @@ def read_detector_images(
         files = find_images(images or source)
         pictures = _read(files, on_problem, max_value)
         if tile is not None:
-            pictures = (part for picture in pictures for part in _cut(picture, tile, len(files)))
+            numbered = enumerate(pictures)
+            pictures = (part for pair in numbered for part in _cut(*pair, tile, len(files)))
     return _stacked([letterbox(pixels, size)[0] for pixels in pictures], source)
 
 
@@ -154,12 +155,16 @@ def _stacked(images: list[Any], source: str) -> np.ndarray:
     return np.stack(images)
 
 
-def _cut(picture: Any, tile: tuple[int, int], images: int) -> Iterator[Any]:
-    """Yields some tiles of one of several images, so that there are at most 200 of all."""
+def _cut(number: int, picture: Any, tile: tuple[int, int], images: int) -> Iterator[Any]:
+    """Yields some tiles of one of several images, so that there are at most 200 of all.
+
+    Each image starts at another tile: the corners alone would show more background.
+    """
     size = picture.size[::-1]
     corners = tile_corners(size, tile, 0.2)
     most = max(_MOST // images, 1)
-    for corner in corners[:: -(-len(corners) // most)]:
+    step = -(-len(corners) // most)
+    for corner in corners[number % step :: step]:
         yield crop(np.asarray(picture), corner, part_size(size, tile)).copy()
 
 

@@ -37,7 +37,8 @@ def export_saved_model(
       and resized as in prediction (`Preprocessing`): the EXIF orientation is applied, 16-bit
       images are scaled by the model's `max_value`, and images are letterboxed for a detector.
       Boxes are xyxy in pixels of the original, upright images, whatever the model's
-      `bounding_box_format`, which is that of `serving_default`.
+      `bounding_box_format`, which is that of `serving_default`. Only networks that take RGB images
+      have this signature.
 
     A detector returns `boxes`, `confidence`, `classes` and `num_detections`, with the model's
     thresholds; a classifier returns `predictions`.
@@ -81,9 +82,10 @@ def export_saved_model(
     shape = (None, *(_sides(model)), channels)
     images = tf.TensorSpec(shape, tf.float32, name="images")
     archive.add_endpoint("serving_default", network, input_signature=[images])
-    contents = tf.TensorSpec((None,), tf.string, name="contents")
-    encoded = _from_files(tf, model, network, size)
-    archive.add_endpoint("encoded", encoded, input_signature=[contents])
+    if channels == 3:
+        contents = tf.TensorSpec((None,), tf.string, name="contents")
+        encoded = _from_files(tf, model, network, size)
+        archive.add_endpoint("encoded", encoded, input_signature=[contents])
     with whole_folder(path) as unfinished:
         archive.write_out(str(unfinished), verbose=False)
         (unfinished / _METADATA).parent.mkdir(exist_ok=True)

@@ -1,6 +1,5 @@
 """Groups images into batches of the sizes that a network or an exported file accepts."""
 
-import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
@@ -48,10 +47,23 @@ def check_batch_size(size: Any) -> None:
 
 
 def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Yields lists of `size` images; the last list may be shorter."""
+    """Yields lists of `size` images; the last list may be shorter.
+
+    An error while reading an image is raised after the images before it.
+    """
     check_batch_size(size)
-    images = iter(images)
-    while batch := list(itertools.islice(images, size)):
+    batch = []
+    try:
+        for image in images:
+            batch.append(image)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except Exception:
+        if batch:
+            yield batch
+        raise
+    if batch:
         yield batch
 
 

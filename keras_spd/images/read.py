@@ -15,7 +15,7 @@ from keras_spd.choices import check_choice
 from keras_spd.images import depth, jpeg
 from keras_spd.typing import Array, Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 BROKEN = (  # what Pillow raises on broken pixels and EXIF data
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error),
     Image.DecompressionBombError,

@@ -145,6 +145,7 @@ class VideoWriter(contextlib.AbstractContextManager):
         self._file = contextlib.ExitStack()
         self._container: Any = None  # until the first frame
         self._stream: Any = None
+        self._size: tuple[int, int] | None = None
         self._last = -1
 
     def write(self, pixels: Array, time: float) -> None:
@@ -153,8 +154,17 @@ class VideoWriter(contextlib.AbstractContextManager):
         Args:
             pixels: uint8 RGB array of shape `(height, width, 3)`, the same shape for all frames.
             time: Seconds since the first frame.
+
+        Raises:
+            ValueError: If the frame has another size than the first one.
         """
         height, width = pixels.shape[:2]
+        self._size = self._size or (height, width)
+        if (height, width) != self._size:
+            raise ValueError(
+                f"All frames of a video must have the same size. Received: {height}x{width} after "
+                f"{self._size[0]}x{self._size[1]} (height x width)."
+            )
         if self._stream is None:
             unfinished = self._file.enter_context(whole_file(self._path))
             self._container = self._av.open(str(unfinished), "w", format="mp4")

@@ -200,6 +200,8 @@ def run_cocoeval(
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
         raise ImportError(f"COCO's scores need `pip install pycocotools` ({error}).") from error
+    if any(isinstance(image["id"], str) for image in truth["images"]):
+        truth, results = _with_numbers(truth, results)
     with contextlib.redirect_stdout(io.StringIO()):
         ground_truth = COCO()
         ground_truth.dataset = truth
@@ -220,6 +222,21 @@ def run_cocoeval(
         if areas is None:
             evaluator.summarize()
     return evaluator
+
+
+def _with_numbers(
+    truth: dict[str, Any], results: list[dict[str, Any]]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns both with numbers as image ids: pycocotools cannot sort names among numbers."""
+    numbers = {image["id"]: number for number, image in enumerate(truth["images"])}
+
+    def numbered(entries: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+        return [entry | {key: numbers[entry[key]]} for entry in entries]
+
+    images, annotations = truth["images"], truth["annotations"]
+    truth = truth | {"images": numbered(images, "id")}
+    truth = truth | {"annotations": numbered(annotations, "image_id")}
+    return truth, numbered(results, "image_id")
 
 
 def _average(precision: Array) -> float:

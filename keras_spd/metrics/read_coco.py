@@ -39,7 +39,7 @@ def read_coco_pair(
                 )
     for number, annotation in enumerate(truth["annotations"]):
         _check_box(annotation, f"Entry {number} of `annotations` in `ground_truth`")
-    truth = {key: [dict(entry) for entry in truth[key]] for key in keys}
+    truth = {key: [_with_list(entry) for entry in truth[key]] for key in keys}
     images = {image["id"] for image in truth["images"]}
     names = {category["id"]: category["name"] for category in truth["categories"]}
     if len(set(names.values())) < len(truth["categories"]):
@@ -74,7 +74,12 @@ def read_coco_pair(
                     f"Detection {number} has {key}={result[key]!r}, which is not in the ground "
                     "truth. Were the detections made on another dataset?"
                 )
-    return truth, [dict(result) for result in results]
+    return truth, [_with_list(result) for result in results]
+
+
+def _with_list(entry: dict[str, Any]) -> dict[str, Any]:
+    """Returns a copy with its box as a list, which pycocotools needs."""
+    return entry | {"bbox": list(map(float, entry["bbox"]))} if "bbox" in entry else dict(entry)
 
 
 def _check_box(entry: dict[str, Any], name: str) -> None:

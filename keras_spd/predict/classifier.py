@@ -64,6 +64,11 @@ class Classifier:
                 "A classifier takes RGB images and returns a row of numbers for each. "
                 f"Received: {model.name} from {shapes[0]} to {shapes[1]}."
             )
+        if shapes[1][-1] == 1:
+            raise ValueError(
+                f"A classifier returns a number for each class. {model.name} returns one for two "
+                "classes, such as the probability p: add a layer that returns 1 - p and p."
+            )
         self.model = model
         self.info = find_info(model) or ModelInfo()
         self.max_value = self.info.max_value

@@ -9,8 +9,8 @@ import pathlib
 import re
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -31,7 +31,6 @@ from keras_spd.typing import Path
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10
-_Item = TypeVar("_Item")
 
 
 def load_predictor(
@@ -100,7 +99,7 @@ def name_pictures(sources: Sequence[Path]) -> list[str]:
     paths = [pathlib.Path(source) for source in sources]
     several = len({path.parent for path in paths}) > 1
     return [
-        "_".join([f"{number:05d}", *([path.parent.name] if several else []), path.stem])
+        "_".join(filter(None, (f"{number:05d}", path.parent.name if several else "", path.stem)))
         for number, path in enumerate(paths)
     ]
 
@@ -271,20 +270,23 @@ class _Run:
         count, said = 0, time.monotonic()
         try:
             with contextlib.ExitStack() as files:
-                writer = None
+                writer = size = None
                 if self.pictures is not None:
                     source["picture"] = f"{name}.mp4"
                     writer = files.enter_context(
                         video.VideoWriter(self.pictures / source["picture"])
                     )
-                for batch in _batches(frames, self.predictor.images_at_once):
+                for batch in in_batches(frames, self.predictor.images_at_once):
                     found: Sequence[Detections | Classification] = self.predictor(
                         [frame.pixels for frame in batch]
                     )
                     for frame, result in zip(batch, found, strict=True):
                         if writer is not None:
                             picture = self.draw(frame.pixels, result)
-                            writer.write(np.asarray(picture), frame.time)
+                            size = size or picture.size  # that of a classifier depends on its text
+                            canvas = Image.new("RGB", size, "white")
+                            canvas.paste(picture)
+                            writer.write(np.asarray(canvas), frame.time)
                         moment = {"frame": frame.index, "time": round(frame.time, 4)}
                         self.results.add(source | moment, result)
                     self.results.flush()
@@ -300,20 +302,3 @@ class _Run:
     def _problem(self, error: Exception) -> None:
         _log.warning("%s", error)
         self.problems += 1
-
-
-def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
-    """Yields lists of `size` items; a `VideoError` is raised after the items before it."""
-    batch = []
-    try:
-        for item in items:
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    except video.VideoError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch

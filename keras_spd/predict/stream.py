@@ -33,12 +33,16 @@ class _Predictor(Protocol[_Result]):
     def predict_prepared(self, prepared: Any) -> list[_Result]: ...
 
 
-def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
+def find_sources(
+    arguments: Path | Iterable[Path], exclude: Path | None = None
+) -> list[pathlib.Path]:
     """Finds image and video files.
 
     Args:
-        arguments: Iterable of files, folders (searched recursively, without hidden files) and
-            glob patterns (`"photos/*.jpg"`, `"photos/**/*.png"`).
+        arguments: File, folder (searched recursively, without hidden files) or glob pattern
+            (`"photos/*.jpg"`, `"photos/**/*.png"`), or an iterable of them.
+        exclude: Folder whose files are left out of the other folders and of patterns, such as the
+            output of an earlier `predict_files`; each has to be named.
 
     Returns:
         List of `pathlib.Path`, in the order of the arguments.
@@ -52,6 +56,9 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
     >>> keras_spd.predict.find_sources(["photos/", "street.mp4"])
     [PosixPath('photos/board.jpg'), PosixPath('street.mp4')]
     """
+    if isinstance(arguments, (str, os.PathLike)):
+        arguments = [arguments]
+    left_out = None if exclude is None else pathlib.Path(exclude).resolve()
     sources = []
     for argument in map(str, arguments):
         path = pathlib.Path(argument)
@@ -67,6 +74,16 @@ def find_sources(arguments: Iterable[Path]) -> list[pathlib.Path]:
             raise ValueError(f"{argument}: there is no such file or folder.")
         found = glob.iglob(argument, recursive=True) if is_pattern else find_visible(path)
         readable = sorted(file for file in map(pathlib.Path, found) if _is_image_or_video(file))
+        if left_out is not None and not path.resolve().is_relative_to(left_out):
+            own = [file for file in readable if left_out in file.resolve().parents]
+            readable = [file for file in readable if file not in own]
+            if own:
+                _log.warning(
+                    "Files in the output folder %s are not predicted: %d, such as %s.",
+                    exclude,
+                    len(own),
+                    own[0].name,
+                )
         if not readable:
             where = "that matches" if is_pattern else "in the folder"
             raise ValueError(f"There is no image or video {where} {argument}.")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import find_shared
+from tiny import tiny_classifier
 
 from keras_spd.benchmark import loaders
 
@@ -50,6 +51,15 @@ def test_a_keras_file(small, tmp_path):
     assert facts == {"parameters": 56, "multiply_adds": 8 * 16 * 54}
     images = np.ones(shape, "float32")
     np.testing.assert_allclose(run(images), small(images), rtol=1e-5)
+
+
+def test_a_keras_file_gets_what_exported_files_do(tmp_path):
+    model = tiny_classifier(input_range=(-1, 1))
+    model.save(tmp_path / "tiny.keras")
+    run, shape, _ = loaders.LOADERS["keras"](tmp_path / "tiny.keras", None, 2, 1)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype="uint8")
+    expected = model(model.info.preprocessing.normalize(pixels))
+    np.testing.assert_allclose(run(pixels), expected, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_exit_codes(monkeypatch, capsys, tmp_path, arguments, code):
 
 
 def test_too_little_memory_is_one_line(monkeypatch, capsys):
-    def fail(_):
+    def fail(*_):
         raise MemoryError
 
     monkeypatch.setattr("keras_spd.predict.find_sources", fail)

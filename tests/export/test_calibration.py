@@ -17,6 +17,7 @@ def test_batches_and_single_images_become_a_list(rng):
     assert [image.shape for image in images] == [(6, 8, 3)] * 3
     assert all(image.dtype == "uint8" for image in images)
     np.testing.assert_array_equal(images[1], batch[1])
+    assert len(check_calibration([(batch, np.zeros(2))], "int8")) == 2  # with labels
 
 
 def test_the_range_of_the_input_is_whole(rng):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import keras_spd
-from keras_spd.export.images import _some, read_detector_images
+from keras_spd.export.images import _cut, _some, read_detector_images
 
 
 @pytest.fixture
@@ -26,6 +26,14 @@ def test_a_detector_of_tiles_is_calibrated_on_tiles(photos):
     np.testing.assert_array_equal(tiles[0], first[:64, :64])
     np.testing.assert_array_equal(tiles[5], first[36:, 66:])
     assert len(read_detector_images(str(photos), (64, 64))) == 3
+
+
+def test_of_many_images_other_tiles_than_the_corner(rng):
+    picture = Image.fromarray(rng.integers(0, 256, (100, 130, 3), dtype="uint8"))
+    tiles = [list(_cut(number, picture, (64, 64), 200)) for number in range(7)]
+    assert all(len(found) == 1 for found in tiles)
+    assert len({found[0].tobytes() for found in tiles[:6]}) == 6
+    np.testing.assert_array_equal(tiles[6], tiles[0])
 
 
 @pytest.mark.parametrize("count", [150, 200, 399, 1000])

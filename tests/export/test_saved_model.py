@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import keras_spd
-from keras_spd.applications import STATISTICS, YOLOV5SPD, ResNet18SPD
+from keras_spd.applications import STATISTICS, YOLOV5SPD, ImageModel, ModelInfo, ResNet18SPD
 from keras_spd.export import export_saved_model, verify_saved_model
 
 pytestmark = pytest.mark.skipif(
@@ -72,6 +72,16 @@ def test_classifier(classifier, tmp_path, rng):
     classifier.get_layer("logits").bias.assign([9, 0, 0])
     with pytest.raises(ValueError, match="differs from `resnet18_spd`"):
         verify_saved_model(path, classifier, pixels)
+
+
+@pytest.mark.slow
+def test_gray_images_have_no_encoded_signature(tmp_path, rng):
+    inputs = keras.Input((8, 8, 1))
+    outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(inputs))
+    model = ImageModel(inputs, outputs, name="gray", info=ModelInfo(input_range=(0, 1)))
+    path = export_saved_model(model, tmp_path / "served")
+    pixels = rng.integers(0, 256, (3, 8, 8, 1), dtype="uint8")
+    assert verify_saved_model(path, model, pixels).max_difference < 1e-5
 
 
 @pytest.mark.slow

@@ -37,6 +37,13 @@ def test_written_and_read_again(tmp_path):
         assert abs(columns.min() - 4 * index) <= 1 and abs(rows.min() - 20) <= 1
 
 
+def test_frames_of_another_size_are_refused(tmp_path):
+    with VideoWriter(tmp_path / "odd.mp4") as writer:
+        writer.write(np.zeros((48, 64, 3), "uint8"), 0.0)
+        with pytest.raises(ValueError, match="same size. Received: 48x80 after 48x64"):
+            writer.write(np.zeros((48, 80, 3), "uint8"), 0.1)
+
+
 def test_odd_sides_get_an_even_video(tmp_path):
     write_video(tmp_path / "odd.mp4", size=(47, 63))
     assert next(read_video(tmp_path / "odd.mp4")).pixels.shape == (48, 64, 3)

@@ -104,6 +104,15 @@ def found(*boxes, score=0.9):
 BOX = (0, 0, 10, 10, 20, 20)
 
 
+def test_ids_of_tiles_and_of_whole_images_and_boxes_as_arrays():
+    boxes = [("0:0,64", *BOX[1:]), (1, *BOX[1:])]
+    truth = make(boxes) | {"images": [{"id": "0:0,64"}, {"id": 1}]}
+    results = [one | {"bbox": np.array(one["bbox"], "float32")} for one in found(*boxes)]
+    scores = evaluate_coco(truth, results, scales={"0:0,64": 1.0, 1: 2.0})
+    assert scores.metrics["AP"] == pytest.approx(1)
+    assert scores.by_side["16-32"]["boxes"] == 1
+
+
 def test_a_perfect_detection_of_class_0():
     scores = evaluate_coco(make([BOX]), found(BOX))
     assert scores.metrics["AP"] == pytest.approx(1) and scores.metrics["AP_large"] == -1

@@ -44,6 +44,7 @@ def test_sources(tmp_path):
     assert find_sources([files[0], tmp_path / "*.png"]) == [files[0], files[1], files[0]]
     assert find_sources([f"{tmp_path}/**/*.[jJ]*"]) == [files[2]]
     assert find_sources([f"{tmp_path}/**"]) == find_sources([tmp_path])
+    assert find_sources(str(tmp_path)) == find_sources([tmp_path])
     odd = draw(tmp_path / "odd[1].png")  # a name that looks like a pattern
     assert find_sources([odd]) == [odd]
 
@@ -134,7 +135,8 @@ def test_classes_of_a_video(tmp_path):
     layer = keras.layers.Dense(2, activation="softmax")
     outputs = layer(keras.layers.GlobalAveragePooling2D()(inputs))
     layer.set_weights([np.full((3, 2), [-9.0, 9.0]), np.array([13.0, -13.0])])
-    info = ModelInfo(input_range=(0, 1), class_names=("dark", "bright"))
+    names = ("dark", "bright " + 200 * "x")  # a caption that is wider than the frame
+    info = ModelInfo(input_range=(0, 1), class_names=names)
     classifier = Classifier(ImageModel(inputs, outputs, info=info), batch_size=4)
     with VideoWriter(tmp_path / "street.mp4") as writer:
         for index in range(6):
@@ -145,9 +147,14 @@ def test_classes_of_a_video(tmp_path):
     times = [entry["time"] for entry in entries]
     assert times == pytest.approx([index / 10 for index in range(6)], abs=0.01)
     found = [entry["classes"][0]["name"] for entry in entries]
-    assert found == ["dark"] * 3 + ["bright"] * 3
+    assert found == [names[0]] * 3 + [names[1]] * 3
     pictures = [frame.pixels for frame in read_video(tmp_path / "out" / "00000_street.mp4")]
     assert len(pictures) == 6 and pictures[0].shape[0] > 64  # with a caption
+
+
+def test_a_classifier_with_one_output_is_refused():
+    with pytest.raises(ValueError, match="tiny returns one for two classes.*1 - p and p"):
+        Classifier(tiny_classifier(classes=1, outputs="probabilities", input_range=(0, 1)))
 
 
 def test_a_classifier_with_other_classes_is_not_scored(tmp_path):
@@ -200,6 +207,18 @@ def test_no_picture_is_written_over_another(tmp_path):
     pictures = [path.name for path in pathlib.Path(tmp_path / "out").glob("*.png")]
     assert sorted(pictures) == ["00000_a_same.png", "00001_b_same.png"]
     assert name_pictures(files[:1]) == ["00000_same"]
+    assert name_pictures(["same.png", "b/same.png"]) == ["00000_same", "00001_b_same"]
+
+
+def test_the_output_of_an_earlier_run_is_not_predicted(tmp_path, caplog):
+    draw(tmp_path / "a.png")
+    predictor, output = keras_spd.Predictor(BrightBox(), 64), tmp_path / "out"
+    predict_files(predictor, find_sources([tmp_path], output), output)
+    assert not caplog.text
+    for source in (tmp_path, f"{tmp_path}/**/*.png"):
+        assert find_sources([source], output) == [tmp_path / "a.png"]
+    assert "are not predicted: 1, such as 00000_a.png" in caplog.text
+    assert find_sources([output], output) == [output / "00000_a.png"]  # it is named
 
 
 def test_pictures_of_jpeg_files_are_jpeg_files(tmp_path):

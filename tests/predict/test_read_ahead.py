@@ -45,6 +45,14 @@ def test_files_are_in_order_and_broken_ones_skipped(folder, caplog):
     assert len(entries) == 10 and all((folder / "out" / one["picture"]).exists() for one in entries)
 
 
+def test_an_error_comes_after_the_results_before_it(folder):
+    predictor, found = predict.Predictor(BrightBox(), 64, batch_size=4), []
+    with pytest.raises(ValueError, match="missing.png: there is no such file"):
+        for one in predictor.stream([folder / "00.png", folder / "01.png", "missing.png"]):
+            found.append(one)
+    assert len(found) == 2
+
+
 def test_at_most_two_batches_are_read_ahead(folder, monkeypatch):
     read, predictor = [], predict.Predictor(BrightBox(), 64, batch_size=2)
     prepare = predictor.prepare

@@ -14,10 +14,12 @@ from keras_spd.images.depth import check_data_max_value
 from keras_spd.images.max_value import find_max_value
 from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.images.read import (
+    SUFFIXES,
     ImageError,
     check_file,
     check_on_problem,
     find_images,
+    find_visible,
     to_rgb,
 )
 from keras_spd.typing import Array, Path
@@ -116,7 +118,7 @@ def _find(
             f"There is no folder {folder}. {_TAKES}; data with boxes, such as `data.yaml` and "
             "COCO's `.json`, are for detectors."
         )
-    visible = (path for path in folder.iterdir() if not path.name.startswith("."))
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     folders = sorted(path for path in visible if path.is_dir() and find_images(path))
     if not folders:
         raise NoClassFoldersError(
@@ -128,6 +130,14 @@ def _find(
         raise NoClassFoldersError(
             f"{folder} has the folders {folders[0].name} and {boxes[0]}: these are images with "
             f"boxes, for detectors. {_TAKES}."
+        )
+    for path in sorted(path for path in visible if path.is_dir() and path not in folders):
+        others = next((file for file in find_visible(path) if file.is_file()), None)
+        _log.warning(
+            "%s is not a class: it has no image in a format that is read (%s)%s.",
+            path,
+            ", ".join(SUFFIXES),
+            f", but {others.name}" if others else "",
         )
     class_names = tuple(class_names or (path.name for path in folders))
     unknown = [path.name for path in folders if path.name not in class_names]

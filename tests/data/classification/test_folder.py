@@ -83,6 +83,18 @@ def test_a_missing_class_is_reported(leaves, caplog):
         data.from_folder(leaves, class_names=("ash", "oak"))
 
 
+def test_folders_without_a_readable_image_are_named(leaves, caplog):
+    for name in ("birch", "elm"):
+        (leaves / name).mkdir()
+    (leaves / "birch" / "1.heic").touch()
+    Image.new("RGB", (6, 8)).save(leaves / "oak" / "3.jfif", "JPEG")  # as browsers save JPEG files
+    found = data.from_folder(leaves)
+    assert found.class_names == ("oak", "Ähre") and found.num_images == 6
+    lines = [record.getMessage() for record in caplog.records]
+    assert "birch is not a class" in lines[0] and lines[0].endswith(", but 1.heic.")
+    assert "elm is not a class" in lines[1] and lines[1].endswith(").")
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(ValueError, match="There is no folder"):
         data.from_folder(tmp_path / "none")
