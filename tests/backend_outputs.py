@@ -81,6 +81,8 @@ def detector_outputs(rng):
     boards = keras_spd.data.DetectionData(boxed, ("a", "b", "c"), (1, 2, 3))
     augmentation = keras_spd.data.DetectionAugmentation(mosaic=1.0, horizontal_flip=0.5)
     batches = boards.batches(2, (64, 64), shuffle=True, augmentation=augmentation)
+    results, _ = keras_spd.predict.predict_coco(model, boards, 64, batch_size=2)
+    outputs["coco_results"] = np.sort([one["score"] for one in results])[-20:]
     model.compile()
     history = model.fit(batches, epochs=1, verbose=0)
     outputs["finite_detector_loss"] = np.isfinite(history.history["loss"])

@@ -79,6 +79,14 @@ _tests, _size = itertools.count(1), 0
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _same_start_of_modules():
+    """Fixtures of a module start with the same seed, whatever ran before in this process."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _same_start():
     """Each test starts with the same seed, Keras' defaults and no layer names of other tests."""

@@ -3,10 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_spd import fast_layers
-
-tf = pytest.importorskip("tensorflow")
 
 
 def train(layer, images, upstream):

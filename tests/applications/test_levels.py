@@ -125,9 +125,10 @@ def test_other_levels_are_refused(levels):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["yolov8", "retinanet"])
-def test_a_decoupled_head_of_another_finest_level_starts_anew(tmp_path, thin_networks, head):
+def test_a_decoupled_head_of_another_finest_level_starts_anew(
+    tmp_path, thin_networks, head, caplog
+):
     """Its channels are those of the finest level."""
-    pytest.importorskip("keras_cv")
     trained = YOLOV5SPD("n", classes=2, head=head)
     trained.save(tmp_path / "trained.keras")
     model = YOLOV5SPD("n", weights=tmp_path / "trained.keras", head=head, levels=("P2", "P3"))
@@ -139,12 +140,12 @@ def test_a_decoupled_head_of_another_finest_level_starts_anew(tmp_path, thin_net
     assert backbone
     for path in backbone:
         np.testing.assert_array_equal(values[1][path], values[0][path])
+    assert any("head" in part for part in model.initialised_parts), caplog.text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["yolov8", "retinanet"])
 def test_a_converted_detector_keeps_its_head(tmp_path, rng, head, thin_networks):
-    pytest.importorskip("keras_cv")
     strided = YOLOV5SPD("n", classes=2, head=head, downsampling="strided")
     # With initial weights, the image changes less than the tolerance.
     strided.set_weights([rng.normal(0, 0.25, w.shape) ** 2 + 0.01 for w in strided.get_weights()])

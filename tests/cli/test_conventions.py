@@ -332,6 +332,8 @@ def test_interruption(monkeypatch, capsys, where, name):
 
 
 def test_ctrl_c_in_training_says_how_to_resume(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 

@@ -18,6 +18,12 @@ def test_fitted_anchors_fit_better(rng):
     assert anchors == fit_anchors(boxes, bounding_box_format="xywh", generations=100)
 
 
+def test_other_numbers_of_anchors_and_levels(rng):
+    boxes = np.concatenate([np.zeros((60, 2)), rng.uniform(3, 90, (60, 2))], axis=1)
+    anchors = fit_anchors(boxes, levels=("P2", "P3"), anchors_per_level=2, generations=10)
+    assert {level: len(sides) for level, sides in anchors.items()} == {"P2": 2, "P3": 2}
+
+
 def test_recall_is_a_share_of_boxes():
     assert best_possible_recall([[10, 10], [10, 100]], [[12, 12]]) == 0.5
 

@@ -103,6 +103,14 @@ def test_anchors_that_changed_after_compile_are_not_ignored():
     assert model.loss.anchors == model.anchors
 
 
+def test_weights_of_samples_are_refused():
+    model = tiny_detector()
+    model.compile()
+    images, truth = _batch()
+    with pytest.raises(ValueError, match="remove boxes or images instead"):
+        model.compute_loss(y=truth, y_pred=model(images), sample_weight=np.ones(2))
+
+
 def test_batches_are_not_shuffled_again(tmp_path, monkeypatch):
     data = keras_spd.data.load_detection(write_drawings(tmp_path, 2))
     model = tiny_detector()

@@ -72,7 +72,6 @@ def test_a_box_that_is_encoded_is_found(head):
 @pytest.mark.slow
 def test_decoding_is_that_of_keras_cv(rng):
     """Of its YOLOV8Detector and RetinaNet, whose functions need images of known size."""
-    pytest.importorskip("keras_cv")
     from keras_cv.src import bounding_box
     from keras_cv.src.models.object_detection.yolo_v8 import yolo_v8_detector as yolov8
 
@@ -102,7 +101,6 @@ def test_decoding_is_that_of_keras_cv(rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
 def test_the_loss_knows_a_good_prediction(head, rng):
-    pytest.importorskip("keras_cv")
     box = np.array([9, 17, 35, 41], "float32")
     truth = {"boxes": box[None, None], "classes": np.array([[1]])}
     loss = HEADS[head].build(LEVELS).loss(3, "xyxy")
@@ -117,7 +115,6 @@ def test_the_loss_knows_a_good_prediction(head, rng):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_a_batch_without_a_single_box(head, rng):
-    pytest.importorskip("keras_cv")
     raw, loss = raw_predictions(head, rng), HEADS[head].build(LEVELS).loss(3, "xyxy")
     count = len(next(iter(raw.values())))
     nothing = {"boxes": np.zeros((count, 0, 4)), "classes": np.zeros((count, 0), "int32")}
@@ -129,7 +126,6 @@ def test_a_batch_without_a_single_box(head, rng):
 
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
 def test_losses_of_other_formats_and_padding_are_equal(head, rng):
-    pytest.importorskip("keras_cv")
     raw, built = raw_predictions(head, rng), HEADS[head].build(LEVELS)
     expected = built.loss(3, "xyxy").components(TRUTH, raw)
     boxes = keras_spd.boxes.convert_boxes(TRUTH["boxes"], "xyxy", "rel_xywh", SIZE)
@@ -143,7 +139,8 @@ def test_losses_of_other_formats_and_padding_are_equal(head, rng):
 
 def test_targets_of_retinanet_are_those_of_keras_cv(rng):
     """Where an anchor overlaps each box by half; keras-cv gives others no anchor."""
-    keras_cv = pytest.importorskip("keras_cv")
+    import keras_cv
+
     raw, head = raw_predictions("retinanet", rng), HEADS["retinanet"].build(LEVELS)
     boxes = np.array([[[4, 20, 36, 52], [28, 4, 92, 60]]], "float32")
     truth = {"boxes": np.repeat(boxes, 2, axis=0), "classes": np.array([[0, 2]] * 2)}
@@ -181,7 +178,6 @@ def test_objects_of_all_sizes_are_learned_from_the_start(side):
 @pytest.mark.parametrize(("head", "factor"), [("yolov5", 2), ("yolov8", 2), ("retinanet", 1)])
 def test_the_loss_is_the_sum_of_its_parts(head, factor, rng):
     """Times the number of images, except for RetinaNet."""
-    pytest.importorskip("keras_cv")
     raw, loss = raw_predictions(head, rng), HEADS[head].build(LEVELS).loss(3, "xyxy")
     parts = sum(float(part) for part in loss.components(TRUTH, raw).values())
     assert float(loss(TRUTH, raw)) == pytest.approx(factor * parts, rel=1e-5)
@@ -204,7 +200,6 @@ def test_one_class_has_two_axes_too(head, rng):
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
 def test_a_detector_of_another_head(head, thin_networks, tmp_path, rng):
     """It learns, survives saving with its names, is compiled anew, and its file finds its boxes."""
-    pytest.importorskip("keras_cv")
     model = YOLOV5SPD(
         "n",
         classes=3,
@@ -287,7 +282,6 @@ def test_bad_losses_and_anchors(thin_networks):
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="sizes are always known")
 def test_yolov8_says_that_it_needs_known_sizes(rng):
-    pytest.importorskip("keras_cv")
     import tensorflow as tf
 
     loss, raw = HEADS["yolov8"].build(LEVELS).loss(3, "xyxy"), raw_predictions("yolov8", rng)
@@ -307,8 +301,8 @@ def test_other_heads_are_refused():
 
 @pytest.mark.parametrize("head", KERAS_CV_HEADS)
 def test_ragged_boxes_name_the_function_to_call(head, rng):
-    pytest.importorskip("keras_cv")
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     boxes = tf.ragged.constant([[[1.0, 1, 9, 9]], []], ragged_rank=1, inner_shape=(4,))
     with pytest.raises(ValueError, match="keras_spd.data.to_dense"):
         HEADS[head].build(LEVELS).loss(3, "xyxy").components(

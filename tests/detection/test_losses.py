@@ -188,7 +188,8 @@ def test_errors_say_what_is_wrong():
 
 
 def test_ragged_boxes_name_the_function_to_call():
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     arrays, _, raw = load_fixture("loss_nc3_smooth")
     boxes = tf.ragged.constant([[[1.0, 1, 9, 9]], [], []], ragged_rank=1, inner_shape=(4,))
     with pytest.raises(ValueError, match="keras_spd.data.to_dense"):

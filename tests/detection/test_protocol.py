@@ -31,8 +31,6 @@ def test_models_that_are_not_detectors_are_refused():
 
 @pytest.mark.slow
 def test_files_follow_the_protocols(tmp_path):
-    pytest.importorskip("tensorflow")
-    pytest.importorskip("ai_edge_litert")
     from keras_spd.export import export_tflite
     from keras_spd.export.exported_models import load_exported
 

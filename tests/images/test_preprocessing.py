@@ -34,7 +34,8 @@ def test_the_authors_tiny_imagenet_transform():
 
 
 def test_inside_tf_data(rng):
-    tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
+    import tensorflow as tf
+
     pixels = rng.integers(0, 256, (2, 4, 5, 3)).astype("float32")
     (output,) = tf.data.Dataset.from_tensors(pixels).map(preprocess_input)
     np.testing.assert_allclose(output, preprocess_input(pixels), atol=1e-5)
@@ -43,7 +44,8 @@ def test_inside_tf_data(rng):
 @pytest.mark.slow
 @pytest.mark.parametrize("facts", [{"input_range": (-1, 1)}, {"statistics": "cifar10"}])
 def test_integers_inside_tf_data(rng, facts):
-    tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
+    import tensorflow as tf
+
     if "statistics" in facts:
         facts = {"statistics": get_statistics(facts["statistics"])}
     normalize = Preprocessing(**facts).normalize

@@ -79,6 +79,17 @@ def test_learned_pooling_starts_at_the_average(size):
     assert not layer.exact and "outputs change" in layer.note
 
 
+def test_depthwise_layers_are_kept_on_request():
+    inputs = keras.Input((8, 8, 4))
+    x = _layers.Conv2D(4, 3, 2, name="plain")(inputs)
+    x = _layers.DepthwiseConv2D(3, 2, name="depthwise", padding="same")(x)
+    model = keras.Model(inputs, _layers.SeparableConv2D(4, 1, 2, name="separable")(x))
+    plan = surgery.plan(model, depthwise="keep")
+    assert [layer.path for layer in plan.converted] == ["plain"]
+    assert [layer.note for layer in plan.kept] == ['`depthwise="keep"`'] * 2
+    assert len(surgery.plan(model).converted) == 3
+
+
 def test_a_learned_pooling_of_several_widths_is_refused():
     pool, inputs = _layers.MaxPooling2D(name="pool"), keras.Input((8, 8, 4))
     model = keras.Model(inputs, pool(_layers.Conv2D(8, 3, padding="same")(pool(inputs))))

@@ -105,18 +105,19 @@ def test_killed_at_any_moment_a_run_resumes_as_if_unbroken(tmp_path):
     run_training.run("classifier", unbroken, settings=settings)
     command = [sys.executable, run_training.__file__, "classifier", killed, "--set", *settings]
     process = subprocess.Popen(command)
+    delay = np.random.default_rng().uniform(0, 0.2)
     while process.poll() is None:  # until it trains, and a moment more
         if (killed / "state.weights.h5").is_file():
-            time.sleep(np.random.default_rng(int(time.time())).uniform(0, 0.2))
+            time.sleep(delay)
             break
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() != 0, "the run ended before it was killed"
+    assert process.wait() != 0, f"the run ended before it was killed, {delay:.3f} s after its state"
     assert not (killed / "results.json").exists()
     run_training.run("classifier", killed, settings=settings, resume=True)
     assert [row["epoch"] for row in log(killed)] == list(range(8))
     for row, expected in zip(log(killed), log(unbroken), strict=True):
-        assert row == pytest.approx(expected, rel=2e-3, abs=1e-4)
+        assert row == pytest.approx(expected, rel=2e-3, abs=1e-4), f"{delay:.3f} s after its state"
     ours, theirs = (json.loads((f / "results.json").read_text()) for f in (killed, unbroken))
     assert ours["test_accuracy"] == pytest.approx(theirs["test_accuracy"], abs=1e-6)
     assert ours["chosen_on"] == "validation"

@@ -280,7 +280,7 @@ def test_missing_test_data_is_named(tmp_path):
 
 
 def test_of_similar_networks_the_smallest_is_suggested():
-    with pytest.raises(ValueError, match="Did you mean yolov5_spd_n?"):
+    with pytest.raises(ValueError, match=r"Did you mean yolov5_spd_n\?"):
         choose_recipe({"model.name": "yolov5_spd"}, [], "short")
 
 

@@ -53,6 +53,7 @@ def read_voc(
     problems = Problems(root, on_problem)
     files = _files(root, annotations, split, problems)
     if not files:
+        problems.report()
         raise ValueError(f"There are no VOC annotations (.xml) in {annotations}.")
     folders = [pathlib.Path(images)] if images is not None else [
         root / "JPEGImages",
@@ -138,7 +139,7 @@ def _files(
     if split is None:
         return sorted(annotations.glob("[!.]*.xml"))
     listing = root / "ImageSets" / "Main" / f"{split}.txt"
-    if not listing.is_file():
+    if not listing.exists():
         lists = sorted(file.stem for file in listing.parent.glob("[!.]*.txt"))
         raise ValueError(f"{root} has no split {split!r}. It has: {', '.join(lists) or 'none'}.")
     files = []

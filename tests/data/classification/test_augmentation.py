@@ -59,7 +59,8 @@ def test_a_key_decides(rng):
 
 
 def test_inside_tf_data_as_outside(rng):
-    tf = pytest.importorskip("tensorflow", reason="tf.data needs TensorFlow")
+    import tensorflow as tf
+
     images = rng.uniform(0, 255, (16, 8, 8, 3)).astype("float32")
     function = Augmentation(2, True, True, 15).build(8, 8)
     dataset = tf.data.Dataset.from_tensors((images, tf.constant([1, 2]))).map(function)

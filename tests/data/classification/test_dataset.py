@@ -24,7 +24,8 @@ def source(request, arrays):
     images, _ = arrays
     if request.param == "arrays":
         return data.from_arrays(images, np.arange(50))
-    tf = pytest.importorskip("tensorflow", reason="TFDS needs TensorFlow")
+    import tensorflow as tf
+
     from keras_spd.data.classification import tf_pipeline as tf_batches
 
     dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(50)))
@@ -126,7 +127,7 @@ def test_a_stream_is_its_epochs_in_a_row(source):
 
 
 def test_the_global_seed_of_tensorflow_does_not_matter(source):
-    tf = pytest.importorskip("tensorflow", reason="its global seed")
+    import tensorflow as tf
 
     def labels():
         return epochs(source.batches(16, shuffle=True, seed=1), 1)[0][1]
@@ -156,7 +157,7 @@ def test_cifar10(cifar10_dir):
 @pytest.mark.slow
 def test_grayscale_images_of_different_sizes(tmp_path):
     """A TFDS dataset defined here: gray images of two sizes, two classes."""
-    tfds = pytest.importorskip("tensorflow_datasets", reason="the dataset is TFDS'")
+    import tensorflow_datasets as tfds
 
     class GrayShades(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")

@@ -134,7 +134,7 @@ def object_features(tfds):
 
 
 def test_tfds(tmp_path):
-    tfds = pytest.importorskip("tensorflow_datasets")
+    import tensorflow_datasets as tfds
 
     class Boxes(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
@@ -239,7 +239,7 @@ def test_scores_of_classes_in_another_order(class_names, tmp_path):
 
 def test_tfds_in_several_files(tmp_path):
     """Images and boxes are read separately; each image's colour is the right side of its box."""
-    tfds = pytest.importorskip("tensorflow_datasets")
+    import tensorflow_datasets as tfds
 
     class Colours(tfds.core.GeneratorBasedBuilder):
         VERSION = tfds.core.Version("1.0.0")
@@ -438,12 +438,29 @@ def test_a_split_of_what_has_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"images": []}', '{"images": 1, "annotations": 2, "categories": 3}']
+    ("content", "message"),
+    [
+        ("", r"Cannot read the annotations .*labels\.json"),
+        ("[]", r"labels\.json is not a COCO file: it needs lists of images, annotations"),
+        ('{"images": []}', r"labels\.json is not a COCO file"),
+        ('{"images": 1, "annotations": 2, "categories": 3}', r"labels\.json is not a COCO file"),
+    ],
 )
-def test_other_json(content, tmp_path):
+def test_other_json(content, message, tmp_path):
     file = tmp_path / "labels.json"
     file.write_text(content)
-    with pytest.raises(ValueError, match="labels.json"):
+    with pytest.raises(ValueError, match=message):
+        load_detection(file)
+
+
+def test_images_that_are_nowhere(tmp_path):
+    content = json.loads(pathlib.Path(write_coco(tmp_path)).read_text())
+    (tmp_path / "deep" / "labels").mkdir(parents=True)
+    file = tmp_path / "deep" / "labels" / "labels.json"
+    for image in content["images"]:
+        image["file_name"] = "missing_" + image["file_name"]
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"labels\.json are in none of .*Pass their folder"):
         load_detection(file)
 
 
