@@ -74,6 +74,13 @@ def whole_file(path: Path) -> Iterator[pathlib.Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Removes the temporary files of `whole_file` that killed processes have left in a folder."""
+    for file in pathlib.Path(folder).glob(".unfinished-*"):
+        if file.is_file():
+            file.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[pathlib.Path]:
     """Yields a temporary folder to write to, and renames it to `path` when the block ends.

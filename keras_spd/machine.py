@@ -1,5 +1,6 @@
 """The processor and the accelerators of this machine."""
 
+import contextlib
 import os
 import pathlib
 import platform
@@ -93,3 +94,13 @@ def accelerators() -> list[str]:
     devices = [d for d in tf.config.list_physical_devices() if d.device_type in ("GPU", "TPU")]
     details = tf.config.experimental.get_device_details
     return [details(device).get("device_name", device.device_type) for device in devices]
+
+
+def leave_gpus_to_keras() -> None:
+    """Imports TensorFlow, which would reserve the GPUs' memory, without GPUs on other backends."""
+    import keras
+    import tensorflow as tf
+
+    if keras.backend.backend() != "tensorflow":
+        with contextlib.suppress(RuntimeError):  # if it has already started
+            tf.config.set_visible_devices([], "GPU")

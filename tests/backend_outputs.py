@@ -178,6 +178,9 @@ def main(path, folder):
     train = keras_spd.data.from_arrays(pixels, labels)
     augmentation = keras_spd.data.Augmentation(crop_padding=1, horizontal_flip=True)
     preprocess = keras_spd.applications.preprocess_input
+    tensors = keras.ops.convert_to_tensor(pixels[:2])
+    outputs["preprocessed"] = preprocess(tensors)
+    outputs["preprocessed_floats"] = preprocess(keras.ops.cast(tensors, "float32"))
     batches = train.batches(8, preprocess=preprocess, shuffle=True, augmentation=augmentation)
     small = tiny_classifier()
     small.compile("sgd", "sparse_categorical_crossentropy")
@@ -189,6 +192,9 @@ def main(path, folder):
     outputs |= saved_outputs(pathlib.Path(folder))
     imported_tensorflow = "tensorflow" in sys.modules
     outputs["run_resumes_and_learns"] = run_of_a_recipe(rng)  # Keras' seeds import TensorFlow
+    import tensorflow as tf
+
+    outputs["preprocessed_in_tensorflow"] = preprocess(tf.constant(pixels[:2])).numpy()
     np.savez(path, **{name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()})
     print(imported_tensorflow)
 

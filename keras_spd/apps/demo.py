@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from keras_spd import applications, data, export, predict, surgery, training
 from keras_spd.data.detection.packaged import copy_small_cells
 from keras_spd.export.exported_models import load_exported
+from keras_spd.export.tflite import tensorflow
 from keras_spd.files import whole_file
 from keras_spd.images.draw import class_colour, draw_boxes
 from keras_spd.images.fonts import load_font
@@ -108,8 +109,9 @@ def prepare(folder: str | os.PathLike) -> pathlib.Path:
     """Creates the folder of a demo, and deletes the files of an earlier demo in it.
 
     Raises:
-        ValueError: If the folder holds other files.
+        ValueError: If the folder holds other files, or the demo's TFLite file cannot be written.
     """
+    tensorflow("TFLite files")  # or an error
     folder = pathlib.Path(folder)
     if folder.is_dir() and any(folder.iterdir()):
         if not (folder / _MARK).is_file():

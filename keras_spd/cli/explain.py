@@ -45,7 +45,7 @@ def explain(
     from keras_spd.predict.files import trust_image_sizes
 
     trust_image_sizes(any_size=sides is not None)
-    files = [file for file in predict.find_sources(images) if not is_video(file)]
+    files = [file for file in predict.find_sources(images, output) if not is_video(file)]
     paths = [weights] if beside is None else [weights, beside]
     if not files:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import re
 import sys
 from collections.abc import Callable
 
@@ -22,7 +23,7 @@ from keras_spd.cli import (
 )
 from keras_spd.version import __version__
 
-_OUT_OF_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")  # TensorFlow's and PyTorch's
+_OUT_OF_MEMORY = re.compile("resource.?exhausted|out.?of.?memory", re.I)  # on every backend
 _OUT_OF_SPACE = ("No space left", "quota", "Too many open files")  # which TensorFlow calls the same
 
 app = typer.Typer(
@@ -92,7 +93,7 @@ def main() -> None:
 
 def _reason(error: Exception) -> str | None:
     """Returns the message for a user error, or `None` for a bug."""
-    if isinstance(error, MemoryError) or type(error).__name__ in _OUT_OF_MEMORY:
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__} {error}"):
         if any(words in str(error) for words in _OUT_OF_SPACE):
             return str(error)
         return "out of memory. Lower `--batch-size` or `--image-size`."

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from keras_spd.machine import leave_gpus_to_keras
 from keras_spd.typing import Path
 
 
@@ -23,7 +24,7 @@ def check_source(name: str | None, data_dir: Path | None, images: Path | None = 
 def open_builder(name: str, data_dir: Path | None, download: bool) -> tuple[Any, Any]:
     """Returns the builder of a prepared TFDS dataset, and the module `tensorflow_datasets`."""
     try:
-        import tensorflow  # noqa: F401
+        leave_gpus_to_keras()
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise ImportError(

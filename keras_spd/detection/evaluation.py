@@ -20,10 +20,13 @@ def average_precision(detector: Any, batches: Iterable[tuple[Any, Any]]) -> dict
     """
     from keras_spd.metrics.batch_evaluation import evaluate_batches
 
+    def predict(images: Any) -> Any:  # of any framework, which JAX' step does not take
+        return detector.predict_on_batch(keras.ops.convert_to_numpy(images))
+
     former, detector.decoder = detector.decoder, Decoder(0.001, 0.65)
     try:
         scores = evaluate_batches(
-            ((detector.predict_on_batch(images), truth, images.shape) for images, truth in batches),
+            ((predict(images), truth, images.shape) for images, truth in batches),
             detector.num_classes,
             detector.bounding_box_format,
         )

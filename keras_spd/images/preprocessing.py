@@ -123,19 +123,34 @@ def preprocess_input(x: Any, statistics: str | Statistics = "cifar10") -> Any:
             "`preprocess_input` takes RGB images, with 3 channels in the last axis. "
             f"Received: x.shape={tuple(x.shape)}."
         )
-    if isinstance(x, np.ndarray):
-        x = x.astype("float32")
-    elif "float" not in str(x.dtype):
-        x = ops.cast(x, "float32")
-    mean = np.array(statistics.mean, "float32") * 255
-    std = np.array(statistics.std, "float32") * 255
-    if not isinstance(x, np.ndarray):
-        # Plain arithmetic of the tensor's own framework also works inside `tf.data` when Keras
-        # runs on another backend.
+    x = _floats(x)
+    mean: Any = np.array(statistics.mean, "float32") * 255
+    std: Any = np.array(statistics.std, "float32") * 255
+    if _is_tensorflow(x):  # lists take the tensor's own type
         mean, std = mean.tolist(), std.tolist()
-        if hasattr(x, "new_tensor"):  # PyTorch takes no lists
+    elif not isinstance(x, np.ndarray):
+        dtype = keras.backend.standardize_dtype(x.dtype)
+        mean, std = (ops.convert_to_tensor(values, dtype) for values in (mean, std))
+        if hasattr(x, "new_tensor"):  # PyTorch's, which may be on another device
             mean, std = x.new_tensor(mean), x.new_tensor(std)
     return (x - mean) / std
+
+
+def _floats(x: Any) -> Any:
+    """Returns an array as float32, and a tensor of integers cast to float32."""
+    if isinstance(x, np.ndarray):
+        return x.astype("float32")
+    if "float" in str(x.dtype):
+        return x
+    if _is_tensorflow(x):  # also inside `tf.data` while Keras runs on another backend
+        import tensorflow as tf
+
+        return tf.cast(x, "float32")
+    return ops.cast(x, "float32")
+
+
+def _is_tensorflow(x: Any) -> bool:
+    return type(x).__module__.startswith("tensorflow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,13 +254,9 @@ class Preprocessing:
         if self.statistics is not None:
             return preprocess_input(pixels, self.statistics)
         scale, low = self.scale_and_offset()
-        if isinstance(pixels, np.ndarray):
-            pixels = pixels.astype("float32")
         if self.takes_pixels:
-            return pixels
-        if "float" not in str(pixels.dtype):  # TensorFlow does not multiply integers by floats
-            pixels = ops.cast(pixels, "float32")
-        return pixels * scale + low
+            return pixels.astype("float32") if isinstance(pixels, np.ndarray) else pixels
+        return _floats(pixels) * scale + low
 
     def normalize_in_graph(self, pixels: Tensor) -> Tensor:
         """`normalize` as a float32 layer, for a model to be exported."""

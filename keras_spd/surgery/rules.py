@@ -107,7 +107,8 @@ def _conv(layer: Any, input_shapes: list[Shape], options: Options) -> Replacemen
     spd = SPDConv(**config, scale=scale)
 
     def assign() -> None:
-        embedded = strided_to_spd(np.array(layer.kernel), scale, offset=offset, blocks=blocks)
+        array = keras.ops.convert_to_numpy(layer.kernel)
+        embedded = strided_to_spd(array, scale, offset=offset, blocks=blocks)
         spd.conv.kernel.assign(embedded)
         if layer.use_bias:
             spd.conv.bias.assign(layer.bias)
@@ -137,9 +138,8 @@ def _depthwise(layer: Any, input_shapes: list[Shape], options: Options) -> Repla
     spd = SPDDepthwiseConv(**config, scale=scale)
 
     def assign() -> None:
-        spd.conv.kernel.assign(
-            strided_to_spd(np.array(layer.kernel), scale, offset=offset, blocks=blocks)
-        )
+        array = keras.ops.convert_to_numpy(layer.kernel)
+        spd.conv.kernel.assign(strided_to_spd(array, scale, offset=offset, blocks=blocks))
         if layer.use_bias:
             spd.bias.assign(layer.bias)
 
@@ -192,9 +192,8 @@ def _separable(layer: Any, input_shapes: list[Shape], options: Options) -> Repla
     )
 
     def assign() -> None:
-        spd.conv.kernel.assign(
-            strided_to_spd(np.array(layer.depthwise_kernel), scale, offset=offset, blocks=blocks)
-        )
+        array = keras.ops.convert_to_numpy(layer.depthwise_kernel)
+        spd.conv.kernel.assign(strided_to_spd(array, scale, offset=offset, blocks=blocks))
         pointwise.kernel.assign(layer.pointwise_kernel)
         if layer.use_bias:
             pointwise.bias.assign(layer.bias)

@@ -1,6 +1,5 @@
 """Callbacks of a training run: averages, scores, logs, plots and files."""
 
-import contextlib
 import importlib.util
 import logging
 import math
@@ -13,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_spd import keras_internals
+from keras_spd.machine import leave_gpus_to_keras
 from keras_spd.training.best_epoch import StopEarly
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.copies import copy_model
@@ -191,9 +191,5 @@ def _tensorboard(folder: RunFolder) -> list[keras.callbacks.Callback]:
         if importlib.util.find_spec(package) is None:
             _log.warning("No TensorBoard log is written. For one, `pip install %s`.", package)
             return []
-    if keras.backend.backend() != "tensorflow":  # it would take the GPU's memory from the network
-        import tensorflow as tf
-
-        with contextlib.suppress(RuntimeError):  # if it has already started
-            tf.config.set_visible_devices([], "GPU")
+    leave_gpus_to_keras()
     return [keras.callbacks.TensorBoard(folder.tensorboard)]

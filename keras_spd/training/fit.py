@@ -12,7 +12,7 @@ import keras
 from keras_spd import keras_internals, registered  # noqa: F401 (registers saved classes)
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
-from keras_spd.files import shorten, whole_file, write_json
+from keras_spd.files import remove_unfinished, shorten, whole_file, write_json
 from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
 from keras_spd.training.announce import log_cost, log_splits, warn_of_missing_onednn
 from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
@@ -33,6 +33,7 @@ from keras_spd.training.errors import explained
 from keras_spd.training.fields import Recipe
 from keras_spd.training.freezing import carry_over, freeze, warn_of_initial_weights
 from keras_spd.training.given import (
+    check_resumed,
     find_given,
     has_start,
     name_data,
@@ -130,11 +131,15 @@ def train(
     with contextlib.ExitStack() as stack:
         if distribution.is_chief:
             stack.enter_context(locked(folder.lock))
+            remove_unfinished(folder.path)
+        passed_alone = model if recipe is None else None
         recipe, model = name_given(recipe, model)
         recipe = name_data(recipe, train=train_data, validation=validation_data, test=test_data)
         recipe = find_recipe(recipe, folder, resume, epochs)
         # A resumed run does not need the weights it started from: the run folder has its model.
         kept = folder.start_model if resume and folder.start_model.is_file() else None
+        if resume:
+            check_resumed(folder, recipe, validation_data, passed_alone, kept)
         given = find_given(recipe, model, kept)
         task_recipe = without_start(recipe) if kept else recipe
         check_quantize_aware(recipe)

@@ -1,5 +1,6 @@
 """Models that are passed to training, instead of the network in the recipe."""
 
+import logging
 import os
 import pathlib
 from typing import Any
@@ -8,8 +9,9 @@ import keras
 
 from keras_spd.predict.loading import load_model
 from keras_spd.training.fields import PASSED, Recipe
-from keras_spd.training.run_folder import START_MODEL
+from keras_spd.training.run_folder import START_MODEL, RunFolder
 
+_log = logging.getLogger(__name__)
 _SUFFIXES = (".keras", ".pt", ".pth", ".safetensors")
 
 
@@ -45,6 +47,31 @@ def name_data(recipe: Recipe | None, **given: Any) -> Recipe | None:
         return recipe
     data = recipe.data.model_copy(update=passed)
     return recipe.model_copy(update={"data": data})
+
+
+def check_resumed(
+    folder: RunFolder, recipe: Recipe, validation_data: Any, model: Any, kept: Any
+) -> None:
+    """Checks what is passed to a run that is resumed with its own recipe.
+
+    Args:
+        folder: `RunFolder`.
+        recipe: The recipe in it.
+        validation_data: As in `training.train`.
+        model: `model` of `training.train` if no recipe was passed with it.
+        kept: As in `find_given`.
+
+    Raises:
+        ValueError: If the best epoch would be chosen on other data than before.
+    """
+    if validation_data is not None and not isinstance(recipe.data.validation, str):
+        raise ValueError(
+            f"The run in {folder.path} was started with data.validation="
+            f"{recipe.data.validation!r}, and its epochs were scored on other data. Resume it "
+            "without `validation_data`, or start another run."
+        )
+    if model is not None and (kept is not None or not _names_file(recipe.model.name)):
+        _log.warning("`model` is not used: the run in %s resumes with its own.", folder.path)
 
 
 def has_start(recipe: Recipe) -> bool:

@@ -181,4 +181,7 @@ def load_preset(variables: Iterable[Any], preset: Preset) -> None:
     """
     arrays = preset.read()
     for variable in variables:
-        variable.assign(arrays[variable.path])
+        path = variable.path
+        while path not in arrays and "/" in path:  # built in a name scope
+            path = path.partition("/")[2]
+        variable.assign(arrays[path])

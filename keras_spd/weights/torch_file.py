@@ -48,6 +48,8 @@ _INERT = {
     "numpy._core.multiarray.scalar",
     "pathlib.PosixPath",
     "pathlib.WindowsPath",
+    "pathlib._local.PosixPath",  # of Python 3.13
+    "pathlib._local.WindowsPath",
     "torch.Size",
     "torch.device",
     "torch.float16",

@@ -129,6 +129,15 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     )
 
 
+def test_the_memory_of_a_gpu_of_jax_is_one_line(monkeypatch, capsys):
+    def fail(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+
+    monkeypatch.setattr("keras_spd.predict.find_sources", fail)
+    assert run(monkeypatch, "predict", "a.jpg", "--weights", "bccd") == 1
+    assert capsys.readouterr().err.startswith("keras-spd: out of memory. Lower")
+
+
 @pytest.mark.slow
 def test_detection_data_without_a_box_are_not_scored(monkeypatch, capsys, tmp_path):
     file = write_drawings(tmp_path / "drawings", count=2)

@@ -90,7 +90,7 @@ def test_a_run_without_improvement_stops_early_also_when_it_is_resumed(
 
 
 @pytest.mark.slow
-def test_callbacks_of_the_user_and_a_run_that_is_lengthened(tmp_path, cells, fit):
+def test_callbacks_of_the_user_and_a_run_that_is_lengthened(tmp_path, cells, fit, caplog):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             logs["seen"] = logs["val_accuracy"]
@@ -107,6 +107,12 @@ def test_callbacks_of_the_user_and_a_run_that_is_lengthened(tmp_path, cells, fit
     assert record(tmp_path)["last_epoch"]["epoch"] == 2
     with pytest.raises(ValueError, match=r"at least the number of epochs that are done, 3. Recei"):
         train(None, tmp_path, epochs=2, **options)
+    with pytest.raises(ValueError, match=r"started with data.validation=0.25.*without `valid"):
+        train(None, tmp_path, epochs=5, validation_data=cells[1], **options)
+    (tmp_path / ".unfinished-1-2-state.weights.h5").touch()  # of a killed process
+    train(None, tmp_path, model=tiny_classifier(), **options)
+    assert "`model` is not used" in caplog.text
+    assert not list(tmp_path.glob(".unfinished-*"))
 
 
 def test_bad_epochs_and_callbacks(tmp_path, fit):

@@ -79,6 +79,15 @@ def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rn
     np.testing.assert_allclose(ours[..., :5], theirs[..., :5], atol=1e-4)
 
 
+@pytest.mark.slow
+def test_weights_load_in_a_name_scope():
+    with keras.name_scope("encoder"):
+        scoped = ResNet18SPD(weights="cifar10")
+    plain = ResNet18SPD(weights="cifar10")
+    for ours, theirs in zip(scoped.weights, plain.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_wrong_names_and_options():
     with pytest.raises(ValueError, match=r"no weights 'coco' for YOLOV5SPD.*Available: YOLOV5SPD"):
         YOLOV5SPD("n", weights="coco")
