@@ -120,8 +120,10 @@ def test_tiles_are_trained_on_and_whole_images_are_scored(tmp_path, drawings, mo
 
     for module in ("detection", "coco_score"):
         monkeypatch.setattr(f"keras_spd.training.{module}.evaluate", score)
-    monkeypatch.setattr(keras.Model, "evaluate", lambda model, batches, **_: {"loss": 1.0})
+    losses = {"loss": 1.0, "box_loss": 0.1, "objectness_loss": 0.2, "class_loss": 0.3}
+    monkeypatch.setattr(keras.Model, "evaluate", lambda model, batches, **_: dict(losses))
     model = task.build()
+    task.compile(model, keras.optimizers.SGD())
     [callback] = task.callbacks(None)
     callback.set_model(model)
     callback.on_epoch_end(2, logs := {})

@@ -65,7 +65,9 @@ def to_tf_data(batches: DetectionBatches, epochs: int | None = None) -> Any:
     def make(epoch: Any, batch: Any) -> Any:
         found = kept()
         if found is None:
-            raise RuntimeError("The stream of these batches has been deleted.")
+            # A deleted iterator still reads ahead. TensorFlow prints other errors, although no one
+            # gets this batch.
+            raise StopIteration("The stream of these batches has been deleted.")
         return _calls(found.load, epoch, batch)
 
     def load(epoch: Any, batch: Any) -> Any:
