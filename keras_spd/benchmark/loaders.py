@@ -156,16 +156,14 @@ def _load_onnx(
 ) -> _Loaded:
     import onnxruntime
 
-    from keras_spd.export.metadata import parse
-    from keras_spd.export.onnx_runtime import DTYPES
+    from keras_spd.export.onnx_runtime import DTYPES, recorded_size
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     taken = _only(session.get_inputs())
-    recorded = parse(session.get_modelmeta().custom_metadata_map.get("imgsz", ""))
-    own = tuple(recorded) if isinstance(recorded, (list, tuple)) and len(recorded) == 2 else None
+    own = recorded_size(session.get_modelmeta().custom_metadata_map)
     shape = _input_shape(taken.shape, image_size or own, batch_size)
     dtype = DTYPES.get(taken.type)
     if dtype is None:

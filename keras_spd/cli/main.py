@@ -93,8 +93,8 @@ def main() -> None:
 
 def _reason(error: Exception) -> str | None:
     """Returns the message for a user error, or `None` for a bug."""
-    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__} {error}"):
-        if any(words in str(error) for words in _OUT_OF_SPACE):
-            return str(error)
-        return "out of memory. Lower `--batch-size` or `--image-size`."
-    return str(error) if isinstance(error, (ValueError, ImportError, OSError)) else None
+    no_memory = isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(repr(error))
+    no_space = no_memory and any(words in str(error) for words in _OUT_OF_SPACE)
+    if no_space or isinstance(error, (ValueError, ImportError, OSError)):
+        return str(error)
+    return "out of memory. Lower `--batch-size` or `--image-size`." if no_memory else None

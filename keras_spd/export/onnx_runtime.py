@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,13 @@ DTYPES = {  # of inputs
     "tensor(uint8)": "uint8",
 }
 _UNKNOWN = 640  # pixels, for files that take any size and do not record one
+
+
+def recorded_size(metadata: Mapping[str, str]) -> tuple[int, int] | None:
+    """Returns the `(height, width)` that a file's metadata records, ours or Ultralytics'."""
+    own = json.loads(metadata[RECORD]) if RECORD in metadata else {}
+    size = own.get("image_size") or parse(metadata.get("imgsz", ""))
+    return tuple(size) if isinstance(size, (list, tuple)) and len(size) == 2 else None
 
 
 class ONNXFile:
@@ -71,9 +79,7 @@ class ONNXFile:
         self._batch, *sides = taken[0].shape
         self._channels_first = sides[0] in (1, 3) and sides[2] not in (1, 3)
         sides = sides[1:] if self._channels_first else sides[:2]
-        recorded = self.record.get("image_size") or self.foreign_record.get("imgsz")
-        if not isinstance(recorded, (list, tuple)) or len(recorded) != 2:
-            recorded = (_UNKNOWN, _UNKNOWN)
+        recorded = recorded_size(metadata) or (_UNKNOWN, _UNKNOWN)
         height, width = (
             side if isinstance(side, int) else int(other)
             for side, other in zip(sides, recorded, strict=True)

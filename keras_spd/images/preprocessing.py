@@ -128,11 +128,11 @@ def preprocess_input(x: Any, statistics: str | Statistics = "cifar10") -> Any:
     std: Any = np.array(statistics.std, "float32") * 255
     if _is_tensorflow(x):  # lists take the tensor's own type
         mean, std = mean.tolist(), std.tolist()
+    elif hasattr(x, "new_tensor"):  # PyTorch's, which may be on another device
+        mean, std = x.new_tensor(mean), x.new_tensor(std)
     elif not isinstance(x, np.ndarray):
         dtype = keras.backend.standardize_dtype(x.dtype)
         mean, std = (ops.convert_to_tensor(values, dtype) for values in (mean, std))
-        if hasattr(x, "new_tensor"):  # PyTorch's, which may be on another device
-            mean, std = x.new_tensor(mean), x.new_tensor(std)
     return (x - mean) / std
 
 

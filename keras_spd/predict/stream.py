@@ -75,14 +75,14 @@ def find_sources(
         found = glob.iglob(argument, recursive=True) if is_pattern else find_visible(path)
         readable = sorted(file for file in map(pathlib.Path, found) if _is_image_or_video(file))
         if left_out is not None and not path.resolve().is_relative_to(left_out):
-            own = [file for file in readable if left_out in file.resolve().parents]
+            own = {file for file in readable if left_out in file.resolve().parents}
             readable = [file for file in readable if file not in own]
             if own:
                 _log.warning(
-                    "Files in the output folder %s are not predicted: %d, such as %s.",
+                    "Files in the output folder %s are left out: %d, such as %s.",
                     exclude,
                     len(own),
-                    own[0].name,
+                    min(own).name,
                 )
         if not readable:
             where = "that matches" if is_pattern else "in the folder"

@@ -217,7 +217,7 @@ def test_the_output_of_an_earlier_run_is_not_predicted(tmp_path, caplog):
     assert not caplog.text
     for source in (tmp_path, f"{tmp_path}/**/*.png"):
         assert find_sources([source], output) == [tmp_path / "a.png"]
-    assert "are not predicted: 1, such as 00000_a.png" in caplog.text
+    assert "are left out: 1, such as 00000_a.png" in caplog.text
     assert find_sources([output], output) == [output / "00000_a.png"]  # it is named
 
 

@@ -126,8 +126,8 @@ def _drop_unlabelled(
 ) -> list[pathlib.Path]:
     """Returns the images that a folder of labels is about, with a remark on the others."""
     unlabelled = [file for file in files if file not in label_files]
-    background = [file for file in unlabelled if is_background(file, folder, images_folder)]
-    others = [file for file in unlabelled if file not in background]
+    background = {file for file in unlabelled if is_background(file, folder, images_folder)}
+    others = set(unlabelled) - background
     for found, what in (
         (background, "without a label file count as images without objects"),
         (others, "are left out, because there are no labels for their subfolder"),
@@ -135,7 +135,7 @@ def _drop_unlabelled(
         if found:
             problems.remarks.append(
                 f"{len(found)} of {plural(len(files), 'image')} in {images_folder} {what}, such as "
-                f"{found[0].name}"
+                f"{min(found).name}"
             )
     return [file for file in files if file not in others]
 
