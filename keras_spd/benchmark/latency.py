@@ -19,6 +19,7 @@ from keras_spd.benchmark.loaders import LIBRARIES, LOADERS, is_channels_first
 from keras_spd.files import shorten
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.read import read_image
+from keras_spd.images.sizes import check_image_size
 
 _log = logging.getLogger(__name__)
 _WARM_UP = 3
@@ -63,7 +64,7 @@ class Measurement:
 def measure_files(
     files: Sequence[str | os.PathLike],
     *,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     batch_size: int = 1,
     repeats: int = 30,
     threads: int = 2,
@@ -81,8 +82,8 @@ def measure_files(
         files: Paths of `.keras`, `.tflite` and `.onnx` files and of SavedModel folders, also from
             other tools, and of checkpoints that `keras_spd.predict.load_model` loads. They must
             have one input, a batch of images.
-        image_size: `(height, width)` in pixels; defaults to the size the models were trained at. A
-            file of a fixed size is timed at its own, with a warning.
+        image_size: Integer or `(height, width)`, in pixels; defaults to the size the models were
+            trained at. A file of a fixed size is timed at its own, with a warning.
         batch_size: Images per call, for models that take any number.
         repeats: Number of timed calls of each model.
         threads: Number of CPU threads for each model. Keras on JAX ignores it.
@@ -110,11 +111,12 @@ def measure_files(
                 f"There is no file or folder {file}. Save shipped weights to a file to time them: "
                 '`keras_spd.predict.load_model("bccd").save("bccd.keras")`.'
             )
+    size = None if image_size is None else check_image_size(image_size)
     pixels = None if image is None else read_image(image)
     runs = [_Run(file) for file in files]
     try:
         for run in runs:
-            run.start(image_size, batch_size, threads, pixels)  # loaded, one after another
+            run.start(size, batch_size, threads, pixels)  # loaded, one after another
         for _ in range(repeats):
             for run in runs:
                 run.call()
@@ -128,7 +130,7 @@ def measure_files(
     for problem in problems:
         _log.warning("Skipped %s", problem)
     for row in rows:
-        if image_size is not None and row.image_size != tuple(image_size):
+        if size is not None and row.image_size != size:
             _log.warning(
                 "%s only takes images of %dx%d, and was timed at that size.",
                 row.file,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from keras_spd.images.sizes import parse_sides
 from keras_spd.images.tiles import network_size
 from keras_spd.typing import Shape
 
@@ -49,9 +50,8 @@ def standardize_image_size(
 
 def check_multiples(image_size: int | Sequence[int], stride: int = 32) -> tuple[int, int]:
     """Returns `(height, width)`, or raises a `ValueError` unless `stride` divides both."""
-    sides: Any = image_size
-    size = tuple(sides) if isinstance(sides, (tuple, list)) else (sides, sides)
-    if len(size) != 2 or any(not isinstance(s, int) or s < stride or s % stride for s in size):
+    size = parse_sides(image_size, stride)
+    if size is None or size[0] % stride or size[1] % stride:
         raise ValueError(
             f"`image_size` must be one or two multiples of {stride}, the largest stride of the "
             f"detector, e.g. {10 * stride}. Received: image_size={image_size!r}."

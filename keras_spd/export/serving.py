@@ -8,6 +8,7 @@ from keras_spd.detection.detector import Detector
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.export.detections import with_detections
 from keras_spd.image_model import find_info, known_preprocessing
+from keras_spd.images.sizes import check_image_size
 from keras_spd.surgery.outputs import to_probabilities
 
 
@@ -50,10 +51,9 @@ def image_sides(model: keras.Model, image_size: int | tuple[int, int] | None) ->
     if len(shape) != 4:
         raise ValueError(f"The model must take images. Received: a model of input shape {shape}.")
     info = find_info(model)
-    if isinstance(image_size, int):
-        image_size = (image_size, image_size)
+    asked = None if image_size is None else check_image_size(image_size)
     trained = info.image_size if info else None
-    sides = image_size or (shape[1:3] if None not in shape[1:3] else trained)
+    sides = asked or (shape[1:3] if None not in shape[1:3] else trained)
     if sides is None:
         raise ValueError(
             "An exported file takes images of one size. Pass `image_size=(height, width)`, or "

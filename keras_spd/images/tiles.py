@@ -2,18 +2,19 @@
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from keras_spd.images.sizes import parse_sides
 from keras_spd.typing import Array
 
 _log = logging.getLogger(__name__)
 SMALLEST = 32  # pixels, the largest stride of the detectors
 
 
-def check_tile(tile: int | tuple[int, int]) -> tuple[int, int]:
+def check_tile(tile: int | Sequence[int]) -> tuple[int, int]:
     """Returns the `(height, width)` of a tile, or raises a `ValueError` if it is not one."""
-    sides = tuple(tile) if isinstance(tile, (tuple, list)) else (tile, tile)
-    if len(sides) != 2 or any(not isinstance(side, int) or side < SMALLEST for side in sides):
+    sides = parse_sides(tile, SMALLEST)
+    if sides is None:
         raise ValueError(
             f"`tile` must be one or two integers of at least {SMALLEST} pixels, such as 640. "
             f"Received: tile={tile!r}."

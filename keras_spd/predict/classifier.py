@@ -10,6 +10,7 @@ import numpy as np
 from keras_spd.image_model import ClassifierProtocol, ModelInfo, find_info, known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.read import memory_to_read, to_rgb
+from keras_spd.images.sizes import check_image_size
 from keras_spd.images.workers import decoding, map_ahead
 from keras_spd.predict.loading import load_any
 from keras_spd.predict.results import Classification
@@ -83,20 +84,14 @@ class Classifier:
 
     def _check_size(self, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
         fixed: Shape = self.model.input_shape[1:3]
-        if isinstance(image_size, int):
-            image_size = (image_size, image_size)
-        if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
-            raise ValueError(
-                "`image_size` must be one or two positive integers, (height, width). "
-                f"Received: image_size={image_size!r}."
-            )
-        size = image_size or (fixed if None not in fixed else self.info.image_size)
+        asked = None if image_size is None else check_image_size(image_size)
+        size = asked or (fixed if None not in fixed else self.info.image_size)
         if size is None:
             raise ValueError(
                 f"{self.model.name} takes images of any size and does not record the size it was "
                 "trained on: pass `image_size` (`--image-size`)."
             )
-        if any(side not in (None, asked) for side, asked in zip(fixed, size, strict=True)):
+        if any(known not in (None, side) for known, side in zip(fixed, size, strict=True)):
             raise ValueError(
                 f"{self.model.name} takes images of {fixed} only (height, width). "
                 f"Received: image_size={image_size!r}."

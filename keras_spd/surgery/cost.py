@@ -7,6 +7,7 @@ import keras
 
 from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
+from keras_spd.images.sizes import check_image_size
 from keras_spd.surgery import graph
 
 _TRANSPOSED = (
@@ -17,14 +18,14 @@ _TRANSPOSED = (
 
 
 def count_multiply_adds(
-    model: keras.Model | Detector, image_size: tuple[int, int] | None = None
+    model: keras.Model | Detector, image_size: int | tuple[int, int] | None = None
 ) -> int:
     """Counts the multiply-adds of one image in the convolutions and dense layers of a model.
 
     Args:
         model: Functional or Sequential Keras model, or a `Detector` on such a network.
-        image_size: `(height, width)`, for a model that takes images of any size; others have their
-            own.
+        image_size: Integer or `(height, width)`, for a model that takes images of any size; others
+            have their own.
 
     Returns:
         Integer. FLOPs, as often reported in papers, are twice as many.
@@ -51,7 +52,7 @@ def count_multiply_adds(
             "functional or Sequential model."
         )
     if image_size is not None and None in model.input_shape[1:3]:
-        model = graph.resize(model, (*image_size, model.input_shape[-1]))
+        model = graph.resize(model, (*check_image_size(image_size), model.input_shape[-1]))
     return sum(_multiply_adds_of(call) for call in keras_internals.graph_calls(model))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from keras_spd.detection.box_loss import check_iou
+from keras_spd.images.sizes import check_image_size
 from keras_spd.images.tiles import check_tile
 
 
@@ -25,12 +26,18 @@ def _check_fraction(value: str | float | None) -> str | float | None:
     return value
 
 
+def _as_image_size(value: Any) -> Any:
+    return None if value is None else check_image_size(value)
+
+
 def _as_tile(value: Any) -> Any:
     return None if value is None else check_tile(value)
 
 
 Validation = Annotated[str | float | None, pydantic.AfterValidator(_check_fraction)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
+ImageSize = Annotated[tuple[int, int], pydantic.BeforeValidator(check_image_size)]
+OptionalImageSize = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_image_size)]
 Tile = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_tile)]
 MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 

@@ -13,7 +13,9 @@ from keras_spd.training.field_types import (
     BoxComparison,
     ClassWeights,
     Fraction,
+    ImageSize,
     MaxValue,
+    OptionalImageSize,
     PartOfData,
     Texts,
     Tile,
@@ -158,8 +160,8 @@ class ClassificationSource(_Section):
     `seed`. Images that `validation` holds out are not among them."""
     data_dir: str | None = None
     """Folder with prepared TFDS datasets; by default, TFDS's own."""
-    image_size: tuple[int, int] | None = None
-    """Height and width to resize images to; required if their sizes differ."""
+    image_size: OptionalImageSize = None
+    """Height and width, or one number, to resize images to; required if their sizes differ."""
     on_problem: Literal["error", "skip"] = "error"
     """What to do about broken images in folders."""
     max_value: MaxValue = None
@@ -257,7 +259,7 @@ class DetectionSource(_Section):
     """Folder of the images, if it cannot be found from the annotations."""
     data_dir: str | None = None
     """Folder with prepared TFDS datasets; by default, TFDS's own."""
-    image_size: tuple[int, int] = (640, 640)
+    image_size: ImageSize = (640, 640)
     """Height and width of the network's input, multiples of the largest stride: 32 with P5."""
     tile: Tile = None
     """Height and width, or one number, of tiles that larger images are cut into. Each tile is

@@ -11,6 +11,7 @@ from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import check_augmentation, name_classes, plural
 from keras_spd.images.batching import check_batch_size
+from keras_spd.images.sizes import check_image_size
 from keras_spd.typing import Array
 
 
@@ -62,7 +63,7 @@ class ClassificationData:
         first_epoch: int = 0,
         epochs: int | None = None,
         soft_labels: bool = False,
-        image_size: tuple[int, int] | None = None,
+        image_size: int | tuple[int, int] | None = None,
     ) -> Any:
         """Returns batches for `model.fit`, `evaluate` and `predict`.
 
@@ -78,8 +79,8 @@ class ClassificationData:
                 `fit(steps_per_epoch=...)`; only used by `tf.data`.
             soft_labels: Boolean, whether labels are class probabilities, which `mixup` and
                 `cutmix` need.
-            image_size: `(height, width)` to resize images to after augmentation; `None` for the
-                size they have.
+            image_size: Integer or `(height, width)` to resize images to after augmentation; `None`
+                for the size they have.
 
         Returns:
             `tf.data.Dataset` for TFDS data, otherwise `ArrayBatches`, of `(images, labels)` with
@@ -105,7 +106,7 @@ class ClassificationData:
             first_epoch=first_epoch,
             epochs=epochs,
             num_classes=len(self.class_names) if soft_labels else None,
-            image_size=image_size,
+            image_size=None if image_size is None else check_image_size(image_size),
         )
 
     def steps_per_epoch(self, batch_size: int) -> int:

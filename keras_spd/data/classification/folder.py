@@ -22,6 +22,7 @@ from keras_spd.images.read import (
     find_visible,
     to_rgb,
 )
+from keras_spd.images.sizes import check_image_size
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class NoClassFoldersError(ValueError):
 def from_folder(
     folder: Path,
     *,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     class_names: Sequence[str] | None = None,
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
@@ -51,8 +52,8 @@ def from_folder(
 
     Args:
         folder: Path.
-        image_size: `(height, width)` in pixels to resize images to; required if their sizes
-            differ.
+        image_size: Integer or `(height, width)`, in pixels, to resize images to; required if their
+            sizes differ.
         class_names: The classes, in order; pass those of the training data for test data.
             Defaults to the names of the subfolders, sorted.
         on_problem: `"error"`, or `"skip"` to skip broken images. Either way, a warning names each
@@ -83,7 +84,7 @@ def from_folder(
     check_on_problem(on_problem)
     preprocessing = Preprocessing(resize)
     files, labels, class_names = _find(pathlib.Path(folder), class_names)
-    size = image_size or _common_size(files)
+    size = _common_size(files) if image_size is None else check_image_size(image_size)
     max_value = check_data_max_value(max_value)
     if max_value == "auto":
         regular = (file for file in files if file.is_file())

@@ -9,6 +9,7 @@ from keras_spd.data.classification.folder import from_folder
 from keras_spd.data.classification.packaged import load_blood_cells
 from keras_spd.data.classification.tfds import from_tfds
 from keras_spd.data.open_tfds import check_source
+from keras_spd.images.sizes import check_image_size
 
 
 def load_classification(
@@ -16,7 +17,7 @@ def load_classification(
     *,
     name: str | None = None,
     data_dir: str | os.PathLike | None = None,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     class_names: Sequence[str] | None = None,
     on_problem: str = "error",
     max_value: float | Literal["auto"] | None = None,
@@ -34,7 +35,7 @@ def load_classification(
         source: Path of a folder, or a split.
         name: Dataset that `source` is a split of; `None` if it is a folder.
         data_dir: Folder with prepared TFDS datasets; TFDS' own by default.
-        image_size: `(height, width)` to resize images to. The packaged images are 32x32.
+        image_size: Integer or `(height, width)` to resize images to. The packaged images are 32x32.
         class_names: The classes of a folder, in order. Defaults to the names of its folders.
         on_problem: `"error"`, or `"skip"` to skip broken images of a folder.
         max_value: The value that maps to 255 in images with more than 8 bits, as in `from_folder`.
@@ -53,6 +54,8 @@ def load_classification(
     >>> train = keras_spd.data.load_classification("leaves/train", image_size=(64, 64))
     """
     check_source(name, data_dir)
+    if image_size is not None:
+        image_size = check_image_size(image_size)
     if name is None:
         return from_folder(
             source,

@@ -9,6 +9,7 @@ import numpy as np
 from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.open_tfds import open_builder, open_split
 from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.images.sizes import check_image_size
 from keras_spd.images.workers import default_workers
 from keras_spd.typing import Array, Path
 
@@ -21,7 +22,7 @@ def from_tfds(
     *,
     data_dir: Path | None = None,
     download: bool = True,
-    image_size: tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     resize: str = "stretch",
 ) -> ClassificationData:
     """Reads a classification dataset of TensorFlow Datasets.
@@ -31,8 +32,8 @@ def from_tfds(
         split: Split, such as `"train"`, `"test"` or `"train[:10%]"`.
         data_dir: Folder with prepared datasets. Defaults to TFDS' own.
         download: Boolean, whether to fetch a dataset that is not in `data_dir`.
-        image_size: `(height, width)` in pixels to resize images to; required if their sizes
-            differ.
+        image_size: Integer or `(height, width)`, in pixels, to resize images to; required if their
+            sizes differ.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:
@@ -65,8 +66,9 @@ def from_tfds(
             f"The images of the TFDS dataset {name!r} differ in size. Pass "
             "`image_size=(height, width)`, or set `data.image_size` in a recipe."
         )
-    image_shape = (*(image_size or image_shape[:2]), 3)
-    standardize = tf_pipeline.standardize(image_size, preprocessing)
+    size = None if image_size is None else check_image_size(image_size)
+    image_shape = (*(size or image_shape[:2]), 3)
+    standardize = tf_pipeline.standardize(size, preprocessing)
 
     def read(content: Any, label: Any) -> tuple[Any, Any]:
         return standardize(features[image].decode_example(content), label)

@@ -20,6 +20,7 @@ from keras_spd.data.detection.transform import (
 from keras_spd.data.problems import check_augmentation
 from keras_spd.images.batching import check_batch_size
 from keras_spd.images.geometry import letterbox
+from keras_spd.images.sizes import check_image_size
 from keras_spd.images.workers import check_workers, keep_freed_memory, make_pool
 from keras_spd.typing import Array
 
@@ -62,8 +63,7 @@ class DetectionBatches(keras.utils.PyDataset):
             raise ValueError("The dataset has no images.")
         self.data, self._classes = data, len(data.class_names)
         self.batch_size = min(batch_size, data.num_images)
-        height, width = [image_size] * 2 if isinstance(image_size, int) else image_size
-        self.image_size = (height, width)
+        self.image_size = check_image_size(image_size)
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.preprocess = preprocess
         self.shuffle = shuffle

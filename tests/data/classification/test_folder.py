@@ -51,7 +51,7 @@ def test_modes_become_rgb_and_sizes_one(leaves):
     Image.new("L", (1, 1), 77).save(leaves / "oak" / "one.png")
     with pytest.raises(ValueError, match=r"differ in size: .*oak/1.png is 8x6.*--image-size"):
         data.from_folder(leaves)
-    images, _ = everything(data.from_folder(leaves, image_size=(4, 4)))
+    images, _ = everything(data.from_folder(leaves, image_size=4))
     assert images.shape == (8, 4, 4, 3)
     assert (images[4] == 77).all()
 
