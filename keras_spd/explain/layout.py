@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from PIL import Image, ImageDraw
 
+from keras_spd.explain.network_input import check_model
 from keras_spd.images.fonts import load_font
 from keras_spd.typing import Array
 
@@ -16,7 +17,10 @@ _OVER = 0.7  # largest opacity of a heat map
 
 def named_models(models: keras.Model | Mapping[str, keras.Model]) -> dict[str, keras.Model]:
     """Returns `{name: model}`, also for a single model."""
-    return dict(models) if isinstance(models, Mapping) else {models.name: models}
+    if isinstance(models, Mapping):
+        return dict(models)
+    check_model(models)
+    return {models.name: models}
 
 
 def colour(values: Array, scale: bool = True, colours: str = "viridis") -> Array:

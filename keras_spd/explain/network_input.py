@@ -153,9 +153,19 @@ def is_classifier(model: keras.Model) -> bool:
     )
 
 
+def check_model(model: Any) -> None:
+    """Raises a `ValueError` unless a model is a Keras model."""
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"A Keras model is needed. Received: {model!r}, of type {type(model).__name__}. Load a "
+            "file or shipped weights with `keras_spd.predict.load_model`."
+        )
+
+
 def check_classifier(model: keras.Model, function: str) -> None:
     """Raises a `ValueError` unless a model is a classifier."""
     if not is_classifier(model):
+        check_model(model)
         kind = "a detector" if isinstance(model, Detector) else f"of type {type(model).__name__}"
         raise ValueError(
             f"`{function}` is for classifiers, which return one score for each class. "

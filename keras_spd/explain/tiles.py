@@ -79,7 +79,8 @@ def merged(
             for axis, shift in enumerate(shifts):
                 # The centre of each cell in the tile, and in the image, in network pixels.
                 own = (np.arange(values.shape[axis]) + 0.5) * stride - shift
-                inside.append((own > 0) & (own < part.fit.image_size_hw[axis] * part.fit.scale))
+                side = part.fit.image_size_hw[axis] * part.fit.scale
+                inside.append((own > -stride / 2) & (own < side + stride / 2))  # at least partly
                 cell = (own + part.corner[axis] * part.fit.scale) // stride
                 places.append(cell.clip(0, whole[level].shape[axis] - 1).astype(int)[inside[axis]])
             np.maximum.at(whole[level], np.ix_(*places), values[np.ix_(*inside)])

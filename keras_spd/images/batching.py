@@ -9,6 +9,8 @@ from PIL import Image
 
 from keras_spd.typing import Array
 
+_PADDING = 64
+
 
 def standardize_images(images: Any) -> Iterable[Any]:
     """Wraps a single image in a list, and returns several images unchanged.
@@ -42,7 +44,7 @@ def standardize_images(images: Any) -> Iterable[Any]:
 
 def check_batch_size(size: Any) -> None:
     """Raises a `ValueError` unless a batch size is an integer of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
         raise ValueError(f"`batch_size` must be an integer >= 1. Received: {size!r}.")
 
 
@@ -107,6 +109,9 @@ def fill(batch: Array, size: int) -> Array:
 class BatchSizes:
     """Limits the number of batch sizes that Keras compiles a network for.
 
+    A batch is padded to an earlier size. Once that has cost more than `_PADDING` images, which is
+    about what compiling costs, it is padded to the next power of two instead.
+
     Args:
         model: Keras model, or another model, whose batches are not padded.
     """
@@ -116,11 +121,15 @@ class BatchSizes:
 
         self.compiles = isinstance(model, keras.Model)
         self.seen: set[int] = set()
+        self.padding = 0  # images so far
 
     def fill(self, batch: Array) -> Array:
-        """Pads a batch to an earlier batch size, if one is large enough."""
+        """Pads a batch to another batch size, if the model is compiled for each."""
+        if not self.compiles:
+            return batch
         size = min((size for size in self.seen if size >= len(batch)), default=len(batch))
-        if self.compiles:
-            self.seen.add(size)
-            batch = fill(batch, size)
-        return batch
+        if self.padding + size - len(batch) > _PADDING:
+            size = min(size, 1 << (len(batch) - 1).bit_length())
+        self.padding += size - len(batch)
+        self.seen.add(size)
+        return fill(batch, size)

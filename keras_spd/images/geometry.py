@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from PIL import Image
 
+from keras_spd.images.sizes import check_image_size
 from keras_spd.typing import Array, Tensor
 
 GRAY = 114  # the authors' fill colour
@@ -89,20 +90,23 @@ class Letterbox:
         return np.clip(boxes, 0, [width, height, width, height])
 
 
-def letterbox(pixels: Array | Image.Image, image_size: Sequence[int]) -> tuple[Array, Letterbox]:
+def letterbox(
+    pixels: Array | Image.Image, image_size: int | Sequence[int]
+) -> tuple[Array, Letterbox]:
     """Scales an image to fit a grey canvas, and centres it.
 
     Args:
         pixels: uint8 array of shape `(height, width, 3)`, or a Pillow RGB image.
-        image_size: `(height, width)` of the result, in pixels.
+        image_size: Integer or `(height, width)` of the result, in pixels.
 
     Returns:
-        uint8 array of shape `(*image_size, 3)`, and the `Letterbox` that maps boxes.
+        uint8 array of shape `(height, width, 3)`, and the `Letterbox` that maps boxes.
 
     Example:
 
     >>> canvas, fit = letterbox(pixels, (320, 320))
     """
+    image_size = check_image_size(image_size)
     canvas = np.full((*image_size, 3), GRAY, "uint8")
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     fit = Letterbox.fit((picture.height, picture.width), image_size)

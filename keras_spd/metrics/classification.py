@@ -81,7 +81,7 @@ def evaluate_classification(
         `ClassificationScores`.
 
     Raises:
-        ValueError: If a shape or a label is not as described.
+        ValueError: If a shape or a class is not as described.
 
     Example:
 
@@ -94,11 +94,13 @@ def evaluate_classification(
             "`labels` must have the shape (images,) and `ranked` (images, ranks), with at least "
             f"one image. Received: {labels.shape} and {ranked.shape}."
         )
-    if labels.min() < 0 or labels.max() >= len(class_names):
-        raise ValueError(
-            f"`labels` must be from 0 to {len(class_names) - 1}. Received: {labels.min()} to "
-            f"{labels.max()}."
-        )
+    for name, classes in {"labels": labels, "ranked": ranked}.items():
+        whole = np.issubdtype(classes.dtype, np.integer)
+        if not whole or classes.min() < 0 or classes.max() >= len(class_names):
+            raise ValueError(
+                f"`{name}` must be integers from 0 to {len(class_names) - 1}. Received: "
+                f"{classes.min()} to {classes.max()}, of type {classes.dtype}."
+            )
     matrix = np.zeros((len(class_names),) * 2, int)
     np.add.at(matrix, (labels, ranked[:, 0]), 1)
     top5 = None

@@ -123,7 +123,7 @@ def evaluate_coco(
         `COCOScores`.
 
     Raises:
-        ValueError: If the ground truth or a detection is not as described.
+        ValueError: If an argument is not as described.
 
     Example:
 
@@ -131,6 +131,12 @@ def evaluate_coco(
     >>> scores.metrics["AP_small"]
     """
     truth, results = read_coco_pair(ground_truth, detections)
+    missing = set() if scales is None else {image["id"] for image in truth["images"]} - set(scales)
+    if missing:
+        raise ValueError(
+            f"`scales` must have a number for each image. {len(missing)} are missing, such as "
+            f"{min(missing, key=str)!r}."
+        )
     if max_detections is None:
         max_detections = _find_max_detections(truth)
     _check_max_detections(max_detections)

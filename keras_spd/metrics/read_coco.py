@@ -54,8 +54,8 @@ def read_coco_pair(
     ]
     for number, annotation in enumerate(truth["annotations"], start=1):
         annotation["id"] = number  # 0 means "no match" to pycocotools
-        annotation.setdefault("iscrowd", 0)
-        if "area" not in annotation:
+        annotation["iscrowd"] = annotation.get("iscrowd") or 0
+        if annotation.get("area") is None:
             annotation["area"] = annotation["bbox"][2] * annotation["bbox"][3]
     for number, result in enumerate(results):
         if not isinstance(result, dict):

@@ -1,6 +1,7 @@
 """Writes detections as annotations, to be corrected in an annotation tool or trained on."""
 
 import json
+import logging
 import os
 import pathlib
 import urllib.parse
@@ -10,10 +11,12 @@ from typing import Any
 
 import yaml
 
+from keras_spd.data.detection.yolo_labels import expected_label
 from keras_spd.files import whole_file
 from keras_spd.predict.results import Detections
 from keras_spd.typing import Path
 
+_log = logging.getLogger(__name__)
 FORMATS = ("coco", "yolo", "label-studio")
 
 
@@ -22,7 +25,9 @@ def write_annotations(detections: Iterable[Detections], folder: Path, format: st
 
     - `"coco"`: `annotations.json`, with a `score` for each box. CVAT imports it as "COCO 1.0".
     - `"yolo"`: a file in `labels/` for each image, and `data.yaml`. To train on them, put the
-      images into `images/` beside `labels/`.
+      images into `images/` beside `labels/`. The label file of an image in another folder called
+      `images` is where YOLO looks for it: that of `images/train/images/a.png` is
+      `images/train/labels/a.txt`. Label files of earlier runs are kept, with a warning.
     - `"label-studio"`: `label_studio.json`, tasks with predictions, and `label_studio.xml`, the
       labelling interface. Label Studio serves images in a "Local files" storage: add the innermost
       folder that holds all images, and start it with the folder above that one as
@@ -100,15 +105,17 @@ def name_images(paths: Sequence[str], format: str) -> list[str]:
     if format == "yolo":
         files = [_label_file(name) for name in names]
         if len(set(files)) < len(files):
-            twice = max(files, key=files.count).with_suffix("")
+            twice = pathlib.PurePosixPath(names[files.index(max(files, key=files.count))])
             raise ValueError(
-                f"Several images are called {twice}: their label files would be the same."
+                f"Several images are called {twice.with_suffix('')}: their label files would be "
+                "the same."
             )
     return names
 
 
-def _label_file(name: str) -> pathlib.PurePosixPath:
-    return pathlib.PurePosixPath(name).with_suffix(".txt")
+def _label_file(name: str) -> pathlib.Path:
+    """Returns where YOLO looks for the labels of an image in `images/`."""
+    return expected_label(pathlib.Path("images", name))
 
 
 def _write_coco(folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]) -> None:
@@ -127,10 +134,18 @@ def _write_coco(folder: pathlib.Path, names: Sequence[str], found: Sequence[Dete
 
 
 def _write_yolo(folder: pathlib.Path, names: Sequence[str], found: Sequence[Detections]) -> None:
-    for name, one in zip(names, found, strict=True):
-        path = folder / "labels" / _label_file(name)
+    labels = {folder / _label_file(name): one for name, one in zip(names, found, strict=True)}
+    for path, one in labels.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, one.to_yolo())
+    others = sorted(set(folder.joinpath("labels").rglob("*.txt")) - set(labels))
+    if others:
+        _log.warning(
+            "%s holds label files of an earlier run: %d, such as %s. They are kept.",
+            folder,
+            len(others),
+            others[0].relative_to(folder),
+        )
     classes = dict(enumerate(_class_names(found)))
     content = {"train": "images", "names": classes}
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -145,7 +160,7 @@ def _write_label_studio(
         prediction: dict[str, Any] = {"result": [_region(one, index) for index in range(len(one))]}
         if len(one):
             prediction["score"] = float(one.confidence.mean())
-        image = f"/data/local-files/?d={urllib.parse.quote(name)}"
+        image = f"/data/local-files/?d={urllib.parse.quote(os.fsencode(name))}"
         tasks.append({"data": {"image": image}, "predictions": [prediction]})
     _write(folder / "label_studio.json", json.dumps(tasks, ensure_ascii=False))
     labels = "".join(

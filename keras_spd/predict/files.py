@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import os
 import pathlib
 import re
 import time
@@ -130,7 +131,7 @@ def _warn_of_others(output: pathlib.Path, names: Collection[str]) -> None:
 
 def predict_files(
     predictor: Predictor | Classifier,
-    sources: Sequence[Path],
+    sources: Path | Sequence[Path],
     output: Path,
     *,
     webcam: int | None = None,
@@ -145,7 +146,7 @@ def predict_files(
 
     Args:
         predictor: `Predictor` or `Classifier`.
-        sources: List of paths of images and videos, as `find_sources` returns them.
+        sources: Path of an image or video, or a list of them, as `find_sources` returns it.
         output: Path of the output folder. It gets an annotated copy of each image (`.jpg` of a
             JPEG, otherwise `.png`) and video (`.mp4`), and `detections.json` and `.csv` (for a
             classifier, `classes.json` and `.csv`). Pictures of an earlier run are kept, with a
@@ -169,6 +170,7 @@ def predict_files(
     >>> predictor = keras_spd.predict.load_predictor("bccd")
     >>> predict_files(predictor, find_sources(["slides/"]), "predictions")
     """
+    sources = [sources] if isinstance(sources, (str, os.PathLike)) else sources
     output = pathlib.Path(output)
     output.mkdir(parents=True, exist_ok=True)
     is_detector = isinstance(predictor, Predictor)

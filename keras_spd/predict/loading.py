@@ -1,5 +1,6 @@
 """Loads trained models from files, or by name from the package."""
 
+import os
 import pathlib
 import re
 from collections.abc import Iterable
@@ -61,11 +62,11 @@ def load_model(path: Path) -> keras.Model:
     return load_keras_file(path)
 
 
-def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
+def load_models(paths: Path | Iterable[Path]) -> dict[str, keras.Model]:
     """Loads models as `load_model` does, and names them.
 
     Args:
-        paths: Iterable of what `load_model` accepts.
+        paths: What `load_model` accepts, or an iterable of it.
 
     Returns:
         `{name: model}`. A model is named after its file, or after its folder if the file is
@@ -79,6 +80,7 @@ def load_models(paths: Iterable[Path]) -> dict[str, keras.Model]:
     >>> keras_spd.predict.load_models(["runs/spd/model.keras", "runs/strided/model.keras"]).keys()
     dict_keys(['spd', 'strided'])
     """
+    paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     files = [pathlib.Path(path) for path in paths]
     if len(set(files)) < len(files):
         raise ValueError(f"The same model is given twice: {', '.join(map(str, files))}.")

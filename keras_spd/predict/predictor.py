@@ -103,8 +103,6 @@ class Predictor:
         self.decoder = dataclasses.replace(
             model.decoder, **{key: value for key, value in options.items() if value is not None}
         )
-        if isinstance(model, Detector) and self.decoder != model.decoder:
-            self.model = model.with_decoder(self.decoder)
 
     def __call__(self, images: Any) -> list[Detections]:
         """Finds objects.
@@ -224,6 +222,8 @@ class Predictor:
         return 2 * self.batch_size if self.tile is None else 0
 
     def _predict(self, boxed: Sequence[tuple[Array, Letterbox]]) -> list[Detections]:
+        if isinstance(self.model, Detector) and self.model.decoder != self.decoder:
+            self.model = self.model.with_decoder(self.decoder)  # the user's model keeps its own
         canvases = self._batch_sizes.fill(np.stack([canvas for canvas, _ in boxed]))
         return detect(self.model, canvases, [fit for _, fit in boxed], self.decoder)
 

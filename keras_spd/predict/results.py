@@ -276,6 +276,10 @@ class Classification(_Result):
         """Returns a Pillow image: the image with its classes and their confidences below."""
         return draw_classes(self.read_image(), self)
 
+    def save(self, path: Path) -> None:
+        """Writes the picture of `plot` to a file, in the format of its suffix."""
+        save_picture(self.plot(), path)
+
     def __str__(self) -> str:
         return ", ".join(f"{found['name']} {found['confidence']:.2f}" for found in self.to_json())
 

@@ -82,7 +82,7 @@ def score_model(
                 name=name,
                 data_dir=data_dir,
                 image_size=predictor.image_size,
-                class_names=predictor.info.class_names,
+                class_names=predictor.info.class_names if name is None else None,
                 on_problem=on_problem,
                 max_value=predictor.max_value,
                 resize=predictor.info.preprocessing.resize,

@@ -16,6 +16,7 @@ from keras_spd.explain.grad_cam import upsample
 from keras_spd.explain.network_input import NetworkInput, prepare
 from keras_spd.explain.tiles import TileInput, merged
 from keras_spd.images.geometry import Letterbox
+from keras_spd.images.tiles import tile_corners
 
 
 @pytest.fixture
@@ -319,6 +320,25 @@ def test_tiles_without_margins():
     assert (
         merged([(TileInput(np.zeros(0), (0, 0), fit), {"P3": margin})], (32, 64))["P3"].max() == 0
     )
+
+
+@pytest.mark.parametrize("overlap", [0, 0.2])
+def test_every_cell_of_an_image_has_a_value(overlap):
+    size, tile = (1000, 1500), (200, 320)
+    parts = []
+    for corner in tile_corners(size, tile, overlap):
+        fit = Letterbox.fit(tile, (224, 320))
+        maps = {f"P{n}": np.ones((224 // 2**n, 320 // 2**n)) for n in (3, 4)}
+        parts.append((TileInput(np.zeros(0), corner, fit), maps))
+    assert all(values.min() == 1 for values in merged(parts, size).values())
+
+
+def test_names_of_weights_are_no_models(pixels):
+    for function in (explain.grad_cam, explain.draw_grad_cam, explain.draw_confidence_map):
+        with pytest.raises(
+            ValueError, match=r"Received: 'cifar10'.*`keras_spd.predict.load_model`"
+        ):
+            function("cifar10", pixels)
 
 
 def test_a_letterbox_that_rounds_to_a_negative_margin():

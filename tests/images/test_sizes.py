@@ -51,3 +51,5 @@ def test_functions_take_one_number_as_well():
     data = keras_spd.data.load_classification("train", name="blood_cells", image_size=32)
     [images, _], *_ = data.batches(4, image_size=16)
     assert images.shape == (4, 16, 16, 3)
+    canvas, _ = keras_spd.data.letterbox(np.zeros((4, 8, 3), "uint8"), 16)
+    assert canvas.shape == (16, 16, 3)

@@ -36,8 +36,11 @@ def test_few_classes_have_no_top5():
 @pytest.mark.parametrize(
     ("labels", "ranked", "message"),
     [
-        ([-1], [[0]], "`labels` must be from 0 to 6. Received: -1 to -1"),
-        ([7], [[0]], "`labels` must be from 0 to 6. Received: 7 to 7"),
+        ([-1], [[0]], "`labels` must be integers from 0 to 6. Received: -1 to -1"),
+        ([7], [[0]], "`labels` must be integers from 0 to 6. Received: 7 to 7"),
+        ([0], [[-1]], "`ranked` must be integers from 0 to 6. Received: -1 to -1"),
+        ([0], [[7]], "`ranked` must be integers from 0 to 6. Received: 7 to 7"),
+        ([0.0], [[0]], "`labels` must be integers .* of type float64"),
         ([0, 1, 1], [[0]], r"must have the shape .*Received: \(3,\) and \(1, 1\)"),
         ([], [], r"at least one image. Received: \(0,\) and \(0,\)"),
     ],

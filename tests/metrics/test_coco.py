@@ -162,6 +162,19 @@ def test_by_side_in_network_pixels():
     assert by_side["8-16"]["AP"] == 0 and by_side[">=32"]["AP"] == pytest.approx(1)
 
 
+def test_scales_of_all_images_are_needed():
+    with pytest.raises(ValueError, match="a number for each image. 1 are missing, such as 1"):
+        evaluate_coco(make([BOX]), found(BOX), scales={0: 1.0})
+
+
+def test_fields_that_are_null_are_as_if_missing():
+    truth = make([BOX])
+    truth["annotations"][0] |= {"area": None, "iscrowd": None}
+    assert (
+        evaluate_coco(truth, found(BOX)).metrics == evaluate_coco(make([BOX]), found(BOX)).metrics
+    )
+
+
 def test_caller_keeps_its_dictionaries():
     truth, results = make([BOX]), found(BOX)
     before = json.dumps([truth, results])

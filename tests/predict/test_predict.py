@@ -1,5 +1,6 @@
 """Predictor, evaluation and pictures, with a detector trained on eight real images."""
 
+import dataclasses
 import json
 
 import keras
@@ -364,7 +365,11 @@ def test_a_predictor_leaves_the_thresholds_of_the_model(rng, thin_networks):
     found = predictor([rng.integers(0, 256, (64, 64, 3), dtype="uint8")])
     assert len(found[0]) > 0 and model.decoder is former
     assert predictor.model.network is model.network
-    assert predict.Predictor(model, 64).model is model
+    predictor = predict.Predictor(model, 64)
+    assert predictor.model is model
+    changed = model.decoder = dataclasses.replace(former, confidence_threshold=0.9)
+    predictor([rng.integers(0, 256, (64, 64, 3), dtype="uint8")])
+    assert model.decoder is changed and predictor.model.decoder == former
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Results in the formats of other tools, pictures of them, and streams."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -152,6 +153,46 @@ def test_annotations_can_be_trained_on(photos, tmp_path):
     labelled = [image for image in data.images if len(image.boxes)]
     for image, one in zip(labelled, found, strict=True):
         np.testing.assert_allclose(image.boxes, one.boxes, atol=1e-3)
+
+
+def test_labels_of_images_in_folders_called_images(tmp_path):
+    files = [
+        tmp_path / "rf" / name for name in ("train/images/a.png", "valid/images/b.png", "c.png")
+    ]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.new("RGB", (64, 64))
+        image.paste("white", (0, 20, 10, 40))
+        image.save(file)
+    found = list(keras_spd.Predictor(BrightBox(), 64).stream(files))
+    write_annotations(found, tmp_path / "out", "yolo")
+    shutil.copytree(tmp_path / "rf", tmp_path / "out" / "images", dirs_exist_ok=True)
+    data = keras_spd.data.load_detection(tmp_path / "out" / "data.yaml")
+    assert [len(image.boxes) for image in data.images] == [1, 1, 1]
+
+
+def test_labels_of_an_earlier_run_are_named(photos, tmp_path, caplog):
+    found = list(keras_spd.Predictor(BrightBox(), 64).stream(photos))
+    write_annotations(found, tmp_path / "out", "yolo")
+    caplog.clear()
+    write_annotations(found[1:], tmp_path / "out", "yolo")  # c.txt, no longer more/c.txt
+    assert "label files of an earlier run: 2, such as labels/a.txt" in caplog.text
+
+
+def test_names_that_are_not_utf8_in_label_studio(photos, tmp_path):
+    file = photos / os.fsdecode(b"bad_\xff.png")
+    shutil.copy(photos / "a.png", file)
+    write_annotations(
+        keras_spd.Predictor(BrightBox(), 64)([file]), tmp_path / "out", "label-studio"
+    )
+    [task] = json.loads((tmp_path / "out" / "label_studio.json").read_text())
+    assert task["data"]["image"].endswith("bad_%FF.png")
+
+
+def test_one_path_is_one_source(photos, tmp_path):
+    predictor = keras_spd.Predictor(BrightBox(), 64)
+    assert keras_spd.predict.predict_files(predictor, str(photos / "a.png"), tmp_path / "out") == 0
+    assert list(keras_spd.predict.load_models("bccd")) == ["bccd"]
 
 
 def test_files_with_annotations_and_without_pictures(photos, tmp_path):

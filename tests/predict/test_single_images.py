@@ -11,6 +11,7 @@ from PIL import Image
 import keras_spd
 from keras_spd import predict
 from keras_spd.applications import ImageModel, ModelInfo
+from keras_spd.images.batching import BatchSizes
 
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16")
 
@@ -30,6 +31,23 @@ def classifier():
     x = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
     x = keras.layers.Dense(3, activation="softmax")(keras.layers.Flatten()(x))
     return predict.Classifier(ImageModel(inputs, x, info=ModelInfo(input_range=(0, 1))))
+
+
+def test_classifications_are_saved(bright, classifier, tmp_path):
+    [found] = classifier(bright)
+    found.save(tmp_path / "found.png")
+    with Image.open(tmp_path / "found.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.asarray(found.plot()))
+
+
+def test_single_images_after_a_batch_are_not_padded_for_ever(classifier):
+    """A batch size is compiled once padding has cost as much."""
+    sizes = BatchSizes(classifier.model)
+    images = np.zeros((16, 2, 2, 3), "uint8")
+    assert len(sizes.fill(images)) == 16
+    assert [len(sizes.fill(images[:1])) for _ in range(6)] == [16, 16, 16, 16, 1, 1]
+    assert [len(sizes.fill(images[:count])) for count in (3, 5, 9, 16)] == [4, 8, 16, 16]
+    assert sizes.seen == {1, 4, 8, 16}
 
 
 def in_mode(pixels, mode):

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_spd.data.classification.augmentation import Augmentation
+from keras_spd.images.batching import check_batch_size
 from keras_spd.typing import Array
 
 
@@ -31,7 +32,8 @@ class ArrayBatches(keras.utils.PyDataset):
         image_size: `(height, width)` to resize images to after augmentation, or `None`.
 
     Raises:
-        ValueError: If images are mixed without `num_classes`.
+        ValueError: If `batch_size` is not a positive integer, or images are mixed without
+            `num_classes`.
 
     Example:
 
@@ -53,6 +55,7 @@ class ArrayBatches(keras.utils.PyDataset):
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        check_batch_size(batch_size)
         self.images, self.labels = images, labels
         self.batch_size = min(batch_size, len(images))
         self.preprocess = preprocess

@@ -36,7 +36,8 @@ def load_classification(
         name: Dataset that `source` is a split of; `None` if it is a folder.
         data_dir: Folder with prepared TFDS datasets; TFDS' own by default.
         image_size: Integer or `(height, width)` to resize images to. The packaged images are 32x32.
-        class_names: The classes of a folder, in order. Defaults to the names of its folders.
+        class_names: The classes of a folder, in order. Defaults to the names of its folders. Other
+            data must have these classes.
         on_problem: `"error"`, or `"skip"` to skip broken images of a folder.
         max_value: The value that maps to 255 in images with more than 8 bits, as in `from_folder`.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
@@ -72,6 +73,15 @@ def load_classification(
                 f"image_size={image_size!r}. Omit it (`--image-size`), or use a model that takes "
                 "this size."
             )
-        return load_blood_cells(str(source))
-    data_dir = None if data_dir is None else os.fspath(data_dir)
-    return from_tfds(name, str(source), data_dir=data_dir, image_size=image_size, resize=resize)
+        found = load_blood_cells(str(source))
+    else:
+        data_dir = None if data_dir is None else os.fspath(data_dir)
+        found = from_tfds(
+            name, str(source), data_dir=data_dir, image_size=image_size, resize=resize
+        )
+    if class_names is not None and tuple(class_names) != found.class_names:
+        raise ValueError(
+            f"{name} has the classes {found.class_names}. Received: "
+            f"class_names={tuple(class_names)}. Only the classes of a folder can be chosen."
+        )
+    return found

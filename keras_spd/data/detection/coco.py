@@ -259,9 +259,11 @@ def _image_folder(path: pathlib.Path, images: Path | None, files: dict[Any, str]
         return folder
     candidates = [path.parent, path.parent / "images", path.parent.parent / "images"]
     candidates += [path.parent / path.stem, path.parent.parent]
-    for folder in candidates:
-        if any(os.path.isfile(folder / file) for file in list(files.values())[:10]):
-            return folder
+    names = list(files.values())
+    for some in (names[:10], names[10:]):  # most datasets are complete
+        for folder in candidates:
+            if any(os.path.isfile(folder / file) for file in some):
+                return folder
     raise ValueError(
         f"The images of {path} are in none of {', '.join(map(str, candidates))}. "
         "Pass their folder: `images=...` (`--images ...`)."

@@ -13,6 +13,7 @@ from keras_spd.data.detection.transform import Transform
 from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import name_classes, plural
 from keras_spd.images.geometry import Letterbox
+from keras_spd.images.sizes import check_image_size
 from keras_spd.images.tiles import part_size
 from keras_spd.typing import Array
 
@@ -256,29 +257,33 @@ class DetectionData:
         """Returns the number of batches in a shuffled epoch."""
         return max(self.num_images // batch_size, 1)
 
-    def box_sides(self, image_size: tuple[int, int], tile: tuple[int, int] | None = None) -> Array:
+    def box_sides(
+        self, image_size: int | tuple[int, int], tile: tuple[int, int] | None = None
+    ) -> Array:
         """Returns widths and heights of all boxes in pixels of the letterboxed image.
 
         Args:
-            image_size: `(height, width)` of the network's input, in pixels.
+            image_size: Integer or `(height, width)` of the network's input, in pixels.
             tile: `(height, width)` of tiles of larger images, which do not cut boxes here; or
                 `None`.
 
         Returns:
             Array of shape `(boxes, 2)`, without crowd regions.
         """
+        input_size = check_image_size(image_size)
         sides = [np.zeros((0, 2), "float32")]
         for image in self.images:
             boxes = image.boxes[~image.crowd]
             size = image.size_hw if tile is None else part_size(image.size_hw, tile)
-            scale = Letterbox.fit(size, image_size).scale
+            scale = Letterbox.fit(size, input_size).scale
             sides.append((boxes[:, 2:] - boxes[:, :2]) * scale)
         return np.concatenate(sides)
 
     def to_coco(self) -> dict[str, Any]:
         """Returns the annotations as a COCO dictionary.
 
-        It is the original dictionary, if there is one, without the skipped images and boxes.
+        It is the original dictionary, if there is one, without the skipped images and boxes; a new
+        one if boxes were changed since, whose areas are those of the boxes.
         """
         from keras_spd.data.detection.to_coco import to_coco
 

@@ -64,6 +64,8 @@ def cut_into_tiles(
     for name, fraction in {"min_area": min_area, "empty": empty}.items():
         if not 0 <= fraction <= 1:
             raise ValueError(f"`{name}` must be between 0 and 1. Received: {name}={fraction!r}.")
+    if any(isinstance(image, Tile) for image in data.images):
+        raise ValueError("These are tiles already. Call `tiles` on the whole images.")
     images: list[BoxedImage] = []
     empty_tiles: list[int] = []  # indices in `images`
     for image in data.images:

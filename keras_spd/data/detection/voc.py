@@ -203,8 +203,10 @@ def _objects(
 def _find_image(
     file: pathlib.Path, name: str, folders: Sequence[pathlib.Path]
 ) -> pathlib.Path | None:
-    names = [pathlib.PureWindowsPath(name).name] if name else []
-    names += [file.stem + suffix for suffix in SUFFIXES]
+    named = pathlib.PureWindowsPath(name)
+    suffixes = [*SUFFIXES, *map(str.upper, SUFFIXES)]
+    names = [named.name, named.stem + named.suffix.swapcase()] if name else []
+    names += [file.stem + suffix for suffix in suffixes]
     for folder in folders:
         for name in names:
             if os.path.isfile(folder / name):

@@ -77,6 +77,12 @@ def _parse(line: str, num_classes: int | None, keypoints: int) -> tuple[int, Box
         raise ValueError(
             f"class {label:.0f}; without names in a `data.yaml` the highest is {_MOST_CLASSES - 1}"
         )
+    track = line.split()[-1]
+    if polygon and count == 6 and max(values[:5]) <= 1 and track.isdigit() and int(track):
+        raise ValueError(
+            f"{shown} may be a box with a confidence and a track, or a polygon: remove the number "
+            "of the track, or write coordinates of a polygon with a decimal point"
+        )
     values = values if polygon else values[:4]
     if not all(map(math.isfinite, values)):
         raise ValueError(f"{shown} has a coordinate that is NaN or infinite")

@@ -1,5 +1,6 @@
 """COCO, YOLO, VOC and TFDS data give the same boxes; problems are reported."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -207,6 +208,48 @@ def test_annotations_made_from_other_formats_are_cocos(tmp_path):
     boxes = [annotation["bbox"] for annotation in content["annotations"]]
     np.testing.assert_allclose(boxes, [[10, 5, 20, 20], [0, 0, 60, 40], [4, 6, 10, 20]], atol=1e-3)
     assert [category["name"] for category in content["categories"]] == ["cat", "dog"]
+
+
+def test_changed_boxes_are_annotations(tmp_path):
+    """Boxes, classes and crowd regions that were changed after they were read from COCO."""
+    data = load_detection(write_coco(tmp_path))
+    before = data.to_coco()["annotations"]
+    image = data.images[0]
+    for changed in (
+        {"boxes": image.boxes + 1},
+        {"classes": image.classes[::-1]},
+        {"crowd": ~image.crowd},
+        {name: getattr(image, name)[:1] for name in ("boxes", "classes", "crowd")},
+    ):
+        images = (dataclasses.replace(image, **changed), *data.images[1:])
+        after = dataclasses.replace(data, images=images).to_coco()["annotations"]
+        assert len(after) == sum(len(image.boxes) for image in images)
+        assert [(one["bbox"], one["category_id"], one["iscrowd"]) for one in after] != [
+            (one["bbox"], one["category_id"], one["iscrowd"]) for one in before
+        ]
+
+
+def test_coco_with_a_part_of_its_images(tmp_path):
+    content = coco_content()
+    rest = content["images"]
+    missing = [{"id": 100 + n, "file_name": f"{n}.png", "height": 9, "width": 9} for n in range(12)]
+    source = write_coco(tmp_path, content | {"images": missing + rest})
+    data = load_detection(source, on_problem="skip")
+    assert data.num_images == 2 and len(data.problems) == 12
+
+
+def test_voc_with_other_case_of_suffixes(tmp_path):
+    check(load_detection(write_voc(tmp_path)))
+    for file in [path for path in tmp_path.rglob("*.png")]:
+        file.rename(file.with_suffix(".PNG"))
+    assert load_detection(tmp_path).num_images == 2
+
+
+def test_classes_of_named_data_cannot_be_chosen():
+    names = load_classification("train", name="blood_cells").class_names
+    assert load_classification("train", name="blood_cells", class_names=names).class_names == names
+    with pytest.raises(ValueError, match="Only the classes of a folder can be chosen"):
+        load_classification("train", name="blood_cells", class_names=names[::-1])
 
 
 def test_classes_are_matched_by_name(tmp_path):

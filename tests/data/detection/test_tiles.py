@@ -197,6 +197,12 @@ def test_bad_arguments(arguments, message):
         assert data.tiles(32, 0, empty=0, whole=True).num_images == 1
 
 
+def test_tiles_are_not_cut_again():
+    tiles = dataset(boxed("one", (100, 100), [(0, 0, 40, 40)])).tiles(64)
+    with pytest.raises(ValueError, match="These are tiles already"):
+        tiles.tiles(32)
+
+
 def test_prediction_and_recipes_have_the_same_defaults():
     defaults = inspect.signature(DetectionData.tiles).parameters
     fields = DetectionSource.model_fields

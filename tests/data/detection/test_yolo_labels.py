@@ -126,6 +126,14 @@ def test_a_folder_for_each_class_is_data_for_a_classifier(tmp_path):
     assert "classifier" not in message(tmp_path / "splits")
 
 
+@pytest.mark.parametrize("track", ["1", "7"])
+def test_boxes_with_a_track_are_no_polygons(track):
+    with pytest.raises(ValueError, match="remove the number of the track"):
+        yolo_lines._parse(f"0 0.5 0.5 0.2 0.2 0.9 {track}", 1, 0)
+    box = yolo_lines._parse("0 0.5 0.5 0.2 0.2 0.9 1.0", 1, 0)
+    assert box == (0, pytest.approx((0.2, 0.2, 0.9, 1.0)))
+
+
 def test_keypoints_with_a_confidence():
     line = "0 0.5 0.5 0.2 0.4 " + "0.9 0.9 1 " * 3 + "0.75"
     assert yolo_lines._parse(line, 1, 9) == (0, pytest.approx((0.4, 0.3, 0.6, 0.7)))
