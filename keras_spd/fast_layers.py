@@ -41,10 +41,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         channels = inputs.shape[-1]
         outputs, mean, unbiased, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=self.gamma if self.scale else ops.ones((channels,)),
-            offset=self.beta if self.center else ops.zeros((channels,)),
-            mean=ops.zeros((0,)),
-            variance=ops.zeros((0,)),
+            scale=self.gamma if self.scale else ops.ones((channels,), "float32"),
+            offset=self.beta if self.center else ops.zeros((channels,), "float32"),
+            mean=ops.zeros((0,), "float32"),
+            variance=ops.zeros((0,), "float32"),
             epsilon=self.epsilon,
             is_training=True,
         )

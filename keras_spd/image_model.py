@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_spd import keras_internals
 from keras_spd.images.preprocessing import Preprocessing, Statistics
+from keras_spd.images.sizes import check_image_size
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -43,7 +44,12 @@ class ModelInfo:
         **facts: Any,
     ) -> None:
         if "image_size" in facts:
-            facts["size"] = facts.pop("image_size")
+            size = facts.pop("image_size")
+            facts["size"] = None if size is None else check_image_size(size)
+        if isinstance(class_names, str):
+            raise ValueError(
+                f"`class_names` must be a sequence of names. Received: class_names={class_names!r}."
+            )
         preprocessing = dataclasses.replace(preprocessing or Preprocessing(), **facts)
         object.__setattr__(self, "architecture", architecture)
         names = None if class_names is None else tuple(class_names)
@@ -189,7 +195,7 @@ class ImageModel(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
         if info is None:
             info = ModelInfo()
-        self.info = info if isinstance(info, ModelInfo) else ModelInfo.from_config(info)
+        self.info = ModelInfo.from_config(info) if isinstance(info, dict) else info
         self.pyramid_level_inputs = dict(pyramid_level_inputs or {})
 
     @property
@@ -258,14 +264,8 @@ def find_pyramid(model: keras.Model) -> dict[str, str]:
             f"`{model.name}` must take one batch of images. Received: "
             f"inputs={[tuple(tensor.shape) for tensor in model.inputs]}."
         )
-    side = 256
-    images = keras.Input((side, side, model.inputs[0].shape[-1]))
-    probe = keras.models.clone_model(
-        keras.Model(model.inputs[0], model.outputs),
-        input_tensors=images,
-        clone_function=keras_internals.copy_layer,
-    )
-    levels = {(side >> level, side >> level): f"P{level}" for level in range(1, 8)}
+    sides, probe = _with_known_size(model)
+    levels = {tuple(-(-side // 2**level) for side in sides): f"P{level}" for level in range(1, 8)}
     pyramid = {}
     for layer in probe.layers:
         outputs = [tensor for call in keras_internals.calls(layer) for tensor in call.outputs]
@@ -274,3 +274,20 @@ def find_pyramid(model: keras.Model) -> dict[str, str]:
         if level is not None and len(shape) == 4:
             pyramid[level] = layer.name
     return pyramid
+
+
+def _with_known_size(model: keras.Model) -> tuple[tuple[int, int], keras.Model]:
+    """Returns `(height, width)` and a copy for images of this size, or the model if it has one."""
+    size = (256, 256)  # every level has its own size
+    images = keras.Input((*size, model.inputs[0].shape[-1]))
+    try:
+        copy = keras.models.clone_model(
+            keras.Model(model.inputs[0], model.outputs),
+            input_tensors=images,
+            clone_function=keras_internals.copy_layer,
+        )
+    except ValueError:  # parts of it only take images of one size
+        if None in model.inputs[0].shape[1:3]:
+            raise
+        return tuple(model.inputs[0].shape[1:3]), model
+    return size, copy

@@ -41,11 +41,8 @@ RESHAPING_OPERATIONS = (
     keras.src.ops.numpy.Squeeze,
 )
 # These return probabilities.
-PROBABILITY_OPERATIONS = (
-    keras.src.ops.nn.Softmax,
-    keras.src.ops.nn.Sigmoid,
-    keras.src.ops.nn.HardSigmoid,
-)
+SIGMOID_OPERATIONS = (keras.src.ops.nn.Sigmoid, keras.src.ops.nn.HardSigmoid)
+PROBABILITY_OPERATIONS = (keras.src.ops.nn.Softmax, *SIGMOID_OPERATIONS)
 # As the last operation of a classifier, these return logits.
 LINEAR_OPERATIONS = (
     keras.src.ops.numpy.Add,
@@ -84,6 +81,11 @@ def graph_calls(model: keras.Model) -> list[Any]:
     functional = model._functional if isinstance(model, keras.Sequential) else model
     nodes = (node for level in functional._nodes_by_depth.values() for node in level)
     return [node for node in nodes if not node.is_input]
+
+
+def output_of(model: keras.Model, name: str) -> Tensor:
+    """Returns the output of a layer in a model, also if the layer is called elsewhere as well."""
+    return next(node.outputs[0] for node in graph_calls(model) if node.operation.name == name)
 
 
 def origin(tensor: Tensor) -> tuple[Any, int]:

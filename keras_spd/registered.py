@@ -7,6 +7,7 @@
 from keras_spd import fast_layers as fast_layers
 from keras_spd import image_model as image_model
 from keras_spd import layers as layers
+from keras_spd import losses as classification_losses  # noqa: F401
 from keras_spd import optimizers as optimizers
 from keras_spd.applications import yolo_blocks as yolo_blocks
 from keras_spd.detection import detector as detector

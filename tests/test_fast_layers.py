@@ -99,3 +99,17 @@ def test_saved_and_loaded(layer, options, rng, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.layers[0]) is layer
     np.testing.assert_array_equal(loaded(images), model(images))
+
+
+@pytest.mark.parametrize(
+    ("floatx", "policy"), [("float16", "mixed_float16"), ("float64", "float32")]
+)
+def test_other_default_types(floatx, policy, rng):
+    former = keras.config.floatx()
+    keras.config.set_floatx(floatx)
+    try:
+        layer = fast_layers.BatchNormalization(dtype=policy)
+        outputs = layer(rng.normal(size=(4, 3, 3, 2)).astype("float32"), training=True)
+    finally:
+        keras.config.set_floatx(former)
+    assert abs(float(keras.ops.mean(keras.ops.cast(outputs, "float32")))) < 1e-2

@@ -65,3 +65,13 @@ def test_a_pyramid_with_a_layer_of_two_outputs():
     x = keras.layers.Conv2D(8, 3, 2, "same", name="conv")(images)
     left, right = Halves()(x)
     assert find_pyramid(keras.Model(images, left + right))["P1"] == "conv"
+
+
+def test_image_size_is_one_integer_or_two():
+    assert ModelInfo(image_size=32).image_size == (32, 32)
+    assert dataclasses.replace(ModelInfo(), image_size=[32, 48]).image_size == (32, 48)
+    for wrong in ((32.9, 32.9), 0):
+        with pytest.raises(ValueError, match="`image_size` must be one or two positive integers"):
+            ModelInfo(image_size=wrong)
+    with pytest.raises(ValueError, match="must be a sequence of names. Received: .*'cat'"):
+        ModelInfo(class_names="cat")

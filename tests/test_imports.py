@@ -26,6 +26,7 @@ ROOMS = [
     "layers",
     "fast_layers",
     "variants",
+    "losses",
     "optimizers",
     "boxes",
     "images",

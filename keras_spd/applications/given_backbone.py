@@ -59,7 +59,7 @@ def attach(
     known = known_preprocessing(backbone)
     # Image size and `max_value` come from the detector's data, not from the backbone's.
     preprocessing = Preprocessing(input_range=known.input_range, statistics=known.statistics)
-    features = [backbone.get_layer(pyramid[level]).output for level in levels]
+    features = [keras_internals.output_of(backbone, pyramid[level]) for level in levels]
     [inputs] = backbone.inputs
     if normalize and not preprocessing.takes_pixels:
         inputs, features = _with_normalization(backbone, preprocessing, features)
@@ -74,7 +74,10 @@ def _with_normalization(
     [old] = backbone.inputs
     pixels = keras.Input(batch_shape=old.shape, name="images")
     scale, offset = preprocessing.scale_and_offset()
-    normalized = layers.Rescaling(scale, offset, dtype="float32", name="normalize")(pixels)
+    taken = _names(backbone)
+    numbered = (f"normalize_{number}" for number in itertools.count(1))
+    name = next(n for n in itertools.chain(["normalize"], numbered) if n not in taken)
+    normalized = layers.Rescaling(scale, offset, dtype="float32", name=name)(pixels)
 
     def call(layer: keras.layers.Layer, *args: Any, **kwargs: Any) -> Tensor:
         args, kwargs = keras.tree.map_structure(
@@ -92,8 +95,15 @@ def _with_normalization(
     for layer in (layer for layer in network.layers if layer.weights):
         copied = copy.get_layer(layer.name)
         copied.set_weights(layer.get_weights())
+        pairs = zip(*map(_with_weights, (layer, copied)), strict=True)
+        for old_part, new_part in pairs:  # the layer first, then those inside it
+            new_part.trainable = old_part.trainable
         keras_internals.finalize_state(copied)
     return copy.inputs[0], copy.outputs
+
+
+def _with_weights(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    return [part for part in keras_internals.nested_layers(layer) if part.weights]
 
 
 def free_prefix(backbone: keras.Model) -> str:
@@ -101,7 +111,7 @@ def free_prefix(backbone: keras.Model) -> str:
 
     It is empty unless the backbone is itself the network of a detector.
     """
-    names = [layer.name for layer in backbone.operations]
+    names = _names(backbone)
     parts = ("lateral_", "top_down_", "bottom_up_", "head_", "tower_")
     prefixes = itertools.chain(["", "detector_"], (f"detector{n}_" for n in itertools.count(2)))
     return next(
@@ -109,3 +119,8 @@ def free_prefix(backbone: keras.Model) -> str:
         for prefix in prefixes
         if not any(name.startswith(prefix + part) for name in names for part in parts)
     )
+
+
+def _names(backbone: keras.Model) -> set[str]:
+    sequential = isinstance(backbone, keras.Sequential)
+    return {layer.name for layer in (backbone.layers if sequential else backbone.operations)}

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import keras
 
+from keras_spd import keras_internals
 from keras_spd.image_model import ImageModel, find_pyramid
 
 try:
@@ -62,7 +63,7 @@ class KerasHubBackbone(keras_hub.models.FeaturePyramidBackbone):
         kwargs.setdefault("name", network.name)
         super().__init__(inputs=network.input, outputs=network.output, **kwargs)
         self.pyramid_outputs = {
-            level: network.get_layer(name).output for level, name in levels.items()
+            level: keras_internals.output_of(network, name) for level, name in levels.items()
         }
         self.image_shape = network.input_shape[1:]
         self._network_config = keras.saving.serialize_keras_object(network)

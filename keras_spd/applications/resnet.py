@@ -8,6 +8,7 @@ References:
     https://arxiv.org/abs/1512.03385, table 1.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,14 @@ from keras_spd.choices import check_choice
 from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.typing import Path, Shape, Tensor
 from keras_spd.variants import RESNETS
-from keras_spd.weights import Preset, find_preset, load_preset, load_weights
+from keras_spd.weights import (
+    Preset,
+    check_weights_file,
+    find_preset,
+    load_preset,
+    load_weights,
+)
+from keras_spd.weights.keras_file import load_keras_file
 
 _ARGUMENTS = """
     Inputs are RGB images normalised with `keras_spd.applications.preprocess_input`; the network
@@ -48,14 +56,16 @@ _ARGUMENTS = """
         include_top: Boolean, whether to end in global average pooling and a dense classifier.
         weights: `None` for random weights; the name of shipped weights, such as `"cifar10"` (see
             `keras_spd.list_models`); or the path of a file: `.weights.h5` or `.keras` of this
-            network, or `.pt`, `.pth` or `.safetensors` of the authors' PyTorch network. With
-            `include_top=False`, the classifier in the file is ignored.
+            network, or `.pt`, `.pth` or `.safetensors` of the authors' PyTorch network. A `.keras`
+            file also gives the model its class names and preprocessing. With `include_top=False`,
+            the classifier in the file is ignored.
         input_tensor: Optional Keras tensor to build on.
         input_shape: `(height, width, 3)`, with `None` for sides that vary. Defaults to
             `(None, None, 3)`.
         pooling: `None`, `"avg"` or `"max"`: global pooling of the last feature map if
             `include_top=False`.
-        classes: Integer, the number of classes; defaults to that of shipped weights, or to 1000.
+        classes: Integer, the number of classes; defaults to that of shipped weights or of a
+            `.keras` file, or to 1000.
         classifier_activation: Activation of the classifier; `None` for logits.
         name: Name of the model.
         downsampling: `"spd"` or `"strided"`.
@@ -138,6 +148,31 @@ def _check_classes(classes: int | None, preset: Preset | None) -> int:
     return len(preset.class_names)
 
 
+def _find_trained(weights: Path | None, preset: Preset | None) -> ImageModel | None:
+    """Returns the classifier in a `.keras` file; `None` for other weights."""
+    if weights is None or preset is not None or not str(weights).endswith(".keras"):
+        return None
+    model = load_keras_file(check_weights_file(weights), compile=False)
+    return model if isinstance(model, ImageModel) and len(model.outputs[0].shape) == 2 else None
+
+
+def _take_info(model: ImageModel, trained: ImageModel | None, weights: Any) -> None:
+    """Gives a model the classes and preprocessing of the one whose weights it has."""
+    if trained is None:
+        return
+    if model.pyramid_level_inputs != trained.pyramid_level_inputs:
+        raise ValueError(
+            f"{weights} does not fit `{model.name}`: it downsamples at other layers, "
+            f"{trained.pyramid_level_inputs} instead of {model.pyramid_level_inputs}. Build it "
+            "with the same `stem_stride`."
+        )
+    # This model's last activation may be another one.
+    preprocessing = dataclasses.replace(trained.info.preprocessing, outputs=None)
+    model.info = dataclasses.replace(
+        model.info, class_names=trained.info.class_names, preprocessing=preprocessing
+    )
+
+
 def _info_of(preset: Preset) -> ModelInfo:
     return ModelInfo(
         architecture=preset.architecture,
@@ -188,6 +223,9 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
             stem_stride=stem_stride,
             shortcut=shortcut,
         )
+        trained = _find_trained(weights, preset) if include_top else None
+        if trained is not None and classes is None:
+            classes = trained.output_shape[-1]
         num_classes = _check_classes(classes, preset) if include_top else 0
         check_input_shape(input_shape)
 
@@ -211,6 +249,7 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
             load_preset((variable for layer in own for variable in layer.variables), preset)
         else:
             load_weights(model, weights)
+            _take_info(model, trained, weights)
         return model
 
     constructor.__name__ = constructor.__qualname__ = f"ResNet{depth}SPD"
@@ -250,14 +289,16 @@ def ResNetSPDBackbone(
     Args:
         depth: 18, 34, 50, 101 or 152.
         weights: As in `ResNet18SPD`: of a classifier of this depth, or of this backbone. Stages
-            that a classifier lacks keep their random weights.
+            that a classifier lacks keep their random weights. A `.weights.h5` file must be of
+            exactly this backbone.
         input_shape, name, downsampling, stem_stride, shortcut: As in `ResNet18SPD`.
 
     Output shape:
         `(batch, height / 32, width / 32, channels)`.
 
     Returns:
-        An `ImageModel`. Its `pyramid_level_inputs` maps `"P1"` to `"P5"` to layer names.
+        An `ImageModel`. Its `pyramid_level_inputs` maps `"P1"` (`"P0"` with a stem of stride 1) to
+        `"P5"` to layer names.
 
     Raises:
         ValueError: If an argument is not as described.

@@ -65,6 +65,8 @@ def find_trained(
         anchors=model.anchors,
         class_names=model.info.class_names,
         image_size=model.info.image_size,
+        max_value=model.info.max_value,
+        tile=model.info.tile,
         head=model.head.name,
         single_class_logit=getattr(model.head, "single_class_logit", False),
     )

@@ -1,6 +1,6 @@
 """YOLOv5-SPD and its strided twin, YOLOv5 v6.0: the constructors."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -128,8 +128,9 @@ def YOLOV5SPD(
             "`class_map` needs `weights` with class names. "
             f"Received: class_map={class_map!r}, weights={weights!r}."
         )
-    if classes is None and class_names is not None and not isinstance(class_names, str):
-        classes = len(class_names)
+    if isinstance(class_names, Iterable) and not isinstance(class_names, str):
+        class_names = tuple(class_names)
+        classes = len(class_names) if classes is None else classes
     if classes is None:
         classes = 80 if trained is None else trained.num_classes
     classes = check_positive_integer("classes", classes)
@@ -166,12 +167,8 @@ def YOLOV5SPD(
         info=ModelInfo("YOLOV5SPD", preprocessing=preprocessing),
         pyramid_level_inputs=_layer_names(features | combined),  # heads' inputs, finer levels
     )
-    info = ModelInfo(
-        "YOLOV5SPD",
-        class_names=class_names,
-        preprocessing=preprocessing,
-        image_size=trained.image_size if trained is not None else None,
-    )
+    facts: dict[str, Any] = {} if trained is None else trained.image_facts
+    info = ModelInfo("YOLOV5SPD", class_names=class_names, preprocessing=preprocessing, **facts)
     model = Detector(network, chosen, bounding_box_format=bounding_box_format, info=info, name=name)
     if trained is not None:
         transfer(trained, model, class_map)

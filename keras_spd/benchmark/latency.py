@@ -105,6 +105,7 @@ def measure_files(
     for name, value in {"batch_size": batch_size, "repeats": repeats, "threads": threads}.items():
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}.")
+    files = [files] if isinstance(files, (str, os.PathLike)) else files
     for file in files:
         if not pathlib.Path(file).exists():
             raise ValueError(

@@ -124,31 +124,37 @@ def _load_tflite(
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
     interpreter.allocate_tensors()
     if not interpreter.get_signature_list():
-        return _load_subgraph(interpreter)
+        return _load_subgraph(interpreter, image_size, batch_size)
     signatures = {}
     for name in interpreter.get_signature_list():
         runner = interpreter.get_signature_runner(name)
         argument, details = _only([*runner.get_input_details().items()])
-        shape = _input_shape(details["shape"].tolist(), None, 1)
+        shape = _input_shape(details["shape_signature"].tolist(), image_size, batch_size)
         signatures[shape] = runner, argument, details["dtype"]
-    # The file's sizes are fixed. Prefer the image size that was asked for, then the batch size.
+    # Most files have fixed sizes. Prefer the image size that was asked for, then the batch size.
     asked = (batch_size, *(image_size or next(iter(signatures))[1:3]))
     shape = max(signatures, key=lambda shape: (shape[1:3] == asked[1:], shape[0] == asked[0]))
     runner, argument, dtype = signatures[shape]
     return lambda images: runner(**{argument: images.astype(dtype, copy=False)}), shape, {}
 
 
-def _load_subgraph(interpreter: Any) -> _Loaded:
+def _load_subgraph(
+    interpreter: Any, image_size: tuple[int, int] | None, batch_size: int
+) -> _Loaded:
     """Loads a file without signatures, as other tools write them."""
     taken = _only(interpreter.get_input_details())
     outputs = [entry["index"] for entry in interpreter.get_output_details()]
+    shape = _input_shape(taken["shape_signature"].tolist(), image_size, batch_size)
+    if shape != tuple(taken["shape"]):
+        interpreter.resize_tensor_input(taken["index"], shape)
+        interpreter.allocate_tensors()
 
     def run(images: np.ndarray) -> Any:
         interpreter.set_tensor(taken["index"], images.astype(taken["dtype"], copy=False))
         interpreter.invoke()
         return [interpreter.get_tensor(index) for index in outputs]
 
-    return run, _input_shape(taken["shape"].tolist(), None, 1), {}
+    return run, shape, {}
 
 
 def _load_onnx(

@@ -54,7 +54,7 @@ def export(
     check_folder_of(output)
     from keras_spd import predict
     from keras_spd.export import formats
-    from keras_spd.export.images import VERIFIED, read_images
+    from keras_spd.export.images import VERIFIED, evenly, read_images
     from keras_spd.export.serving import image_sides
 
     model = predict.load_model(weights)
@@ -77,7 +77,7 @@ def export(
     )
     typer.echo(formats.describe_file(path, sizes))
     for size in sizes:
-        compared = pixels[size][:VERIFIED]
+        compared = pixels[size][evenly(range(len(pixels[size])), VERIFIED)]
         found = formats.verify_export(path, model, compared, format, quantize)
         shown = size if len(sizes) > 1 else None
         typer.echo(formats.describe_comparison(found, model, origin, shown))

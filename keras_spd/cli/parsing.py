@@ -37,6 +37,8 @@ def parse_tile(text: str | None, overlap: float | None) -> tuple[int, int] | Non
 
 def parse_validation(text: str | None) -> str | float | None:
     """Reads a fraction such as `0.1`; anything else is a path or a split."""
+    if text is not None and pathlib.Path(text).exists():
+        return text  # a folder called 2024
     try:
         return None if text is None else float(text)
     except ValueError:

@@ -149,6 +149,12 @@ def check_same_preprocessing(train: Any, other: Any, name: str) -> None:
             f"Received: {train.max_value} and {other.max_value}. Read the {name} data with "
             "`max_value=train.max_value`."
         )
+    sizes = [tuple(getattr(data, "image_shape", ())[:2]) for data in (train, other)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"Training and {name} images must have the same size. Received: {sizes[0]} and "
+            f"{sizes[1]} (height, width). Read both with the same `image_size`."
+        )
     ways = [getattr(data, "resize", None) for data in (train, other)]
     if None not in ways and ways[0] != ways[1]:
         raise ValueError(

@@ -71,6 +71,7 @@ class Detector(keras.Model):
         super().__init__(name=name)
         self.network = network
         self._head = find_head(head, self.levels)
+        self._check_anchors(self._head)
         self.bounding_box_format = check_box_format(bounding_box_format)
         self.info = info or ModelInfo()
         self._decoder = decoder or Decoder()
@@ -164,8 +165,19 @@ class Detector(keras.Model):
     @head.setter
     def head(self, head: Head) -> None:
         if head != self._head:
+            self._check_anchors(head)
             self._head = head
             self._forget_predict_functions()  # traced with the old head
+
+    def _check_anchors(self, head: Head) -> None:
+        """Raises a `ValueError` if the network has outputs for another number of anchors."""
+        for level, output in self.network.output.items():
+            expected, given = output.shape[-2], len(head.sides(level))
+            if given != expected:
+                raise ValueError(
+                    f"The network predicts boxes for {expected} anchors per cell at {level}. "
+                    f"Received: {given}. Build it with them: `YOLOV5SPD(size, anchors=...)`."
+                )
 
     @property
     def anchors(self) -> Anchors:
@@ -234,7 +246,19 @@ class Detector(keras.Model):
                 0 of the data would be trained as class 0 of the model. If the model's anchors were
                 changed after `compile`.
         """
-        names, known = getattr(x, "class_names", None), self.info.class_names
+        self._check_batches(x)
+        self._check_batches(kwargs.get("validation_data"))
+        names = getattr(x, "class_names", None)
+        if names is not None:
+            facts: dict[str, Any] = {"image_size": getattr(x, "image_size", self.info.image_size)}
+            self.info = dataclasses.replace(self.info, class_names=tuple(names), **facts)
+            if not args:
+                kwargs.setdefault("shuffle", False)  # these batches are shuffled, if at all
+        return super().fit(x, *args, **kwargs)
+
+    def _check_batches(self, batches: Any) -> None:
+        """Raises a `ValueError` if batches of `DetectionData` do not fit the model."""
+        names, known = getattr(batches, "class_names", None), self.info.class_names
         if names is not None and (
             len(names) != self.num_classes or known not in (None, tuple(names))
         ):
@@ -242,21 +266,16 @@ class Detector(keras.Model):
                 f"The data has other classes than the model: {len(names)} ({list_names(names)}), "
                 f"not {self.num_classes} ({list_names(known or ('no names',))}). Build it with "
                 "the classes of the data: `YOLOV5SPD(size, weights=FILE, class_names=...)` keeps "
-                "the outputs of classes with the same name."
+                "the outputs of classes with the same name; or read the data with the model's, "
+                "`class_names=model.info.class_names`."
             )
-        box_format = getattr(x, "bounding_box_format", self.bounding_box_format)
+        box_format = getattr(batches, "bounding_box_format", self.bounding_box_format)
         if box_format != self.bounding_box_format:
             raise ValueError(
                 f"The boxes of the data are in {box_format!r}, those of the model in "
                 f"{self.bounding_box_format!r}. Make the batches with "
                 f'`bounding_box_format="{self.bounding_box_format}"`.'
             )
-        if names is not None:
-            facts: dict[str, Any] = {"image_size": getattr(x, "image_size", self.info.image_size)}
-            self.info = dataclasses.replace(self.info, class_names=tuple(names), **facts)
-            if not args:
-                kwargs.setdefault("shuffle", False)  # these batches are shuffled, if at all
-        return super().fit(x, *args, **kwargs)
 
     def make_train_function(self, force: bool = False) -> Any:
         self.head.check_loss(self.loss, self.num_classes, self.bounding_box_format)
@@ -310,7 +329,11 @@ class Detector(keras.Model):
 
         Returns:
             List of the values, or a dictionary with `return_dict=True`.
+
+        Raises:
+            ValueError: If class names or box format of the batches differ from the model's.
         """
+        self._check_batches(x)
         batches: Iterable[tuple[Any, Any]] | None = None
         if not kwargs and isinstance(x, collections.abc.Iterator):  # can be read once
             batches = held = list(itertools.islice(x, steps))

@@ -133,7 +133,7 @@ class ExportedClassifier:
         self.name = record["name"]
         self.image_sizes = self.file.image_sizes
         sides = self.image_sizes[0] if len(self.image_sizes) == 1 else (None, None)
-        self.input_shape = (None, *sides, 3)
+        self.input_shape = (None, *sides, self.file.channels)
         [shape] = self.file.output_shapes
         self.output_shape = (None, *shape[1:])
         # The file itself normalises pixels and turns logits into probabilities.

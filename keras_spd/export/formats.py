@@ -14,6 +14,7 @@ from keras_spd.export.tflite import export_tflite
 from keras_spd.export.verify import Comparison, accepted, verify_tflite
 from keras_spd.typing import Array, Path
 
+_SUFFIXES = (".keras", ".pt", ".pth", ".safetensors")  # of models
 _VERIFIERS = {"tflite": verify_tflite, "saved_model": verify_saved_model, "onnx": verify_onnx}
 
 
@@ -22,12 +23,10 @@ def default_path(weights: Path, format: str, quantization: str | None) -> pathli
     weights = pathlib.Path(weights)
     if str(weights).startswith("hf:"):  # on the Hugging Face Hub
         weights = pathlib.Path(weights.name)
-    if format == "saved_model":
-        return weights.with_suffix("")
-    if format == "onnx":
-        return weights.with_suffix(".onnx")
-    suffix = f"_{quantization}.tflite" if quantization else ".tflite"
-    return weights.with_name(weights.stem + suffix)
+    name = weights.stem if weights.suffix in _SUFFIXES else weights.name  # not of `yolo-v1.5`
+    suffixes = {"saved_model": "", "onnx": ".onnx"}
+    suffix = suffixes.get(format, f"_{quantization}.tflite" if quantization else ".tflite")
+    return weights.with_name(name + suffix)
 
 
 def set_thresholds(model: keras.Model, confidence: float | None, iou: float | None) -> None:

@@ -42,15 +42,24 @@ def read_images(
             `read_classifier_images`.
 
     Returns:
-        Array `(images, height, width, 3)` of pixels from 0 to 255.
+        uint8 array `(images, height, width, channels)`; of three channels if they are read.
 
     Raises:
-        ValueError: If there is no source but an option for one, or it cannot be read.
+        ValueError: If the source cannot be read, the model does not take its RGB images, or there
+            is no source but an option for one.
     """
     if source is None:
         if name is not None or images is not None:
             raise ValueError("`--dataset` and `--images` need `--data`, a split or a file.")
-        return np.random.default_rng(0).uniform(0, 255, (VERIFIED, *size, 3))
+        channels = 3 if isinstance(model, Detector) else model.input_shape[-1]
+        shape = (VERIFIED, *size, channels)
+        return np.random.default_rng(0).integers(0, 256, shape, "uint8")
+    if not isinstance(model, Detector) and model.input_shape[-1] != 3:
+        raise ValueError(
+            f"`--data` is read as RGB, but `{model.name}` takes images with "
+            f"{model.input_shape[-1]} channels. Omit it; for int8, pass images in Python: "
+            "`keras_spd.export.export_tflite(..., representative_data=...)`."
+        )
     preprocessing = known_preprocessing(model)
     options: dict[str, Any] = {"name": name, "data_dir": data_dir, "on_problem": on_problem}
     if isinstance(model, Detector):
@@ -98,7 +107,7 @@ def read_detector_images(
         found = found.with_max_value(max_value)
         if tile is not None:
             found = found.tiles(tile)
-        pictures = (image.read() for image in _some(found.images))
+        pictures = (image.read() for image in evenly(found.images, _MOST))
     except NoLabelsError:  # labels are not needed here
         if not pathlib.Path(source).is_dir():
             raise
@@ -168,14 +177,14 @@ def _cut(number: int, picture: Any, tile: tuple[int, int], images: int) -> Itera
         yield crop(np.asarray(picture), corner, part_size(size, tile)).copy()
 
 
-def _some(found: Sequence[Any]) -> Sequence[Any]:
-    """Returns at most 200 of them, evenly spaced."""
-    count = min(len(found), _MOST)
+def evenly(found: Sequence[Any], most: int) -> list[Any]:
+    """Returns at most `most` of them, evenly spaced."""
+    count = min(len(found), most)
     return [found[index * len(found) // count] for index in range(count)]
 
 
 def _read(files: Sequence[Any], on_problem: str, max_value: float | None) -> Iterator[Any]:
-    for file in _some(files):
+    for file in evenly(files, _MOST):
         try:
             yield to_rgb(file, max_value=max_value)
         except ImageError as error:

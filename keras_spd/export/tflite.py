@@ -21,6 +21,7 @@ from keras_spd.export.quantization import ACTIVATION_BITS, QUANTIZATIONS, quanti
 from keras_spd.export.signatures import add_signature, merge_signatures
 from keras_spd.files import check_folder_of, whole_file
 from keras_spd.image_model import known_preprocessing
+from keras_spd.images.batching import check_batch_size
 from keras_spd.surgery.quantize_aware import is_quantize_aware, without_ranges
 from keras_spd.typing import Path
 
@@ -103,7 +104,12 @@ def export_tflite(
     sizes: Any = image_size
     several = isinstance(sizes, (list, tuple)) and any(isinstance(s, (list, tuple)) for s in sizes)
     sizes = sizes if several else [sizes]
-    counts = batch_size if isinstance(batch_size, list) else [batch_size]
+    counts: Any = batch_size
+    counts = list(counts) if isinstance(counts, (list, tuple)) else [counts]
+    if not counts or not sizes:
+        raise ValueError("`batch_size` and `image_size` must not be empty lists.")
+    for count in counts:
+        check_batch_size(count)
     serves = [serving.serving_model(exported, size, count) for size in sizes for count in counts]
     contents = {}
     for serve in serves:

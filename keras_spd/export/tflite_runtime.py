@@ -77,6 +77,11 @@ class TFLiteFile:
         """The image sizes that the file takes, each `(height, width)` in pixels."""
         return tuple(dict.fromkeys((shape[1], shape[2]) for shape in self.runners))
 
+    @property
+    def channels(self) -> int:
+        """Integer, the channels of the images that the file takes."""
+        return next(iter(self.runners))[3]
+
     def batch_sizes(self, image_size: tuple[int, int]) -> list[int]:
         """Returns the batch sizes that the file takes for an image size.
 
@@ -118,6 +123,9 @@ class TFLiteFile:
         return run_in_batches(self._run, images, batch_sizes or sizes)
 
     def _run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        if batch.shape not in self.runners:
+            shapes = " or ".join(map(str, self.runners))
+            raise ValueError(f"{self.path} takes arrays of {shapes}. Received: {batch.shape}.")
         runner = self.runners[batch.shape]
         name, _, details = _input(runner)
         outputs = runner(**{name: _quantize(batch, details)})

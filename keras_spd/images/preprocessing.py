@@ -17,6 +17,7 @@ from keras_spd.images.geometry import (
     stretch,
     stretch_in_graph,
 )
+from keras_spd.images.sizes import parse_sides
 from keras_spd.typing import Array, Tensor
 
 
@@ -293,11 +294,13 @@ class Preprocessing:
 
 def _pair(name: str, values: Any, kind: type) -> tuple[Any, Any]:
     """Returns `values` as a pair of numbers, or raises a `ValueError`."""
+    if kind is int and (sides := parse_sides(values)) is not None:
+        return sides
     values = tuple(values) if isinstance(values, (tuple, list, np.ndarray)) else (values,)
     numbers = all(isinstance(value, (int, float, np.number)) for value in values)
     if len(values) == 2 and numbers:
         first, second = map(kind, values)
-        if (first < second) if kind is float else (min(first, second) > 0):
+        if kind is float and first < second:
             return first, second
     accepted = "(lowest, highest)" if kind is float else "(height, width), in pixels"
     raise ValueError(f"`{name}` must be {accepted}. Received: {name}={values!r}.")

@@ -83,6 +83,20 @@ def evaluate(
     return evaluate_coco(data.to_coco(), detections, scales=scales)
 
 
+def check_same_classes(model: DetectorProtocol, data: DetectionData) -> None:
+    """Raises a `ValueError` unless a model and data have the same classes, in the same order."""
+    if model.num_classes != len(data.class_names):
+        raise ValueError(
+            f"The model has {model.num_classes} classes, the data {len(data.class_names)}: "
+            f"{', '.join(data.class_names)}."
+        )
+    if model.info.class_names not in (None, data.class_names):
+        raise ValueError(
+            f"The model has the classes {model.info.class_names}, the data {data.class_names}. "
+            "Read the data with `class_names=model.info.class_names`."
+        )
+
+
 def predict_coco(
     model: DetectorProtocol | Path,
     data: DetectionData,
@@ -114,16 +128,7 @@ def predict_coco(
     >>> keras_spd.metrics.evaluate_coco(test_data.to_coco(), results, scales=scales)
     """
     model = check_detector(load_detector(model) if isinstance(model, str | os.PathLike) else model)
-    if model.num_classes != len(data.class_names):
-        raise ValueError(
-            f"The model has {model.num_classes} classes, the data {len(data.class_names)}: "
-            f"{', '.join(data.class_names)}."
-        )
-    if model.info.class_names not in (None, data.class_names):
-        raise ValueError(
-            f"The model has the classes {model.info.class_names}, the data {data.class_names}. "
-            "Read the data with `class_names=model.info.class_names`."
-        )
+    check_same_classes(model, data)
     if data.max_value is None:
         data = data.with_max_value(model.info.max_value)
     if thresholds.get("max_detections") is None:

@@ -8,7 +8,9 @@ import keras
 from keras_spd import keras_internals
 from keras_spd.detection.detector import Detector
 from keras_spd.images.sizes import check_image_size
+from keras_spd.layers import SPDConv
 from keras_spd.surgery import graph
+from keras_spd.surgery.layers import SPDDepthwiseConv
 
 _TRANSPOSED = (
     keras.layers.Conv1DTranspose,
@@ -31,8 +33,8 @@ def count_multiply_adds(
         Integer. FLOPs, as often reported in papers, are twice as many.
 
     Raises:
-        ValueError: If the input size is unknown, or the model or a nested one is subclassed or not
-            built.
+        ValueError: If the input size is unknown; the model or a nested one is subclassed or not
+            built; or a layer has convolutions or dense layers inside it, whose sizes are unknown.
 
     Example:
 
@@ -51,8 +53,10 @@ def count_multiply_adds(
             f"`{model.name}` is a subclassed model, whose connections are unknown. Pass a "
             "functional or Sequential model."
         )
-    if image_size is not None and None in model.input_shape[1:3]:
-        model = graph.resize(model, (*check_image_size(image_size), model.input_shape[-1]))
+    shape = model.input_shape[1:]
+    if image_size is not None and shape.count(None) == 2:  # height and width, wherever they are
+        sides = iter(check_image_size(image_size))
+        model = graph.resize(model, [next(sides) if side is None else side for side in shape])
     return sum(_multiply_adds_of(call) for call in keras_internals.graph_calls(model))
 
 
@@ -67,6 +71,12 @@ def _multiply_adds_of(call: Any) -> int:
         return count_multiply_adds(layer)
     kernel = multiply_adds_at(layer)
     if not kernel:
+        inside = [part for part in keras_internals.nested_layers(layer) if hasattr(part, "kernel")]
+        if inside:
+            raise ValueError(
+                f"The multiply-adds of `{layer.name}` ({type(layer).__name__}) are unknown: it has "
+                f"`{inside[0].name}` inside it."
+            )
         return 0
     # A transposed convolution applies its kernel at every position of its input.
     shape = (call.input_tensors if isinstance(layer, _TRANSPOSED) else call.outputs)[0].shape
@@ -95,7 +105,8 @@ def multiply_adds_at(layer: keras.layers.Layer) -> int:
     >>> model = keras_spd.applications.ResNet18SPD(classes=10)
     >>> keras_spd.surgery.multiply_adds_at(model.get_layer("stem_conv"))
     """
-    if isinstance(layer, keras.layers.SeparableConv2D):
+    if isinstance(layer, (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)):
         return math.prod(layer.depthwise_kernel.shape) + math.prod(layer.pointwise_kernel.shape)
-    kernel = getattr(getattr(layer, "conv", layer), "kernel", None)
+    own = layer.conv if isinstance(layer, (SPDConv, SPDDepthwiseConv)) else layer
+    kernel = getattr(own, "kernel", None)
     return 0 if kernel is None else math.prod(kernel.shape)

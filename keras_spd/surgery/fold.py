@@ -224,6 +224,8 @@ class _Folding:
         convolution = self.convolutions.get(id(before))
         if convolution is None or connections.only_consumer(before) is not layer:
             return
+        if connections.calls(layer)[0].arguments.kwargs.get("training"):
+            return  # it normalises with the statistics of the batch, always
         first = convolution.source.data_format == "channels_first"
         axis = layer.axis % 4
         if axis != (1 if first else 3) or _activation(before) is not keras.activations.linear:

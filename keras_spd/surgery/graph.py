@@ -185,6 +185,11 @@ def resize(model: keras.Model, input_shape: Sequence[int | None]) -> keras.Model
     Raises:
         ValueError: If the model has several inputs, or the size does not fit it.
     """
+    if not isinstance(input_shape, Sequence):
+        raise ValueError(
+            "`input_shape` must be (height, width, channels). "
+            f"Received: input_shape={input_shape!r}."
+        )
     input_shape = tuple(input_shape)
     if len(model.inputs) > 1:
         raise ValueError(
@@ -233,9 +238,23 @@ class _Rebuilding:
                 copy.output,
                 name=model.name,
                 info=model.info,
-                pyramid_level_inputs=model.pyramid_level_inputs,
+                pyramid_level_inputs={
+                    level: self._new_name(model, name)
+                    for level, name in model.pyramid_level_inputs.items()
+                },
             )
         return keras.Model(copy.input, copy.output, name=model.name)
+
+    def _new_name(self, model: ImageModel, name: str) -> str:
+        """Returns the name of the new layer that returns what a layer of the model returned."""
+        connections, layer = Connections(model), model.get_layer(name)
+        while True:
+            new = self.copies.get(id(layer))
+            if not isinstance(new, _Sequence):
+                return layer.name
+            if new.layers:
+                return new.layers[-1].name
+            layer = connections.producer(layer)  # the layer was removed
 
     def _sequential(self, model: keras.Sequential, inputs: Tensor) -> keras.Sequential:
         if inputs is None:

@@ -102,6 +102,15 @@ def final_operation(network: keras.Model) -> Any:
         tensor = keras_internals.calls(operation)[index].input_tensors[0]
 
 
+def ends_in_sigmoid(model: keras.Model) -> bool:
+    """Returns whether each output of a classifier is a probability of its own."""
+    operation = final_operation(model)
+    sigmoids = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
+    return isinstance(operation, keras_internals.SIGMOID_OPERATIONS) or (
+        getattr(operation, "activation", None) in sigmoids
+    )
+
+
 def to_probabilities(model: keras.Model, outputs: Tensor) -> Tensor:
     """Converts a classifier's outputs to probabilities.
 

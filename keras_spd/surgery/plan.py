@@ -122,9 +122,24 @@ def plan(
     if isinstance(model, Detector):
         model = model.network
     graph.check_graph(model, "plan")
-    if input_shape is not None:
-        model = graph.resize(model, input_shape)
+    model, layers = resized(model, layers, input_shape)
     return make_plan(model, layers, first_n, rules.Options(pooling, depthwise))[0]
+
+
+def resized(
+    model: keras.Model, layers: Layers, input_shape: Shape | None
+) -> tuple[keras.Model, Layers]:
+    """Returns the model for another input shape; a function in `layers` gets the old layers."""
+    if input_shape is None:
+        return model, layers
+    new = graph.resize(model, input_shape)
+    if layers is None or not callable(layers):
+        return new, layers
+    pairs = zip(graph.walk(model), graph.walk(new), strict=True)
+    chosen = {
+        id(copy) for (_, layer), (_, copy) in pairs if rules.is_strided(layer) and layers(layer)
+    }
+    return new, lambda layer: id(layer) in chosen
 
 
 def make_plan(

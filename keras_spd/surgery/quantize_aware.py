@@ -1,6 +1,6 @@
 """Prepares networks for training with the rounding of int8: of kernels and of activations."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
@@ -136,7 +136,8 @@ def quantize_aware(model: keras.Model) -> keras.Model:
     tracks them in training. `export_tflite(quantization="int8")` uses these ranges instead of
     measured ones, so the file computes what was trained, except for the rounding inside
     operators. The outputs of some layers, such as `LeakyReLU`, have no range: they are
-    rounded in the file, but not in training. The last layer before each output has a rounded
+    rounded in the file, but not in training, and so are the kernels of separable and transposed
+    convolutions. The last layer before each output has a rounded
     kernel and returns floats.
 
     Train it with a small learning rate for a few epochs, in float32.
@@ -166,8 +167,9 @@ def quantize_aware(model: keras.Model) -> keras.Model:
         return with_network(model, quantize_aware(model.network))
     folded = fold(model)
     sequences: dict[int, list[keras.layers.Layer]] = {}
+    last = set(map(id, _last_layers(folded)))
     for part in graph.graphs(folded):
-        ranged = set(map(id, _ranged(part)))
+        ranged = set(map(id, _ranged(part, last)))
         for layer in part.layers:
             kind = _QUANTIZED.get(type(layer))
             if kind is None and id(layer) not in ranged:
@@ -224,10 +226,9 @@ def _rebuild(model: keras.Model, sequences: dict[int, list[keras.layers.Layer]])
     return found
 
 
-def _ranged(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Yields the layers of one graph whose outputs are rounded."""
+def _ranged(model: keras.Model, last: Collection[int]) -> Iterator[keras.layers.Layer]:
+    """Yields the layers of one graph whose outputs are rounded; not those with an id in `last`."""
     connections = graph.Connections(model)
-    last = {id(layer) for layer in _last_layers(model, connections)}
     for layer in model.layers:
         if not isinstance(layer, _COMPUTING) or id(layer) in last:
             continue
@@ -242,18 +243,20 @@ def _ranged(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield layer
 
 
-def _last_layers(model: keras.Model, connections: graph.Connections) -> Iterator[Any]:
+def _last_layers(model: keras.Model) -> Iterator[Any]:
     """Yields the layers between the last kernels and the outputs, and these last kernels."""
+    connections = graph.Connections(model)
     pending = [keras_internals.origin(tensor)[0] for tensor in model.outputs]
     while pending:
         layer = pending.pop()
         if layer is None:
             continue
-        yield layer
+        inside = list(_last_layers(layer)) if graph.is_graph(layer) else [layer]
+        yield from inside
         if isinstance(layer, keras.layers.Concatenate):  # boxes and classes of a decoupled head
             for call in connections.calls(layer):
                 pending += [keras_internals.origin(tensor)[0] for tensor in call.input_tensors]
-        elif type(layer) not in _QUANTIZED:
+        elif not any(type(one) in _QUANTIZED for one in inside):
             pending.append(connections.producer(layer))
 
 

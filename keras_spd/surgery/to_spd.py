@@ -4,7 +4,7 @@ import keras
 
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph, rules
-from keras_spd.surgery.plan import Layers, Plan, make_plan
+from keras_spd.surgery.plan import Layers, Plan, make_plan, resized
 from keras_spd.typing import Shape
 
 
@@ -71,8 +71,7 @@ def to_spd(
         changed = network.name != model.network.name
         return with_network(model, network, _converted_name(model.name) if changed else model.name)
     graph.check_graph(model, "to_spd")
-    if input_shape is not None:
-        model = graph.resize(model, input_shape)
+    model, layers = resized(model, layers, input_shape)
     plan, replacements = make_plan(model, layers, first_n, options)
     converted = graph.rebuild(
         model, {key: replacement.layers for key, replacement in replacements.items()}
@@ -86,9 +85,9 @@ def to_spd(
 
 
 def with_network(detector: Detector, network: keras.Model, name: str | None = None) -> Detector:
-    """Copies a detector with another network and, if given, another name."""
+    """Returns the detector with another network and, if given, another name."""
     options = detector.head, detector.bounding_box_format, detector.info, detector.decoder
-    return type(detector)(graph.rebuild(network), *options, name or detector.name)
+    return type(detector)(network, *options, name or detector.name)
 
 
 def _converted_name(name: str) -> str:

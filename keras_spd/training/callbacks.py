@@ -79,6 +79,25 @@ def make_callbacks(
     ]
 
 
+class AcrossParts(keras.callbacks.CallbackList):
+    """Your own callbacks, for which the parts of a run, each a `fit`, are one training."""
+
+    began = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        if not self.began:
+            super().on_train_begin(logs)
+        self.began = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Does nothing: a part has ended, and more may follow."""
+
+    def end(self) -> None:
+        """Tells the callbacks that training has ended."""
+        if self.began:
+            super().on_train_end()
+
+
 def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
     """Returns the callbacks as a list, or raises a `TypeError` if one is something else."""
     callbacks = list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]

@@ -4,11 +4,9 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-import keras
 import numpy as np
-from keras import ops
 
-from keras_spd.typing import Array, Tensor
+from keras_spd.typing import Array
 
 
 def find_class_weights(
@@ -44,28 +42,3 @@ def find_class_weights(
                 f"classes: {', '.join(class_names)}."
             )
     return tuple(float(setting.get(name, 1)) for name in class_names)
-
-
-class WeightedCrossEntropy(keras.losses.Loss):
-    """The cross-entropy of each image, times the weight of its class.
-
-    The weight of a soft label is the mean of the classes' weights, weighted by the label.
-
-    Args:
-        loss: Loss with `reduction="none"`.
-        weights: A number for each class.
-        soft_labels: Whether labels are probabilities `(images, classes)`, not classes `(images,)`.
-    """
-
-    def __init__(
-        self, loss: keras.losses.Loss, weights: Sequence[float], soft_labels: bool
-    ) -> None:
-        super().__init__(name="weighted_cross_entropy")
-        self.loss, self.weights, self.soft_labels = loss, tuple(weights), soft_labels
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        losses = self.loss(y_true, y_pred)
-        weights = ops.convert_to_tensor(self.weights, losses.dtype)
-        if self.soft_labels:
-            return losses * ops.sum(ops.cast(y_true, losses.dtype) * weights, axis=-1)
-        return losses * ops.take(weights, ops.cast(ops.reshape(y_true, (-1,)), "int32"))

@@ -13,17 +13,18 @@ from keras_spd.data.classification.folder import NoClassFoldersError
 from keras_spd.data.problems import plural
 from keras_spd.image_model import ModelInfo
 from keras_spd.images.preprocessing import Preprocessing
+from keras_spd.losses import WeightedCrossEntropy
 from keras_spd.surgery.graph import check_graph
-from keras_spd.surgery.outputs import output_kind
+from keras_spd.surgery.outputs import ends_in_sigmoid, output_kind
 from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms, freeze_alike
-from keras_spd.training.class_weights import WeightedCrossEntropy, find_class_weights
+from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classes import with_classes
 from keras_spd.training.distribution import on_one_device
 from keras_spd.training.fields import ClassificationRecipe
 from keras_spd.training.model_options import check_options
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.splits import Splits, load_splits
-from keras_spd.training.start import trained_classifier
+from keras_spd.training.start import load_start, trained_classifier
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
@@ -74,9 +75,24 @@ class ClassificationTask:
                 f"Received: {recipe.model.name}, the {type(given).__name__} {given.name!r}. "
                 "For a detector, use a recipe for detection."
             )
+        elif ends_in_sigmoid(given):
+            raise ValueError(
+                f"The outputs of `{given.name}` are sigmoids, each a probability of its own. A "
+                "recipe trains classes of which an image has one: end the model with "
+                '`keras.layers.Dense(classes, activation="softmax")`.'
+            )
+        weights = recipe.model.weights
+        self._start = None if weights is None else load_start(str(weights))
         passed = Splits(train_data, validation_data, test_data)
         self.splits = load_splits(ClassificationData, recipe, passed, self._read)
         self.train_data, self.test_data = self.splits.train, self.splits.test
+        size = recipe.data.image_size
+        if size is not None and size != tuple(self.train_data.image_shape[:2]):
+            _log.warning(
+                "The images that were passed are %dx%d (height x width): `data.image_size` has no "
+                "effect.",
+                *self.train_data.image_shape[:2],
+            )
         if len(self.train_data.class_names) < 2:
             raise ValueError(
                 "A classifier needs at least two classes, each in a folder of its own. Received: "
@@ -84,7 +100,7 @@ class ClassificationTask:
             )
         if recipe.model.weights is not None:
             shape, names = self.train_data.image_shape, self.train_data.class_names
-            self._given = trained_classifier(recipe.model, shape, len(names))
+            self._given = trained_classifier(recipe.model, shape, len(names), self._start)
         elif given is None:
             self._warn_of_few_steps()
         self._normalization = self._find_normalization()
@@ -143,8 +159,9 @@ class ClassificationTask:
 
     @property
     def _known(self) -> Preprocessing:
-        """Preprocessing that a given model records."""
-        return getattr(self._given, "info", ModelInfo()).preprocessing
+        """Preprocessing that a given model, or the model of given weights, records."""
+        trained = self._start if self._given is None else self._given
+        return getattr(trained, "info", ModelInfo()).preprocessing
 
     def _read(self, split: Path, like: ClassificationData | None = None) -> ClassificationData:
         source = self.recipe.data

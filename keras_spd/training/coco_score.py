@@ -10,6 +10,7 @@ from keras_spd.detection.detector import Detector
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.images.tiles import check_tile
 from keras_spd.predict import evaluate
+from keras_spd.predict.evaluation import check_same_classes
 from keras_spd.training.distribution import on_one_device
 
 _log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class COCOScore(keras.callbacks.Callback):
                 f"{self.model.name!r}, of type {type(self.model).__name__}."
             )
         if isinstance(self.data, DetectionData):  # checked before the first epoch, not after it
+            check_same_classes(self.model, self.data)
             self._input_size(self.model)
         if self.every > 1 and self.params["epochs"] > 1:
             every = f"every {self.every} epochs and " if self.every < self.params["epochs"] else ""

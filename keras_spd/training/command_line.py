@@ -19,6 +19,9 @@ from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
 from keras_spd.typing import Path
 
+_KINDS = {"train", "trainval", "training", "val", "valid", "validation", "test", "annotations"}
+_KINDS |= {"data", "images", "labels"}
+
 
 def choose_recipe(
     options: Mapping[str, Any],
@@ -74,9 +77,18 @@ def default_run_folder(recipe: Recipe) -> pathlib.Path:
     """Returns `runs/MODEL_DATASET_SEED`."""
     data = recipe.data
     path = re.sub(r":[^:/\\]*$", "", data.train)  # without the split of `data.yaml:train`
-    source = data.name or pathlib.PureWindowsPath(path).stem  # of paths with / or \
+    source = data.name or _name_dataset(pathlib.PureWindowsPath(path))  # with / or \
     network = pathlib.Path(recipe.model.name).stem
     return pathlib.Path("runs", f"{network}_{source.replace('/', '_')}_{recipe.seed}")
+
+
+def _name_dataset(path: pathlib.PurePath) -> str:
+    """Returns the last name in a path that is not only that of a split or a kind of file."""
+    for name in (path.stem, *(parent.name for parent in path.parents)):
+        kind = name.removeprefix("instances_").rstrip("0123456789")
+        if name and kind not in _KINDS:
+            return name
+    return path.stem
 
 
 def check_resume(

@@ -43,7 +43,7 @@ def copy_model(model: keras.Model, precision: str, *, any_size: bool = False) ->
     """
     detects = isinstance(model, Detector)
     if detects:
-        copy = with_network(model, model.network)
+        copy = with_network(model, graph.rebuild(model.network))
     elif any_size:
         copy = graph.resize(model, (None, None, model.input_shape[-1]))
     else:

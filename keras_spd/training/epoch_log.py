@@ -43,7 +43,7 @@ class LogEpochs(keras.callbacks.Callback):
         rows = []
         if self.path.is_file():
             rows = list(csv.DictReader(self.path.read_text(encoding="utf-8").splitlines()))
-        rows.append({"epoch": epoch, **self._numbers(logs or {})})
+        rows.append({**self._numbers(logs or {}), "epoch": epoch})
         columns = sorted({name for row in rows for name in row} - {"epoch"})
         with (
             whole_file(self.path) as unfinished,

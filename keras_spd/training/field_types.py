@@ -1,5 +1,6 @@
 """Types of recipe fields with checks of their own, whose messages are clearer than pydantic's."""
 
+import math
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -45,7 +46,7 @@ MaxValue = Annotated[float | None, pydantic.Field(gt=0, allow_inf_nan=False)]
 def _check_class_weights(value: Any) -> Any:
     """Raises a `ValueError` that is clearer than pydantic's."""
     factors = list(value.values()) if isinstance(value, dict) else [value]
-    numbers = all(isinstance(factor, (int, float)) and factor > 0 for factor in factors)
+    numbers = all(type(factor) in (int, float) and 0 < factor < math.inf for factor in factors)
     if value in (None, "balanced") or (isinstance(value, dict) and numbers):
         return value
     raise ValueError(

@@ -17,6 +17,7 @@ from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
 from keras_spd.training.announce import log_cost, log_splits, warn_of_missing_onednn
 from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
 from keras_spd.training.callbacks import (
+    AcrossParts,
     PrintProgress,
     StopAfter,
     Task,
@@ -200,22 +201,25 @@ def _train(
         _draw_preview(task, folder, first_epoch)
     # `fit` ends where the trained layers or the size of the images change.
     ends = {unfreeze_at, *task.size_changes, recipe.epochs} - set(range(first_epoch + 1))
+    users = [AcrossParts(list(user_callbacks))] if user_callbacks else []
     for last_epoch in sorted(ends):
         if frozen and first_epoch == unfreeze_at:
             with distribution.scope():
                 _unfreeze(task, model, frozen, steps_per_epoch)
-        callbacks = make_callbacks(task, start, folder, distribution, last_epoch, user_callbacks)
+        callbacks = make_callbacks(task, start, folder, distribution, last_epoch, users)
         with distribution.fit_scope():
             distribution.prepare(model, task.train_batches(first_epoch, last_epoch))
             stopped = _fit(
                 model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose
             )
         if stopped or has_stopped(folder, task.best_by, recipe.patience):
-            return
+            break
         first_epoch = last_epoch
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
             with distribution.scope():
                 task.compile(model, model.optimizer)
+    for user in users:
+        user.end()
 
 
 def _draw_preview(task: Task, folder: RunFolder, epoch: int) -> None:

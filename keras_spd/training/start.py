@@ -17,7 +17,35 @@ from keras_spd.weights import find_named
 from keras_spd.weights.loading import refuse_hub_address
 
 
-def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> ImageModel:
+def load_start(weights: str) -> keras.Model | None:
+    """Loads the classifier whose weights a recipe starts from, `model.weights`.
+
+    Args:
+        weights: Name of shipped weights, or path of a file.
+
+    Returns:
+        Keras model; `None` for shipped weights, which are loaded by the constructor, and for a
+        `.weights.h5` file, which only holds weights.
+
+    Raises:
+        ValueError: If the file does not hold a classifier.
+    """
+    refuse_hub_address(weights)
+    is_file = pathlib.Path(weights).is_file()
+    if weights.endswith(".weights.h5") or (find_named(weights) is not None and not is_file):
+        return None
+    source = load_model(weights)
+    if isinstance(source, applications.Detector) or len(source.output_shape) != 2:
+        raise ValueError(
+            f"A classifier starts from the weights of a classifier. Received: {weights}, whose "
+            f"model {source.name!r} is not a classifier."
+        )
+    return source
+
+
+def trained_classifier(
+    recipe: Model, input_shape: Shape, num_classes: int, source: keras.Model | None
+) -> ImageModel:
     """Builds a classifier with the weights and classes of `model.weights`.
 
     Args:
@@ -25,36 +53,29 @@ def trained_classifier(recipe: Model, input_shape: Shape, num_classes: int) -> I
         input_shape: `(height, width, 3)` of the data.
         num_classes: Number of classes of the data. A `.weights.h5` file does not record its own
             number, so it must be the same.
+        source: What `load_start` returned.
 
     Returns:
-        `ImageModel`. Its `info` has the class names and normalisation of the weights.
+        `ImageModel`. Its `info` has the class names and preprocessing of the weights.
 
     Raises:
         ValueError: If the weights do not belong to this classifier.
     """
     weights, constructor = str(recipe.weights), applications.CLASSIFIERS[recipe.name]
-    refuse_hub_address(weights)
     options = {"input_shape": input_shape, **recipe.options}
-    classes: int | None = num_classes
     info = ModelInfo()
-    is_name = find_named(weights) is not None
-    if is_name and not pathlib.Path(weights).is_file():
-        classes = None
-    elif not weights.endswith(".weights.h5"):
-        source = load_model(weights)
-        if isinstance(source, applications.Detector) or len(source.output_shape) != 2:
-            raise ValueError(
-                f"A classifier starts from the weights of a classifier. Received: {weights}, whose "
-                f"model {source.name!r} is not a classifier."
-            )
+    classes: int | None = num_classes if weights.endswith(".weights.h5") else None
+    if source is not None:
         classes, info = source.output_shape[-1], find_info(source) or info
     with float32_policy():
         model = constructor(weights=recipe.weights, classes=classes, **options)
     if classes is None:
         info = model.info
-    facts = {name: getattr(info, name) for name in ("class_names", "statistics", "input_range")}
-    facts["image_size"] = None  # images have the size of the data
-    model.info = dataclasses.replace(model.info, **facts)
+    # Images have the size and the largest value of the data.
+    preprocessing = dataclasses.replace(info.preprocessing, size=None, max_value=None, outputs=None)
+    model.info = dataclasses.replace(
+        model.info, class_names=info.class_names, preprocessing=preprocessing
+    )
     return model
 
 

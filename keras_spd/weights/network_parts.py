@@ -3,7 +3,9 @@
 import re
 from collections.abc import Collection
 
-_PART = re.compile(r"(stage\d|sppf|(?:lateral|top_down|bottom_up|head|tower)_p\d)_")
+_PART = re.compile(
+    r"(?:detector\d*_)?(stage\d|sppf|(?:lateral|top_down|bottom_up|head|tower)_p\d)_"
+)
 
 
 def part_of(path: str) -> str | None:

@@ -35,6 +35,7 @@ class TrainedDetector:
         anchors: `{level: ((width, height), ...)}` in pixels; empty if its head has none.
         class_names: Names of the classes, if known.
         image_size: `(height, width)` of the training images, if known.
+        max_value, tile: As in `Preprocessing`, if known.
         head: Name of its head.
         single_class_logit: As in `YOLOV5Head`.
     """
@@ -45,8 +46,15 @@ class TrainedDetector:
     anchors: Mapping[str, Any]
     class_names: tuple[str, ...] | None = None
     image_size: tuple[int, int] | None = None
+    max_value: float | None = None
+    tile: tuple[int, int] | None = None
     head: str = "yolov5"
     single_class_logit: bool = False
+
+    @property
+    def image_facts(self) -> dict[str, Any]:
+        """What is known about its images, as arguments of `ModelInfo`."""
+        return {"image_size": self.image_size, "max_value": self.max_value, "tile": self.tile}
 
     @property
     def spd(self) -> bool:

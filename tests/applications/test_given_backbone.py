@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_spd
+from keras_spd import keras_internals
 from keras_spd.applications import (
     YOLOV5SPD,
     ImageModel,
@@ -149,3 +150,39 @@ def test_normalisation_by_scale_and_offset(pixels):
         scale, offset = info.preprocessing.scale_and_offset()
         received = pixels * np.array(scale) + np.array(offset)
         np.testing.assert_allclose(received, info.preprocessing.normalize(pixels), atol=1e-5)
+
+
+def test_a_backbone_of_nested_models(pixels):
+    """Each level is a model of its own, first called elsewhere, and a name is taken."""
+    images = x = keras.Input((64, 96, 3))
+    x = keras.layers.Rescaling(1.0, name="normalize")(x)
+    for level, stride, channels in ((3, 8, 3), (4, 2, 4), (5, 2, 4)):
+        inputs = keras.Input((None, None, channels))
+        part = keras.Model(inputs, keras.layers.Conv2D(4, 3, stride, "same")(inputs))
+        part.layers[-1].trainable = level != 4
+        x = keras.Model(inputs, part(inputs), name=f"p{level}")(x)
+    backbone = ImageModel(images, x, info=ModelInfo(input_range=(-1, 1)))
+    detector = YOLOV5SPD((0.33, 0.125), backbone=backbone, classes=2)
+    features = keras_internals.output_of(detector.network, "p5")
+    network = keras.Model(detector.network.input, features)
+    scaled = backbone.info.preprocessing.normalize(pixels)
+    np.testing.assert_allclose(network(pixels), backbone(scaled), atol=1e-5)
+
+
+def test_a_sequential_backbone(pixels):
+    strides = {"p3": 8, "p4": 2, "p5": 2}
+    backbone = keras.Sequential(
+        [keras.Input((None, None, 3))]
+        + [keras.layers.Conv2D(4, 3, s, padding="same", name=name) for name, s in strides.items()]
+    )
+    backbone.info = ModelInfo(input_range=(0, 255))
+    detector = YOLOV5SPD((0.33, 0.125), backbone=backbone, classes=2)
+    assert set(detector(pixels)) == set(LEVELS)
+
+
+def test_frozen_layers_inside_others_stay_frozen():
+    backbone = ResNetSPDBackbone(18)
+    backbone.info = dataclasses.replace(backbone.info, statistics="cifar10")
+    backbone.get_layer("stem_conv").conv.trainable = False
+    detector = YOLOV5SPD((0.33, 0.125), backbone=backbone, classes=2)
+    assert not detector.network.get_layer("stem_conv").conv.trainable

@@ -91,3 +91,12 @@ def test_a_saved_model_that_takes_bytes(tmp_path):
     run, shape, _ = loaders.LOADERS["saved_model"](tmp_path / "served", None, 2, 1)
     images = np.full(shape, 7.5)
     np.testing.assert_array_equal(run(images)["mean"], [7, 7])
+
+
+def test_a_tflite_file_of_any_size(small, tmp_path):
+    converter = tf.lite.TFLiteConverter.from_keras_model(small)
+    (tmp_path / "any.tflite").write_bytes(converter.convert())
+    run, shape, _ = loaders.LOADERS["tflite"](tmp_path / "any.tflite", (8, 16), 2, 1)
+    assert shape == (2, 8, 16, 3)
+    [found] = run(np.ones(shape, "float32")).values()
+    np.testing.assert_allclose(found, small(np.ones(shape, "float32")), rtol=1e-4)

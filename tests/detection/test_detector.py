@@ -155,3 +155,29 @@ def test_evaluation_of_a_generator():
 
     received = model.evaluate(batches(), return_dict=True, verbose=0)
     assert received == pytest.approx(expected, rel=1e-4)
+
+
+def test_validation_and_evaluation_data_are_checked(tmp_path):
+    data = keras_spd.data.load_detection(write_drawings(tmp_path, 4))
+    model = YOLOV5SPD("n", class_names=data.class_names, bounding_box_format="xywh")
+    model.compile()
+    fits = data.batches(2, (64, 64), bounding_box_format="xywh")
+    for other in (
+        data.batches(2, (64, 64)),
+        dataclasses.replace(data, class_names=data.class_names[::-1]).batches(
+            2, (64, 64), bounding_box_format="xywh"
+        ),
+    ):
+        with pytest.raises(ValueError, match="boxes of the data are in|has other classes than"):
+            model.fit(fits, validation_data=other)
+        with pytest.raises(ValueError, match="boxes of the data are in|has other classes than"):
+            model.evaluate(other)
+
+
+def test_the_network_decides_the_number_of_anchors():
+    model = YOLOV5SPD("n", classes=1, levels=("P3",))
+    with pytest.raises(ValueError, match="boxes for 3 anchors per cell at P3. Received: 1"):
+        model.anchors = {"P3": ((3, 3),)}
+    with pytest.raises(ValueError, match="boxes for 3 anchors per cell at P3. Received: 2"):
+        keras_spd.applications.Detector(model.network, {"P3": ((3, 3), (5, 5))})
+    assert len(model.anchors["P3"]) == 3

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 import keras_spd
-from keras_spd.export.images import _cut, _some, read_detector_images
+from keras_spd.applications import ImageModel, ModelInfo
+from keras_spd.export.images import _cut, evenly, read_detector_images, read_images
 
 
 @pytest.fixture
@@ -38,7 +40,7 @@ def test_of_many_images_other_tiles_than_the_corner(rng):
 
 @pytest.mark.parametrize("count", [150, 200, 399, 1000])
 def test_a_sample_is_evenly_spaced(count):
-    found = _some(range(count))
+    found = evenly(range(count), 200)
     assert len(found) == min(count, 200) and found[0] == 0
     assert {1, -(-count // 200)} >= set(np.diff(found)) - {count // 200}
     assert found[-1] >= count - -(-count // 200)
@@ -69,3 +71,15 @@ def test_a_model_keeps_its_tiles_when_it_is_saved(tmp_path, thin_networks):
     model.info = dataclasses.replace(model.info, tile=(320, 640))
     model.save(tmp_path / "model.keras")
     assert keras.saving.load_model(tmp_path / "model.keras").info.tile == (320, 640)
+
+
+def test_noise_has_the_channels_of_the_model(photos):
+    gray = ImageModel(
+        inputs := keras.Input((16, 16, 1)),
+        keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(inputs)),
+        info=ModelInfo(input_range=(0, 1)),
+    )
+    noise = read_images(gray, (16, 16))
+    assert noise.shape == (32, 16, 16, 1) and noise.dtype == "uint8"
+    with pytest.raises(ValueError, match="takes images with 1 channels. Omit it"):
+        read_images(gray, (16, 16), str(photos))

@@ -168,3 +168,10 @@ def test_nan_is_a_difference():
     comparison = Comparison.of_classes(np.array([[0.9, 0.1]]), np.full((1, 2), np.nan))
     with pytest.raises(ValueError, match="a.tflite differs from `odd`.* differ by up to nan"):
         comparison.check("a.tflite", types.SimpleNamespace(name="odd"), 0.5, 0.0)
+
+
+@pytest.mark.parametrize("count", [[], 0, True, (1, 0)])
+def test_batch_sizes_are_checked(count, tmp_path):
+    with pytest.raises(ValueError, match="`batch_size`"):
+        export_tflite(tiny_classifier(input_range=(0, 1)), tmp_path / "m.tflite", batch_size=count)
+    assert not list(tmp_path.iterdir())

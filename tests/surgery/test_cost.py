@@ -112,3 +112,25 @@ def test_a_nested_model_of_any_size():
     inner = chain(L.Conv2D(6, 3, padding="same"), shape=(None, None, 4))
     expected = count_multiply_adds(chain(L.Conv2D(6, 3, padding="same")))
     assert count_multiply_adds(chain(inner)) == expected
+
+
+class _Two(L.Layer):
+    """Two convolutions, one of them called `conv`."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.other = (L.Conv2D(4, 3, padding="same") for _ in range(2))
+
+    def call(self, x):
+        return self.other(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    "layer", [_Two, lambda: L.TimeDistributed(L.Conv1D(4, 3)), lambda: L.MultiHeadAttention(2, 4)]
+)
+def test_layers_with_unknown_ones_inside_are_refused(layer):
+    inputs = keras.Input((8, 8, 4))
+    built = layer()
+    outputs = built(inputs, inputs) if isinstance(built, L.MultiHeadAttention) else built(inputs)
+    with pytest.raises(ValueError, match="multiply-adds of .* are unknown: it has .* inside it"):
+        count_multiply_adds(keras.Model(inputs, outputs))

@@ -281,3 +281,23 @@ def test_convolutions_with_a_softmax_are_not_merged():
     model = keras.Model(inputs, _layers.Concatenate()(parts))
     _randomize(model)
     _assert_same(model, keras_spd.fold(model), [(2, 8, 8, 4)])
+
+
+def test_a_batch_norm_that_always_trains_is_kept(rng):
+    inputs = keras.Input((8, 8, 3))
+    x = _layers.BatchNormalization()(_layers.Conv2D(4, 3)(inputs), training=True)
+    model = keras.Model(inputs, x)
+    folded = keras_spd.fold(model)
+    images = rng.normal(3, 2, (4, 8, 8, 3)).astype("float32")
+    expected, found = map(keras.ops.convert_to_numpy, (model(images), folded(images)))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_levels_of_a_folded_backbone_name_its_layers():
+    inputs = keras.Input((16, 16, 3))
+    x = _layers.Conv2D(4, 3, 2, padding="same", name="conv")(inputs)
+    x = _layers.BatchNormalization(name="bn")(x)
+    model = ImageModel(inputs, x, pyramid_level_inputs={"P1": "bn"})
+    folded = keras_spd.fold(model)
+    assert folded.pyramid_level_inputs == {"P1": "conv"}
+    assert folded.get_layer("conv").output.shape == (None, 8, 8, 4)

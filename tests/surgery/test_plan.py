@@ -4,6 +4,7 @@ import keras
 import pytest
 from keras import layers
 
+import keras_spd
 from keras_spd.surgery import plan, to_spd
 
 
@@ -98,3 +99,17 @@ def test_pooling_by_an_operation_is_listed():
     inputs = keras.Input((8, 8, 3))
     [kept] = plan(keras.Model(inputs, keras.ops.max_pool(inputs, 2))).kept
     assert kept.note.startswith("an operation of `keras.ops`")
+
+
+def test_a_function_gets_the_layers_of_the_model_itself():
+    """Also if they are planned for another size of the image."""
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, 2, name="one")(inputs)
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 3, 2, name="two")(x))
+    chosen = model.get_layer("two")
+    found = keras_spd.surgery.plan(
+        model, layers=lambda layer: layer is chosen, input_shape=(32, 32, 3)
+    )
+    assert [layer.path for layer in found.converted] == ["two"]
+    with pytest.raises(ValueError, match=r"must be \(height, width, channels\). Received: .*=32"):
+        keras_spd.to_spd(model, input_shape=32)

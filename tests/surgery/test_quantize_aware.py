@@ -160,3 +160,15 @@ def test_a_detector(thin_networks, rng, tmp_path, head):
     ):
         assert count >= 2 and (boxes[:count, 2:] > boxes[:count, :2]).all()
         assert (np.diff(confidence[:count]) <= 0).all() and 0 < confidence[0] < 1
+
+
+def test_only_the_last_layers_of_the_whole_network_return_floats():
+    """A backbone that is nested in a classifier is rounded like one that is not."""
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Conv2D(4, 3, activation="relu", name="one")(inputs)
+    base = keras.Model(inputs, layers.Conv2D(4, 3, activation="relu", name="two")(x), name="base")
+    outputs = layers.Dense(2, name="last")(layers.GlobalAveragePooling2D()(base(inputs)))
+    converted = keras_spd.quantize_aware(keras.Model(inputs, outputs))
+    inside = [layer.name for layer in converted.get_layer("base").layers]
+    assert {"one_range", "two_range"} <= set(inside)
+    assert "last_range" not in [layer.name for layer in converted.layers]

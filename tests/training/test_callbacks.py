@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from keras_spd.training import callbacks
-from keras_spd.training.callbacks import PrintProgress, StopAfter, _DrawCurves
+from keras_spd.training.callbacks import (
+    AcrossParts,
+    PrintProgress,
+    StopAfter,
+    _DrawCurves,
+)
 from keras_spd.training.run_folder import RunFolder
 
 
@@ -89,3 +94,26 @@ def test_after_the_last_epoch_the_trained_weights_come_back():
     np.testing.assert_allclose(averages[-1], average, rtol=1e-4)
     assert np.abs(averages[-1] - seen[-2]).max() > 1e-3
     np.testing.assert_allclose(seen[-1], seen[-2], rtol=1e-5)
+
+
+def test_the_parts_of_a_run_are_one_training_for_your_callbacks():
+    events = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            events.append("begin")
+
+        def on_epoch_end(self, epoch, logs=None):
+            events.append(epoch)
+
+        def on_train_end(self, logs=None):
+            events.append("end")
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    users = AcrossParts([Watch()])
+    for epoch in range(2):
+        data = np.ones((4, 2)), np.ones((4, 1))
+        model.fit(*data, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[users])
+    users.end()
+    assert events == ["begin", 0, 1, "end"]

@@ -1,6 +1,7 @@
 """Weights of classes, and a fraction of the data."""
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -10,8 +11,9 @@ from tiny import tiny_classifier
 
 from keras_spd import data
 from keras_spd.detection.heads import HEADS
+from keras_spd.losses import WeightedCrossEntropy
 from keras_spd.training import load_recipe
-from keras_spd.training.class_weights import WeightedCrossEntropy, find_class_weights
+from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classification import ClassificationTask
 from keras_spd.training.command_line import has_tiles
 from keras_spd.training.detection import DetectionTask
@@ -31,7 +33,7 @@ def test_weights_of_names_and_counts():
         find_class_weights({"bb": 1}, names, count)
 
 
-@pytest.mark.parametrize("value", ["fair", {"a": 0}, {"a": "much"}])
+@pytest.mark.parametrize("value", ["fair", {"a": 0}, {"a": "much"}, {"a": math.inf}, {"a": True}])
 def test_other_values(value):
     with pytest.raises(ValueError, match="loss.class_weights.*Received"):
         load_recipe("demo", overrides={"loss.class_weights": value})
@@ -152,3 +154,12 @@ def test_a_recipe_with_tiles_reads_images_of_any_size():
     assert not has_tiles(None) and not has_tiles(load_recipe("demo"))
     assert not has_tiles(load_recipe("short_detection"))
     assert has_tiles(load_recipe("short_detection", overrides={"data.tile": (64, 64)}))
+
+
+def test_a_weighted_loss_is_saved(rng):
+    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
+    loss = WeightedCrossEntropy(sparse, (1.0, 2.0), soft_labels=False)
+    config = keras.saving.serialize_keras_object(loss)
+    again = keras.saving.deserialize_keras_object(config)
+    batch = np.array([0, 1]), rng.normal(size=(2, 2)).astype("float32")
+    assert float(again(*batch)) == float(loss(*batch))

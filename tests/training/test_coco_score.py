@@ -74,6 +74,14 @@ def test_every_second_epoch_and_the_last(drawings, model, batched):
     assert "val_AP_small" in logs and model.decoder.confidence_threshold == 0.25
 
 
+def test_other_classes_are_found_before_the_first_epoch(drawings, model):
+    names = drawings.class_names[::-1]
+    callback = COCOScore(dataclasses.replace(drawings, class_names=names), 64, every=5)
+    callback.set_model(model)
+    with pytest.raises(ValueError, match="Read the data with `class_names=model.info.class_na"):
+        callback.on_train_begin()
+
+
 def test_what_cannot_be_scored(drawings):
     empty = data.DetectionData((), ("a",), (1,))
     with pytest.raises(ValueError, match="no boxes in the data to score on"):

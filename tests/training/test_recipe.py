@@ -221,8 +221,9 @@ def test_tiles_are_for_detectors():
 @pytest.mark.parametrize(
     ("train", "name"),
     [
-        ("boards/train.json", "train"),
-        ("boards/data.yaml:train", "data"),
+        ("boards/train.json", "boards"),
+        ("boards/annotations/instances_train2017.json", "boards"),
+        ("boards/data.yaml:train", "boards"),
         ("VOC2012:train", "VOC2012"),
         (r"C:\data\boards.json", "boards"),
         (r"C:\data\data.yaml:train", "data"),

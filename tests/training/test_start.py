@@ -155,3 +155,46 @@ def test_other_backbones_are_refused(tmp_path, thin_networks):
     both = {"model.backbone": "cifar10", "model.weights": "bccd"}
     with pytest.raises(ValueError, match="pass only one. Received: 'bccd' and 'cifar10'"):
         DetectionTask(detector(tmp_path / "both", **both))
+
+
+@pytest.mark.slow
+def test_images_are_resized_as_in_the_training_of_the_weights(tmp_path, thin_networks):
+    for name, size in (("cat", 20), ("dog", 30)):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            keras.utils.save_img(folder / f"{number}.png", np.zeros((size, 16, 3)))
+    model = ResNet18SPD(classes=3)
+    model.info = dataclasses.replace(model.info, resize="letterbox")
+    save(model, tmp_path / "model.keras")
+    split = str(tmp_path / "images")
+    fields = {"model.weights": str(tmp_path / "model.keras"), "data.image_size": 16}
+    fields |= {"data.train": split, "data.test": split, "data.name": None}
+    task = ClassificationTask(load_recipe("few_images", overrides=fields))
+    assert (
+        task.train_data.resize == "letterbox"
+        and fit.build(task).info.preprocessing.resize == "letterbox"
+    )
+
+
+def test_sigmoids_are_no_classes(cells):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Dense(3)(keras.layers.Flatten()(inputs))
+    for last in (keras.layers.Activation("sigmoid"), keras.ops.sigmoid):
+        model = keras.Model(inputs, last(x))
+        with pytest.raises(ValueError, match='are sigmoids.*activation="softmax"'):
+            ClassificationTask(load_recipe("few_images"), cells, cells, given=model)
+
+
+def test_images_of_two_sizes_are_refused_before_training(cells, rng):
+    other = data.from_arrays(
+        rng.integers(0, 256, (4, 12, 12, 3), "uint8"), [0, 1, 2, 0], cells.class_names
+    )
+    with pytest.raises(ValueError, match=r"same size. Received: \(16, 16\) and \(12, 12\)"):
+        ClassificationTask(load_recipe("few_images"), cells, other)
+
+
+def test_a_size_that_has_no_effect_is_named(cells, caplog):
+    recipe = load_recipe("few_images", overrides={"data.image_size": 64})
+    ClassificationTask(recipe, cells, cells)
+    assert "are 16x16 (height x width): `data.image_size` has no effect" in caplog.text

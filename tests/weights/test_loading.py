@@ -1,5 +1,6 @@
 """Files and state dicts: what loads, what is refused and with which message."""
 
+import dataclasses
 import pathlib
 
 import keras
@@ -151,3 +152,19 @@ def test_bad_sources(tmp_path):
 def test_values_that_are_no_weights_are_refused(name, array, message):
     with pytest.raises(ValueError, match=message):
         read_checkpoint({name: array})
+
+
+def test_a_keras_file_brings_its_classes_and_preprocessing(tmp_path, thin_networks):
+    model = ResNet18SPD(classes=2)
+    facts = {"class_names": ("cat", "dog"), "statistics": "cifar10", "max_value": 4095}
+    model.info = dataclasses.replace(model.info, **facts)
+    model.save(tmp_path / "model.keras")
+    loaded = ResNet18SPD(weights=tmp_path / "model.keras")
+    assert loaded.output_shape == (None, 2) and loaded.info == model.info
+
+
+def test_another_stem_stride_is_refused(tmp_path, thin_networks):
+    options = {"classes": 2, "downsampling": "strided"}
+    ResNet18SPD(stem_stride=1, **options).save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="downsamples at other layers.*same `stem_stride`"):
+        ResNet18SPD(weights=tmp_path / "model.keras", stem_stride=2, **options)

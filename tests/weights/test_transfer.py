@@ -276,3 +276,12 @@ def test_keras_files_are_converted_and_start_backbones(
     np.testing.assert_array_equal(again(images), backbone(images))
     with pytest.raises(ValueError, match=r"do not fit .* they fit `.*size=\"n\", classes=3"):
         YOLOV5SPDBackbone("s", weights=file)
+
+
+def test_a_detector_keeps_what_is_known_about_its_images(tmp_path, thin_networks):
+    model = YOLOV5SPD("n", classes=2, levels=("P3",))
+    facts = {"max_value": 4095, "tile": (64, 96), "image_size": (96, 64)}
+    model.info = dataclasses.replace(model.info, **facts)
+    model.save(tmp_path / "model.keras")
+    info = YOLOV5SPD("n", levels=("P3",), weights=tmp_path / "model.keras").info
+    assert {name: getattr(info, name) for name in facts} == facts
