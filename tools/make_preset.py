@@ -227,8 +227,9 @@ def main(words=None):
     former = tomllib.loads(file.read_text()) if file.is_file() else None
     if former and former["options"] != record["options"]:
         raise SystemExit(f"{file.name} is of a network with other options. Choose another --name.")
-    if former and recipe.model.weights == arguments.name:
-        record["command"] = follow(former["command"], record["command"], arguments.name)
+    start = recipe.model.weights
+    if former and start in (arguments.name, stem.name):  # the name, or its unique form
+        record["command"] = follow(former["command"], record["command"], start)
     stem.with_suffix(".safetensors.gz").write_bytes(content)
     file.write_text(tomli_w.dumps({**record, "scores": {}}))
     presets._records.cache_clear()
