@@ -36,7 +36,7 @@ def make_callbacks(
     folder: RunFolder,
     distribution: Distribution,
     last_epoch: int,
-    user_callbacks: Sequence[keras.callbacks.Callback] = (),
+    user_callbacks: Sequence[Any] = (),
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run in the order in which `fit` calls them.
 
@@ -46,7 +46,7 @@ def make_callbacks(
         folder: Run folder.
         distribution: Where training runs; only its chief writes files.
         last_epoch: The number of epochs after which `fit` ends.
-        user_callbacks: Callbacks that were passed to `train`.
+        user_callbacks: Callbacks that were passed to `train`, each in `AcrossParts`.
     """
     recipe, score = task.recipe, task.best_by
     stop = keras.callbacks.TerminateOnNaN()
@@ -79,23 +79,30 @@ def make_callbacks(
     ]
 
 
-class AcrossParts(keras.callbacks.CallbackList):
-    """Your own callbacks, for which the parts of a run, each a `fit`, are one training."""
+class AcrossParts:
+    """A callback of your own, for which the parts of a run, each a `fit`, are one training.
 
-    began = False
+    Keras only calls its methods, so it need not be a `Callback` itself.
+    """
+
+    def __init__(self, callback: keras.callbacks.Callback) -> None:
+        self.callback, self.began = callback, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.callback, name)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if not self.began:
-            super().on_train_begin(logs)
+            self.callback.on_train_begin(logs)
         self.began = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Does nothing: a part has ended, and more may follow."""
 
     def end(self) -> None:
-        """Tells the callbacks that training has ended."""
+        """Tells the callback that training has ended."""
         if self.began:
-            super().on_train_end()
+            self.callback.on_train_end()
 
 
 def check_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:

@@ -100,7 +100,7 @@ def train(
             training on each. TensorFlow's environment variable `TF_CONFIG` must name them all, and
             all need access to the same run folder; the first one writes to it.
         callbacks: Your own `keras.callbacks.Callback`s. They are called after each evaluation, on
-            the first worker. Metrics that they add to `logs` are written to `log.csv`, and, on one
+            the first worker; training begins and ends once for them. Metrics that they add to `logs` are written to `log.csv`, and, on one
             machine, `model.stop_training = True` ends the run. `resume` does not restore their
             state.
         transform: Detectors: your own augmentation, as in `DetectionData.batches`, after the
@@ -201,7 +201,7 @@ def _train(
         _draw_preview(task, folder, first_epoch)
     # `fit` ends where the trained layers or the size of the images change.
     ends = {unfreeze_at, *task.size_changes, recipe.epochs} - set(range(first_epoch + 1))
-    users = [AcrossParts(list(user_callbacks))] if user_callbacks else []
+    users = [AcrossParts(callback) for callback in user_callbacks]
     for last_epoch in sorted(ends):
         if frozen and first_epoch == unfreeze_at:
             with distribution.scope():

@@ -111,9 +111,9 @@ def test_the_parts_of_a_run_are_one_training_for_your_callbacks():
 
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    users = AcrossParts([Watch()])
+    user = AcrossParts(Watch())
     for epoch in range(2):
         data = np.ones((4, 2)), np.ones((4, 1))
-        model.fit(*data, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[users])
-    users.end()
+        model.fit(*data, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[user])
+    user.end()
     assert events == ["begin", 0, 1, "end"]

@@ -128,7 +128,7 @@ def recipe_statistics(recipe):
             {"model.weights": "cifar10"},
             "`model.weights` applies to",
         ),
-        ("classification", lambda: tiny_classifier(2, "ab"), {}, "images of .16, 16, 3."),
+        ("classification", lambda: tiny_classifier(2, ("a", "b")), {}, "images of .16, 16, 3."),
     ],
 )
 def test_refused_input(tmp_path, cells, task, given, overrides, message):
