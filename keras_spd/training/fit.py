@@ -100,9 +100,9 @@ def train(
             training on each. TensorFlow's environment variable `TF_CONFIG` must name them all, and
             all need access to the same run folder; the first one writes to it.
         callbacks: Your own `keras.callbacks.Callback`s. They are called after each evaluation, on
-            the first worker; training begins and ends once for them. Metrics that they add to `logs` are written to `log.csv`, and, on one
-            machine, `model.stop_training = True` ends the run. `resume` does not restore their
-            state.
+            the first worker; training begins and ends once for them. Metrics that they add to
+            `logs` are written to `log.csv`, and, on one machine, `model.stop_training = True` ends
+            the run. `resume` does not restore their state.
         transform: Detectors: your own augmentation, as in `DetectionData.batches`, after the
             recipe's. To resume exactly, pass the same function.
         verbose: As in `keras.Model.fit`; 2 also prints a line every half minute of an epoch.
