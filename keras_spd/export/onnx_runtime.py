@@ -77,8 +77,8 @@ class ONNXFile:
             )
         self._name, self._dtype = taken[0].name, DTYPES[taken[0].type]
         self._batch, *sides = taken[0].shape
-        self.channels = sides[0] if sides[0] in (1, 3) and sides[2] not in (1, 3) else sides[2]
         self._channels_first = sides[0] in (1, 3) and sides[2] not in (1, 3)
+        self.channels = sides[0] if self._channels_first else sides[2]
         sides = sides[1:] if self._channels_first else sides[:2]
         recorded = recorded_size(metadata) or (_UNKNOWN, _UNKNOWN)
         height, width = (
