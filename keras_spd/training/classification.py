@@ -16,15 +16,14 @@ from keras_spd.images.preprocessing import Preprocessing
 from keras_spd.losses import WeightedCrossEntropy
 from keras_spd.surgery.graph import check_graph
 from keras_spd.surgery.outputs import ends_in_sigmoid, output_kind
-from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms, freeze_alike
 from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classes import with_classes
-from keras_spd.training.distribution import on_one_device
 from keras_spd.training.fields import ClassificationRecipe
 from keras_spd.training.model_options import check_options
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.splits import Splits, load_splits
 from keras_spd.training.start import load_start, trained_classifier
+from keras_spd.training.validate import Validate
 from keras_spd.typing import Array, Path
 
 _log = logging.getLogger(__name__)
@@ -322,32 +321,3 @@ def _is_classifier(model: keras.Model) -> bool:
         return False
     check_graph(model, "training.train")
     return len(model.input_shape) == 4 and len(model.output_shape) == 2
-
-
-class Validate(keras.callbacks.Callback):
-    """Evaluates on one device after an epoch, as `fit` would.
-
-    Args:
-        task: `ClassificationTask`.
-        twin: The same network on one device, compiled; `None` for the model itself.
-    """
-
-    def __init__(self, task: ClassificationTask, twin: keras.Model | None) -> None:
-        super().__init__()
-        self.task, self.twin = task, twin
-        self.batches = task.validation_batches()
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        recipe = self.task.recipe
-        if (epoch + 1) % recipe.evaluate_every != 0 and epoch + 1 != recipe.epochs:
-            return
-        with on_one_device(self.model, self.twin) as model:
-            if recipe.precise_batch_norm:
-                steps = -(-recipe.precise_batch_norm // recipe.batch_size)
-                steps = min(steps, self.task.train_data.steps_per_epoch(recipe.batch_size))
-                freeze_alike(self.model, model)
-                estimate_batch_norms(model, self.task.precise_batches(epoch), steps)
-                copy_batch_norms(model, self.model)
-            metrics = model.evaluate(self.batches, return_dict=True, verbose=0)
-        if logs is not None:
-            logs |= {f"val_{name}": value for name, value in metrics.items()}
