@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.typing import Tensor
 
 BOX_FORMATS = (

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_spd.checks import check_integer
 from keras_spd.typing import Shape, Tensor
 
 __all__ = ["SPDConv", "SpaceToDepth"]
@@ -50,7 +51,7 @@ class SpaceToDepth(keras.layers.Layer):
 
     def __init__(self, scale: int = 2, data_format: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.scale = _standardize_scale(scale)
+        self.scale = check_integer("scale", scale, smallest=2)
         self.data_format = _standardize_data_format(data_format)
 
     def call(self, inputs: Tensor) -> Tensor:
@@ -235,12 +236,6 @@ class SPDConv(keras.layers.Layer):
         for key in ("name", "trainable", "dtype", "strides"):
             del conv[key]
         return {**super().get_config(), **conv, "scale": self.space_to_depth.scale}
-
-
-def _standardize_scale(scale: Any) -> int:
-    if isinstance(scale, bool) or not hasattr(scale, "__index__") or int(scale) < 2:
-        raise ValueError(f"`scale` must be an integer >= 2. Received: scale={scale!r}.")
-    return int(scale)
 
 
 def _standardize_data_format(data_format: str | None) -> str:

@@ -16,7 +16,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "keras_spd"
 # The order of the table in ARCHITECTURE.md.
 ROOMS = [
     "typing",
-    "choices",
+    "checks",
     "lazy",
     "version",
     "files",

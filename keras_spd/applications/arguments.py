@@ -9,13 +9,6 @@ import keras
 from keras_spd.typing import Shape, Tensor
 
 
-def check_positive_integer(name: str, value: Any) -> int:
-    """Returns an integer (also a NumPy integer) as an `int`, or raises a `ValueError`."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
-        raise ValueError(f"`{name}` must be an integer >= 1. Received: {name}={value!r}.")
-    return int(value)
-
-
 def check_image_data_format() -> None:
     """Raises a `ValueError` if Keras is configured for channels_first images."""
     if keras.config.image_data_format() != "channels_last":

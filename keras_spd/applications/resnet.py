@@ -20,11 +20,10 @@ from keras_spd.applications import blocks
 from keras_spd.applications.arguments import (
     check_image_data_format,
     check_input_shape,
-    check_positive_integer,
     image_input,
 )
 from keras_spd.applications.trained_backbone import start_from_classifier
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice, check_integer
 from keras_spd.image_model import ImageModel, ModelInfo
 from keras_spd.typing import Path, Shape, Tensor
 from keras_spd.variants import RESNETS
@@ -138,7 +137,7 @@ def _classifier(
 
 def _check_classes(classes: int | None, preset: Preset | None) -> int:
     if preset is None:
-        return check_positive_integer("classes", 1000 if classes is None else classes)
+        return check_integer("classes", 1000 if classes is None else classes)
     if classes not in (None, len(preset.class_names)):
         raise ValueError(
             f"If using `weights={preset.name!r}` with `include_top=True`, `classes` must be "

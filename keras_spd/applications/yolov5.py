@@ -7,14 +7,11 @@ import keras
 
 from keras_spd import keras_internals
 from keras_spd.applications import given_backbone, yolov5_network
-from keras_spd.applications.arguments import (
-    check_class_names,
-    check_positive_integer,
-)
+from keras_spd.applications.arguments import check_class_names
 from keras_spd.applications.decoupled_head import decoupled_head
 from keras_spd.applications.trained import find_trained
 from keras_spd.boxes import check_box_format
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice, check_integer
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.heads import HEADS
 from keras_spd.detection.heads.decoupled import DecoupledHead
@@ -133,7 +130,7 @@ def YOLOV5SPD(
         classes = len(class_names) if classes is None else classes
     if classes is None:
         classes = 80 if trained is None else trained.num_classes
-    classes = check_positive_integer("classes", classes)
+    classes = check_integer("classes", classes)
     if trained is not None and class_names is None and classes == trained.num_classes:
         class_names = trained.class_names
     if trained is not None and anchors is None and trained.head == head:

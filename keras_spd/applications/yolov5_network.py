@@ -17,7 +17,7 @@ from keras_spd.applications.arguments import (
     check_image_data_format,
     check_input_shape,
 )
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.detection.anchors import level_stride
 from keras_spd.detection.image_size import check_image_sides
 from keras_spd.variants import YOLOV5S, YOLOV5Variant

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_spd.benchmark.loaders import LIBRARIES, LOADERS, is_channels_first
+from keras_spd.checks import check_integer
 from keras_spd.files import shorten
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.read import read_image
@@ -103,8 +104,7 @@ def measure_files(
     ...     print(row.file, row.median)
     """
     for name, value in {"batch_size": batch_size, "repeats": repeats, "threads": threads}.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1. Received: {name}={value!r}.")
+        check_integer(name, value)
     files = [files] if isinstance(files, (str, os.PathLike)) else files
     for file in files:
         if not pathlib.Path(file).exists():

@@ -1,5 +1,7 @@
 """Chooses which images of a dataset are held out for validation."""
 
+import numbers
+
 import numpy as np
 
 from keras_spd.typing import Array
@@ -21,7 +23,7 @@ def hold_out(labels: Array, fraction: float, seed: int) -> tuple[Array, Array]:
     Raises:
         ValueError: If `fraction` is not between 0 and 1, or there is only one image of each class.
     """
-    if isinstance(fraction, bool) or not isinstance(fraction, float) or not 0 < fraction < 1:
+    if not (isinstance(fraction, numbers.Real) and 0 < fraction < 1):
         raise ValueError(
             f"`fraction` must be a number between 0 and 1, such as 0.1. Received: {fraction!r}."
         )

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_spd.boxes import check_box_format, convert_boxes, intersection_over_union
+from keras_spd.checks import check_integer
 from keras_spd.detection import tensorflow_nms
 from keras_spd.detection.anchors import Anchors, level_stride
 from keras_spd.typing import Array, Tensor
@@ -147,12 +148,8 @@ class Decoder:
                     f"`{name}` must be between 0 and 1. Received: {getattr(self, name)!r}."
                 )
             object.__setattr__(self, name, float(value))  # JSON takes no NumPy numbers
-        count = self.max_detections
-        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-            raise ValueError(
-                f"`max_detections` must be an integer >= 1. Received: {self.max_detections!r}."
-            )
-        object.__setattr__(self, "max_detections", int(count))
+        count = check_integer("max_detections", self.max_detections)
+        object.__setattr__(self, "max_detections", count)
 
     def __call__(
         self,

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_spd.boxes import convert_boxes
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.detection.anchors import RATIO_THRESHOLD, Anchors, level_stride, standardize_anchors
 from keras_spd.detection.base_loss import DetectionLoss, cross_entropy, pad_box, per_replica
 from keras_spd.detection.box_loss import check_iou, compare_boxes, mean_iou_loss

@@ -9,6 +9,7 @@ from PIL import Image
 
 from keras_spd import keras_internals
 from keras_spd.applications import Detector, ImageModel
+from keras_spd.checks import check_integer
 from keras_spd.explain import layout
 from keras_spd.explain.activations import feature_layers, record, to_numpy
 from keras_spd.explain.network_input import NetworkInput, prepare
@@ -169,8 +170,7 @@ def draw_feature_maps(
     >>> twins = {"SPD": spd, "strided": strided}
     >>> keras_spd.explain.draw_feature_maps(twins, "frog.png").save("maps.png")
     """
-    if not isinstance(channels, int) or channels < 1:
-        raise ValueError(f"`channels` must be a positive integer. Received: channels={channels!r}.")
+    channels = check_integer("channels", channels)
     models = layout.named_models(models)
     columns, keys = [], []
     for model in models.values():

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_spd.checks import check_integer
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.image_size import standardize_image_size
 from keras_spd.export.detections import with_detections
@@ -26,9 +27,10 @@ def serving_model(
         Functional model from pixels 0..255 to detections or probabilities.
 
     Raises:
-        ValueError: If the size is unknown, the model does not take images, or `model.info` does
-            not define how they are normalised.
+        ValueError: If `batch_size` is not a positive integer, the size is unknown, the model does
+            not take images, or `model.info` does not define how they are normalised.
     """
+    batch_size = check_integer("batch_size", batch_size)
     sides = image_sides(model, image_size)
     if isinstance(model, Detector):
         return with_detections(model, sides, batch_size)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.export import serving
 from keras_spd.export.calibration import (
     calibration_batches,
@@ -21,7 +21,6 @@ from keras_spd.export.quantization import ACTIVATION_BITS, QUANTIZATIONS, quanti
 from keras_spd.export.signatures import add_signature, merge_signatures
 from keras_spd.files import check_folder_of, whole_file
 from keras_spd.image_model import known_preprocessing
-from keras_spd.images.batching import check_batch_size
 from keras_spd.surgery.quantize_aware import is_quantize_aware, without_ranges
 from keras_spd.typing import Path
 
@@ -108,8 +107,6 @@ def export_tflite(
     counts = list(counts) if isinstance(counts, (list, tuple)) else [counts]
     if not counts or not sizes:
         raise ValueError("`batch_size` and `image_size` must not be empty lists.")
-    for count in counts:
-        check_batch_size(count)
     serves = [serving.serving_model(exported, size, count) for size in sizes for count in counts]
     contents = {}
     for serve in serves:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from keras_spd.checks import check_integer
 from keras_spd.typing import Array
 
 _PADDING = 64
@@ -42,18 +43,12 @@ def standardize_images(images: Any) -> Iterable[Any]:
     return images
 
 
-def check_batch_size(size: Any) -> None:
-    """Raises a `ValueError` unless a batch size is an integer of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"`batch_size` must be an integer >= 1. Received: {size!r}.")
-
-
 def in_batches(images: Iterable[Any], size: int) -> Iterator[list[Any]]:
     """Yields lists of `size` images; the last list may be shorter.
 
     An error while reading an image is raised after the images before it.
     """
-    check_batch_size(size)
+    size = check_integer("batch_size", size)
     batch = []
     try:
         for image in images:

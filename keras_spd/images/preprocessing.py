@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 from PIL import Image
 
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice, check_integer
 from keras_spd.images.depth import check_max_value
 from keras_spd.images.geometry import (
     letterbox,
@@ -336,8 +336,7 @@ def decode_predictions(
             f"`class_names`. Received: predictions.shape={predictions.shape} and "
             f"{len(class_names)} class names."
         )
-    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise ValueError(f"`top` must be an integer >= 1. Received: top={top!r}.")
+    top = check_integer("top", top)
     best = np.argsort(-predictions, axis=1, kind="stable")[:, :top]
     return [
         [(int(index), class_names[index], float(scores[index])) for index in indices]

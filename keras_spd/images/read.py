@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.images import depth, jpeg
 from keras_spd.typing import Array, Path
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from keras_spd.checks import check_integer
+
 _MOST = 16  # more threads than this were not measured
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _In = TypeVar("_In")
@@ -29,11 +31,7 @@ def default_workers() -> int:
 
 def check_workers(workers: int | None) -> int:
     """Returns a valid number of threads, `default_workers()` for `None`."""
-    if workers is None:
-        return default_workers()
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"`workers` must be an integer >= 1 or `None`. Received: {workers!r}.")
-    return workers
+    return default_workers() if workers is None else check_integer("workers", workers)
 
 
 def make_pool(workers: int) -> ThreadPoolExecutor:

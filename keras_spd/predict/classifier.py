@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_spd.checks import check_integer
 from keras_spd.image_model import ClassifierProtocol, ModelInfo, find_info, known_preprocessing
 from keras_spd.images.batching import BatchSizes, in_batches, standardize_images
 from keras_spd.images.read import memory_to_read, to_rgb
@@ -78,9 +79,7 @@ class Classifier:
         output_kind(model)  # raises if it is unknown
         self.batch_size = batch_size
         self._batch_sizes = BatchSizes(model)
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise ValueError(f"`top` must be an integer >= 1. Received: top={top!r}.")
-        self.top = min(top, shapes[1][-1])
+        self.top = min(check_integer("top", top), shapes[1][-1])
 
     def _check_size(self, image_size: int | tuple[int, int] | None) -> tuple[int, int]:
         fixed: Shape = self.model.input_shape[1:3]

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_spd.algebra import same_padding
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.layers import SpaceToDepth
 from keras_spd.typing import Shape, Tensor
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import keras
 
 from keras_spd import keras_internals
+from keras_spd.checks import check_integer
 from keras_spd.detection.detector import Detector
 from keras_spd.surgery import graph, rules
 from keras_spd.surgery.cost import multiply_adds_at
@@ -219,9 +220,8 @@ def _chooser(
     model: keras.Model, layers: Layers, first_n: int | None
 ) -> Callable[[str, Any], str | None]:
     """Returns a function that returns why a layer is not selected, or `None` if it is."""
-    is_integer = isinstance(first_n, int) and not isinstance(first_n, bool)
-    if first_n is not None and not (is_integer and first_n >= 0):
-        raise ValueError(f"`first_n` must be an integer >= 0. Received: first_n={first_n!r}.")
+    if first_n is not None:
+        first_n = check_integer("first_n", first_n, smallest=0)
     predicate: Callable[[Any], bool] | None = None
     if callable(layers):
         predicate = layers

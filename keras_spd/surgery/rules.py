@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_spd import fast_layers
 from keras_spd.algebra import same_padding, strided_to_spd
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.layers import SPDConv
 from keras_spd.surgery.layers import PhaseAlignment, PhasePooling, SPDDepthwiseConv, alignment
 from keras_spd.typing import Shape

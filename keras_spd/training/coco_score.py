@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_spd.checks import check_integer
 from keras_spd.data.detection.dataset import DetectionData, require_boxes
 from keras_spd.detection.detector import Detector
 from keras_spd.detection.image_size import standardize_image_size
@@ -82,9 +83,7 @@ class COCOScore(keras.callbacks.Callback):
         self.tiling: dict[str, Any] = {"tile": tile, "overlap": overlap}
         self.image_size = image_size
         self.batch_size = batch_size
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"`every` must be an integer >= 1. Received: every={every!r}.")
-        self.every = every
+        self.every = check_integer("every", every)
         self.twin = twin
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

@@ -45,7 +45,7 @@ def test_files_are_timed_in_processes_of_their_own(keras_spd, tmp_path):
 
 @pytest.mark.parametrize("name", ["batch_size", "repeats", "threads"])
 def test_numbers_below_1_are_refused(name, tmp_path):
-    with pytest.raises(ValueError, match=f"`{name}` must be at least 1. Received: {name}=0."):
+    with pytest.raises(ValueError, match=f"`{name}` must be an integer >= 1. Received: {name}=0."):
         latency.measure_files([tmp_path], **{name: 0})
 
 

@@ -225,7 +225,7 @@ def test_errors(pixels, thin_networks):
         explain.feature_maps(model, pixels, "conv")
     with pytest.raises(ValueError, match="int64 array of shape"):
         explain.feature_maps(model, pixels.astype("int64"))
-    with pytest.raises(ValueError, match="`channels` must be a positive integer"):
+    with pytest.raises(ValueError, match="`channels` must be an integer >= 1"):
         explain.draw_feature_maps(model, pixels, channels=0)
 
 

@@ -52,5 +52,5 @@ def test_stopping_early_ends_the_threads():
 
 def test_number_of_workers():
     assert 1 <= default_workers() <= 16
-    with pytest.raises(ValueError, match="Received: 0"):
+    with pytest.raises(ValueError, match="Received: workers=0"):
         list(map_ahead(str, [1], workers=0))

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_spd.checks import check_integer
 from keras_spd.data.classification.augmentation import Augmentation
-from keras_spd.images.batching import check_batch_size
 from keras_spd.typing import Array
 
 
@@ -55,7 +55,7 @@ class ArrayBatches(keras.utils.PyDataset):
         image_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        check_batch_size(batch_size)
+        batch_size = check_integer("batch_size", batch_size)
         self.images, self.labels = images, labels
         self.batch_size = min(batch_size, len(images))
         self.preprocess = preprocess

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_spd.checks import check_integer
 from keras_spd.data.classification.arrays import ArrayBatches
 from keras_spd.data.classification.augmentation import Augmentation
 from keras_spd.data.hold_out import hold_out
 from keras_spd.data.problems import check_augmentation, name_classes, plural
-from keras_spd.images.batching import check_batch_size
 from keras_spd.images.sizes import check_image_size
 from keras_spd.typing import Array
 
@@ -92,7 +92,7 @@ class ClassificationData:
                 `soft_labels`.
             TypeError: If `augmentation` is not an `Augmentation`.
         """
-        check_batch_size(batch_size)
+        batch_size = check_integer("batch_size", batch_size)
         check_augmentation(augmentation, Augmentation)
         augmentation = augmentation or Augmentation()
         if augmentation.mixes and not soft_labels:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_spd.boxes import check_box_format, convert_boxes
+from keras_spd.checks import check_integer
 from keras_spd.data.detection.augmentation import DetectionAugmentation, Sample
 from keras_spd.data.detection.image_cache import ImageCache
 from keras_spd.data.detection.order import random_order
@@ -18,7 +19,6 @@ from keras_spd.data.detection.transform import (
     try_transform,
 )
 from keras_spd.data.problems import check_augmentation
-from keras_spd.images.batching import check_batch_size
 from keras_spd.images.geometry import letterbox
 from keras_spd.images.sizes import check_image_size
 from keras_spd.images.workers import check_workers, keep_freed_memory, make_pool
@@ -57,7 +57,7 @@ class DetectionBatches(keras.utils.PyDataset):
         workers: int | None = None,
     ) -> None:
         super().__init__()  # it reads ahead itself: Keras' queue mixes batches of two epochs
-        check_batch_size(batch_size)
+        batch_size = check_integer("batch_size", batch_size)
         check_augmentation(augmentation, DetectionAugmentation)
         if not data.images:
             raise ValueError("The dataset has no images.")

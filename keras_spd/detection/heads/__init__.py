@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_spd.choices import check_choice
+from keras_spd.checks import check_choice
 from keras_spd.detection.heads.head import Head
 from keras_spd.detection.heads.retinanet import RetinaNetHead
 from keras_spd.detection.heads.yolov5 import YOLOV5Head

@@ -230,7 +230,7 @@ def test_array_errors(arrays):
         data.from_arrays(images, labels / 2)
     with pytest.raises(ValueError, match="0 to 2, one for each of 3 classes. Received: 0 to 4"):
         data.from_arrays(images, labels, ["a", "b", "c"])
-    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1. Received: 0"):
+    with pytest.raises(ValueError, match="`batch_size` must be an integer >= 1. Received: batch"):
         data.from_arrays(images, labels).batches(0)
 
 

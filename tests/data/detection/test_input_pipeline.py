@@ -99,7 +99,7 @@ def test_pixels_stay_uint8_until_the_model(data):
 
 
 def test_bad_workers(data):
-    with pytest.raises(ValueError, match="`workers` must be an integer >= 1 or `None`"):
+    with pytest.raises(ValueError, match="`workers` must be an integer >= 1. Received: workers="):
         data.batches(1, SIZE, workers=0)
 
 
