@@ -40,6 +40,7 @@ def load_classification(
             data must have these classes.
         on_problem: `"error"`, or `"skip"` to skip broken images of a folder.
         max_value: The value that maps to 255 in images with more than 8 bits, as in `from_folder`.
+            Images of TFDS have 8 bits; others are refused.
         resize: `"stretch"` or `"letterbox"`, as in `keras_spd.applications.Preprocessing`.
 
     Returns:
