@@ -31,6 +31,8 @@ def estimate_batch_norms(model: keras.Model, batches: Iterable[Any], steps: int)
     https://arxiv.org/abs/2105.07576.
     """
     norms = [norm for norm in _batch_norms(model) if norm.trainable]
+    if not norms:
+        return
     momenta = [norm.momentum for norm in norms]
     means: list[Any] = [0.0] * len(norms)
     squares: list[Any] = [0.0] * len(norms)

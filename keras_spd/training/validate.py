@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 
-from keras_spd.training.batch_norms import copy_batch_norms, estimate_batch_norms, freeze_alike
 from keras_spd.training.distribution import on_one_device
 
 
@@ -22,16 +21,9 @@ class Validate(keras.callbacks.Callback):
         self.batches = task.validation_batches()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        recipe = self.task.recipe
-        if (epoch + 1) % recipe.evaluate_every != 0 and epoch + 1 != recipe.epochs:
+        if not self.task.recipe.is_evaluated(epoch):
             return
         with on_one_device(self.model, self.twin) as model:
-            if recipe.precise_batch_norm:
-                steps = -(-recipe.precise_batch_norm // recipe.batch_size)
-                steps = min(steps, self.task.train_data.steps_per_epoch(recipe.batch_size))
-                freeze_alike(self.model, model)
-                estimate_batch_norms(model, self.task.precise_batches(epoch), steps)
-                copy_batch_norms(model, self.model)
             metrics = model.evaluate(self.batches, return_dict=True, verbose=0)
         if logs is not None:
             logs |= {f"val_{name}": value for name, value in metrics.items()}

@@ -11,7 +11,9 @@ from keras_spd import data
 from keras_spd.data.hold_out import hold_out
 
 
-@pytest.mark.parametrize(("fraction", "seed"), [(0.1, 0), (0.1, 7), (0.25, 0), (0.9, 3), (np.float32(0.25), 0)])
+@pytest.mark.parametrize(
+    ("fraction", "seed"), [(0.1, 0), (0.1, 7), (0.25, 0), (0.9, 3), (np.float32(0.25), 0)]
+)
 def test_each_class_alike_and_without_overlap(fraction, seed):
     labels = np.random.default_rng(1).choice(3, 500, p=(0.7, 0.25, 0.05))
     rest, held_out = hold_out(labels, fraction, seed)
