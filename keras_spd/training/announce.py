@@ -8,6 +8,7 @@ from keras_spd import machine
 from keras_spd.surgery.cost import count_multiply_adds
 from keras_spd.training.callbacks import Task
 from keras_spd.training.fields import Recipe
+from keras_spd.training.optimizer import warmup_steps
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,25 @@ def warn_of_missing_onednn() -> None:
             "TensorFlow was imported before keras_spd, so it trains without oneDNN. On CPUs like "
             "this one, a step takes up to 3.5 times as long. Import keras_spd first, or set "
             "TF_ENABLE_ONEDNN_OPTS=1."
+        )
+
+
+def warn_of_schedule(recipe: Recipe, steps_per_epoch: int) -> None:
+    """Warns if the learning rate does not fall in a run, because the run is short."""
+    steps = recipe.epochs * steps_per_epoch
+    if (warmup := warmup_steps(recipe, steps_per_epoch)) > 0.5 * steps:
+        _log.warning(
+            "The learning rate rises for %.0f %% of the run. Lower `schedule.warmup_epochs`, or "
+            "raise `epochs`.",
+            100 * min(warmup / steps, 1),
+        )
+    schedule = recipe.schedule
+    if schedule.name == "multistep" and not any(m <= recipe.epochs for m in schedule.milestones):
+        _log.warning(
+            "The learning rate never falls: no epoch of `schedule.milestones`, %s, is among the "
+            'first %d. Lower them, or set `schedule.name="cosine"`.',
+            schedule.milestones,
+            recipe.epochs,
         )
 
 

@@ -21,20 +21,30 @@ def known_scores(log: Sequence[Mapping[str, float]], score: str) -> list[float]:
     return [value for value in scores if not math.isnan(value)]
 
 
-def without_improvement(log: Sequence[Mapping[str, float]], score: str) -> int:
+def without_improvement(log: Sequence[Mapping[str, float]], score: str, since: int = 0) -> int:
     """Returns the number of evaluations since the best one.
+
+    A network that has not learned anything yet has no best evaluation: leading zeros do not count.
 
     Args:
         log: A dictionary for each epoch. Epochs whose score is missing or NaN are ignored.
         score: Name of a metric for which higher is better.
+        since: Integer, the first epoch that counts.
     """
-    scores = known_scores(log, score)
-    return len(scores) - 1 - scores.index(max(scores)) if scores else 0
+    scores = known_scores([row for row in log if row.get("epoch", since) >= since], score)
+    return len(scores) - 1 - scores.index(max(scores)) if any(scores) else 0
 
 
-def has_stopped(folder: RunFolder, score: str, patience: int | None) -> bool:
-    """Returns whether the last `patience` evaluations of a run gave no better score."""
-    return patience is not None and without_improvement(folder.read_log(), score) >= patience
+def has_stopped(folder: RunFolder, score: str, patience: int | None, since: int = 0) -> bool:
+    """Returns whether the last `patience` evaluations of a run gave no better score.
+
+    Args:
+        since: Integer, the first epoch that counts: the one after the last change of image sizes
+            or trained layers.
+    """
+    if patience is None:
+        return False
+    return without_improvement(folder.read_log(), score, since) >= patience
 
 
 class StopEarly(keras.callbacks.Callback):
@@ -47,14 +57,15 @@ class StopEarly(keras.callbacks.Callback):
         folder: Run folder.
         score: Name of a metric for which higher is better.
         patience: Integer.
+        since: As in `has_stopped`.
     """
 
-    def __init__(self, folder: RunFolder, score: str, patience: int) -> None:
+    def __init__(self, folder: RunFolder, score: str, patience: int, since: int = 0) -> None:
         super().__init__()
-        self.folder, self.score, self.patience = folder, score, patience
+        self.folder, self.score, self.patience, self.since = folder, score, patience, since
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if has_stopped(self.folder, self.score, self.patience):
+        if has_stopped(self.folder, self.score, self.patience, self.since):
             _log.info(
                 "Stopped after epoch %d: no better %s in %d evaluations (`patience`).",
                 epoch + 1,

@@ -31,6 +31,13 @@ _SECONDS_BETWEEN_PICTURES = 30
 Task: TypeAlias = ClassificationTask | DetectionTask
 
 
+def last_change(task: Task) -> int:
+    """Returns the epoch from which neither image size nor trained layers change any more."""
+    epochs = task.recipe.epochs
+    changes = {task.recipe.freeze.until(epochs), *task.size_changes}
+    return max((epoch for epoch in changes if epoch < epochs), default=0)
+
+
 def make_callbacks(
     task: Task,
     start: keras.Model,
@@ -65,6 +72,9 @@ def make_callbacks(
         twin = copy_model(start, recipe.precision)
         task.compile(twin, None)
     best = SaveBest(folder.best, score, max(known, default=float("-inf")))
+    early: list[keras.callbacks.Callback] = []
+    if recipe.patience:
+        early = [StopEarly(folder, score, recipe.patience, last_change(task))]
     return [
         stop,
         *average,
@@ -73,7 +83,7 @@ def make_callbacks(
         *user_callbacks,  # after the evaluation, and before `LogEpochs`: they may add metrics
         LogEpochs(folder.log),
         best,
-        *([StopEarly(folder, score, recipe.patience)] if recipe.patience else []),
+        *early,
         _DrawCurves(folder),
         *_tensorboard(folder),
         *back,

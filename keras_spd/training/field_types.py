@@ -22,6 +22,8 @@ Texts = Annotated[list[str], pydantic.BeforeValidator(_as_list)]
 
 
 def _check_fraction(value: str | float | None) -> str | float | None:
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        raise ValueError("it must be a split, a path, or a fraction, such as 0.1 for 10 %")
     if isinstance(value, float) and not 0 < value < 1:
         raise ValueError("it must be a split, a path, or a fraction between 0 and 1")
     return value
@@ -35,7 +37,8 @@ def _as_tile(value: Any) -> Any:
     return None if value is None else check_tile(value)
 
 
-Validation = Annotated[str | float | None, pydantic.AfterValidator(_check_fraction)]
+_AnyFloat = Annotated[float, pydantic.Field(allow_inf_nan=True)]  # NaN is no fraction, see above
+Validation = Annotated[str | _AnyFloat | None, pydantic.AfterValidator(_check_fraction)]
 Fraction = Annotated[float, pydantic.Field(ge=0, le=1)]
 ImageSize = Annotated[tuple[int, int], pydantic.BeforeValidator(check_image_size)]
 OptionalImageSize = Annotated[tuple[int, int] | None, pydantic.BeforeValidator(_as_image_size)]

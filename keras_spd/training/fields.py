@@ -26,7 +26,9 @@ PASSED = "passed in Python"  # in the recipe of a run, instead of the source of 
 
 
 class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class Model(_Section):
@@ -63,7 +65,8 @@ class Optimizer(_Section):
     """Whether weight decay applies only to kernels, not to batch norms and biases."""
     average: float | None = pydantic.Field(default=None, gt=0, lt=1)
     """Decay of an exponential moving average of the weights, such as 0.999 in runs of many thousand
-    steps. The average is evaluated and saved."""
+    steps. The average is evaluated and saved. In short runs the decay is lower: after the last
+    step, the weights of the first one count 1 % at most."""
     clip_norm: float | None = pydantic.Field(default=None, gt=0)
     """Global norm that gradients are clipped to; detectors: by default, the value of the head."""
     accumulate_batches: int = pydantic.Field(default=1, ge=1)
@@ -323,6 +326,11 @@ class DetectionRecipe(Recipe):
     """Whether to fit the anchors to the training boxes, instead of using the authors'."""
     evaluate_every: int = pydantic.Field(default=5, ge=1)
     """Epochs between evaluations with COCO's metrics; the last epoch is always evaluated."""
+
+
+def is_section(kind: Any) -> bool:
+    """Returns whether a field's type has fields of its own."""
+    return dataclasses.is_dataclass(kind) or hasattr(kind, "model_fields")
 
 
 def section_fields(section: type) -> dict[str, pydantic.fields.FieldInfo]:

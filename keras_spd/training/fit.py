@@ -14,7 +14,12 @@ from keras_spd.data.classification.dataset import ClassificationData
 from keras_spd.data.detection.dataset import DetectionData
 from keras_spd.files import remove_unfinished, shorten, whole_file, write_json
 from keras_spd.surgery.quantize_aware import is_quantize_aware, quantize_aware
-from keras_spd.training.announce import log_cost, log_splits, warn_of_missing_onednn
+from keras_spd.training.announce import (
+    log_cost,
+    log_splits,
+    warn_of_missing_onednn,
+    warn_of_schedule,
+)
 from keras_spd.training.best_epoch import describe_best, has_stopped, known_scores
 from keras_spd.training.callbacks import (
     AcrossParts,
@@ -22,6 +27,7 @@ from keras_spd.training.callbacks import (
     StopAfter,
     Task,
     check_callbacks,
+    last_change,
     make_callbacks,
 )
 from keras_spd.training.checks import check_quantize_aware, check_recipe, check_updates
@@ -156,7 +162,12 @@ def train(
         start = build(task)
         resumes = resume and folder.state.is_file()
         if distribution.is_chief:
-            folder.start(with_absolute_paths(recipe), resumes, **name_code(transform, callbacks))
+            folder.start(
+                with_absolute_paths(recipe),
+                task.splits.num_images,
+                resumes,
+                **name_code(transform, callbacks),
+            )
             if kept is None:
                 folder.start_model.unlink(missing_ok=True)  # of a run that saved no epoch
                 if has_start(recipe):
@@ -194,6 +205,7 @@ def _train(
     if distribution.is_chief:
         if not resumes:
             log_cost(start, recipe)
+            warn_of_schedule(recipe, steps_per_epoch)
             warn_of_initial_weights(start, frozen, folder.start_model.is_file())
         log_splits(task)
         warn_of_missing_onednn()
@@ -212,7 +224,7 @@ def _train(
             stopped = _fit(
                 model, task, first_epoch, last_epoch, steps_per_epoch, callbacks, verbose
             )
-        if stopped or has_stopped(folder, task.best_by, recipe.patience):
+        if stopped or has_stopped(folder, task.best_by, recipe.patience, last_change(task)):
             break
         first_epoch = last_epoch
         if last_epoch in task.size_changes:  # a graph for the new size, with the same optimizer
@@ -240,7 +252,7 @@ def _has_ended(task: Task, folder: RunFolder, first_epoch: int) -> bool:
             recipe.epochs,
         )
         return True
-    if has_stopped(folder, task.best_by, recipe.patience):
+    if has_stopped(folder, task.best_by, recipe.patience, last_change(task)):
         _log.warning(
             "The run in %s stopped early. To continue, raise `patience` in %s.",
             folder.path,

@@ -4,7 +4,8 @@ import difflib
 import os
 import pathlib
 import tomllib
-from collections.abc import Mapping
+import typing
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pydantic
@@ -14,6 +15,7 @@ from keras_spd.training.fields import (
     ClassificationRecipe,
     DetectionRecipe,
     Recipe,
+    is_section,
     section_fields,
 )
 from keras_spd.training.recipe_files import RECIPES, list_recipes, read_recipe_file
@@ -39,7 +41,8 @@ def load_recipe(
             name (`"paper"` and `"paper_cifar10"`), or the path of a `.toml` file.
         task: `"classification"`, `"detection"`, or `None` for any.
         dataset: Name of a TFDS dataset to use instead of the recipe's.
-        overrides: `{dotted field: value}`, such as `{"optimizer.momentum": 0.8}`.
+        overrides: `{dotted field: value}`, such as `{"optimizer.momentum": 0.8}`. Fields of a
+            section that `{"optimizer": {"momentum": 0.8}}` does not name keep their values.
 
     Returns:
         `ClassificationRecipe` or `DetectionRecipe`.
@@ -64,7 +67,10 @@ def load_recipe(
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
                 raise ValueError(f"`{field}`: `{parent}` has no fields of its own.")
-        section[last] = value
+        if not parents and isinstance(value, Mapping) and isinstance(content.get(last, {}), dict):
+            content.setdefault(last, {}).update(value)  # a section: its other fields are kept
+        else:
+            section[last] = value
     stated = content.get("task", "classification")
     if str(stated) not in _TASKS:
         raise ValueError(
@@ -77,11 +83,29 @@ def load_recipe(
             "shows the task of each shipped recipe."
         )
     kind: type[Any] = _TASKS[str(stated)]
+    if booleans := list(_booleans(content, kind)):  # pydantic takes `True` as 1
+        lines = [f"  {field}: it must be a number. Received: {value}." for field, value in booleans]
+        raise ValueError(f"Recipe {name_or_path}:\n" + "\n".join(lines))
     try:
         return kind.model_validate(content)
     except pydantic.ValidationError as error:
         lines = [_explain(problem, kind) for problem in error.errors()]
         raise ValueError(f"Recipe {name_or_path}:\n" + "\n".join(lines)) from None
+
+
+def _booleans(content: Mapping[str, Any], section: Any) -> Iterator[tuple[str, bool]]:
+    """Yields the fields with a boolean, and it, where a number is expected."""
+    for name, field in section_fields(section).items():
+        kind, value = field.annotation, content.get(name)
+        if isinstance(value, Mapping) and is_section(kind):
+            yield from ((f"{name}.{inner}", found) for inner, found in _booleans(value, kind))
+        elif isinstance(value, bool) and _takes_numbers(kind):
+            yield name, value
+
+
+def _takes_numbers(annotation: Any) -> bool:
+    kinds = {annotation, *typing.get_args(annotation)}
+    return bool(kinds & {int, float}) and bool not in kinds
 
 
 def differences(stored: Recipe, given: Recipe) -> list[str]:

@@ -32,6 +32,7 @@ from keras_spd.training.environment import describe_environment
 from keras_spd.training.epoch_log import read_rows
 from keras_spd.training.fields import Recipe
 from keras_spd.training.recipe import load_recipe
+from keras_spd.training.saved_state import saved_epochs
 from keras_spd.typing import Path
 
 _log = logging.getLogger(__name__)
@@ -81,17 +82,26 @@ class RunFolder:
         """The paths of all files and folders in the run folder, whether they exist or not."""
         return [path for path in vars(self).values() if path != self.path]
 
-    def start(self, recipe: Recipe, resumed: bool = False, **code: list[str]) -> None:
+    def start(
+        self, recipe: Recipe, images: dict[str, int], resumed: bool = False, **code: list[str]
+    ) -> None:
         """Writes the recipe and the environment of a new or resumed run.
 
         Args:
             recipe: `Recipe`.
+            images: The number of images in each split.
             resumed: Whether the run is resumed.
             **code: Names of the user's own code, such as `transform=["module.function"]`.
         """
-        environment = describe_environment() | code
+        environment = describe_environment() | {"images": images} | code
         if resumed and self.environment.is_file():
             environment = self._with_resumed(environment)
+            if (first := environment.get("images", images)) != images:
+                raise ValueError(
+                    f"The data has changed since the run in {self.path} was started: images "
+                    f"{first}, now {images}. Restore it, or start another run with `--weights "
+                    f"{self.model}`: held-out images would become training images."
+                )
             for name in ("transform", "callbacks"):
                 if name in environment and name not in code:
                     _log.warning(
@@ -136,10 +146,12 @@ class RunFolder:
             raise self._damaged_log(error) from error
 
     def forget_epochs(self, first_epoch: int) -> None:
-        """Drops logged epochs from `first_epoch` on, which a resumed run repeats.
+        """Drops what is known of epochs from `first_epoch` on, which a resumed run repeats.
 
         The last line may be incomplete, if the run was killed during writing.
         """
+        if self.holds_best() and saved_epochs(self.best, otherwise=0) > first_epoch:
+            self.best.unlink()
         if not first_epoch or not self.log.is_file():
             self.log.unlink(missing_ok=True)
             return

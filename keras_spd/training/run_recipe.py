@@ -30,6 +30,11 @@ def _find(recipe: Recipe | None, folder: RunFolder, resume: bool, epochs: int | 
             f"{folder.path} already holds a run. Resume it (`--resume`, or `resume=True`), or "
             "choose another folder."
         )
+    if resume and not folder.state.is_file() and folder.model.is_file():
+        raise ValueError(
+            f"The run in {folder.path} cannot be resumed without its {folder.state.name}. To train "
+            f"its model further, start another run with `--weights {folder.model}`."
+        )
     stored = folder.read_recipe() if resume and folder.recipe.is_file() else None
     if stored is None:
         if recipe is None:

@@ -1,6 +1,7 @@
 """The training, validation and test data of a run."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from keras_spd.data.open_tfds import share_images
 from keras_spd.data.problems import check_data, check_same_preprocessing
 from keras_spd.training.fields import PASSED, ClassificationRecipe, DetectionRecipe
 
+_log = logging.getLogger(__name__)
 _IN_YAML = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -31,6 +33,12 @@ class Splits:
     def chosen_on(self) -> str:
         """`"validation"` or `"test"`, the split that is evaluated during training."""
         return "test" if self.validation is None else "validation"
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        """The number of images in each split."""
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: data.num_images for name, data in splits.items() if data is not None}
 
     @property
     def evaluated(self) -> Any:
@@ -76,6 +84,13 @@ def load_splits(
         _refuse_same(source, paths, given)
         validation = read(paths["validation"], train)
     test = given.test or read(paths["test"], train)
+    if given.train is given.test is None and _overlap(source, paths["train"], paths["test"]):
+        _log.warning(
+            "Training and test data have images in common, so the test scores will be too high: "
+            "%r and %r (`data.train` and `data.test`).",
+            paths["train"],
+            paths["test"],
+        )
     if source.fraction is not None:
         train, _ = train.hold_out(1 - source.fraction, recipe.seed)
     for name, other in (("train_data", given.train), ("test_data", test)):

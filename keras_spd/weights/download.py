@@ -40,6 +40,11 @@ def find_weights(name: str, sha256: str) -> pathlib.Path:
         downloaded = keras.utils.get_file(
             name, address, cache_subdir="keras_spd", file_hash=sha256, hash_algorithm="sha256"
         )
+    except ValueError as error:  # of a wrong hash
+        raise ValueError(
+            f"The file {address} is damaged, or not these weights: its SHA-256 is not the one on "
+            f"record, {sha256}. Correct {VARIABLE}, or the file."
+        ) from error
     except Exception as error:  # `get_file` raises bare exceptions
         raise ValueError(
             f"The weights {name} cannot be downloaded from {address}: {str(error).rstrip('.')}. If "

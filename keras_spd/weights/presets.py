@@ -178,10 +178,19 @@ def load_preset(variables: Iterable[Any], preset: Preset) -> None:
         variables: Variables of the model. Arrays of layers that it lacks, such as a classifier, are
             ignored.
         preset: `Preset`.
+
+    Raises:
+        ValueError: If an array has another shape than its variable.
     """
     arrays = preset.read()
     for variable in variables:
         path = variable.path
         while path not in arrays and "/" in path:  # built in a name scope
             path = path.partition("/")[2]
+        if arrays[path].shape != variable.shape:
+            raise ValueError(
+                f"The weights {preset.full_name} do not fit: {path} has the shape "
+                f"{tuple(variable.shape)} instead of {arrays[path].shape}. Images must have three "
+                "channels."
+            )
         variable.assign(arrays[path])

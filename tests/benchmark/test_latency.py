@@ -43,6 +43,12 @@ def test_files_are_timed_in_processes_of_their_own(keras_spd, tmp_path):
         assert row["size"] == (tmp_path / row["file"]).stat().st_size
 
 
+def test_images_per_second():
+    times = {"median": 0.5, "p95": 0.6}
+    row = latency.Measurement("a.tflite", "tflite", 1, 4, (16, 16), **times, memory=1)
+    assert row.images_per_second == 8
+
+
 @pytest.mark.parametrize("name", ["batch_size", "repeats", "threads"])
 def test_numbers_below_1_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=f"`{name}` must be an integer >= 1. Received: {name}=0."):

@@ -10,7 +10,7 @@ from keras import ops
 import keras_spd
 from keras_spd.applications import YOLOV5SPD, Detector
 from keras_spd.detection import Decoder
-from keras_spd.detection.heads import HEADS, find_head
+from keras_spd.detection.heads import HEADS, find_head, retinanet
 from keras_spd.detection.heads.retinanet import encode
 
 KERAS_CV_HEADS = ("yolov8", "retinanet")
@@ -111,6 +111,71 @@ def test_the_loss_knows_a_good_prediction(head, rng):
     for nothing in (moved, {"boxes": np.zeros((1, 0, 4)), "classes": np.zeros((1, 0), "int32")}):
         parts = loss.components(nothing, good)
         assert float(parts["box_loss"]) == 0 and np.isfinite(float(parts["class_loss"]))
+
+
+def test_the_loss_of_retinanet_is_that_of_its_paper(rng):
+    """Focal loss over all anchors that are not ignored, and smooth L1; per positive anchor."""
+    raw, loss = raw_predictions("retinanet", rng), HEADS["retinanet"].build(LEVELS).loss(3, "xyxy")
+    codes, classes = map(ops.convert_to_numpy, loss.encode_truth(TRUTH, raw))
+    flat = np.concatenate([np.reshape(raw[level], (2, -1, 7)) for level in LEVELS], axis=1)
+    found, ignored = classes >= 0, classes == retinanet._IGNORED
+    assert found.sum() > 3 and ignored.sum() > 3
+    probabilities = 1 / (1 + np.exp(-flat[..., 4:].astype("float64")))
+    truth = np.arange(3) == classes[..., None]
+    right = np.where(truth, probabilities, 1 - probabilities)
+    focal = -np.where(truth, 0.25, 0.75) * (1 - right) ** 2 * np.log(right)
+    error = np.abs(codes - flat[..., :4])
+    smooth = np.where(error < 1, error**2 / 2, error - 0.5).mean(-1)
+    parts = loss.components(TRUTH, raw)
+    for name, sum_ in (("class_loss", focal[~ignored].sum()), ("box_loss", smooth[found].sum())):
+        assert float(parts[name]) == pytest.approx(sum_ / found.sum(), rel=1e-4)
+
+
+def test_the_loss_of_yolov8_is_that_of_its_authors(rng, monkeypatch):
+    """Cross-entropy and 1 - CIoU, weighted by the targets of keras-cv; per sum of these."""
+    import keras_cv
+
+    encoded, encode = [], keras_cv.models.yolov8.LabelEncoder.__call__
+    monkeypatch.setattr(
+        keras_cv.models.yolov8.LabelEncoder,
+        "__call__",
+        lambda self, *args, **options: (
+            encoded.append(encode(self, *args, **options)) or encoded[-1]
+        ),
+    )
+    draws = [raw_predictions("yolov8", rng) for _ in range(8)]
+    raw = {level: ops.concatenate([draw[level] for draw in draws]) for level in LEVELS}
+    truth = {name: np.concatenate([part] * 8) for name, part in TRUTH.items()}
+    head = HEADS["yolov8"].build(LEVELS)
+    parts = head.loss(3, "xyxy").components(truth, raw)
+    boxes, scores = (np.asarray(part, "float64") for part in encoded[0][:2])
+    logits = np.concatenate([np.reshape(raw[level], (16, -1, 67)) for level in LEVELS], axis=1)
+    logits = logits[..., 64:]
+    total = scores.sum()
+    assert total > 1.5  # it is 1 at least
+    entropy = np.maximum(logits, 0) - logits * scores + np.log1p(np.exp(-np.abs(logits)))
+    assert float(parts["class_loss"]) == pytest.approx(0.5 * entropy.sum() / total, rel=1e-4)
+    decoded = keras_spd.boxes.convert_boxes(head.decode(raw)[..., :4], "center_xywh", "xyxy", SIZE)
+    weights = scores.sum(-1)
+    found = weights > 0
+    error = 1 - ciou(ops.convert_to_numpy(decoded).astype("float64")[found], boxes[found])
+    expected = 7.5 * (weights[found] * error).sum() / total
+    assert float(parts["box_loss"]) == pytest.approx(expected, rel=1e-3)
+
+
+def ciou(boxes, others):
+    """Complete IoU of pairs of xyxy boxes (Zheng et al., 2020)."""
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = boxes.T, others.T
+    width = np.minimum(x2, u2) - np.maximum(x1, u1)
+    height = np.minimum(y2, v2) - np.maximum(y1, v1)
+    both = width.clip(0) * height.clip(0)
+    iou = both / ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - both)
+    diagonal = (np.maximum(x2, u2) - np.minimum(x1, u1)) ** 2
+    diagonal += (np.maximum(y2, v2) - np.minimum(y1, v1)) ** 2
+    distance = ((x1 + x2 - u1 - u2) ** 2 + (y1 + y2 - v1 - v2) ** 2) / 4
+    angle = np.arctan((u2 - u1) / (v2 - v1)) - np.arctan((x2 - x1) / (y2 - y1))
+    ratio = 4 / np.pi**2 * angle**2
+    return iou - distance / diagonal - ratio**2 / (ratio - iou + 1)
 
 
 @pytest.mark.parametrize("head", HEADS)

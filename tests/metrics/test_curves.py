@@ -3,6 +3,7 @@
 import matplotlib.axes
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from metrics.test_coco import BOX, found, make
 from PIL import Image
 
@@ -47,6 +48,24 @@ def test_pictures(classes, tmp_path, rng):
     for name in ("curves.png", "matrix.png"):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 300 and len(image.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_what_is_drawn(tmp_path, monkeypatch):
+    figures, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *a, **b: figures.append(figure) or save(figure, *a, **b)
+    )
+    metrics.draw_confusion_matrix(np.array([[8, 2], [0, 5]]), ("a", "b"), tmp_path / "a.png")
+    recall = np.linspace(0, 1, 101)
+    metrics.draw_precision_recall({"a": (recall, 1 - recall**2, recall)}, tmp_path / "b.png")
+    cells, curves = (figure.axes[0] for figure in figures)
+    np.testing.assert_allclose(cells.images[0].get_array(), [[0.8, 0.2], [0, 1]])
+    counts = {text.get_position(): text.get_text() for text in cells.texts}
+    assert counts == {(0, 0): "8", (1, 0): "2", (1, 1): "5"}  # x, y
+    assert (cells.get_xlabel(), cells.get_ylabel()) == ("predicted class", "true class")
+    assert (curves.get_xlabel(), curves.get_ylabel()) == ("recall", "precision")
+    for line in curves.lines:
+        np.testing.assert_allclose(line.get_xydata(), np.stack([recall, 1 - recall**2], 1))
 
 
 @pytest.mark.slow

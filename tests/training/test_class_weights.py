@@ -1,6 +1,7 @@
 """Weights of classes, and a fraction of the data."""
 
 import dataclasses
+import json
 import math
 
 import keras
@@ -106,14 +107,17 @@ def test_tasks_count_their_data(tmp_path, thin_networks):
     with pytest.raises(ValueError, match="made without `read_labels`"):
         ClassificationTask(recipe, without, without)
 
-    boxed = data.load_detection(write_drawings(tmp_path / "drawings"))
+    file = write_drawings(tmp_path / "drawings")
+    boxed = data.load_detection(file)
     fields = {"data.image_size": (64, 64), "loss.class_weights": {"disc": 2}}
     task = DetectionTask(load_recipe("short_detection", overrides=fields), boxed, boxed)
     task.compile(model := task.build(), None)
     assert model.loss.class_weights == (1, 2)
     fields["loss.class_weights"] = "balanced"
     task = DetectionTask(load_recipe("short_detection", overrides=fields), boxed, boxed)
-    counts = task._count_classes()
+    boxes = json.loads(file.read_text())["annotations"]
+    counts = np.bincount([box["category_id"] for box in boxes])
+    assert len(set(counts)) == len(counts) == 2
     assert task._class_weights == pytest.approx(tuple(8 / counts))
 
 

@@ -75,7 +75,9 @@ def test_run_folder_and_learning(tmp_path, cells, recipe, pictures, graphs):
     }
     passed = name_data(recipe, train=cells["train_data"], test=cells["test_data"])
     assert load_recipe(tmp_path / "recipe.toml") == passed
-    assert json.loads((tmp_path / "environment.json").read_text())["processor"]
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    assert environment["processor"] and environment["versions"]["keras"] == keras.__version__
+    assert environment["images"] == {"train": 160, "test": 40}
     rows = log(tmp_path)
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
@@ -175,7 +177,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path, cells, recipe):
 
 def test_a_broken_state_is_named(tmp_path, cells, recipe):
     folder = RunFolder(tmp_path)
-    folder.start(recipe)
+    folder.start(recipe, {"train": 160, "test": 40})
     folder.state.write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"Cannot resume from .*state.weights.h5"):
         train(None, tmp_path, resume=True, **cells)

@@ -1,5 +1,7 @@
 """The optimizer of a recipe: its kind, and updates from several batches."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -9,8 +11,32 @@ from keras_spd import data
 from keras_spd.detection import YOLOV5Loss
 from keras_spd.optimizers import CoupledSGD
 from keras_spd.training import load_recipe, train
+from keras_spd.training.announce import warn_of_schedule
 from keras_spd.training.distribution import Distribution
 from keras_spd.training.optimizer import make_optimizer
+
+
+@pytest.mark.parametrize(("steps", "decay"), [(1, 0.01), (16, 0.75), (459, 0.99), (5000, 0.99)])
+def test_the_average_forgets_the_first_weights(steps, decay):
+    recipe = load_recipe("fast", overrides={"epochs": steps})
+    optimizer = make_optimizer(recipe, steps_per_epoch=1)
+    assert optimizer.ema_momentum == pytest.approx(decay, abs=1e-3)
+    assert optimizer.ema_momentum**steps < 0.0101
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epochs", "words"),
+    [
+        ("modern", 5, "The learning rate rises for 100 % of the run. Lower `schedule.warmup_epo"),
+        ("modern", 300, ""),
+        ("paper_cifar10", 20, r"never falls: no epoch of `schedule.milestones`, \[60, 120, 160\]"),
+        ("paper_cifar10", 60, ""),
+        ("fast", 1, ""),
+    ],
+)
+def test_a_rate_that_does_not_fall_is_warned_of(recipe, epochs, words, caplog):
+    warn_of_schedule(load_recipe(recipe, overrides={"epochs": epochs}), 10)
+    assert re.search(words, caplog.text) if words else not caplog.text
 
 
 def recipe_of(**fields):
@@ -22,7 +48,7 @@ def recipe_of(**fields):
 def test_adamw(caplog):
     fields = {"name": "adamw", "weight_decay": 0.05, "momentum": 0.8, "average": 0.99}
     optimizer = make_optimizer(
-        recipe_of(**fields, learning_rate=0.001, decay_kernels_only=True), steps_per_epoch=10
+        recipe_of(**fields, learning_rate=0.001, decay_kernels_only=True), steps_per_epoch=1000
     )
     assert isinstance(optimizer, keras.optimizers.AdamW) and not caplog.text
     config = optimizer.get_config()

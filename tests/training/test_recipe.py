@@ -1,6 +1,7 @@
 """Recipes: the shipped ones, and the errors for invalid ones."""
 
 import dataclasses
+import math
 import pathlib
 
 import pytest
@@ -100,6 +101,11 @@ def test_overrides():
     recipe = load_recipe("demo", overrides={"optimizer.momentum": 0.8, "epochs": 2})
     assert (recipe.optimizer.momentum, recipe.epochs) == (0.8, 2)
     assert load_recipe("short", dataset="cifar10").data.name == "cifar10"
+    whole = load_recipe(
+        "fast", overrides={"augmentation": {"cutout": 8}, "model.options": {"a": 1}}
+    )
+    assert (whole.augmentation.cutout, whole.augmentation.crop_padding) == (8, 2)
+    assert whole.model.options == {"a": 1}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +119,12 @@ def test_overrides():
         ({"epochs": 0}, "epochs: Input should be greater than or equal to 1. Received: 0"),
         ({"schedule.name": "step"}, "schedule.name: Input should be 'multistep', 'cosine' or"),
         ({"epochs.x": 0}, "`epochs` has no fields"),
+        ({"epochs": {"x": 0}}, "epochs: Input should be a valid integer"),
+        ({"epochs": True}, "  epochs: it must be a number. Received: True.$"),
+        ({"augmentation": {"cutout": True}}, "  augmentation.cutout: it must be a number. Rec"),
+        ({"optimizer.average": False}, "  optimizer.average: it must be a number. Received: Fal"),
+        ({"optimizer.learning_rate": math.inf}, "learning_rate: Input should be a finite number"),
+        ({"data.validation": "10%"}, "data.validation: .* a fraction, such as 0.1 for 10 %"),
         (
             {"augmentation.mixap": 1},
             "augmentation.mixap: unknown field. Did you mean `mixup`",
@@ -128,8 +140,9 @@ def test_overrides():
     ],
 )
 def test_wrong_fields(overrides, message):
+    task = overrides.get("task")
     with pytest.raises(ValueError, match=message):
-        load_recipe("demo", overrides=overrides)
+        load_recipe("short" if task else "demo", task=task, overrides=overrides)
 
 
 def test_wrong_files(tmp_path):

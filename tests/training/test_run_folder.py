@@ -30,6 +30,7 @@ from keras_spd.training.saved_state import (
 from keras_spd.training.splits import Splits, load_splits
 from keras_spd.weights.keras_file import save_weights_file
 
+IMAGES = {"train": 32, "test": 32}
 LINES = "epoch,loss,val_accuracy\r\n0,1.5,0.25\r\n1,1.25,0.5\r\n"
 
 
@@ -60,7 +61,7 @@ def model():
 def stopped_run(path, model, recipe, epochs=2):
     """Writes the files of a run that was stopped after some epochs."""
     folder = RunFolder(path)
-    folder.start(recipe)
+    folder.start(recipe, IMAGES)
     save = SaveState(folder.state)
     save.set_model(model)
     save.on_epoch_end(epochs - 1)
@@ -186,6 +187,15 @@ def test_damaged_best_weights_are_named_and_replaced(tmp_path, model, recipe, ca
     assert folder.holds_best()
 
 
+def test_best_weights_of_an_epoch_that_is_trained_again_are_dropped(tmp_path, model, recipe):
+    """After a crash between two saves of the state."""
+    folder = stopped_run(tmp_path, model, recipe, epochs=1)
+    for epochs, kept in ((1, True), (2, False)):
+        save_weights_file(model, folder.best, keras_spd_epochs=epochs)
+        folder.forget_epochs(1)
+        assert folder.best.is_file() == kept
+
+
 def test_a_state_without_its_epoch_is_refused(tmp_path, model, recipe):
     folder = stopped_run(tmp_path, model, recipe)
     with h5py.File(folder.state, "a") as file:
@@ -208,7 +218,7 @@ def test_the_same_epochs_can_be_given_again(tmp_path, model, recipe):
     for _ in range(2):
         longer = find_recipe(recipe, folder, resume=True, epochs=5)
         assert longer.epochs == 5
-        folder.start(longer, resumed=True)
+        folder.start(longer, IMAGES, resumed=True)
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
@@ -292,12 +302,12 @@ def test_what_is_no_number_is_left_out_of_the_log(tmp_path, caplog):
 def test_data_and_code_that_were_passed_in_python_are_named(tmp_path, cells, recipe, caplog):
     folder = RunFolder(tmp_path)
     named = name_data(recipe, train=cells["train_data"], validation=None, test=cells["test_data"])
-    folder.start(named, transform=["mine.transform"])
+    folder.start(named, IMAGES, transform=["mine.transform"])
     stored = folder.read_recipe()
     assert (stored.data.train, stored.data.validation, stored.data.test) == (PASSED, None, PASSED)
     with pytest.raises(ValueError, match="passed in Python. Resume it there.*`train_data`"):
         load_splits(data.ClassificationData, stored, Splits(None, None, None), None)
-    folder.start(named, resumed=True)
+    folder.start(named, IMAGES, resumed=True)
     assert "was started with `transform=` mine.transform in Python" in caplog.text
     with pytest.raises(TypeError, match="`recipe` must be a `Recipe`.*Received: 'short'"):
         train("short", tmp_path / "other")

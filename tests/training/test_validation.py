@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from drawings import write_drawings
+from PIL import Image
 from tiny import tiny_classifier
 
 from keras_spd import data
@@ -135,6 +136,58 @@ def test_evaluations_without_improvement():
         log = [{"val_AP": score} for score in scores]
         assert without_improvement(log, "val_AP") == expected, scores
     assert without_improvement([{"loss": 1.0}], "val_AP") == 0
+
+
+def test_when_evaluations_begin_to_count():
+    def count(scores, since=0):
+        log = [{"epoch": epoch, "val_AP": score} for epoch, score in enumerate(scores)]
+        return without_improvement(log, "val_AP", since)
+
+    assert count([0.0, 0.0, 0.0]) == 0  # it has not learned anything yet
+    assert count([0.0, 0.0, 0.2, 0.1]) == 1
+    assert count([0.2, 0.0, 0.0]) == 2
+    assert count([0.5, 0.4, 0.3, 0.35]) == 3
+    assert count([0.5, 0.4, 0.3, 0.35], since=2) == 0  # the size of the images has changed
+    assert count([0.5, 0.4, 0.3, 0.35, 0.3], since=2) == 1
+
+
+@pytest.mark.slow
+def test_small_images_and_frozen_layers_do_not_stop_a_run(tmp_path, fit):
+    still = {"epochs": 7, "optimizer.learning_rate": 1e-12, "patience": 1, "freeze.epochs": 2}
+    sizes = {"initial_scale": 0.5, "delay_fraction": 0.55, "finetune_fraction": 0.3}
+    sizes = {f"progressive_resizing.{name}": value for name, value in sizes.items()}
+    frozen = {"freeze.layers": ["stem"], "progressive_resizing.size_increment": 8}
+    fit(tmp_path, **still, **sizes, **frozen)
+    assert [row["epoch"] for row in RunFolder(tmp_path).read_log()] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
+def test_a_run_resumes_with_the_images_it_was_started_with(tmp_path, cells, fit):
+    fit(tmp_path, epochs=1)
+    fewer = cells[0].hold_out(0.1)[0]
+    options = {"test_data": cells[1], "verbose": 0, "resume": True, "epochs": 2}
+    with pytest.raises(ValueError, match=r"The data has changed since .*'train': 36.* another run"):
+        train(None, tmp_path, train_data=fewer, **options)
+    RunFolder(tmp_path).state.unlink()
+    with pytest.raises(ValueError, match=r"without its state.weights.h5.*--weights .*model.keras"):
+        train(None, tmp_path, train_data=cells[0], **options)
+    assert len(RunFolder(tmp_path).read_log()) == 1
+
+
+def test_training_images_that_are_tested_on_are_warned_of(tmp_path, cells, caplog):
+    for name in ("train", "test"):
+        for label in ("a", "b"):
+            folder = tmp_path / name / label
+            folder.mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(np.full((16, 16, 3), number, "uint8")).save(
+                    folder / f"{number}.png"
+                )
+    for test, words in (("test", ""), ("train", "have images in common")):
+        overrides = {"data.name": None, "data.train": str(tmp_path / "train")}
+        overrides |= {"data.test": str(tmp_path / test), "batch_size": 2}
+        ClassificationTask(load_recipe("short", overrides=overrides))
+        assert words in caplog.text and bool(words) == ("in common" in caplog.text)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +346,7 @@ def test_packaged_data_is_not_looked_up_in_tfds():
         ClassificationTask(recipe)
 
 
-@pytest.mark.parametrize("value", [0, 1, 1.0, -0.1, float("nan"), True])
+@pytest.mark.parametrize("value", [0, 1, 1.0, -0.1, float("nan")])
 def test_fractions_out_of_range(value):
     with pytest.raises(
         ValueError, match=r"data.validation: .*a fraction between 0 and 1. Received"

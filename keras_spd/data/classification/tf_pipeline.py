@@ -34,7 +34,8 @@ def select(dataset: tf.data.Dataset, indices: Array, num_images: int) -> tf.data
     """Returns a `tf.data.Dataset` of the images with these indices, in the same order."""
     chosen = tf.constant(np.isin(np.arange(num_images), indices))
     numbered = dataset.enumerate().filter(lambda number, _: tf.gather(chosen, number))
-    return numbered.map(lambda _, example: example)
+    selected = numbered.map(lambda _, example: example)
+    return selected.apply(tf.data.experimental.assert_cardinality(len(indices)))
 
 
 def batches(

@@ -135,6 +135,17 @@ def test_mixing_is_a_function_of_the_key():
 
 
 @pytest.mark.slow
+def test_the_strength_of_rand_augment():
+    ramp = np.linspace(0, 255, 16)[:, None, None] * np.ones((16, 16, 3))
+    images = np.stack([np.rot90(ramp, turns) for turns in (0, 1)]).astype("float32")
+    weak, strong = (
+        np.mean([np.abs(augment(images, (0, key)) - images).mean() for key in range(16)])
+        for augment in (Augmentation(rand_augment=factor).build(16, 16) for factor in (0.1, 0.9))
+    )
+    assert 0 < 1.5 * weak < strong
+
+
+@pytest.mark.slow
 def test_mixup_and_cutmix_take_turns():
     """Some of many batches are blended (no pixel is one of the two), and some are pasted."""
     images = np.stack([np.zeros((8, 8, 3)), np.full((8, 8, 3), 200.0)]).astype("float32")

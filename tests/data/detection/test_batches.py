@@ -222,6 +222,21 @@ def test_colours_change_and_boxes_do_not(data):
     assert np.abs(plain[0] - changed[0]).max() > 5
 
 
+@pytest.mark.parametrize(("name", "most"), [("hue", 0.1), ("saturation", 0.4), ("value", 0.2)])
+def test_each_colour_gain_has_its_range(coloured, name, most):
+    plain, _ = load(coloured, None)
+    changed, _ = load(coloured, DetectionAugmentation(**{name: most}))
+    before, after = (
+        np.array([colorsys.rgb_to_hsv(*image[48, 64] / 255) for image in images])
+        for images in (plain, changed)
+    )
+    place = ("hue", "saturation", "value").index(name)
+    gains = after[:, place] / before[:, place]
+    assert 1 - most - 0.05 < gains.min() < 1 - 0.6 * most and gains.max() < 1 + most + 0.05
+    rest = [other for other in range(3) if other != place]
+    np.testing.assert_allclose(after[:, rest], before[:, rest], atol=0.03)
+
+
 def test_mixup_blends_and_joins_boxes(data):
     mixed = DetectionBatches(data, 6, SIZE, augmentation=DetectionAugmentation(mixup=1.0))
     images, boxes, classes = mixed.load(0, 0)
@@ -229,7 +244,9 @@ def test_mixup_blends_and_joins_boxes(data):
     centres = (boxes[..., :2] + boxes[..., 2:])[classes >= 0].astype(int) // 2
     rows = np.nonzero(classes >= 0)[0]
     alone, _, _ = DetectionBatches(data, 6, SIZE).load(0, 0)
-    assert alone.max() == 255 and images[rows, centres[:, 1], centres[:, 0]].max(-1).mean() < 220
+    assert alone.max() == 255
+    brightest = images[rows, centres[:, 1], centres[:, 0]].max(-1)
+    assert brightest.min() > 60 and brightest.mean() < 220  # white on black, of both images
 
 
 def test_letterbox_is_centred_and_antialiased():
