@@ -231,7 +231,8 @@ def keras_spd(monkeypatch, capfd, tmp_path):
 def browser():
     """Headless Chromium."""
     playwright = pytest.importorskip("playwright.sync_api", reason="pages need Playwright")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    chromium = next(filter(None, map(shutil.which, names)), None)
     if chromium is None:
         pytest.skip("pages are opened in Chromium: `apt install chromium`")
     with playwright.sync_playwright() as started:
@@ -246,9 +247,13 @@ def rng():
 
 
 def find_shared(path):
-    """Returns a path in `shared/` beside the project or in KERAS_SPD_SHARED; skips if missing."""
-    root = pathlib.Path(__file__).parents[1]
-    found = pathlib.Path(os.environ.get("KERAS_SPD_SHARED", root.parent / "shared")) / path
+    """Returns a path in `shared/` beside the project or in KERAS_SPD_SHARED.
+
+    Skips if it is missing, unless the variable is set.
+    """
+    named = os.environ.get("KERAS_SPD_SHARED")
+    found = pathlib.Path(named or pathlib.Path(__file__).parents[2] / "shared") / path
+    assert found.exists() or not named, f"KERAS_SPD_SHARED has no {path}"
     if not found.exists():
         pytest.skip(f"needs {found} (or KERAS_SPD_SHARED)")
     return found

@@ -266,7 +266,7 @@ def test_generated_pages_are_current():
 
 
 def test_docstrings_in_the_form_of_griffe():
-    pytest.importorskip("griffe")
+    pytest.importorskip("griffe", reason='needs `pip install ".[docs]"`')
     module = tool("docs_docstrings")
     text = "Does.\n\nArgs:\n    a, b: As in\n        `f`.\n\nReturns:\n    A: b.\n\n"
     expected = (

@@ -62,7 +62,7 @@ def choose_recipe(
     if "data.train" in given and "data.name" not in given:
         overrides.setdefault("data.name", None)  # not the dataset of the recipe
     if recipe is None:
-        trained = "model.weights" in given or model is not None
+        trained = bool(overrides.get("model.weights")) or model is not None
         recipe = ("finetune" if task == "detection" else "few_images") if trained else "short"
     dataset = given.get("data.name")
     return load_recipe(recipe, task=task, dataset=dataset, overrides=overrides), model

@@ -105,6 +105,11 @@ def find_given(recipe: Recipe, model: Any, kept: pathlib.Path | None) -> keras.M
                 f"own. Received: model.{field}={value!r} and the model {recipe.model.name}."
             )
     given = recipe.model.name if model is None else model
+    if given == START_MODEL and not pathlib.Path(given).is_file():
+        raise ValueError(
+            "This recipe is of a run whose model was passed in Python. Pass a model as well: "
+            f'`model="RUN/{START_MODEL}"` is the one it started from.'
+        )
     return load_model(given) if isinstance(given, (str, os.PathLike)) else given
 
 

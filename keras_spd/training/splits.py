@@ -67,8 +67,8 @@ def load_splits(
     for name, path in paths.items():
         if path == PASSED and getattr(given, name) is None:
             raise ValueError(
-                f"The data of this run was passed in Python. Resume it there, with the same "
-                f"`{name}_data`: `keras_spd.training.train(None, run_folder, resume=True, ...)`."
+                f"The data of this run was passed in Python. Resume or repeat it there, with the "
+                f"same `{name}_data`: `keras_spd.training.train(..., {name}_data=...)`."
             )
     is_default = source.test == type(source).model_fields["test"].default
     unset = is_default and source.name is None and not pathlib.Path(source.test).exists()

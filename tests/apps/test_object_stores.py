@@ -9,7 +9,7 @@ from PIL import Image
 from keras_spd.apps.object_stores import find_images, read_image
 from keras_spd.images.read import ImageError
 
-fsspec = pytest.importorskip("fsspec", reason="comes with Ray Data")
+fsspec = pytest.importorskip("fsspec", reason="needs `pip install fsspec`")
 
 
 @pytest.fixture

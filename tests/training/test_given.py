@@ -141,6 +141,12 @@ def test_refused_input(tmp_path, cells, task, given, overrides, message):
         train(recipe, tmp_path, model=given(), train_data=cells[0], test_data=cells[1])
 
 
+def test_a_recipe_without_its_model(tmp_path, cells):
+    recipe = load_recipe("demo", overrides={"model.name": "start.keras"})
+    with pytest.raises(ValueError, match="model was passed in Python. Pass a model as well"):
+        train(recipe, tmp_path, train_data=cells[0], test_data=cells[1])
+
+
 @pytest.mark.slow
 def test_training_for_8_bits(tmp_path, caplog, thin_networks):
     file = str(write_drawings(tmp_path / "drawings", 8))

@@ -280,6 +280,12 @@ def test_a_detector_or_its_recipe_decides_the_task():
     assert load_recipe("demo", overrides={"freeze.layers": "stem"}).freeze.layers == ["stem"]
 
 
+def test_weights_that_are_set_choose_the_recipe_too():
+    fields = {"model.name": "resnet18_spd", "data.train": "a", "data.test": "b"}
+    chosen, _ = choose_recipe(fields, ["model.weights=mine.pt"])
+    assert chosen.description == load_recipe("few_images").description
+
+
 def test_too_few_batches_for_an_update_are_refused():
     recipe = load_recipe("demo", overrides={"epochs": 2, "optimizer.accumulate_batches": 8})
     check_updates(recipe, steps_per_epoch=4)

@@ -305,7 +305,7 @@ def test_data_and_code_that_were_passed_in_python_are_named(tmp_path, cells, rec
     folder.start(named, IMAGES, transform=["mine.transform"])
     stored = folder.read_recipe()
     assert (stored.data.train, stored.data.validation, stored.data.test) == (PASSED, None, PASSED)
-    with pytest.raises(ValueError, match="passed in Python. Resume it there.*`train_data`"):
+    with pytest.raises(ValueError, match="Resume or repeat it there.*`train_data`"):
         load_splits(data.ClassificationData, stored, Splits(None, None, None), None)
     folder.start(named, IMAGES, resumed=True)
     assert "was started with `transform=` mine.transform in Python" in caplog.text
