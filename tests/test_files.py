@@ -69,7 +69,7 @@ WRITERS = {
     "a.weights.h5": lambda path, model: save_weights_file(model, path),
     "state.weights.h5": lambda path, model: save_at_epoch(SaveState(path), model),
     "best.weights.h5": lambda path, model: save_at_epoch(SaveBest(path, "accuracy"), model),
-    "recipe.toml": lambda path, _: RunFolder(path.parent).start(load_recipe("demo")),
+    "recipe.toml": lambda path, _: RunFolder(path.parent).start(load_recipe("demo"), {}),
     "log.csv": lambda path, _: forget_epochs(RunFolder(path.parent)),
     "training_images.png": lambda path, _: run_plots.draw_training_images(
         noise()[None].astype("float32"), None, path

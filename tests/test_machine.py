@@ -60,7 +60,7 @@ def test_a_run_keeps_the_precision_it_started_with(monkeypatch, tmp_path, comput
     assert found.precision == ("mixed_bfloat16" if computes else "float32")
 
     folder = RunFolder(tmp_path)
-    folder.start(found, resumed=False)
+    folder.start(found, {}, resumed=False)
     monkeypatch.setattr("keras_spd.training.run_recipe.computes_bfloat16", lambda: not computes)
     for again in (None, recipe):
         assert find_recipe(again, folder, resume=True) == found

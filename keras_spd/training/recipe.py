@@ -83,8 +83,8 @@ def load_recipe(
             "shows the task of each shipped recipe."
         )
     kind: type[Any] = _TASKS[str(stated)]
-    if booleans := list(_booleans(content, kind)):  # pydantic takes `True` as 1
-        lines = [f"  {field}: it must be a number. Received: {value}." for field, value in booleans]
+    if fields := list(_true_numbers(content, kind)):  # pydantic takes `True` as 1
+        lines = [f"  {field}: it must be a number. Received: True." for field in fields]
         raise ValueError(f"Recipe {name_or_path}:\n" + "\n".join(lines))
     try:
         return kind.model_validate(content)
@@ -93,14 +93,14 @@ def load_recipe(
         raise ValueError(f"Recipe {name_or_path}:\n" + "\n".join(lines)) from None
 
 
-def _booleans(content: Mapping[str, Any], section: Any) -> Iterator[tuple[str, bool]]:
-    """Yields the fields with a boolean, and it, where a number is expected."""
+def _true_numbers(content: Mapping[str, Any], section: Any) -> Iterator[str]:
+    """Yields the fields that are `True` where a number is expected. `False` is 0: off."""
     for name, field in section_fields(section).items():
         kind, value = field.annotation, content.get(name)
         if isinstance(value, Mapping) and is_section(kind):
-            yield from ((f"{name}.{inner}", found) for inner, found in _booleans(value, kind))
-        elif isinstance(value, bool) and _takes_numbers(kind):
-            yield name, value
+            yield from (f"{name}.{inner}" for inner in _true_numbers(value, kind))
+        elif value is True and _takes_numbers(kind):
+            yield name
 
 
 def _takes_numbers(annotation: Any) -> bool:

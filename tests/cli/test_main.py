@@ -102,10 +102,11 @@ def test_demo(keras_spd, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "_time", lambda model, images: measure(model, images, repeats=1))
     result = keras_spd("demo", "out", "--epochs", 1)
     assert result.returncode == 0, result.stderr
-    cost, building = result.stderr.splitlines()
+    cost, warm_up, building = result.stderr.splitlines()
     assert re.fullmatch(
         r"yolov5_spd_n: [\d,]+ parameters, 0\.\d+ G multiply-adds per image\.", cost
     )
+    assert "The learning rate rises for 100 % of the run." in warm_up  # of one epoch
     assert building == "yolov5_spd_n: building the graph, about 20 s."
     [before, after] = re.findall(r"(?:Before|After): .*?AP (\d+\.\d)$", result.stdout, re.M)
     assert 10 < float(before) < 90 and 0 < float(after) < 90

@@ -38,7 +38,7 @@ def run(tmp_path, thin_networks):
     folder = RunFolder(tmp_path / "run")
     options = {"downsampling": "strided", "stem_stride": 2}
     settings = {"model.options": options, "model.weights": "gone.keras"}
-    folder.start(load_recipe("demo", overrides=settings))
+    folder.start(load_recipe("demo", overrides=settings), {"train": 8, "test": 8})
     model = ResNet18SPD(classes=6, input_shape=(32, 32, 3), **options)
     names = tuple(f"cell {index}" for index in range(6))
     model.info = dataclasses.replace(model.info, class_names=names)
