@@ -19,7 +19,6 @@ from keras_spd.training.copies import copy_model
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.distribution import Distribution
 from keras_spd.training.epoch_log import LogEpochs
-from keras_spd.training.precise_batch_norm import PreciseBatchNorm
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.run_plots import draw_learning_curves
 from keras_spd.training.saved_state import SaveBest, SaveState
@@ -78,7 +77,6 @@ def make_callbacks(
     return [
         stop,
         *average,
-        *([PreciseBatchNorm(task, twin)] if recipe.precise_batch_norm else []),
         *task.callbacks(twin),  # before `LogEpochs`, which logs their metrics
         *user_callbacks,  # after the evaluation, and before `LogEpochs`: they may add metrics
         LogEpochs(folder.log),

@@ -20,6 +20,7 @@ from keras_spd.training.class_weights import find_class_weights
 from keras_spd.training.classes import with_classes
 from keras_spd.training.fields import ClassificationRecipe
 from keras_spd.training.model_options import check_options
+from keras_spd.training.precise_batch_norm import PreciseBatchNorm
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.training.splits import Splits, load_splits
 from keras_spd.training.start import load_start, trained_classifier
@@ -301,7 +302,8 @@ class ClassificationTask:
         )
 
     def callbacks(self, twin: keras.Model | None) -> list[keras.callbacks.Callback]:
-        return [Validate(self, twin)]
+        precise = [PreciseBatchNorm(self, twin)] if self.recipe.precise_batch_norm else []
+        return [*precise, Validate(self, twin)]
 
     def score(self, model: keras.Model, folder: RunFolder) -> dict[str, Any]:
         del folder

@@ -264,10 +264,6 @@ class DetectionTask:
             epochs=self.recipe.epochs - first_epoch,
         )
 
-    def precise_batches(self, epoch: int) -> Any:
-        """Returns training batches, for the statistics of batch norms."""
-        return self.train_batches(epoch)
-
     def preview(self, first_epoch: int) -> tuple[Array, Array, Array]:
         """Returns augmented images of one batch, their boxes, and the classes of the boxes."""
         images, truth = next(iter(self._augmented_batches(first_epoch, "xyxy")))

@@ -133,9 +133,6 @@ class Recipe(_Section):
     patience: int | None = pydantic.Field(default=None, ge=1)
     """Early stopping: training ends after this many evaluations without a better score. The
     schedule of the learning rate still spans `epochs`. By default, all epochs are trained."""
-    precise_batch_norm: int = pydantic.Field(default=0, ge=0)
-    """Number of training images on which batch norm statistics are re-estimated before each
-    evaluation; 0 keeps the moving averages. For averaged weights and `progressive_resizing`."""
     quantize_aware: bool = False
     """Quantisation-aware training for int8, from trained weights and in float32, as in
     `keras_spd.quantize_aware`. An int8 file of the trained model uses the learned ranges."""
@@ -247,6 +244,9 @@ class ClassificationRecipe(Recipe):
     progressive_resizing: ProgressiveResizing = ProgressiveResizing()
     evaluate_every: int = pydantic.Field(default=1, ge=1)
     """Epochs between evaluations; the last epoch is always evaluated."""
+    precise_batch_norm: int = pydantic.Field(default=0, ge=0)
+    """Number of training images on which batch norm statistics are re-estimated before each
+    evaluation; 0 keeps the moving averages. For averaged weights and `progressive_resizing`."""
 
 
 class DetectionSource(_Section):

@@ -1,4 +1,4 @@
-"""Re-estimates batch norms before a model is evaluated in training."""
+"""Re-estimates batch norms before a classifier is evaluated in training."""
 
 from typing import Any
 
@@ -12,8 +12,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
     """Estimates the statistics of batch norms from training images, before each evaluation.
 
     Args:
-        task: `ClassificationTask` or `DetectionTask`. Its recipe's `precise_batch_norm` is the
-            number of images.
+        task: `ClassificationTask`. Its recipe's `precise_batch_norm` is the number of images.
         twin: The same network on one device; `None` for the model itself.
     """
 

@@ -13,7 +13,6 @@ from keras_spd.metrics import COCOScores
 from keras_spd.surgery import count_multiply_adds
 from keras_spd.training import load_recipe, train
 from keras_spd.training.announce import log_cost
-from keras_spd.training.batch_norms import estimate_batch_norms
 from keras_spd.training.coco_score import _LOGGED
 from keras_spd.training.detection import DetectionTask
 from keras_spd.training.run_folder import RunFolder
@@ -227,19 +226,3 @@ def test_data_without_a_box_are_refused_before_training(tmp_path, drawings, whic
     with pytest.raises(ValueError, match=message):
         train(recipe, tmp_path / "run", verbose=0)
     assert not (tmp_path / "run" / "log.csv").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("images", [0, 8])
-def test_averaged_weights_get_batch_norms_of_their_own(tmp_path, drawings, images):
-    update = {"epochs": 2, "evaluate_every": 2, "precise_batch_norm": images}
-    average = drawings.optimizer.model_copy(update={"average": 0.9, "learning_rate": 0.1})
-    recipe = one_level(drawings).model_copy(update={**update, "optimizer": average})
-    model = train(recipe, tmp_path / "run", verbose=0)
-    saved = model.get_weights()
-    estimate_batch_norms(model, DetectionTask(recipe).precise_batches(1), 1)
-    worst = max(
-        np.abs(ours - precise).max()
-        for ours, precise in zip(saved, model.get_weights(), strict=True)
-    )
-    assert worst < 1e-3 if images else worst > 0.1
