@@ -99,8 +99,8 @@ class RunFolder:
             if (first := environment.get("images", images)) != images:
                 raise ValueError(
                     f"The data has changed since the run in {self.path} was started: images "
-                    f"{first}, now {images}. Restore it, or start another run with `--weights "
-                    f"{self.model}`: held-out images would become training images."
+                    f"{first}, now {images}. Its scores and held-out images would no longer be "
+                    "the same. Restore the data, or start another run."
                 )
             for name in ("transform", "callbacks"):
                 if name in environment and name not in code:
