@@ -11,8 +11,8 @@ time are those of the run; if it started from the shipped weights of the same na
 come first. A run does not record the licence of the data (`--dataset`), what the
 weights are not suited for (`--limit`, once for each sentence), latency, and spread over seeds
 (`--card spread=...`); `--card` also replaces any other fact. The package must be installed with
-`pip install -e .`. All weights together must be smaller than 40 MB. Compressed, a weight takes
-about 7 bits with `--bits 8`, and 5.4 with `--bits 6`.
+`pip install -e .`. All weights together must be smaller than 40 MB; the script prints the size of
+these.
 """
 
 import argparse
@@ -36,9 +36,11 @@ from keras_spd.training.given import without_start
 from keras_spd.training.run_folder import RunFolder
 from keras_spd.weights import presets
 from keras_spd.weights.packing import pack
+from keras_spd.weights.paths import variables_by_path
 from keras_spd.weights.presets import FOLDER
 
 import keras
+import numpy as np
 import tomli_w
 
 _OPTIONS = ("downsampling", "shortcut", "stem_stride")
@@ -78,7 +80,7 @@ def describe(model, recipe):
 
 
 def describe_command(environment):
-    """Returns the commands of a run without their paths on the machine.
+    """Returns the commands of a run without the folders of the machine.
 
     These are the first one, and those that resumed the run for more epochs.
     """
@@ -93,6 +95,7 @@ def follow(former, command, name):
 
     Those of earlier runs write to `RUN1`, `RUN2`, and so on.
     """
+    former = former if "--run" in former else f"{former} --run=RUN"
     runs = set(re.findall(r"--run=(\S+)", former))
     former = re.sub(r"--run=RUN(?!\S)", f"--run=RUN{len(runs)}", former)
     start = rf"(--weights[ =]){re.escape(name)}(?!\S)"
@@ -108,7 +111,8 @@ def _portable(words):
     for word in words:
         option, _, value = word.partition("=")
         if option not in ("--run", "--data-dir"):
-            yield word
+            path = pathlib.PurePath(value or word)
+            yield word.replace(str(path), "/".join(path.parts[-2:])) if path.is_absolute() else word
             continue
         value = value or next(words)
         if option == "--run":
@@ -182,17 +186,51 @@ def _license(given, recipe):
     return given or "Apache-2.0"
 
 
+def check_start(start, preset):
+    """Ends the script if a run started from other weights than those that are shipped now.
+
+    Args:
+        start: The model that the run started from.
+        preset: The `Preset` that its recipe names.
+    """
+    variables = variables_by_path(getattr(start, "network", start).layers)
+    shared = {path: array for path, array in preset.read().items() if path in variables}
+    if not all(  # the outputs of other classes differ
+        variables[path].shape != array.shape or np.array_equal(variables[path], array)
+        for path, array in shared.items()
+    ):
+        raise SystemExit(
+            f"The run started from other weights than {preset.full_name} has now. If they were "
+            "replaced by those of this run, restore the former ones: "
+            "`git checkout keras_spd/weights/presets`."
+        )
+
+
+def _name(text):
+    if not re.fullmatch("[a-z0-9_]+", text):
+        raise argparse.ArgumentTypeError(f"must be of the characters a-z, 0-9 and _, not {text!r}")
+    return text
+
+
+def _fact(text):
+    name, separator, value = text.partition("=")
+    if not separator or name not in write_cards.FACTS:
+        facts = ", ".join(write_cards.FACTS)
+        raise argparse.ArgumentTypeError(f"must be FACT=TEXT, not {text!r}. Facts: {facts}")
+    return name, value
+
+
 def main(words=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("run", type=pathlib.Path)
-    parser.add_argument("--name", required=True)
+    parser.add_argument("--name", type=_name, required=True)
     parser.add_argument("--bits", type=int, choices=(4, 5, 6, 7, 8, 16), required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--limit", action="append", required=True, metavar="SENTENCE")
     parser.add_argument("--license", help="needed if the run started from trained weights")
-    parser.add_argument("--card", action="append", default=[], metavar="FACT=TEXT")
+    parser.add_argument("--card", type=_fact, action="append", default=[], metavar="FACT=TEXT")
     arguments = parser.parse_args(words)
 
     folder = RunFolder(arguments.run)
@@ -229,6 +267,7 @@ def main(words=None):
         raise SystemExit(f"{file.name} is of a network with other options. Choose another --name.")
     start = recipe.model.weights
     if former and start in (arguments.name, stem.name):  # the name, or its unique form
+        check_start(keras.saving.load_model(folder.start_model), presets.find_named(stem.name))
         record["command"] = follow(former["command"], record["command"], start)
     stem.with_suffix(".safetensors.gz").write_bytes(content)
     file.write_text(tomli_w.dumps({**record, "scores": {}}))
@@ -237,10 +276,11 @@ def main(words=None):
     packed = build(weights=arguments.name, **record["options"])
     with tempfile.TemporaryDirectory() as scratch:  # the run keeps the scores of its own model
         results = task.score(packed, RunFolder(scratch))
-    scores = {k: round(v, 4) for k, v in results.items() if isinstance(v, float) and v >= 0}
+    # With more digits than a card shows, so that it does not round what is rounded.
+    scores = {k: round(v, 8) for k, v in results.items() if isinstance(v, float) and v >= 0}
     card = describe_run(task, recipe, trained, environment, sized, arguments.bits)
     card |= {"limits": arguments.limit}
-    card |= dict(fact.split("=", 1) for fact in arguments.card)
+    card |= dict(arguments.card)
     file.write_text(tomli_w.dumps({**record, "scores": scores, "card": card}))
     write_cards.main()
     for name, score in scores.items():

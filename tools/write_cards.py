@@ -32,7 +32,7 @@ def pages():
 
 
 def _card(record, name):
-    facts = {**dict.fromkeys(_FACTS, "not recorded"), **record.get("card", {})}
+    facts = {**dict.fromkeys(FACTS, "not recorded"), **record.get("card", {})}
     detects = record["architecture"] == "YOLOV5SPD"
     rows = {
         "Network": f"{_network(record)}, {len(record['class_names'])} classes",
@@ -65,7 +65,7 @@ def _card(record, name):
     )
 
 
-_FACTS = (
+FACTS = (
     "parameters",
     "multiply_adds",
     "latency",

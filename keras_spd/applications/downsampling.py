@@ -5,7 +5,7 @@ import os
 import pathlib
 
 from keras_spd.applications.from_torch import load_torch_model
-from keras_spd.applications.trained import find_trained
+from keras_spd.applications.trained import describe
 from keras_spd.applications.yolov5 import YOLOV5SPD
 from keras_spd.detection.detector import Detector
 from keras_spd.weights.keras_file import load_keras_file
@@ -32,16 +32,16 @@ def load_with_downsampling(source: str | os.PathLike, downsampling: str) -> Dete
     """
     if pathlib.Path(source).suffix != ".keras":
         return load_torch_model(source, downsampling)
-    trained = find_trained(source)
     former = load_keras_file(source, compile=False)
-    if trained is None or trained.size is None:
+    size = describe(former, str(source)).size if isinstance(former, Detector) else None
+    if size is None:
         raise ValueError(
             f"`downsampling` converts YOLOv5 detectors of sizes n, s, m, l and x. {source} holds "
-            f"`{former.name}`, which has other widths or another backbone. Convert it with "
+            f"`{former.name}`, which is none of them or has another backbone. Convert it with "
             "`keras_spd.to_spd`."
         )
     model = YOLOV5SPD(
-        trained.size,
+        size,
         weights=source,
         downsampling=downsampling,
         levels=former.levels,

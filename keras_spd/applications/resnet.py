@@ -135,16 +135,17 @@ def _classifier(
     return layers.Activation(activation, dtype=_at_least_float32(), name="predictions")(x)
 
 
-def _check_classes(classes: int | None, preset: Preset | None) -> int:
-    if preset is None:
+def _check_classes(classes: int | None, known: int | None, weights: Path | None) -> int:
+    """Returns the number of classes; `known` is that of the weights."""
+    if known is None:
         return check_integer("classes", 1000 if classes is None else classes)
-    if classes not in (None, len(preset.class_names)):
+    if classes not in (None, known):
         raise ValueError(
-            f"If using `weights={preset.name!r}` with `include_top=True`, `classes` must be "
-            f"{len(preset.class_names)}. Received: classes={classes!r}. For your own classes, pass "
+            f"If using `weights={str(weights)!r}` with `include_top=True`, `classes` must be "
+            f"{known}. Received: classes={classes!r}. For your own classes, pass "
             "`include_top=False` and add a head."
         )
-    return len(preset.class_names)
+    return known
 
 
 def _find_trained(weights: Path | None, preset: Preset | None) -> ImageModel | None:
@@ -223,9 +224,10 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
             shortcut=shortcut,
         )
         trained = _find_trained(weights, preset) if include_top else None
-        if trained is not None and classes is None:
-            classes = trained.output_shape[-1]
-        num_classes = _check_classes(classes, preset) if include_top else 0
+        known = None if preset is None else len(preset.class_names)
+        if trained is not None:
+            known = trained.output_shape[-1]
+        num_classes = _check_classes(classes, known, weights) if include_top else 0
         check_input_shape(input_shape)
 
         inputs, x = image_input(input_tensor, input_shape)
@@ -245,7 +247,7 @@ def _constructor(depth: int) -> Callable[..., ImageModel]:
             start_from_classifier(model, weights, preset)
         elif preset is not None:
             own = [one for one in model.layers if one.name.startswith(("stem_", "stage", "logits"))]
-            load_preset((variable for layer in own for variable in layer.variables), preset)
+            load_preset(own, preset)
         else:
             load_weights(model, weights)
             _take_info(model, trained, weights)

@@ -12,6 +12,7 @@ from keras_spd.detection.detector import Detector
 from keras_spd.image_model import ModelInfo
 from keras_spd.weights import Preset, check_weights_file
 from keras_spd.weights.keras_file import load_keras_file
+from keras_spd.weights.paths import variables_by_path
 from keras_spd.weights.trained_detector import TrainedDetector
 
 
@@ -58,8 +59,13 @@ def find_trained(
             f"A detector needs the weights of a detector. Received: {path}, which holds "
             f"{model.name!r}, of type {type(model).__name__}."
         )
+    return describe(model, str(path))
+
+
+def describe(model: Detector, source: str) -> TrainedDetector:
+    """Returns the weights of a detector; `source` names it in messages."""
     return TrainedDetector(
-        source=str(path),
+        source=source,
         arrays=read_arrays(model.network),
         num_classes=model.num_classes,
         anchors=model.anchors,
@@ -79,5 +85,6 @@ def load_trained(path: pathlib.Path) -> keras.Model:
 
 
 def read_arrays(model: keras.Model) -> dict[str, np.ndarray]:
-    """Returns the variables of a model as arrays, by path."""
-    return {v.path: keras.ops.convert_to_numpy(v) for v in model.variables}
+    """Returns the variables of a model as arrays, as `variables_by_path` names them."""
+    variables = variables_by_path(model.layers)
+    return {path: keras.ops.convert_to_numpy(variable) for path, variable in variables.items()}

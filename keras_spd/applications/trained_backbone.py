@@ -3,14 +3,18 @@
 import dataclasses
 import logging
 import os
+import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
+
+import keras
 
 from keras_spd.applications.trained import load_trained, read_arrays
 from keras_spd.image_model import ImageModel
 from keras_spd.typing import Array
 from keras_spd.weights import Preset, check_weights_file, load_weights
+from keras_spd.weights.paths import variables_by_path
 from keras_spd.weights.resnet import arrays_for_spd
 
 _log = logging.getLogger(__name__)
@@ -47,6 +51,7 @@ def start_from_classifier(
         if path.name.endswith(".weights.h5"):
             return load_weights(model, path)
         trained = load_trained(path)
+        _check_stem(model, trained, path)
         source = str(path)
         arrays = read_arrays(trained)
     _assign(model, arrays, source)
@@ -57,9 +62,9 @@ def start_from_classifier(
 
 
 def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None:
-    arrays = arrays_for_spd(arrays, {v.path: tuple(v.shape) for v in model.variables})
+    variables = variables_by_path(model.layers)
+    arrays = arrays_for_spd(arrays, {path: tuple(v.shape) for path, v in variables.items()})
     known = {stage for path in arrays if (stage := _stage(path))}
-    variables = {variable.path: variable for variable in model.variables}
     wanted = {path: v for path, v in variables.items() if _stage(path) in known}
     differences = [f"  - {path}: missing from the weights" for path in wanted if path not in arrays]
     differences += [
@@ -93,6 +98,20 @@ def _assign(model: ImageModel, arrays: Mapping[str, Array], source: str) -> None
             " and ".join(fresh),
             "is" if len(fresh) == 1 else "are",
         )
+
+
+def _check_stem(model: ImageModel, trained: keras.Model, path: pathlib.Path) -> None:
+    """Raises a `ValueError` if both stems are strided, and their strides differ."""
+    stems = [one.get_layer("stem_conv") for one in (model, trained) if _has_strided_stem(one)]
+    if len({stem.strides for stem in stems}) == 2:
+        raise ValueError(
+            f"{path} does not fit `{model.name}`: its stem has the stride {stems[1].strides[0]}, "
+            f"not {stems[0].strides[0]}. Build it with the same `stem_stride`."
+        )
+
+
+def _has_strided_stem(model: keras.Model) -> bool:
+    return any(one.name == "stem_conv" and hasattr(one, "strides") for one in model.layers)
 
 
 def _stage(path: str) -> str | None:

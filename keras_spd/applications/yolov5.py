@@ -57,7 +57,7 @@ def YOLOV5SPD(
             YOLOv5 (v6.0 to v7.0) or the authors' YOLOv5-SPD as `.pt`, `.pth` or `.safetensors`,
             or `.weights.h5` of exactly this network. Weights of strided networks are converted to
             SPD exactly; SPD weights only fit a strided network if they ignore the pixels that a
-            stride skips. Anchors and class names come from the file.
+            stride skips. Anchors and class names come from the file; a `.weights.h5` file has none.
         classes: Integer, the number of classes; defaults to that of the weights, or to 80.
         class_names: One name for each class. Boxes and objectness are always loaded; class
             outputs are loaded for classes with the same name and initialised for the others. If

@@ -45,9 +45,10 @@ def convert(
         raise ValueError(
             f"{source} is already a .keras file. Pass `--downsampling spd` or `strided`."
         )
-    from keras_spd.applications import load_torch_model
+    from keras_spd.applications import Detector, load_torch_model
     from keras_spd.applications.downsampling import load_with_downsampling
     from keras_spd.data.problems import name_classes
+    from keras_spd.detection.heads import find_head
     from keras_spd.weights.keras_file import save_weights_file
 
     if downsampling is None:
@@ -57,9 +58,14 @@ def convert(
     if output.suffix == ".keras":
         with whole_file(output) as unfinished:
             model.save(unfinished)
+    elif isinstance(model, Detector) and model.head != find_head(None, model.levels):
+        raise ValueError(
+            "A .weights.h5 file has no anchors and no head, and those of this detector are not "
+            f"the default ones. Write {output.name.removesuffix('.weights.h5')}.keras."
+        )
     else:
         save_weights_file(model, output)
-    names = model.info.class_names
+    names = model.info.class_names if output.suffix == ".keras" else None
     typer.echo(f"{output}: {model.name}, {model.count_params():,} parameters")
     if names:
         typer.echo(name_classes(names))

@@ -1,7 +1,6 @@
 """Loads trained classifiers that a recipe names: `model.weights` and `model.backbone`."""
 
 import dataclasses
-import pathlib
 import re
 from typing import Any
 
@@ -15,6 +14,7 @@ from keras_spd.training.fields import Model
 from keras_spd.typing import Shape
 from keras_spd.weights import find_named
 from keras_spd.weights.loading import refuse_hub_address
+from keras_spd.weights.paths import variables_by_path
 
 
 def load_start(weights: str) -> keras.Model | None:
@@ -31,8 +31,7 @@ def load_start(weights: str) -> keras.Model | None:
         ValueError: If the file does not hold a classifier.
     """
     refuse_hub_address(weights)
-    is_file = pathlib.Path(weights).is_file()
-    if weights.endswith(".weights.h5") or (find_named(weights) is not None and not is_file):
+    if weights.endswith(".weights.h5") or find_named(weights) is not None:
         return None
     source = load_model(weights)
     if isinstance(source, applications.Detector) or len(source.output_shape) != 2:
@@ -110,7 +109,7 @@ def load_backbone(source: str) -> keras.Model:
 
 def _resnet_options(model: keras.Model) -> dict[str, Any]:
     """Returns the arguments of `ResNetSPDBackbone` that a trained ResNet was built with."""
-    paths = [variable.path for variable in model.variables]
+    paths = variables_by_path(model.layers)
     options: dict[str, Any] = {"downsampling": "spd"}
     if "stem_conv/conv/kernel" not in paths:
         stem = model.get_layer("stem_conv")

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import urllib.parse
 
 VARIABLE = "KERAS_SPD_WEIGHTS"
 
@@ -33,6 +34,7 @@ def find_weights(name: str, sha256: str) -> pathlib.Path:
         if not file.is_file():
             raise ValueError(f"There is no file {file}. {VARIABLE} must be the folder that has it.")
         return file
+    _check_address(base)
     import keras  # not at the top: `keras-spd list` reads the records without it
 
     address = f"{base.rstrip('/')}/{name}"
@@ -51,3 +53,18 @@ def find_weights(name: str, sha256: str) -> pathlib.Path:
             f"this machine is offline, copy the file to it and set {VARIABLE} to its folder."
         ) from error
     return pathlib.Path(downloaded)
+
+
+def _check_address(base: str) -> None:
+    try:
+        parts = urllib.parse.urlsplit(base)
+        known = parts.scheme == "file" or (
+            parts.scheme in ("http", "https", "ftp") and parts.netloc
+        )
+    except ValueError:  # such as brackets that do not match
+        known = False
+    if not known:
+        raise ValueError(
+            f"{VARIABLE} must be a folder or a URL, such as https://example.org/weights. Received: "
+            f"{base}."
+        )

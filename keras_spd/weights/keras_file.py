@@ -5,6 +5,7 @@ from typing import Any
 
 import h5py
 import keras
+import numpy as np
 
 from keras_spd.files import check_zip, shorten, whole_file
 from keras_spd.typing import Path
@@ -18,13 +19,25 @@ def load_keras_file(path: Path, **options: Any) -> keras.Model:
         **options: Arguments of `keras.saving.load_model`.
 
     Raises:
-        ValueError: If the file is truncated or damaged, or Keras cannot load a model from it.
+        ValueError: If the file is truncated or damaged, Keras cannot load a model from it, or its
+            weights are not finite.
     """
     check_zip(path)
     try:
-        return keras.saving.load_model(path, **options)
+        model = keras.saving.load_model(path, **options)
     except Exception as error:  # files of other versions or formats can raise anything
         raise ValueError(f"Cannot load a model from {path}: {shorten(error)}") from error
+    check_finite(model, path)
+    return model
+
+
+def check_finite(model: keras.Model, source: Path) -> None:
+    """Raises a `ValueError` if weights that were read from a file are NaN or infinite."""
+    if not all(np.isfinite(weight).all() for weight in model.get_weights()):
+        raise ValueError(
+            f"{source} holds weights that are NaN or infinite: it is damaged, or training diverged "
+            "before it was saved."
+        )
 
 
 def load_from_hub(address: str) -> keras.Model:
@@ -37,9 +50,11 @@ def load_from_hub(address: str) -> keras.Model:
         ValueError: If it cannot be downloaded or loaded.
     """
     try:
-        return keras.saving.load_model(address)
+        model = keras.saving.load_model(address)
     except Exception as error:  # of the network, the hub or the file
         raise ValueError(f"Cannot load a model from {address}: {shorten(error)}") from error
+    check_finite(model, address)
+    return model
 
 
 class _WeightsInMemory(io.BytesIO):

@@ -15,8 +15,9 @@ from keras_spd.detection.detector import Detector
 from keras_spd.files import check_h5, check_zip, shorten
 from keras_spd.image_model import list_names
 from keras_spd.typing import Array, Path
+from keras_spd.weights.keras_file import check_finite
 from keras_spd.weights.maps import Identity, identify_resnet, resnet_map
-from keras_spd.weights.reader import Checkpoint, read_checkpoint
+from keras_spd.weights.reader import TORCH_SUFFIXES, Checkpoint, read_checkpoint
 from keras_spd.weights.yolov5 import identify_yolov5, yolov5_map
 
 
@@ -42,11 +43,7 @@ def load_weights(model: keras.Model, weights: Path | None) -> None:
             raise ValueError(
                 f"{path} does not fit `{model.name}`, or it is damaged: {shorten(error)}"
             ) from error
-        if not all(np.isfinite(weight).all() for weight in model.get_weights()):
-            raise ValueError(
-                f"{path} holds weights that are NaN or infinite: it is damaged, or training "
-                "diverged before it was saved."
-            )
+        check_finite(model, path)
     else:
         load_torch_weights(model, path)
 
@@ -59,15 +56,19 @@ def _load_keras_weights(model: keras.Model, path: pathlib.Path) -> None:
 
 
 def check_weights_file(weights: Path) -> pathlib.Path:
-    """Returns `weights` as a path, or raises a `ValueError` if there is no such file."""
+    """Returns `weights` as a path, or raises a `ValueError` if it cannot be a file of weights."""
     refuse_hub_address(weights)
     path = pathlib.Path(weights)
+    accepted = (
+        "`weights` is `None`, a name from `keras_spd.list_models`, or the path of a `.weights.h5`, "
+        "`.keras`, `.safetensors`, `.pt` or `.pth` file."
+    )
     if not path.is_file():
         raise ValueError(
-            f"There is no file {path}, and there are no weights of that name. `weights` is `None`, "
-            "a name from `keras_spd.list_models`, or the path of a `.weights.h5`, `.keras`, "
-            "`.safetensors`, `.pt` or `.pth` file."
+            f"There is no file {path}, and there are no weights of that name. {accepted}"
         )
+    if not path.name.endswith((".weights.h5", ".keras", ".safetensors", *TORCH_SUFFIXES)):
+        raise ValueError(f"Cannot read weights from {path}: {accepted}")
     return path
 
 

@@ -88,6 +88,8 @@ def resnet_map(model: keras.Model) -> dict[str, Entry]:
         entries.update(batch_norm_entries(prefix, layer, channels))
 
     spd_stem = "stem_silu" in names
+    if not spd_stem and model.get_layer("stem_conv").strides != (1, 1):
+        raise ValueError("The authors' strided network has a `stem_stride` of 1.")
     add_conv("conv1.conv.conv" if spd_stem else "conv1.0", "stem_conv", after_spd=spd_stem)
     add_batch_norm("conv1.conv.bn" if spd_stem else "conv1.1", "stem_bn")
 

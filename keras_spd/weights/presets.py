@@ -17,11 +17,16 @@ from typing import Any
 from keras_spd.typing import Array, Path
 from keras_spd.weights.download import find_weights
 from keras_spd.weights.packing import unpack
+from keras_spd.weights.paths import variables_by_path
 
 FOLDER = pathlib.Path(__file__).parent / "presets"
 NO_IMAGENET = (
     "keras_spd has no ImageNet weights. Convert a network of Keras Applications, whose weights it "
     "keeps: `keras_spd.to_spd(keras.applications.ResNet50())`."
+)
+_FOR_DETECTORS = (
+    " A detector takes it, without its top, as `backbone`. Or start from a checkpoint of YOLOv5, "
+    'which was trained on COCO: `weights="yolov5n.pt"`.'
 )
 
 
@@ -148,14 +153,13 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
             "`weights` must be `None`, the name of trained weights or the path of a file. "
             f"Received: weights={weights!r}."
         )
-    if not isinstance(weights, str) or pathlib.Path(weights).is_file():
-        return None
-    if pathlib.Path(weights).suffix or len(pathlib.Path(weights).parts) > 1:
-        return None  # a path
+    if weights is None or pathlib.Path(weights).suffix or len(pathlib.Path(weights).parts) > 1:
+        return None  # none, or a path
+    weights = os.fspath(weights)
     of_architecture = [p for p in list_models() if p.architecture == architecture]
     named = [preset for preset in of_architecture if weights in (preset.name, preset.full_name)]
     if weights == "imagenet":
-        raise ValueError(NO_IMAGENET)
+        raise ValueError(NO_IMAGENET + (_FOR_DETECTORS if architecture == "YOLOV5SPD" else ""))
     if not named:
         raise ValueError(
             f"There are no weights {weights!r} for {architecture}, nor a file of that name. "
@@ -171,22 +175,18 @@ def find_preset(weights: Path | None, architecture: str, **options: Any) -> Pres
     )
 
 
-def load_preset(variables: Iterable[Any], preset: Preset) -> None:
-    """Assigns the arrays of a preset to variables.
+def load_preset(layers: Iterable[Any], preset: Preset) -> None:
+    """Assigns the arrays of a preset to the variables of layers.
 
     Args:
-        variables: Variables of the model. Arrays of layers that it lacks, such as a classifier, are
-            ignored.
+        layers: Keras layers. Arrays of other layers, such as a classifier, are ignored.
         preset: `Preset`.
 
     Raises:
         ValueError: If an array has another shape than its variable.
     """
     arrays = preset.read()
-    for variable in variables:
-        path = variable.path
-        while path not in arrays and "/" in path:  # built in a name scope
-            path = path.partition("/")[2]
+    for path, variable in variables_by_path(layers).items():
         if arrays[path].shape != variable.shape:
             raise ValueError(
                 f"The weights {preset.full_name} do not fit: {path} has the shape "

@@ -21,6 +21,7 @@ from keras_spd.image_model import ImageModel
 from keras_spd.typing import Array
 from keras_spd.weights.class_outputs import describe_new, keep_outputs, match_classes
 from keras_spd.weights.network_parts import part_of, parts_only_in
+from keras_spd.weights.paths import variables_by_path
 from keras_spd.weights.trained_detector import SPD_STEM, STRIDED_STEM, TrainedDetector
 
 _log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def transfer(
         trained.class_names,
         class_map,
     )
-    variables = {variable.path: variable for variable in model.network.variables}
+    variables = variables_by_path(model.network.layers)
     values, fresh, differences = _match_variables(trained, model, variables, classes)
     differences += [f"  + {path}: not in the model" for path in _unused(trained, model, variables)]
     if differences:
@@ -91,7 +92,7 @@ def transfer_backbone(trained: TrainedDetector, model: ImageModel) -> None:
     Raises:
         ValueError: If the detector does not fit. The model is unchanged.
     """
-    variables = {variable.path: variable for variable in model.variables}
+    variables = variables_by_path(model.layers)
     values: dict[str, Array] = {}
     for path, variable in variables.items():
         array = trained.array_for(path, tuple(variable.shape))
@@ -213,7 +214,7 @@ def _report(
     if fresh:
         new.append(", ".join(sorted(fresh)))
     dropped = trained.levels - set(model.levels)
-    spd = any(variable.path == SPD_STEM for variable in model.network.variables)
+    spd = SPD_STEM in variables_by_path(model.network.layers)
     changed = spd != trained.spd
     line = f"Loaded {trained.source} into {model.name}: "
     line += f"all except {' and '.join(new)}, which are initialised" if new else "exact"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_spd.typing import Array
 from keras_spd.variants import find_yolov5_size
@@ -92,7 +93,14 @@ def identify_yolov5(state_dict: Mapping[str, Array]) -> Identity | None:
     size = find_yolov5_size(stem.shape[0], blocks)
     if size is None:
         return None
-    options: dict[str, Any] = {"size": size, "classes": head.shape[0] // 3 - 5}
+    anchors = state_dict.get(f"model.{30 if spd else 24}.anchors")
+    per_cell = 3 if anchors is None else anchors.shape[1]
+    if head.shape[0] % per_cell:
+        return None
+    options: dict[str, Any] = {"size": size, "classes": head.shape[0] // per_cell - 5}
+    if anchors is not None and per_cell != 3:
+        pixels = anchors * np.reshape([8, 16, 32], (3, 1, 1))  # stored in units of the stride
+        options["anchors"] = dict(zip(("P3", "P4", "P5"), pixels.tolist(), strict=True))
     if not spd:
         options["downsampling"] = "strided"
     return Identity("YOLOV5SPD", options)

@@ -126,6 +126,17 @@ def test_a_pickled_checkpoint_of_one_class(
 
 
 @pytest.mark.slow
+def test_another_number_of_anchors(rng, float64, monkeypatch):
+    anchors = {level: ((4, 5), (8, 9), (9, 16), (20, 30)) for level in ANCHORS}
+    monkeypatch.setattr(sys.modules[__name__], "ANCHORS", anchors)
+    images = rng.uniform(0, 255, (2, 64, 64, 3))
+    strided = trained("n", images, classes=2)
+    model = load_torch_model(state_dict_of(strided))
+    assert model.num_classes == 2 and model.anchors == strided.anchors
+    assert_equal_outputs(model, strided, images)
+
+
+@pytest.mark.slow
 def test_a_state_dict_of_pytorch(rng, tmp_path, torch_classes, float64):
     torch, _ = torch_classes
     images = rng.uniform(0, 255, (2, 64, 64, 3))

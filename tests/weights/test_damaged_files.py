@@ -10,7 +10,9 @@ import pytest
 import safetensors.numpy
 
 from keras_spd.applications import ImageModel, ModelInfo
+from keras_spd.applications.trained import load_trained
 from keras_spd.predict import load_model
+from keras_spd.weights.keras_file import load_keras_file
 from keras_spd.weights.loading import load_weights
 from keras_spd.weights.reader import read_checkpoint
 
@@ -102,6 +104,10 @@ def test_weights_that_are_no_numbers(value, tmp_path):
     model.save_weights(tmp_path / "diverged.weights.h5")
     with pytest.raises(ValueError, match="diverged.weights.h5 holds weights that are NaN or inf"):
         load_weights(model, tmp_path / "diverged.weights.h5")
+    model.save(tmp_path / "diverged.keras")
+    for load in (load_keras_file, load_trained):
+        with pytest.raises(ValueError, match="diverged.keras holds weights that are NaN or inf"):
+            load(tmp_path / "diverged.keras")
 
 
 def test_the_error_for_a_wrong_file_is_short(files, tmp_path):

@@ -1,6 +1,7 @@
 """Files and state dicts: what loads, what is refused and with which message."""
 
 import dataclasses
+import functools
 import pathlib
 
 import keras
@@ -9,7 +10,12 @@ import pytest
 import reference
 import safetensors.numpy
 
-from keras_spd.applications import ResNet18SPD, ResNet50SPD, load_torch_weights
+from keras_spd.applications import (
+    ResNet18SPD,
+    ResNet50SPD,
+    ResNetSPDBackbone,
+    load_torch_weights,
+)
 from keras_spd.weights.reader import read_checkpoint
 
 
@@ -55,15 +61,18 @@ def test_without_a_classifier(fixture):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
-def test_keras_files(tmp_path, suffix, thin_networks):
+@pytest.mark.parametrize(
+    ("suffix", "misfit"),
+    [(".weights.h5", "does not fit `resnet18_spd`"), (".keras", "`classes` must be 3")],
+)
+def test_keras_files(tmp_path, suffix, misfit, thin_networks):
     model = ResNet18SPD(classes=3)
     path = tmp_path / f"model{suffix}"
     model.save(path) if suffix == ".keras" else model.save_weights(path)
     twin = ResNet18SPD(classes=3, weights=path)
     for ours, theirs in zip(twin.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(ValueError, match=f"model{suffix} does not fit `resnet18_spd`"):
+    with pytest.raises(ValueError, match=f"model{suffix}.*{misfit}"):
         ResNet18SPD(classes=4, weights=path)
 
 
@@ -165,6 +174,16 @@ def test_a_keras_file_brings_its_classes_and_preprocessing(tmp_path, thin_networ
 
 def test_another_stem_stride_is_refused(tmp_path, thin_networks):
     options = {"classes": 2, "downsampling": "strided"}
-    ResNet18SPD(stem_stride=1, **options).save(tmp_path / "model.keras")
+    file = tmp_path / "model.keras"
+    ResNet18SPD(stem_stride=1, **options).save(file)
     with pytest.raises(ValueError, match="downsamples at other layers.*same `stem_stride`"):
-        ResNet18SPD(weights=tmp_path / "model.keras", stem_stride=2, **options)
+        ResNet18SPD(weights=file, stem_stride=2, **options)
+    with pytest.raises(ValueError, match="`classes` must be 2. Received: classes=4"):
+        ResNet18SPD(weights=file, classes=4, downsampling="strided")
+    options = {"weights": file, "downsampling": "strided", "stem_stride": 2}
+    for build in (functools.partial(ResNet18SPD, include_top=False), ResNetSPDBackbone):
+        with pytest.raises(ValueError, match="stem has the stride 1, not 2.*same `stem_stride`"):
+            build(**options)
+        build(**options | {"stem_stride": 1})
+    with pytest.raises(ValueError, match="The authors' strided network has a `stem_stride` of 1"):
+        load_torch_weights(ResNet18SPD(downsampling="strided", stem_stride=2), {})

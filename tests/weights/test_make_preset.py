@@ -3,10 +3,13 @@
 import dataclasses
 import importlib
 import json
+import math
 import pathlib
+import re
 import tomllib
 
 import pytest
+import tomli_w
 
 from keras_spd.applications import ResNet18SPD
 from keras_spd.files import write_json
@@ -80,9 +83,55 @@ def test_the_run_says_what_the_card_says(tmp_path, make_preset, run):
     assert preset.file.stat().st_size == preset.size
 
 
+@pytest.mark.slow
+def test_a_run_that_started_from_the_weights_it_replaces(tmp_path, make_preset, run, monkeypatch):
+    words = [str(run.path), "--name", "cells", "--bits", "7", "--dataset", "BCCD (MIT)"]
+    words += ["--limit", "Other cells.", "--license", "Apache-2.0"]
+    make_preset.main(words)
+    options = {"downsampling": "strided", "stem_stride": 2}
+    recipe = tomllib.loads(run.recipe.read_text())
+    run.recipe.write_text(tomli_w.dumps(recipe | {"model": recipe["model"] | {"weights": "cells"}}))
+    ResNet18SPD(weights="cells", input_shape=(32, 32, 3), **options).save(run.start_model)
+    # The scores are those of the packed file, not of the run's model.
+    pack = make_preset.pack
+    monkeypatch.setattr(
+        make_preset, "pack", lambda arrays, bits: pack({k: 0 * v for k, v in arrays.items()}, bits)
+    )
+    make_preset.main(words)
+    record = tomllib.loads((tmp_path / "presets/resnet18_strided_cells.toml").read_text())
+    assert record["command"].count("--run=RUN1") == record["command"].count("RUN ") == 2
+    assert record["scores"]["test_loss"] == pytest.approx(math.log(6), abs=1e-6)
+    card = (tmp_path / "cells.md").read_text()
+    assert 'downsampling="strided", stem_stride=2' in card
+    with pytest.raises(SystemExit, match="other weights than resnet18_strided_cells has now"):
+        make_preset.main(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "bccd.v2"], "must be of the characters a-z, 0-9 and _, not 'bccd.v2'"),
+        (["--card", "latency"], "must be FACT=TEXT, not 'latency'"),
+        (["--card", "latncy=1 ms"], "Facts: parameters, .*latency"),
+    ],
+)
+def test_wrong_arguments_end_it_at_once(make_preset, capsys, words, message):
+    with pytest.raises(SystemExit):
+        make_preset.main(["no-run", *words])
+    assert re.search(message, capsys.readouterr().err)
+
+
 def test_the_command_of_a_script_is_that_of_the_script(make_preset):
     environment = {"command": ["/home/me/train_cells.py", "--rate", "0.1", "--data-dir=/x"]}
     assert make_preset.describe_command(environment) == "python train_cells.py --rate 0.1"
+    environment["command"] += [
+        "--train",
+        "/home/me/cells/train.json",
+        "--test=/home/me/cells/t.json",
+    ]
+    assert make_preset.describe_command(environment).endswith(
+        "--rate 0.1 --train cells/train.json --test=cells/t.json"
+    )
 
 
 def test_the_commands_of_earlier_runs_come_first(make_preset):
@@ -92,6 +141,10 @@ def test_the_commands_of_earlier_runs_come_first(make_preset):
     assert second == (
         "keras-spd train --epochs 9 --run=RUN1 && keras-spd train --resume --run=RUN1 && "
         "keras-spd train --weights RUN1/model.keras --run=RUN"
+    )
+    without_run = make_preset.follow("python train_cells.py", again, "cells")
+    assert without_run == (
+        "python train_cells.py --run=RUN1 && keras-spd train --weights RUN1/model.keras --run=RUN"
     )
     third = make_preset.follow(second, "keras-spd train --weights=cells --run=RUN", "cells")
     assert third == (

@@ -18,7 +18,14 @@ from conftest import find_shared
 
 import keras_spd
 from keras_spd import predict
-from keras_spd.applications import YOLOV5SPD, ResNet18SPD, ResNet50SPD, ResNet101SPD
+from keras_spd.applications import (
+    YOLOV5SPD,
+    ResNet18SPD,
+    ResNet50SPD,
+    ResNet101SPD,
+    ResNetSPDBackbone,
+    YOLOV5SPDBackbone,
+)
 from keras_spd.cli import parsing
 from keras_spd.weights import presets
 from keras_spd.weights.packing import pack, unpack
@@ -80,15 +87,30 @@ def test_a_detector_for_other_classes_keeps_all_but_the_class_outputs(caplog, rn
 
 
 @pytest.mark.slow
-def test_weights_load_in_a_name_scope():
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ResNet18SPD(weights=pathlib.Path("cifar10")),
+        lambda: ResNet18SPD(weights="cifar10", include_top=False),
+        lambda: ResNetSPDBackbone(18, weights="cifar10"),
+        lambda: YOLOV5SPD("n", weights="bccd"),
+        lambda: YOLOV5SPDBackbone("n", weights="bccd"),
+    ],
+)
+def test_weights_load_in_a_name_scope_and_beside_a_file_of_that_name(build, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("cifar10", "bccd"):
+        pathlib.Path(name).touch()
+    keras.utils.set_random_seed(0)
     with keras.name_scope("encoder"):
-        scoped = ResNet18SPD(weights="cifar10")
-    plain = ResNet18SPD(weights="cifar10")
+        scoped = build()
+    keras.utils.set_random_seed(0)
+    plain = build()
     for ours, theirs in zip(scoped.weights, plain.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_wrong_names_and_options():
+def test_wrong_names_and_options(tmp_path):
     with pytest.raises(ValueError, match=r"no weights 'coco' for YOLOV5SPD.*Available: YOLOV5SPD"):
         YOLOV5SPD("n", weights="coco")
     with pytest.raises(ValueError, match=r"'bccd' are for YOLOV5SPD\(.*Received: size='s"):
@@ -97,13 +119,18 @@ def test_wrong_names_and_options():
         ResNet18SPD(weights="bccd")
     with pytest.raises(ValueError, match="'cifar10' for ResNet101SPD.*: ResNet18SPD.*takes a file"):
         ResNet101SPD(weights="cifar10")
-    with pytest.raises(ValueError, match=r"to_spd\(keras.applications.ResNet50\(\)\)"):
+    with pytest.raises(ValueError, match=r"to_spd\(keras.applications.ResNet50\(\)\)`.$"):
         ResNet50SPD(weights="imagenet")
+    with pytest.raises(ValueError, match=r"as `backbone`.* of YOLOv5.*weights=\"yolov5n.pt\""):
+        YOLOV5SPD("n", weights="imagenet")
     for load in (predict.load_model, parsing.require_weights):
         with pytest.raises(ValueError, match="keras_spd has no ImageNet weights"):
             load(pathlib.Path("imagenet"))
     with pytest.raises(ValueError, match="There is no file runs/none.keras"):
         YOLOV5SPD("n", weights="runs/none.keras")
+    (tmp_path / "model.ckpt").touch()
+    with pytest.raises(ValueError, match=r"Cannot read weights from .*model.ckpt: .*`.keras`"):
+        ResNet18SPD(weights=tmp_path / "model.ckpt")
 
 
 @pytest.fixture
@@ -228,8 +255,9 @@ def test_downloaded_weights(elsewhere, monkeypatch):
     handler = functools.partial(Handler, directory=elsewhere)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("KERAS_SPD_WEIGHTS", f"http://127.0.0.1:{server.server_port}/")
-        for _ in range(2):  # the second time from the cache
+        address = f"http://127.0.0.1:{server.server_port}"
+        for base in (address, f"{address}/"):  # the second time from the cache
+            monkeypatch.setenv("KERAS_SPD_WEIGHTS", base)
             assert ResNet18SPD(weights="letters").info.class_names == ("a", "b", "c", "d")
         assert requests == ["/letters.safetensors.gz"]
         [cached] = keras.utils.get_file.keywords["cache_dir"].rglob("letters.safetensors.gz")
@@ -246,6 +274,10 @@ def test_downloaded_weights(elsewhere, monkeypatch):
         server.shutdown()
     with pytest.raises(ValueError, match=r"cannot be downloaded.*[^.]\. If this machine is"):
         ResNet18SPD(weights="letters")
+    for base in ("http://[bad", "://", "s3://bucket"):
+        monkeypatch.setenv("KERAS_SPD_WEIGHTS", base)
+        with pytest.raises(ValueError, match=r"must be a folder or a URL.*Received: "):
+            ResNet18SPD(weights="letters")
 
 
 @pytest.fixture

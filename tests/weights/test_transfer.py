@@ -265,6 +265,19 @@ def test_keras_files_are_converted_and_start_backbones(
     assert_equal_outputs(spd, strided, images)
     assert spd.info.class_names == strided.info.class_names and spd.decoder == strided.decoder
 
+    weights_file = tmp_path / "spd.weights.h5"
+    words = ["convert", str(file), str(weights_file), "--downsampling", "spd"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0 and "dog" not in result.output
+    with monkeypatch.context() as patch:
+        patch.setattr(strided, "anchors", {level: ((9, 9),) * 3 for level in strided.levels})
+        strided.save(tmp_path / "anchors.keras")
+    words[1] = str(tmp_path / "anchors.keras")
+    result = CliRunner().invoke(app, words)
+    assert isinstance(result.exception, ValueError)
+    assert "no anchors and no head" in str(result.exception)
+    assert "spd.keras" in str(result.exception)
+
     for weights in (file, tmp_path / "spd.keras"):
         backbone = YOLOV5SPDBackbone("n", weights=weights)
         name = backbone.pyramid_level_inputs["P5"]
