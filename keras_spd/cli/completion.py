@@ -1,8 +1,12 @@
-"""Names for shell completion, without importing Keras."""
+"""Names for shell completion, without importing Keras or NumPy: a Tab is answered at once."""
+
+import pathlib
+import tomllib
 
 from keras_spd import variants
 from keras_spd.training.recipe_files import list_recipes
-from keras_spd.weights.presets import list_models
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
 
 
 def networks(incomplete: str) -> list[str]:
@@ -17,8 +21,12 @@ def recipes(incomplete: str) -> list[str]:
 
 
 def weights(incomplete: str) -> list[str]:
-    """Returns the names of shipped weights."""
-    return _starting(incomplete, [preset.short_name for preset in list_models()])
+    """Returns the names of shipped weights, as `Preset.short_name` does."""
+    names: list[str] = []
+    for file in sorted((_PACKAGE / "weights" / "presets").glob("*.toml")):
+        name = tomllib.loads(file.read_text(encoding="utf-8"))["name"]
+        names.append(file.stem if name in names else name)
+    return _starting(incomplete, names)
 
 
 def _starting(incomplete: str, names: list[str]) -> list[str]:
