@@ -4,10 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from ai_edge_litert import interpreter
 from conftest import find_shared
 from tiny import tiny_classifier
 
 from keras_spd.benchmark import loaders
+
+limit_tensorflow = loaders._limit_tensorflow
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +103,26 @@ def test_a_tflite_file_of_any_size(small, tmp_path):
     assert shape == (2, 8, 16, 3)
     [found] = run(np.ones(shape, "float32")).values()
     np.testing.assert_allclose(found, small(np.ones(shape, "float32")), rtol=1e-4)
+
+
+def test_the_number_of_threads_reaches_the_libraries(small, tmp_path, monkeypatch):
+    limits = []
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        monkeypatch.setattr(tf.config.threading, name, limits.append)
+    monkeypatch.setattr(loaders, "_limit_tensorflow", limit_tensorflow)
+    small.save(tmp_path / "small.keras")
+    loaders.LOADERS["keras"](tmp_path / "small.keras", (8, 8), 1, 3)
+    small.export(tmp_path / "served", verbose=False)
+    loaders.LOADERS["saved_model"](tmp_path / "served", (8, 8), 1, 4)
+    assert limits == [3, 3, 4, 4]
+
+    class Interpreter(interpreter.Interpreter):
+        def __init__(self, num_threads, **options):
+            limits.append(num_threads)
+            super().__init__(num_threads=num_threads, **options)
+
+    monkeypatch.setattr(interpreter, "Interpreter", Interpreter)
+    converter = tf.lite.TFLiteConverter.from_keras_model(small)
+    (tmp_path / "any.tflite").write_bytes(converter.convert())
+    loaders.LOADERS["tflite"](tmp_path / "any.tflite", (8, 8), 1, 5)
+    assert limits[4:] == [5]

@@ -18,6 +18,20 @@ def test_fitted_anchors_fit_better(rng):
     assert anchors == fit_anchors(boxes, bounding_box_format="xywh", generations=100)
 
 
+def test_mutations_improve_on_k_means(rng):
+    sides = rng.uniform(3, 90, (300, 2))
+    boxes = np.concatenate([np.zeros_like(sides), sides], axis=1)
+
+    def fitness(generations):
+        """The mean over boxes of the best anchor's ratio, the worse of width and height."""
+        fitted = fit_anchors(boxes, bounding_box_format="xywh", generations=generations)
+        anchors = np.concatenate([*fitted.values()])
+        ratios = np.maximum(sides[:, None] / anchors, anchors / sides[:, None]).max(axis=-1)
+        return (1 / ratios.min(axis=-1)).mean()
+
+    assert fitness(500) > fitness(0) + 0.01
+
+
 def test_other_numbers_of_anchors_and_levels(rng):
     boxes = np.concatenate([np.zeros((60, 2)), rng.uniform(3, 90, (60, 2))], axis=1)
     anchors = fit_anchors(boxes, levels=("P2", "P3"), anchors_per_level=2, generations=10)
