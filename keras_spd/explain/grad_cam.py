@@ -19,7 +19,7 @@ from keras_spd.explain.network_input import (
     check_class,
     check_classifier,
     class_name,
-    classify,
+    class_probabilities,
     prepare,
 )
 from keras_spd.images.fonts import drawable
@@ -137,9 +137,10 @@ def draw_grad_cam(
     for name, model in layout.named_models(models).items():
         check_classifier(model, "grad_cam")
         given = prepare(model, image)
-        ranked = classify(model, image, top=None)
-        index = ranked[0][0] if class_index is None else check_class(class_index, len(ranked))
-        probability = {label: p for label, _, p in ranked}[index]
+        probabilities = class_probabilities(model, given)
+        index = int(probabilities.argmax())
+        if class_index is not None:
+            index = check_class(class_index, len(probabilities))
         height, width = given.original.shape[:2]
         pictures = [
             layout.captioned(f"{width} x {height}", [layout.tile(given.original, layout.CAM)])
@@ -154,6 +155,6 @@ def draw_grad_cam(
             )
         pictures.append(layout.captioned("scale", [layout.heat_scale()]))
         label = drawable(class_name(model, index), index)
-        title = f"{name}: Grad-CAM for {label} (probability {probability:.2f})"
+        title = f"{name}: Grad-CAM for {label} (probability {probabilities[index]:.2f})"
         rows.append(layout.captioned(title, pictures, columns=len(pictures), bold=True))
     return layout.side_by_side([rows])

@@ -85,34 +85,19 @@ def prepare(model: keras.Model, image: Path | Array) -> NetworkInput:
     return NetworkInput(network, batch, pixels, original, fit)
 
 
-def classify(
-    model: keras.Model, image: Path | Array, top: int | None = 5
-) -> list[tuple[int, str, float]]:
-    """Returns the most probable classes of one image.
+def class_probabilities(model: keras.Model, given: NetworkInput) -> Array:
+    """Returns the probability of each class; logits are converted to probabilities.
 
     Args:
         model: Classifier: `ImageModel`, or another functional or Sequential model.
-        image: As in `feature_maps`.
-        top: Integer, how many classes to return; `None` for all.
+        given: What `prepare` returned for it.
 
     Returns:
-        List of `(class_index, class_name, probability)`, the most probable first. Logits are
-        converted to probabilities.
-
-    Raises:
-        ValueError: If the model is not a classifier.
-
-    Example:
-
-    >>> classify(model, "frog.png", top=1)
-    [(6, 'frog', 0.82...)]
+        Array of shape `(classes,)`.
     """
-    check_classifier(model, "classify")
-    given = prepare(model, image)
     outputs = given.network(given.batch, training=False)
     [values] = to_numpy(to_probabilities(model, outputs))
-    best = np.argsort(-values, kind="stable")[:top]
-    return [(int(index), class_name(model, int(index)), float(values[index])) for index in best]
+    return values
 
 
 def class_name(model: keras.Model, index: int) -> str:

@@ -238,6 +238,46 @@ def test_names_of_models(tmp_path, monkeypatch):
         predict.load_models([paths[0], paths[0]])
 
 
+@pytest.fixture
+def captions(monkeypatch):
+    """The pictures below each caption that is drawn."""
+    drawn, caption = {}, layout.captioned
+
+    def captioned(text, pictures, **options):
+        drawn[text] = [np.asarray(picture) for picture in pictures]
+        return caption(text, pictures, **options)
+
+    monkeypatch.setattr(layout, "captioned", captioned)
+    return drawn
+
+
+@pytest.mark.slow
+def test_pictures_show_the_arrays(pixels, captions, thin_networks):
+    model = resnet()
+    probabilities = np.asarray(model(normalised(pixels)))[0]
+    for index in (None, 1):
+        explain.draw_grad_cam({"mine": model}, pixels, index)
+        shown = int(probabilities.argmax()) if index is None else index
+        title = f"mine: Grad-CAM for {'abc'[shown]} (probability {probabilities[shown]:.2f})"
+        assert len(captions[title]) == 6  # the image, four levels and the scale
+        heat = explain.grad_cam(model, pixels, index, "stage2_block1_out")
+        np.testing.assert_array_equal(captions["P2: 8 x 6"][0], layout.overlay(pixels, heat))
+    explain.draw_feature_maps({"mine": model}, pixels, channels=3)
+    array = explain.feature_maps(model, pixels)["P2"]
+    [first, *others] = captions["P2: 1/4, 8 x 6, 3 of 16 channels"]
+    most = array[..., array.var(axis=(0, 1)).argmax()]
+    np.testing.assert_array_equal(first, layout.tile(layout.colour(most)))
+    assert len(others) == 2
+    detector = applications.YOLOV5SPD("n", classes=2, levels=("P3",))
+    detector.info = dataclasses.replace(detector.info, image_size=(64, 64))
+    explain.draw_confidence_map({"mine": detector}, pixels, 1)
+    values = explain.confidence_map(detector, pixels, 1)["P3"]
+    seen = prepare(detector, pixels).pixels
+    height, width = values.shape
+    [drawn] = captions[f"P3: {width} x {height}, max {values.max():.2f}"]
+    np.testing.assert_array_equal(drawn, layout.overlay(seen, values, layout.LARGE))
+
+
 def test_what_does_not_matter_keeps_its_colours(rng):
     pixels = rng.integers(0, 256, (8, 10, 3), dtype="uint8")
     heat = np.zeros((8, 10), "float32")
