@@ -270,11 +270,14 @@ def test_pictures_show_the_arrays(pixels, captions, thin_networks):
     assert len(others) == 2
     detector = applications.YOLOV5SPD("n", classes=2, levels=("P3",))
     detector.info = dataclasses.replace(detector.info, image_size=(64, 64))
+    bias = detector.network.get_layer("head_p3_conv").bias
+    bias.assign(keras.ops.zeros_like(bias))  # confidence about 0.25
     explain.draw_confidence_map({"mine": detector}, pixels, 1)
     values = explain.confidence_map(detector, pixels, 1)["P3"]
     seen = prepare(detector, pixels).pixels
     height, width = values.shape
     [drawn] = captions[f"P3: {width} x {height}, max {values.max():.2f}"]
+    assert values.max() > 0.1
     np.testing.assert_array_equal(drawn, layout.overlay(seen, values, layout.LARGE))
 
 
