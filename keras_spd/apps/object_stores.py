@@ -18,8 +18,8 @@ def find_images(sources: Iterable[Path], exclude: Path | None = None) -> list[st
     """Finds images on this machine and on object stores.
 
     Args:
-        sources: As in `keras_spd.predict.find_sources`; also addresses of files, folders and glob
-            patterns, such as `s3://bucket/photos/**/*.jpg`.
+        sources: As in `keras_spd.predict.find_sources`; also addresses of files, folders (without
+            hidden files) and glob patterns, such as `s3://bucket/photos/**/*.jpg`.
         exclude: As in `keras_spd.predict.find_sources`.
 
     Returns:
@@ -44,13 +44,19 @@ def _find(address: str) -> list[str]:
         if any(character in path for character in "*?["):
             paths = system.glob(path)
         else:
-            paths = system.find(path)  # a folder with its subfolders, or a file
+            # A folder with its subfolders, or a file.
+            paths = [one for one in system.find(path) if not _is_hidden(one.removeprefix(path))]
     except Exception as error:  # each store has its own
         raise ValueError(f"{address}: cannot be listed ({error}).") from error
     known = sorted(one for one in paths if pathlib.PurePosixPath(one).suffix.lower() in SUFFIXES)
     if not known:
         raise ValueError(f"There is no image at {address}.")
     return [system.unstrip_protocol(one) for one in known]
+
+
+def _is_hidden(path: str) -> bool:
+    """Returns whether a path has a name that starts with a dot, such as macOS' `._photo.jpg`."""
+    return any(part.startswith(".") for part in path.split("/"))
 
 
 def _import_fsspec() -> Any:

@@ -14,11 +14,11 @@ fsspec = pytest.importorskip("fsspec", reason="needs `pip install fsspec`")
 
 @pytest.fixture
 def bucket(tmp_path):
-    """Three files on fsspec's file system in memory, one of them no image."""
+    """Four files on fsspec's file system in memory, one of them no image and one hidden."""
     files = fsspec.filesystem("memory")
     Image.new("RGB", (8, 6), "red").save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
-    for name in ("photos/b.png", "photos/deep/a.PNG", "photos/notes.txt"):
+    for name in ("photos/b.png", "photos/deep/a.PNG", "photos/notes.txt", "photos/.trash/c.png"):
         files.pipe(f"/bucket/{name}", content)
     yield "memory://bucket"
     files.rm("/bucket", recursive=True)
@@ -32,6 +32,8 @@ def test_files_folders_and_patterns(bucket, tmp_path):
         str(tmp_path / "a.png"),
     ]
     assert find_images([f"{bucket}/**/*.PNG"]) == both[1:]
+    hidden = "memory:///bucket/photos/.trash/c.png"  # found if it is named
+    assert find_images([f"{bucket}/photos/.trash/c.png"]) == [hidden]
     address = pathlib.Path(tmp_path).as_uri()
     assert find_images([address]) == [f"{address}/a.png"]
     picture = read_image(both[1], None)
