@@ -18,6 +18,8 @@ _OVER = 0.7  # largest opacity of a heat map
 def named_models(models: keras.Model | Mapping[str, keras.Model]) -> dict[str, keras.Model]:
     """Returns `{name: model}`, also for a single model."""
     if isinstance(models, Mapping):
+        if not models:
+            raise ValueError("`models` is empty. Pass a model, or at least one by name.")
         return dict(models)
     check_model(models)
     return {models.name: models}

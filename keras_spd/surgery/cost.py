@@ -17,6 +17,11 @@ _TRANSPOSED = (
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3DTranspose,
 )
+# Operations of `keras.ops` that multiply and add, as convolutions and dense layers do.
+_PRODUCTS = {
+    *("Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"),
+    *("Matmul", "Dot", "Einsum", "Tensordot", "Inner"),
+}
 
 
 def count_multiply_adds(
@@ -34,7 +39,8 @@ def count_multiply_adds(
 
     Raises:
         ValueError: If the input size is unknown; the model or a nested one is subclassed or not
-            built; or a layer has convolutions or dense layers inside it, whose sizes are unknown.
+            built; or a layer has convolutions or dense layers inside it, or an operation computes
+            products, whose sizes are unknown.
 
     Example:
 
@@ -44,6 +50,8 @@ def count_multiply_adds(
     """
     if isinstance(model, Detector):
         model = model.network
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"A Keras model is needed. Received: {model!r}.")
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(
             f"`{model.name}` is not built. Add a `keras.Input`, or call `build(input_shape)`."
@@ -69,6 +77,13 @@ def _multiply_adds_of(call: Any) -> int:
         if known and None in layer.input_shape[1:]:
             layer = graph.resize(layer, shapes[0])
         return count_multiply_adds(layer)
+    if not isinstance(layer, keras.layers.Layer):  # a plain operation, such as `x + y`
+        if type(layer).__name__ in _PRODUCTS:
+            raise ValueError(
+                f"The multiply-adds of the operation `{layer.name}` are unknown. Counted are those "
+                "of layers."
+            )
+        return 0
     kernel = multiply_adds_at(layer)
     if not kernel:
         inside = [part for part in keras_internals.nested_layers(layer) if hasattr(part, "kernel")]

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_spd import fast_layers
+from keras_spd import fast_layers, keras_internals
 from keras_spd.algebra import spd_to_strided
 from keras_spd.detection.detector import Detector
 from keras_spd.layers import SpaceToDepth, SPDConv
@@ -69,7 +69,8 @@ def fold(model: keras.Model) -> keras.Model:
     graph.check_graph(model, "fold")
     parts = graph.graphs(model)
     counts = collections.Counter(id(layer) for part in parts for layer in graph.operations(part))
-    folding = _Folding({key for key, count in counts.items() if count > 1})
+    shared = {key for key, count in counts.items() if count > 1}
+    folding = _Folding(shared, _called_in_training(parts))
     for part in parts:
         folding.add(part)
     return folding.apply(model)
@@ -135,16 +136,28 @@ class _Convolution:
         return layers, assign
 
 
+def _called_in_training(parts: list[keras.Model]) -> set[int]:
+    """Returns the `id` of each nested model that is called with `training=True`, and its own."""
+    return {
+        id(inner)
+        for part in parts
+        for call in keras_internals.graph_calls(part)
+        if graph.is_graph(call.operation) and call.arguments.kwargs.get("training")
+        for inner in graph.graphs(call.operation)
+    }
+
+
 class _Folding:
     """The convolutions and replaced layers of a model and its nested models.
 
     Args:
         shared: `id` of each layer that belongs to several of them. Such layers are not folded: what
             follows them differs.
+        training: `id` of each of them whose batch norms normalise with the batch's statistics.
     """
 
-    def __init__(self, shared: set[int]) -> None:
-        self.shared = shared
+    def __init__(self, shared: set[int], training: set[int]) -> None:
+        self.shared, self.training = shared, training
         self.convolutions: dict[int, _Convolution] = {}
         self.sequences: dict[int, list[keras.layers.Layer]] = {}
         self.assigns: list[Callable[[], None]] = []
@@ -163,7 +176,7 @@ class _Folding:
             elif id(layer) in self.convolutions and hasattr(layer, "space_to_depth"):
                 self._spd_conv(layer, connections)
         for layer in layers:
-            if type(layer) in _BATCH_NORMS:
+            if type(layer) in _BATCH_NORMS and id(model) not in self.training:
                 self._batch_norm(layer, connections)
         for layer in layers:
             if type(layer) is SpaceToDepth and id(layer) in self.sequences:
@@ -226,6 +239,8 @@ class _Folding:
             return
         if connections.calls(layer)[0].arguments.kwargs.get("training"):
             return  # it normalises with the statistics of the batch, always
+        if layer.dtype_policy.name != before.dtype_policy.name:
+            return  # the outputs would have another type
         first = convolution.source.data_format == "channels_first"
         axis = layer.axis % 4
         if axis != (1 if first else 3) or _activation(before) is not keras.activations.linear:

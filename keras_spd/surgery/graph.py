@@ -213,7 +213,8 @@ class _Sequence:
     def __init__(self, layers: Sequence[keras.layers.Layer]) -> None:
         self.layers = tuple(layers)
 
-    def __call__(self, x: Tensor, **unused: Any) -> Tensor:  # a mask, and whether it is training
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        x = args[0] if args else kwargs["inputs"]  # not: a mask, and whether it is training
         for layer in self.layers:
             x = layer(x)
         return x

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_spd.algebra import same_padding
-from keras_spd.checks import check_choice
+from keras_spd.checks import check_choice, check_integer
 from keras_spd.layers import SpaceToDepth
 from keras_spd.typing import Shape, Tensor
 
@@ -51,7 +51,7 @@ class PhaseAlignment(_Spatial):
         `(batch, height, width, channels)`.
 
     Output shape:
-        The same, with up to `scale` rows and columns more ("same") or fewer ("valid").
+        The same, with fewer than `scale` rows and columns more ("same") or fewer ("valid").
     """
 
     def __init__(
@@ -63,6 +63,8 @@ class PhaseAlignment(_Spatial):
         **kwargs: Any,
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
+        check_choice("padding", padding, ("same", "valid"))
+        check_integer("scale", scale)
         self.kernel_size = tuple(kernel_size)
         self.scale = scale
         self.padding = padding
@@ -109,7 +111,7 @@ def alignment(size: Any, kernel_size: int, strides: int, padding: str) -> Any:
         return same_padding(size, kernel_size, strides) - aligned
     rows = (size - kernel_size) // strides + 1
     spd_rows = -(-size // strides) - -(-kernel_size // strides) + 1
-    return (size % strides or strides) if spd_rows > rows else 0
+    return size % strides if spd_rows > rows else 0
 
 
 @keras.saving.register_keras_serializable(package="keras_spd")
@@ -140,6 +142,8 @@ class PhasePooling(_Spatial):
     ) -> None:
         super().__init__(data_format=data_format, **kwargs)
         check_choice("mode", mode, ("max", "average"))
+        check_choice("padding", padding, ("same", "valid"))
+        check_integer("scale", scale)
         self.mode = mode
         self.pool_size = tuple(pool_size)
         self.scale = scale

@@ -254,6 +254,10 @@ def _chooser(
 
 
 def _as_set(names: str | Iterable[str] | None) -> set[str]:
+    if not isinstance(names, (Iterable, type(None))):
+        raise ValueError(
+            f"`layers` must be names, a function of a layer, or `None`. Received: layers={names!r}."
+        )
     return {names} if isinstance(names, str) else set(names or ())
 
 

@@ -161,6 +161,8 @@ def quantize_aware(model: keras.Model) -> keras.Model:
     Reference: Jacob et al., "Quantization and Training of Neural Networks for Efficient
     Integer-Arithmetic-Only Inference", CVPR 2018, https://arxiv.org/abs/1712.05877.
     """
+    if not isinstance(model, Detector):
+        graph.check_graph(model, "quantize_aware")
     if is_quantize_aware(model):
         raise ValueError(f"`{model.name}` is quantisation-aware already.")
     if isinstance(model, Detector):
@@ -174,6 +176,11 @@ def quantize_aware(model: keras.Model) -> keras.Model:
             kind = _QUANTIZED.get(type(layer))
             if kind is None and id(layer) not in ranged:
                 continue
+            if getattr(layer, "data_format", None) == "channels_first":
+                raise ValueError(
+                    f"`quantize_aware` takes models with channels last. `{layer.name}` in "
+                    f"`{model.name}` has channels first."
+                )
             new = (kind or type(layer)).from_config(layer.get_config())
             ranges = [Range(name=f"{layer.name}_range")] if id(layer) in ranged else []
             sequences[id(layer)] = [new, *ranges]

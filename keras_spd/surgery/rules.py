@@ -229,6 +229,8 @@ def _pooling(layer: Any, input_shapes: list[Shape], options: Options) -> Replace
     blocks, offset = _blocks(layer.pool_size, scale, layer.padding)
     axis = 1 if layer.data_format == "channels_first" else 3
     channels = input_shapes[0][axis]
+    if channels is None:
+        raise Unconvertible("its number of channels is unknown")
     if any(shape[axis] != channels for shape in input_shapes):
         raise Unconvertible(
             "it is called on different numbers of channels; an SPDConv needs a layer for each"

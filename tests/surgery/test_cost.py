@@ -87,12 +87,23 @@ class _Subclassed(keras.Model):
     [
         (lambda: chain(L.Conv2D(4, 3), shape=(None, None, 3)), "without `None`"),
         (_Subclassed, "subclassed model"),
+        (lambda: "a.keras", "A Keras model is needed. Received: 'a.keras'"),
         (lambda: keras.Sequential([L.Conv2D(4, 3)]), "not built"),
     ],
 )
 def test_what_cannot_be_counted(make, words):
     with pytest.raises(ValueError, match=words):
         count_multiply_adds(make())
+
+
+def test_plain_operations():
+    inputs = keras.Input((8, 8, 4))
+    x = L.Conv2D(4, 1)(inputs)
+    added = keras.Model(inputs, (inputs + x)[:, :4] * 2)
+    assert count_multiply_adds(added) == 8 * 8 * 16
+    product = keras.Model(inputs, keras.ops.einsum("bhwc,bhwd->bhcd", x, x))
+    with pytest.raises(ValueError, match="operation `einsum.*` are unknown"):
+        count_multiply_adds(product)
 
 
 def test_a_model_of_any_size():

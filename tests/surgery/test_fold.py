@@ -11,7 +11,7 @@ import keras_spd
 from keras_spd import fast_layers
 from keras_spd.applications import YOLOV5SPD, ImageModel, ModelInfo, ResNet18SPD
 from keras_spd.layers import SpaceToDepth, SPDConv
-from keras_spd.surgery import SPDDepthwiseConv
+from keras_spd.surgery import PhaseAlignment, PhasePooling, SPDDepthwiseConv
 
 _layers = keras.layers
 
@@ -301,3 +301,59 @@ def test_levels_of_a_folded_backbone_name_its_layers():
     folded = keras_spd.fold(model)
     assert folded.pyramid_level_inputs == {"P1": "conv"}
     assert folded.get_layer("conv").output.shape == (None, 8, 8, 4)
+
+
+def test_batch_norms_of_a_model_that_is_always_training(rng):
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 3)), _layers.Conv2D(4, 3), _layers.BatchNormalization()]
+    )
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, keras.Sequential([inner])(inputs, training=True))
+    _randomize(model)
+    images = rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(keras_spd.fold(model)(images), model(images), atol=1e-5)
+
+
+def test_a_batch_norm_of_another_type():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            _layers.Conv2D(4, 3, dtype="mixed_float16"),
+            _layers.BatchNormalization(dtype="float32"),
+        ]
+    )
+    [folded], [output] = keras_spd.fold(model).outputs, model.outputs
+    assert folded.dtype == output.dtype == "float32"
+
+
+def test_a_layer_that_was_called_with_a_keyword(rng):
+    inputs = keras.Input((8, 8, 3))
+    x = _layers.Conv2D(4, 3, strides=2)(inputs=inputs)
+    model = keras.Model(inputs, _layers.BatchNormalization()(inputs=x))
+    _randomize(model)
+    images = rng.normal(size=(2, 8, 8, 3)).astype("float32")
+    for changed in (keras_spd.to_spd(model), keras_spd.fold(model)):
+        np.testing.assert_allclose(changed(images), model(images), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model: keras_spd.quantize_aware("x"), "`quantize_aware` takes .*Received"),
+        (lambda model: keras_spd.quantize_aware(model), "channels last. `first` in .*channels fi"),
+        (lambda model: keras_spd.to_spd(model, layers=5), "`layers` must be names.*layers=5"),
+        (lambda model: PhaseAlignment((3, 3), 2, "SAME"), "`padding` must be"),
+        (lambda model: PhasePooling("max", (3, 3), 2, "SAME"), "`padding` must be"),
+        (lambda model: PhasePooling("max", (3, 3), 0, "same"), "`scale` must be an integer"),
+    ],
+)
+def test_wrong_arguments(change, message):
+    first = _layers.Conv2D(4, 3, data_format="channels_first", name="first")
+    with pytest.raises(ValueError, match=message):
+        change(keras.Sequential([keras.Input((3, 8, 8)), first]))
+
+
+def test_learned_pooling_of_an_unknown_number_of_channels():
+    model = keras.Sequential([keras.Input((8, 8, None)), _layers.MaxPooling2D()])
+    [kept] = keras_spd.surgery.plan(model, pooling="learned").kept
+    assert "number of channels is unknown" in kept.note
