@@ -227,6 +227,9 @@ def test_errors(pixels, thin_networks):
         explain.feature_maps(model, pixels.astype("int64"))
     with pytest.raises(ValueError, match="`channels` must be an integer >= 1"):
         explain.draw_feature_maps(model, pixels, channels=0)
+    for draw in (explain.draw_feature_maps, explain.draw_grad_cam, explain.draw_confidence_map):
+        with pytest.raises(ValueError, match="`models` is empty"):
+            draw({}, pixels)
 
 
 def test_names_of_models(tmp_path, monkeypatch):
