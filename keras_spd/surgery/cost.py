@@ -18,10 +18,10 @@ _TRANSPOSED = (
     keras.layers.Conv3DTranspose,
 )
 # Operations of `keras.ops` that multiply and add, as convolutions and dense layers do.
-_PRODUCTS = {
-    *("Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv"),
-    *("Matmul", "Dot", "Einsum", "Tensordot", "Inner"),
-}
+_PRODUCTS = (
+    "Conv", "ConvTranspose", "DepthwiseConv", "SeparableConv",
+    "Matmul", "Dot", "Einsum", "Tensordot", "Inner",
+)  # fmt: skip
 
 
 def count_multiply_adds(
